@@ -1,0 +1,214 @@
+"""The nouns, their states and what makes them valid. No I/O."""
+
+from __future__ import annotations
+
+import enum
+import re
+from datetime import UTC, datetime
+from typing import Final, NewType
+from uuid import UUID
+
+import msgspec
+
+from triggers.errors import Forbidden, Invalid
+
+OrgId = NewType("OrgId", UUID)
+EventId = NewType("EventId", UUID)
+SubscriptionId = NewType("SubscriptionId", UUID)
+KeyId = NewType("KeyId", UUID)
+LeaseId = NewType("LeaseId", UUID)
+
+DEFAULT_INBOX: Final = "default"
+RESERVED_TYPE_PREFIX: Final = "triggers."
+MAX_EVENT_BYTES: Final = 256 * 1024
+MAX_BATCH_BYTES: Final = 5 * 1024 * 1024
+MAX_BATCH_EVENTS: Final = 1000
+MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
+"""A page or a lease ends when its payloads reach this; it always holds at least one item."""
+
+
+class Scope(enum.StrEnum):
+    """What an API key may do."""
+
+    EVENTS_WRITE = "events:write"
+    EVENTS_READ = "events:read"
+    INBOX = "inbox"
+    SUBSCRIPTIONS = "subscriptions"
+    KEYS = "keys"
+    ADMIN = "admin"
+
+
+TENANT_SCOPES: Final = frozenset(Scope) - {Scope.ADMIN}
+"""What a key carries unless told otherwise; `admin` is the operator's alone."""
+
+
+class Plan(enum.StrEnum):
+    """How many requests a minute an organisation may make."""
+
+    FREE = "free"
+    PRO = "pro"
+    BUSINESS = "business"
+    ENTERPRISE = "enterprise"
+
+
+PLAN_QUOTAS: Final = {Plan.FREE: 100, Plan.PRO: 1_000, Plan.BUSINESS: 10_000, Plan.ENTERPRISE: None}
+"""Requests a minute; None is no limit. An enterprise organisation may have a number of its own."""
+
+
+class DeliveryStatus(enum.StrEnum):
+    """The stored states of a delivery; the first two are unsettled, the rest are final."""
+
+    PENDING = "pending"
+    LEASED = "leased"
+    DELIVERED = "delivered"
+    ACKNOWLEDGED = "acknowledged"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class SubscriptionStatus(enum.StrEnum):
+    """`disabled` and `deleting` match nothing; `paused` collects."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+    DELETING = "deleting"
+
+
+class Organisation(msgspec.Struct, frozen=True, kw_only=True):
+    """The tenant. `requests_per_minute` is the quota in force, None for no limit."""
+
+    id: UUID
+    name: str
+    plan: Plan
+    requests_per_minute: int | None
+    created_at: datetime
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is asking: one verified API key. Every storage function takes its `org_id`.
+
+    `expires_at` is seconds since the epoch, infinity for a key that does not expire.
+    """
+
+    org_id: OrgId
+    org_name: str
+    plan: Plan
+    requests_per_minute: int | None
+    key_id: KeyId
+    key_prefix: str
+    scopes: frozenset[Scope]
+    expires_at: float
+
+    def require(self, scope: Scope | None) -> None:
+        """Raise Forbidden unless the key carries `scope`; None asks for any valid key."""
+        if scope is not None and scope not in self.scopes:
+            raise Forbidden(f"This route needs a key with the scope `{scope}`.", scope=scope.value)
+
+
+class NewEvent(msgspec.Struct, kw_only=True, gc=False):
+    """An event that was read and found valid, on its way to be stored.
+
+    `fingerprint` is the SHA-256 of the type, a NUL and the payload's bytes: what
+    "same content" means for deduplication.
+    """
+
+    org_id: OrgId
+    id: EventId
+    type: str
+    payload: bytes
+    fingerprint: bytes
+    dedup_id: str | None = None
+    source: str | None = None
+    subject: str | None = None
+    ordering_key: str | None = None
+    occurred_at: datetime | None = None
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """The answer of an accept: the id under which the event is stored, now or since earlier."""
+
+    id: UUID
+    duplicate: bool
+
+
+# ---- text that tenants choose -------------------------------------------------------------------
+
+_FORBIDDEN_IN_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_TYPE_PATTERN = re.compile(r"\*|(?:[^*]+\.)\*|[^*]+")
+
+
+def check_text(value: str, pointer: str, *, longest: int) -> str:
+    """Return `value`, or raise Invalid: 1 to `longest` characters, none of them a control character."""
+    if not 1 <= len(value) <= longest:
+        raise Invalid(f"Must have 1 to {longest} characters; it has {len(value)}.", pointer=pointer)
+    if found := _FORBIDDEN_IN_TEXT.search(value):
+        raise Invalid(f"Must not hold control characters; U+{ord(found[0]):04X} does.", pointer=pointer)
+    return value
+
+
+def check_event_type(value: str, pointer: str = "/type") -> str:
+    """Return a type that a producer may use, or raise Invalid."""
+    check_text(value, pointer, longest=255)
+    if value.startswith(RESERVED_TYPE_PREFIX):
+        raise Invalid(f"Types that begin with `{RESERVED_TYPE_PREFIX}` are the service's own.", pointer=pointer)
+    return value
+
+
+def check_type_patterns(patterns: list[str] | None, pointer: str = "/event_types") -> list[str] | None:
+    """Return patterns that can match, or raise Invalid. None, and any list with `*`, mean all types."""
+    if patterns is None:
+        return None
+    if not 1 <= len(patterns) <= 100:
+        raise Invalid("Must have 1 to 100 patterns; leave it out to match every type.", pointer=pointer)
+    for index, pattern in enumerate(patterns):
+        check_text(pattern, f"{pointer}/{index}", longest=255)
+        if not _TYPE_PATTERN.fullmatch(pattern):
+            raise Invalid(
+                "Must be an exact type, a prefix with a trailing wildcard such as `order.*`, or `*`.",
+                pointer=f"{pointer}/{index}",
+            )
+    return list(dict.fromkeys(patterns))
+
+
+def type_matches(event_type: str, patterns: list[str] | None) -> bool:
+    """Whether a type is one that the patterns ask for. Accept judges the same in SQL.
+
+    The service's own events (`triggers.…`) go only to subscriptions that name them.
+    """
+    if patterns is None or "*" in patterns:
+        if not event_type.startswith(RESERVED_TYPE_PREFIX):
+            return True
+        patterns = [pattern for pattern in patterns or () if pattern != "*"]
+    return any(
+        event_type.startswith(pattern[:-1]) if pattern.endswith(".*") else event_type == pattern
+        for pattern in patterns
+    )
+
+
+# ---- ids and times ------------------------------------------------------------------------------
+
+
+def created_at(event_id: UUID) -> datetime:
+    """The time a UUIDv7 was minted at, to the millisecond, UTC."""
+    return datetime.fromtimestamp((event_id.int >> 80) / 1000, UTC)
+
+
+def first_id_at(moment: datetime) -> UUID:
+    """The lowest UUIDv7 of a moment: what a range of ids by time begins with."""
+    milliseconds = int(moment.timestamp() * 1000)
+    return UUID(int=milliseconds << 80 | 0x7 << 76 | 0x2 << 62)
+
+
+def rfc3339(moment: datetime) -> str:
+    """A time as every answer writes it: UTC with milliseconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def parse_id(text: str) -> UUID | None:
+    """The UUID in `text`, None if it is not one: an id that cannot exist is an id that does not."""
+    try:
+        return UUID(text) if len(text) == 36 else None
+    except ValueError:
+        return None

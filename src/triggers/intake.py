@@ -1,0 +1,255 @@
+"""accept(): deduplicate, store and fan out in one commit — the promise of the 201.
+
+Concurrent callers share a transaction (group commit): whoever comes while a flush is under way
+waits for the next one, and a lone caller waits for nobody. Each is answered after its own
+commit, so a 2xx always means stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+
+from triggers import errors
+from triggers.domain import Accepted, NewEvent
+from triggers.storage import event_store
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, is_data_error, is_unavailable
+
+log = structlog.get_logger()
+
+FLUSH_ROWS = 512
+FLUSH_BYTES = 4 * 1024 * 1024
+FLUSHERS = 1
+"""Flushes in flight. A second one gained nothing on two cores and halves the batches."""
+
+Outcome = Accepted | errors.TriggersError
+
+
+class Waiting:
+    """An event on its way to its commit, and the future that its caller waits on."""
+
+    __slots__ = ("event", "followers", "future")
+
+    def __init__(self, event: NewEvent, future: asyncio.Future[Outcome]) -> None:
+        self.event = event
+        self.future = future
+        self.followers: list[Waiting] = []  # of the same org and dedup_id, decided with this one
+
+
+class Intake:
+    """The way in. `start` before the first accept, `stop` after the last."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: DatabaseClock,
+        *,
+        dedup_window: float,
+        max_events: int,
+        max_bytes: int,
+        committed: Callable[[set[UUID]], None],
+    ) -> None:
+        """`committed` is told, after each commit, the organisations that it stored events for."""
+        self.clock = clock
+        self.flushes = 0
+        self._database = database
+        self._window = timedelta(seconds=dedup_window)
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._committed = committed
+        self._queue: deque[Waiting] = deque()
+        self._waiting_bytes = 0
+        self._waiting_by_org: Counter[UUID] = Counter()
+        self._work = asyncio.Event()
+        self._stopping = False
+        self._flushers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Learn the database's time and begin to store."""
+        await event_store.learn_time(self._database, self.clock)
+        self._flushers = [asyncio.create_task(self._run(), name=f"flusher {n}") for n in range(FLUSHERS)]
+
+    async def stop(self) -> None:
+        """Store what is waiting, then end."""
+        self._stopping = True
+        self._work.set()
+        await asyncio.gather(*self._flushers)
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Events and bytes that wait for a flush."""
+        return len(self._queue), self._waiting_bytes
+
+    async def accept(self, event: NewEvent) -> Accepted:
+        """Store one event; return when it is committed.
+
+        Raises:
+            DedupConflict: its dedup_id names an event with other content.
+            Overloaded, DatabaseUnavailable: it is not known to be stored; try again.
+        """
+        outcome = await self._put(event)
+        if isinstance(outcome, errors.TriggersError):
+            raise outcome
+        return outcome
+
+    async def accept_many(self, events: Sequence[NewEvent]) -> list[Outcome]:
+        """Store events; return the outcome of each, in order, when all are decided."""
+        return await asyncio.gather(*[self._put(event) for event in events])
+
+    # ---- the waiting room ------------------------------------------------------------------------
+
+    def _put(self, event: NewEvent) -> asyncio.Future[Outcome]:
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        if (refusal := self._refusal(event)) is not None:
+            future.set_result(refusal)
+            return future
+        self._waiting_bytes += len(event.payload)
+        self._waiting_by_org[event.org_id] += 1
+        self._queue.append(Waiting(event, future))
+        self._work.set()
+        return future
+
+    def _refusal(self, event: NewEvent) -> errors.TriggersError | None:
+        if self._stopping:
+            return errors.Unavailable("The service is stopping; nothing was accepted.")
+        waiting = len(self._queue)
+        if waiting >= self._max_events or self._waiting_bytes + len(event.payload) > self._max_bytes:
+            return errors.Overloaded()
+        mine = self._waiting_by_org[event.org_id]
+        if mine > self._max_events // 4 and mine < waiting:
+            # Nobody fills more than a quarter of the room while others wait in it.
+            return errors.Overloaded("Too many events of this organisation are waiting to be stored.")
+        return None
+
+    def _take(self) -> list[Waiting]:
+        """The next batch. Events that share a dedup_id with one of it are decided with that one."""
+        batch: list[Waiting] = []
+        leaders: dict[tuple[UUID, str], Waiting] = {}
+        size = 0
+        while self._queue and len(batch) < FLUSH_ROWS and size < FLUSH_BYTES:
+            waiting = self._queue.popleft()
+            event = waiting.event
+            size += len(event.payload)
+            self._waiting_bytes -= len(event.payload)
+            self._waiting_by_org[event.org_id] -= 1
+            if event.dedup_id is not None:
+                leader = leaders.setdefault((event.org_id, event.dedup_id), waiting)
+                if leader is not waiting:
+                    leader.followers.append(waiting)
+                    continue
+            batch.append(waiting)
+        if not self._queue:
+            self._waiting_by_org.clear()
+        return batch
+
+    def _return(self, returned: Sequence[Waiting]) -> None:
+        """Put events back to the front, in their order and with their followers behind each."""
+        for waiting in reversed(returned):
+            for back in (*reversed(waiting.followers), waiting):
+                self._queue.appendleft(back)
+                self._waiting_bytes += len(back.event.payload)
+                self._waiting_by_org[back.event.org_id] += 1
+            waiting.followers = []
+
+    # ---- the flush -------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        connection: Connection | None = None
+        while self._queue or not self._stopping:
+            if not self._queue:
+                self._work.clear()
+                await self._work.wait()
+                continue
+            connection = await self._store(connection, self._take(), again=True)
+        if connection is not None:
+            await connection.close()
+
+    async def _store(
+        self, connection: Connection | None, batch: list[Waiting], *, again: bool
+    ) -> Connection | None:
+        """Decide every event of a batch, whatever happens; return a connection that can be used.
+
+        A statement that fails for its data is split until the guilty event stands alone. One whose
+        outcome is unknown is repeated once: what it stored is then found under its own ids.
+        """
+        try:
+            if connection is None:
+                connection = await self._database.connect(ACCEPT_SECONDS)
+            await self._flush(connection, batch)
+        except Exception as error:  # noqa: BLE001 - every caller must get an answer
+            if is_data_error(error):
+                if len(batch) == 1:
+                    self._refuse(batch[0], error)
+                    return connection
+                middle = len(batch) // 2
+                connection = await self._store(connection, batch[:middle], again=True)
+                return await self._store(connection, batch[middle:], again=True)
+            if connection is not None:
+                connection.terminate()
+            if again and (is_unavailable(error) and connection is not None):
+                return await self._store(None, batch, again=False)
+            log.error("flush_failed", events=len(batch), error=repr(error))
+            for waiting in batch:
+                _settle(waiting, errors.DatabaseUnavailable())
+            return None
+        return connection
+
+    async def _flush(self, connection: Connection, batch: list[Waiting]) -> None:
+        missing = set(
+            await event_store.accept(connection, self.clock, [w.event for w in batch], self._window)
+        )
+        self.flushes += 1
+        self._committed({w.event.org_id for w in batch})
+        for waiting in batch:
+            if waiting.event.id not in missing:
+                _decide(waiting, waiting.event.id, waiting.event.fingerprint)
+        if missing:
+            await self._explain(connection, [w for w in batch if w.event.id in missing])
+
+    async def _explain(self, connection: Connection, missing: list[Waiting]) -> None:
+        """Decide the events that a flush did not store."""
+        found = await event_store.resolve(connection, [w.event for w in missing])
+        unstored = []
+        for waiting in missing:
+            event = waiting.event
+            reason = found[event.id]
+            if reason.stored:
+                _decide(waiting, event.id, event.fingerprint)
+            elif reason.winner is not None:
+                _decide(waiting, reason.winner, reason.fingerprint)
+            else:  # over the batch's bound of deliveries, or its dedup row has gone since
+                unstored.append(waiting)
+        self._return(unstored)
+
+    def _refuse(self, guilty: Waiting, error: BaseException) -> None:
+        log.warning("event_refused_by_database", event_id=str(guilty.event.id), error=repr(error))
+        guilty.future.set_result(errors.Invalid("The database refused to store this event."))
+        self._return(guilty.followers)
+
+
+def _decide(waiting: Waiting, winner: UUID, fingerprint: bytes | None) -> None:
+    """Answer an event and its followers, given which event has their dedup_id."""
+    for each in (waiting, *waiting.followers):
+        event = each.event
+        if event.id == winner:
+            _answer(each, Accepted(event.id, False))
+        elif event.fingerprint == fingerprint:
+            _answer(each, Accepted(winner, True))
+        else:
+            _answer(each, errors.DedupConflict(original_id=str(winner)))
+
+
+def _settle(waiting: Waiting, outcome: Outcome) -> None:
+    for each in (waiting, *waiting.followers):
+        _answer(each, outcome)
+
+
+def _answer(waiting: Waiting, outcome: Outcome) -> None:
+    if not waiting.future.done():  # its caller may have gone
+        waiting.future.set_result(outcome)

@@ -1,0 +1,207 @@
+"""Every setting: one list that the environment, the command line and `--help` share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from triggers.errors import SettingsError
+
+ENV_PREFIX = "TRIGGERS_"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """What the operator decides. Each field is `--field-name` and `TRIGGERS_FIELD_NAME`.
+
+    Durations are seconds; the outside also takes `500ms`, `30s`, `15m`, `24h`, `7d`.
+    """
+
+    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(description="Port to listen on; 0 takes a free one.", ge=0, le=65535)] = 8080
+    public_url: Annotated[
+        str | None, Meta(description="URL under which callers reach this service, if not host and port.")
+    ] = None
+    data_dir: Annotated[
+        str | None,
+        Meta(description="Where the private PostgreSQL lives. Default: the user's data directory."),
+    ] = None
+    database_url: Annotated[
+        str | None,
+        Meta(
+            description="PostgreSQL 15 to 18 to use in place of the private one.",
+            extra_json_schema={"secret": True},
+        ),
+    ] = None
+    redis_url: Annotated[
+        str | None,
+        Meta(
+            description="Redis for wake-ups and shared limits between nodes.", extra_json_schema={"secret": True}
+        ),
+    ] = None
+    pool_size: Annotated[
+        int, Meta(description="Database connections for requests, beside those that store.", ge=2, le=500)
+    ] = 20
+    log_format: Annotated[
+        Literal["auto", "console", "json"], Meta(description="`auto` is console on a terminal.")
+    ] = "auto"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Least level to log.")] = (
+        "info"
+    )
+    log_accepted: Annotated[
+        bool, Meta(description="A log line for every accepted event, not only a sum a second.")
+    ] = False
+    dedup_window: Annotated[
+        float, Meta(description="How long a dedup_id names one event.", extra_json_schema={"duration": True})
+    ] = 86_400
+    inbox_retention: Annotated[
+        float,
+        Meta(
+            description="How long an unread message stays in a default inbox.", extra_json_schema={"duration": True}
+        ),
+    ] = 7 * 86_400
+    receive_timeout: Annotated[
+        float,
+        Meta(
+            description="Within which a request's headers and body must arrive.",
+            extra_json_schema={"duration": True},
+        ),
+    ] = 30
+    shutdown_timeout: Annotated[
+        float,
+        Meta(description="How long a stop waits for what is in flight.", extra_json_schema={"duration": True}),
+    ] = 30
+    min_free_disk: Annotated[
+        int, Meta(description="Accept nothing below this many MiB of free disk.", ge=0)
+    ] = 512
+    max_waiting_events: Annotated[
+        int, Meta(description="Events that may wait to be stored before answers are 503.", ge=1)
+    ] = 20_000
+    max_waiting_bytes: Annotated[
+        int, Meta(description="Bytes of events that may wait to be stored, likewise.", ge=1024)
+    ] = 64 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        if self.data_dir and self.database_url:
+            raise SettingsError(
+                "TRIGGERS_DATA_DIR and TRIGGERS_DATABASE_URL exclude each other: one is for the private"
+                " PostgreSQL, the other for yours."
+            )
+        for name in ("dedup_window", "inbox_retention", "receive_timeout", "shutdown_timeout"):
+            if getattr(self, name) <= 0:
+                raise SettingsError(f"{env_name(name)} must be longer than 0.")
+        if self.database_url and not re.match(r"postgres(ql)?://", self.database_url):
+            raise SettingsError("TRIGGERS_DATABASE_URL must begin with postgresql://.")
+        if self.redis_url and not re.match(r"(rediss?|unix)://", self.redis_url):
+            raise SettingsError("TRIGGERS_REDIS_URL must begin with redis://, rediss:// or unix://.")
+
+    def masked(self) -> dict[str, Any]:
+        """The settings as they may be shown: secrets say only whether they are set."""
+        return {
+            name: (getattr(self, name) and "(set)") if describe(name).secret else getattr(self, name)
+            for name in self.__struct_fields__
+        }
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{k}={v!r}' for k, v in self.masked().items())})"
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """What the outside needs to know of one setting; `type` without its annotations."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    secret: bool
+    duration: bool
+
+
+def describe(name: str) -> Setting:
+    """One setting by its field name."""
+    return _SETTINGS[name]
+
+
+def settings_list() -> list[Setting]:
+    """Every setting, in the order of the class."""
+    return list(_SETTINGS.values())
+
+
+def env_name(name: str) -> str:
+    """`database_url` → `TRIGGERS_DATABASE_URL`."""
+    return ENV_PREFIX + name.upper()
+
+
+def load(environ: Mapping[str, str], **flags: Any) -> Settings:
+    """Settings from the environment, overridden by the flags that are not None.
+
+    A secret may also stand in a file that `TRIGGERS_<NAME>_FILE` names.
+
+    Raises:
+        SettingsError: naming the setting, its value and what it takes.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings_list():
+        raw: Any = flags.get(setting.name)
+        if raw is None:
+            raw = environ.get(env_name(setting.name)) or _from_file(setting, environ)
+        if raw is None:
+            continue
+        values[setting.name] = _parse(setting, raw)
+    try:
+        return msgspec.convert(values, Settings)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"Bad setting: {error}") from None
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from `90`, `500ms`, `30s`, `15m`, `24h` or `7d`; ValueError otherwise."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?", text.strip())
+    if not found:
+        raise ValueError(text)
+    return float(found[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2] or "s"]
+
+
+def _parse(setting: Setting, raw: Any) -> Any:
+    try:
+        if setting.duration and isinstance(raw, str):
+            return parse_duration(raw)
+        return msgspec.convert(raw, setting.type, strict=False)
+    except (ValueError, msgspec.ValidationError) as error:
+        wanted = "a duration such as 30s, 15m, 24h or 7d" if setting.duration else str(error)
+        shown = "(hidden)" if setting.secret else repr(raw)
+        raise SettingsError(f"{env_name(setting.name)} is {shown}: {wanted}.") from None
+
+
+def _from_file(setting: Setting, environ: Mapping[str, str]) -> str | None:
+    path = setting.secret and environ.get(env_name(setting.name) + "_FILE")
+    if not path:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"{env_name(setting.name)}_FILE: {error}.") from None
+
+
+def _read_fields() -> dict[str, Setting]:
+    hints = get_type_hints(Settings, include_extras=True)
+    found = {}
+    for field in msgspec.structs.fields(Settings):
+        meta: Meta = next(m for m in hints[field.name].__metadata__ if isinstance(m, Meta))
+        extra = meta.extra_json_schema or {}
+        found[field.name] = Setting(
+            name=field.name,
+            type=hints[field.name],
+            default=field.default,
+            help=meta.description or "",
+            secret=bool(extra.get("secret")),
+            duration=bool(extra.get("duration")),
+        )
+    return found
+
+
+_SETTINGS = _read_fields()

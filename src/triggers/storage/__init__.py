@@ -1,0 +1,1 @@
+"""PostgreSQL and Redis. Nothing outside this room imports a driver of either."""

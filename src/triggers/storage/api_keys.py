@@ -1,0 +1,194 @@
+"""API keys as rows: made, listed, rotated, revoked, imported, and looked up by prefix."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import re
+import secrets
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import msgspec
+
+from triggers.domain import Caller, KeyId, OrgId, Plan, Scope, check_text
+from triggers.errors import Conflict, Invalid, NotFound
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import Connection, Database, Row, statements
+from triggers.storage.organisations import quota
+
+_SQL = statements("api_keys")
+PREFIX_LENGTH = 12
+
+
+class ApiKey(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A key as it may be shown. `key` is the secret itself: in the answer that made it, never again."""
+
+    id: UUID
+    name: str | None
+    prefix: str
+    scopes: list[Scope]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    key: str | None = None
+
+
+def generate(*, live: bool) -> str:
+    """A new key: `zap_live_` or `zap_test_` and 256 random bits."""
+    return ("zap_live_" if live else "zap_test_") + secrets.token_urlsafe(32)
+
+
+def hash_of(key: str) -> str:
+    """SHA-256, hex. Fast is right: the key is random, so there is nothing to stretch."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+async def version(connection: Connection) -> int:
+    """The number that every change of a key, a scope or a plan raises."""
+    number: int = await connection.fetchval(_SQL["version"])
+    return number
+
+
+async def verify(database: Database, key: str) -> Caller | None:
+    """The caller behind a key, None for a key that is unknown, revoked or expired."""
+    digest = hash_of(key)
+    found = None
+    for row in await database.fetch(_SQL["by_prefix"], key[:PREFIX_LENGTH]):
+        if hmac.compare_digest(row["hash"], digest):
+            found = row
+    if found is None:
+        return None
+    return Caller(
+        org_id=OrgId(found["org_id"]),
+        org_name=found["org_name"],
+        plan=Plan(found["plan"]),
+        requests_per_minute=quota(found["plan"], found["custom_quota"]),
+        key_id=KeyId(found["id"]),
+        key_prefix=found["prefix"],
+        scopes=frozenset(Scope(scope) for scope in found["scopes"]),
+        expires_at=found["expires_at"].timestamp() if found["expires_at"] else math.inf,
+    )
+
+
+async def create(
+    database: Database,
+    clock: DatabaseClock,
+    org_id: OrgId,
+    scopes: Collection[Scope],
+    *,
+    live: bool = False,
+    name: str | None = None,
+    expires_at: datetime | None = None,
+) -> ApiKey:
+    """Make a key. The answer alone carries it."""
+    if name is not None:
+        check_text(name, "/name", longest=255)
+    if not scopes:
+        raise Invalid("A key needs at least one scope.", pointer="/scopes")
+    key = generate(live=live)
+    return await _insert(database, clock, org_id, name, key[:PREFIX_LENGTH], hash_of(key), scopes, expires_at, key)
+
+
+async def import_hash(
+    database: Database,
+    clock: DatabaseClock,
+    org_id: OrgId,
+    prefix: str,
+    sha256: str,
+    scopes: Collection[Scope],
+    name: str | None = None,
+) -> ApiKey:
+    """Take over a key that another system made: its first 12 characters and its SHA-256 in hex.
+
+    Importing the same row into the same organisation again answers the key that is there.
+    """
+    if len(prefix) != PREFIX_LENGTH:
+        raise Invalid(f"A prefix is the key's first {PREFIX_LENGTH} characters.", pointer="/prefix")
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise Invalid("A SHA-256 is 64 hexadecimal digits.", pointer="/sha256")
+    return await _insert(database, clock, org_id, name, prefix, sha256.lower(), scopes, None, None)
+
+
+async def listed(database: Database, org_id: OrgId, after: UUID | None, limit: int) -> list[ApiKey]:
+    """The keys of an organisation in the order they were made, those after `after`."""
+    return [_api_key(row) for row in await database.fetch(_SQL["list"], org_id, after or UUID(int=0), limit)]
+
+
+async def by_id(database: Database, org_id: OrgId, key_id: UUID) -> ApiKey:
+    """One key of an organisation, or NotFound."""
+    row = await database.row(_SQL["by_id"], org_id, key_id)
+    if row is None:
+        raise NotFound("There is no such API key.")
+    return _api_key(row)
+
+
+async def rotate(
+    database: Database, clock: DatabaseClock, org_id: OrgId, old: ApiKey, overlap: timedelta
+) -> ApiKey:
+    """Make a successor with the same name and scopes; the old key goes on for `overlap`, then expires.
+
+    The successor comes first: a crash between the two leaves one key too many, never one too few.
+    """
+    if old.revoked_at is not None:
+        raise Conflict("This key is revoked; make a new one.")
+    successor = await create(
+        database, clock, org_id, old.scopes, live=old.prefix.startswith("zap_live_"), name=old.name
+    )
+    await database.fetch(_SQL["expire"], org_id, old.id, overlap)
+    return successor
+
+
+async def revoke(database: Database, org_id: OrgId, key_id: UUID) -> ApiKey:
+    """Revoke a key; it stops working within a second on every node. Twice is as once."""
+    row = await database.row(_SQL["revoke"], org_id, key_id)
+    if row is None:
+        raise NotFound("There is no such API key.")
+    return _api_key(row)
+
+
+async def touch(database: Database, key_ids: Iterable[UUID]) -> None:
+    """Note that these keys were used about now. Worth no fsync: it is coarse by design."""
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("set local synchronous_commit = off")
+        await connection.execute(_SQL["touch"], list(key_ids))
+
+
+async def _insert(  # noqa: PLR0913 - the columns of one row
+    database: Database,
+    clock: DatabaseClock,
+    org_id: OrgId,
+    name: str | None,
+    prefix: str,
+    digest: str,
+    scopes: Collection[Scope],
+    expires_at: datetime | None,
+    key: str | None,
+) -> ApiKey:
+    ordered = sorted(scopes)
+    row = await database.row(
+        _SQL["insert"], clock.mint(), org_id, name, prefix, digest, ordered, expires_at
+    )
+    if row is None:
+        row = await database.row(_SQL["by_hash"], digest)
+        if row is None or row["org_id"] != org_id:
+            raise Conflict("That key belongs to another organisation already.")
+    made = _api_key(row)
+    made.key = key
+    return made
+
+
+def _api_key(row: Row) -> ApiKey:
+    return ApiKey(
+        id=row["id"],
+        name=row["name"],
+        prefix=row["prefix"],
+        scopes=[Scope(scope) for scope in row["scopes"]],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        revoked_at=row["revoked_at"],
+        last_used_at=row["last_used_at"],
+    )

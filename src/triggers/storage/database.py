@@ -1,0 +1,175 @@
+"""Connections to PostgreSQL: the pools, named statements, and what its errors mean."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib import resources
+from typing import Any
+
+import asyncpg
+
+from triggers.errors import DatabaseUnavailable, OperatorError
+
+ACCEPT_SECONDS = 4.0
+"""The longest that one storing statement may take, kept by a statement timeout.
+
+Readers of due rows stay this far behind the database's now, because a row may
+become visible this long after the time it bears.
+"""
+
+CONNECT_SECONDS = 3.0
+REQUEST_SECONDS = 15.0
+ACQUIRE_SECONDS = 5.0
+
+Connection = asyncpg.Connection
+Row = asyncpg.Record
+
+
+def statements(module: str) -> dict[str, str]:
+    """The statements of `storage/<module>.sql` by name; `-- name: <name>` begins each."""
+    text = resources.files("triggers.storage").joinpath(f"{module}.sql").read_text(encoding="utf-8")
+    parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))
+
+
+class Database:
+    """One PostgreSQL: a pool for requests, and single connections for those that store.
+
+    Storing has connections of its own, so that a rush of reads cannot hold up a commit.
+    """
+
+    def __init__(self, url: str, *, pool_size: int) -> None:
+        self._url = url
+        self._pool_size = pool_size
+        self._pool: asyncpg.Pool | None = None
+
+    async def open(self) -> None:
+        """Open the pool, failing now if the server cannot be used."""
+        try:
+            self._pool = await asyncpg.create_pool(
+                self._url,
+                min_size=min(2, self._pool_size),
+                max_size=self._pool_size,
+                max_inactive_connection_lifetime=300,
+                timeout=CONNECT_SECONDS,
+                command_timeout=REQUEST_SECONDS + 5,
+                server_settings=_server_settings(REQUEST_SECONDS),
+                init=_make_durable,
+                reset=_keep_session,
+            )
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, ValueError) as error:
+            raise OperatorError(f"PostgreSQL does not answer: {error}") from error
+
+    async def close(self) -> None:
+        """Close the pool: politely for a few seconds, then by force."""
+        if self._pool is None:
+            return
+        try:
+            await asyncio.wait_for(self._pool.close(), 5)
+        except TimeoutError:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection of the pool, for one statement or one transaction.
+
+        Raises:
+            DatabaseUnavailable: for every error that is the server's state and not the statement's.
+        """
+        assert self._pool is not None
+        with unavailable():
+            connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+        try:
+            with unavailable():
+                yield connection
+        finally:
+            await asyncio.shield(self._pool.release(connection))
+
+    async def fetch(self, statement: str, *values: Any) -> list[Row]:
+        """All rows of one statement."""
+        async with self.connection() as connection:
+            rows: list[Row] = await connection.fetch(statement, *values)
+            return rows
+
+    async def row(self, statement: str, *values: Any) -> Row | None:
+        """The first row of one statement."""
+        async with self.connection() as connection:
+            return await connection.fetchrow(statement, *values)
+
+    async def connect(self, seconds: float) -> Connection:
+        """A connection of its own, whose statements may take `seconds`. The caller closes it."""
+        with unavailable():
+            connection = await asyncpg.connect(
+                self._url, timeout=CONNECT_SECONDS, server_settings=_server_settings(seconds)
+            )
+            await _make_durable(connection)
+            return connection
+
+    def pool_use(self) -> tuple[int, int, int]:
+        """Connections in use, open, and allowed."""
+        if self._pool is None:
+            return 0, 0, self._pool_size
+        size = self._pool.get_size()
+        return size - self._pool.get_idle_size(), size, self._pool_size
+
+
+def _server_settings(seconds: float) -> dict[str, str]:
+    return {
+        "application_name": "triggers",
+        "statement_timeout": str(int(seconds * 1000)),
+        "lock_timeout": str(int(seconds * 500)),
+        "idle_in_transaction_session_timeout": "30000",
+        "jit": "off",
+        "timezone": "UTC",
+    }
+
+
+async def _make_durable(connection: Connection) -> None:
+    # A server or role may default to less; a 2xx of ours never rests on that.
+    await connection.execute(
+        "select set_config('synchronous_commit', 'on', false)"
+        " where current_setting('synchronous_commit') not in ('on', 'remote_apply')"
+    )
+
+
+async def _keep_session(_: Connection) -> None:
+    """We set nothing on a session, so a released connection needs no round trip to be reset."""
+
+
+# ---- what an error of the driver means -------------------------------------------------------------
+
+_DATA_CLASSES = ("22", "23", "54")
+_NO_PARTITION = "no partition of relation"
+
+
+def is_data_error(error: BaseException) -> bool:
+    """Whether the statement's own data is to blame, so that splitting a batch finds the culprit."""
+    if isinstance(error, asyncpg.PostgresError):
+        sqlstate = error.sqlstate or ""
+        # A missing partition wears the class of the data but is the house's fault.
+        return sqlstate.startswith(_DATA_CLASSES) and _NO_PARTITION not in str(error)
+    return isinstance(error, asyncpg.exceptions.DataError | UnicodeEncodeError | OverflowError)
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the server or the way to it is to blame, so that the same may work later."""
+    if isinstance(error, asyncpg.PostgresError):
+        sqlstate = error.sqlstate or ""
+        return sqlstate.startswith(("08", "25006", "40", "53", "55", "57", "58")) or _NO_PARTITION in str(error)
+    return isinstance(
+        error, OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError | EOFError
+    ) and not isinstance(error, asyncpg.exceptions.DataError)
+
+
+@contextmanager
+def unavailable() -> Iterator[None]:
+    """Turn the errors of an unreachable or overloaded server into DatabaseUnavailable."""
+    try:
+        yield
+    except Exception as error:
+        if is_unavailable(error):
+            raise DatabaseUnavailable(retry_after=2) from error
+        raise

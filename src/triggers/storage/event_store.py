@@ -1,0 +1,178 @@
+"""The event log: the one statement of accept, and reads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from triggers.domain import MAX_PAGE_BYTES, NewEvent, OrgId
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import Connection, Database, Row, statements
+
+_SQL = statements("event_store")
+_SCAN_LIMIT = 5_000
+"""Rows that one page of a filtered list may look at: a rare type costs pages, not a scan of the log."""
+
+
+FLUSH_DELIVERIES = 20_000
+"""Deliveries that one transaction makes: events for ten thousand subscribers must not hold up the rest."""
+
+
+class Resolution(NamedTuple):
+    """Why an event of a batch was not stored by it.
+
+    `winner` and `fingerprint` are those of the event that has its dedup_id, None if none has;
+    `stored` says that it stands in the log under its own id, from an earlier try.
+    """
+
+    winner: UUID | None
+    fingerprint: bytes | None
+    stored: bool
+
+
+class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event without its payload."""
+
+    id: UUID
+    type: str
+    dedup_id: str | None
+    source: str | None
+    subject: str | None
+    ordering_key: str | None
+    occurred_at: datetime | None
+    payload_size: int
+
+
+class Payload(NamedTuple):
+    """What was sent, to the byte."""
+
+    id: UUID
+    type: str
+    payload: bytes
+
+
+async def accept(
+    connection: Connection, clock: DatabaseClock, batch: Sequence[NewEvent], window: timedelta
+) -> list[UUID]:
+    """Store a batch with its deliveries in one transaction; return the ids that it did not store.
+
+    A batch that would make more than FLUSH_DELIVERIES is stored up to there. No two events of the batch may share an organisation and a dedup_id.
+    """
+    asked_at = time.monotonic()
+    row = await connection.fetchrow(
+        _SQL["accept"],
+        [event.org_id for event in batch],
+        [event.id for event in batch],
+        [event.type for event in batch],
+        [event.payload for event in batch],
+        [event.fingerprint for event in batch],
+        [event.dedup_id for event in batch],
+        [event.source for event in batch],
+        [event.subject for event in batch],
+        [event.ordering_key for event in batch],
+        [event.occurred_at for event in batch],
+        window,
+        FLUSH_DELIVERIES,
+    )
+    clock.learn(row["now"], asked_at)
+    missing: list[UUID] = row["missing"]
+    return missing
+
+
+async def resolve(connection: Connection, events: Sequence[NewEvent]) -> dict[UUID, Resolution]:
+    """What stands in the way of events that `accept` did not store."""
+    rows = await connection.fetch(
+        _SQL["resolve"],
+        [event.org_id for event in events],
+        [event.id for event in events],
+        [event.dedup_id for event in events],
+    )
+    return {row["id"]: Resolution(row["winner"], row["fingerprint"], row["stored"]) for row in rows}
+
+
+async def learn_time(database: Database, clock: DatabaseClock) -> None:
+    """Ask the database for its time, before the first id is minted on it."""
+    asked_at = time.monotonic()
+    row = await database.row(_SQL["now"])
+    assert row is not None
+    clock.learn(row[0], asked_at)
+
+
+class Page(NamedTuple):
+    """Part of a list; `last` is the id to go on from, None at the end."""
+
+    events: list[StoredEvent]
+    last: UUID | None
+
+
+async def listed(  # noqa: PLR0913 - a filtered list has that many filters
+    database: Database,
+    org_id: OrgId,
+    *,
+    lowest: UUID,
+    below: UUID,
+    newest_first: bool,
+    event_type: str | None,
+    limit: int,
+) -> Page:
+    """Events with `lowest` <= id < `below`, a page of at most `limit`.
+
+    A page of one type may hold fewer than `limit`, even none, and still not be the last.
+    """
+    scan = limit if event_type is None else _SCAN_LIMIT
+    rows = await database.fetch(
+        _SQL["newest_first" if newest_first else "oldest_first"], org_id, lowest, below, scan
+    )
+    events: list[StoredEvent] = []
+    for row in rows:
+        if event_type is None or row["type"] == event_type:
+            events.append(_stored_event(row))
+            if len(events) == limit:
+                return Page(events, row["id"])
+    return Page(events, rows[-1]["id"] if len(rows) == scan else None)
+
+
+async def one(database: Database, org_id: OrgId, event_id: UUID) -> StoredEvent | None:
+    """One event of an organisation."""
+    row = await database.row(_SQL["one"], org_id, event_id)
+    return None if row is None else _stored_event(row)
+
+
+async def payload(database: Database, org_id: OrgId, event_id: UUID) -> bytes | None:
+    """The bytes of one event's payload."""
+    row = await database.row(_SQL["payload"], org_id, event_id)
+    return None if row is None else row["payload"]
+
+
+async def payloads(database: Database, org_id: OrgId, ids: Sequence[UUID]) -> dict[UUID, Payload]:
+    """The payloads of these events, by id. The caller keeps their sum within MAX_PAGE_BYTES."""
+    if not ids:
+        return {}
+    rows = await database.fetch(_SQL["payloads"], org_id, ids, min(ids), max(ids))
+    return {row["id"]: Payload(row["id"], row["type"], row["payload"]) for row in rows}
+
+
+def within_page(sizes: Sequence[int]) -> int:
+    """How many of these payloads, in order, one page may hold: at least one."""
+    total = 0
+    for count, size in enumerate(sizes):
+        total += size
+        if total > MAX_PAGE_BYTES and count:
+            return count
+    return len(sizes)
+
+
+async def sweep_dedup(database: Database, limit: int) -> int:
+    """Delete dedup rows that have run out, at most `limit`; return how many."""
+    async with database.connection() as connection:
+        tag: str = await connection.execute(_SQL["sweep_dedup"], limit)
+        return int(tag.rpartition(" ")[2])
+
+
+def _stored_event(row: Row) -> StoredEvent:
+    return StoredEvent(**row)

@@ -1,0 +1,80 @@
+-- name: accept
+-- The promise of the 201 in one statement, so in one transaction: the dedup row, the event, and a
+-- delivery for every subscription that matches. Repeating it changes nothing: what is stored under
+-- its own id already is not stored, and not fanned out, again.
+with offered as (
+    -- What an event will cost is known before it is stored: a batch ends where it would make too
+    -- many deliveries, and what is left of it comes again in the next one.
+    select b.*, sum(o.subscription_count) over (order by b.place) as deliveries
+    from unnest(
+        $1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[], $6::text[],
+        $7::text[], $8::text[], $9::text[], $10::timestamptz[]
+    ) with ordinality
+        as b (org_id, id, type, payload, fingerprint, dedup_id, source, subject, ordering_key, occurred_at, place)
+    join organisations o on o.id = b.org_id
+), batch as (
+    select * from offered where deliveries <= $12 or place = 1
+), won as (
+    -- Sorted, so that two batches wait for each other's keys in one order and never in a ring.
+    insert into dedup as d (org_id, dedup_id, event_id, fingerprint, expires_at)
+    select org_id, dedup_id, id, fingerprint, now() + $11::interval
+    from batch where dedup_id is not null order by org_id, dedup_id
+    on conflict (org_id, dedup_id) do update
+        set event_id = excluded.event_id, fingerprint = excluded.fingerprint, expires_at = excluded.expires_at
+        where d.expires_at <= now()
+    returning event_id
+), stored as (
+    insert into events (org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at)
+    select org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at
+    from batch where dedup_id is null or id in (select event_id from won)
+    on conflict (org_id, id) do nothing
+    returning org_id, id, type, octet_length(payload) as payload_size
+), owed as (
+    insert into deliveries (org_id, subscription_id, event_id, due_at, accepted_at, payload_size)
+    select e.org_id, s.id, e.id, now(), now(), e.payload_size
+    from stored e join subscriptions s on s.org_id = e.org_id
+    where s.status in ('active', 'paused')
+      and (
+        s.all_types and not starts_with(e.type, 'triggers.')
+        or e.type = any (s.type_names)
+        or exists (select from unnest(s.type_prefixes) prefix where starts_with(e.type, prefix))
+      )
+)
+select now() as now, array(select id from offered except select id from stored) as missing
+
+-- name: resolve
+-- Why events were not stored: the winner of each dedup_id, and what was stored under its own id
+-- before. A statement of its own, because one that lost a race cannot see who won it.
+select b.id, d.event_id as winner, d.fingerprint,
+    exists (select from events e where e.org_id = b.org_id and e.id = b.id) as stored
+from unnest($1::uuid[], $2::uuid[], $3::text[]) as b (org_id, id, dedup_id)
+left join dedup d on d.org_id = b.org_id and d.dedup_id = b.dedup_id
+
+-- name: now
+select now()
+
+-- name: newest_first
+select id, type, dedup_id, source, subject, ordering_key, occurred_at, octet_length(payload) as payload_size
+from events where org_id = $1 and id >= $2 and id < $3 order by id desc limit $4
+
+-- name: oldest_first
+select id, type, dedup_id, source, subject, ordering_key, occurred_at, octet_length(payload) as payload_size
+from events where org_id = $1 and id >= $2 and id < $3 order by id limit $4
+
+-- name: one
+select id, type, dedup_id, source, subject, ordering_key, occurred_at, octet_length(payload) as payload_size
+from events where org_id = $1 and id = $2
+
+-- name: payload
+select payload from events where org_id = $1 and id = $2
+
+-- name: payloads
+-- The bounds let the planner touch only the partitions that hold these ids.
+select id, type, payload from events
+where org_id = $1 and id = any ($2::uuid[]) and id >= $3 and id <= $4
+
+-- name: sweep_dedup
+delete from dedup where (org_id, dedup_id) in (
+    select org_id, dedup_id from dedup where expires_at <= now() order by expires_at limit $1
+    for update skip locked
+)

@@ -1,0 +1,89 @@
+"""Bring a database to the schema of this version, and refuse one that is newer."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from typing import NamedTuple
+
+from triggers.errors import OperatorError, SchemaTooNew
+from triggers.storage import partitions
+from triggers.storage.database import Connection, Database
+
+_LOCK = 0x7472_6967_6765_7273  # "triggers", as an advisory lock's number
+MIGRATION_SECONDS = 600.0
+OLDEST_SERVER = 15
+
+
+class Migration(NamedTuple):
+    """One numbered file."""
+
+    number: int
+    name: str
+    sql: str
+
+
+def migrations() -> list[Migration]:
+    """All migrations of this version, in order."""
+    found = []
+    for file in resources.files("triggers.storage.migrations").iterdir():
+        if match := re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name):
+            found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
+    return sorted(found)
+
+
+async def migrate(database: Database) -> list[Migration]:
+    """Apply what is missing, one transaction each; return what was applied.
+
+    Safe to run from many nodes at once: an advisory lock lets one work and the others wait.
+
+    Raises:
+        SchemaTooNew: the database knows migrations that this version does not.
+        OperatorError: the server is too old.
+    """
+    connection = await database.connect(MIGRATION_SECONDS)
+    try:
+        server = int(await connection.fetchval("show server_version_num")) // 10_000
+        if server < OLDEST_SERVER:
+            raise OperatorError(f"PostgreSQL {server} is too old; Triggers needs {OLDEST_SERVER} to 18.")
+        await connection.execute("select pg_advisory_lock($1::bigint)", _LOCK)
+        try:
+            applied = [m for m in await _missing(connection) if await _apply(connection, m)]
+            await partitions.ensure(connection)
+        finally:
+            await connection.execute("select pg_advisory_unlock($1::bigint)", _LOCK)
+        return applied
+    finally:
+        await connection.close()
+
+
+async def pending(database: Database) -> list[Migration]:
+    """What `migrate` would apply."""
+    async with database.connection() as connection:
+        return await _missing(connection)
+
+
+async def _missing(connection: Connection) -> list[Migration]:
+    present = await connection.fetchval("select to_regclass('schema_migrations') is not null")
+    rows = await connection.fetch("select number from schema_migrations") if present else []
+    done = {row["number"] for row in rows}
+    known = migrations()
+    if done and max(done) > known[-1].number:
+        raise SchemaTooNew(
+            f"The database is at migration {max(done)}; this version knows {known[-1].number}."
+            " Run the newer version of Triggers that migrated it."
+        )
+    return [migration for migration in known if migration.number not in done]
+
+
+async def _apply(connection: Connection, migration: Migration) -> bool:
+    async with connection.transaction():
+        await connection.execute(
+            "create table if not exists schema_migrations"
+            " (number integer primary key, name text not null, applied_at timestamptz not null)"
+        )
+        await connection.execute(migration.sql)
+        await connection.execute(
+            "insert into schema_migrations values ($1, $2, now())", migration.number, migration.name
+        )
+    return True
