@@ -1,0 +1,185 @@
+"""Where deliveries may go: the table of forbidden addresses and the one reading of a URL.
+
+Pure. `read_url` is the only parser of endpoint URLs: what it returns is what is looked up,
+connected to and written into the request, so no second parser can see another host in the text.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final, TypeAlias
+from urllib.parse import quote, urlsplit
+
+from triggers.errors import Invalid
+
+Address: TypeAlias = IPv4Address | IPv6Address
+Network: TypeAlias = IPv4Network | IPv6Network
+
+# `is_global` is not enough: depending on Python's patch release it is true for multicast, 6to4 relays,
+# IPv6 forms that carry an IPv4 address and newly reserved blocks. It is asked as well, never alone.
+FORBIDDEN: Final = (
+    ("0.0.0.0/8", "this network"),
+    ("10.0.0.0/8", "private"),
+    ("100.64.0.0/10", "carrier-grade NAT"),
+    ("127.0.0.0/8", "loopback"),
+    ("168.63.129.16/32", "Azure's wire server, which looks public"),
+    ("169.254.0.0/16", "link-local and cloud metadata"),
+    ("172.16.0.0/12", "private"),
+    ("192.0.0.0/24", "protocol assignments"),
+    ("192.0.2.0/24", "documentation"),
+    ("192.88.99.0/24", "6to4 relays"),
+    ("192.168.0.0/16", "private"),
+    ("198.18.0.0/15", "benchmarks"),
+    ("198.51.100.0/24", "documentation"),
+    ("203.0.113.0/24", "documentation"),
+    ("224.0.0.0/4", "multicast"),
+    ("240.0.0.0/4", "reserved and broadcast"),
+    ("::/96", "unspecified, loopback and IPv4-compatible"),
+    ("::ffff:0:0:0/96", "IPv4-translated"),
+    ("64:ff9b::/96", "NAT64, carries an IPv4 address"),
+    ("64:ff9b:1::/48", "local NAT64"),
+    ("100::/64", "discard"),
+    ("2001::/23", "protocol assignments, Teredo and ORCHID"),
+    ("2001:db8::/32", "documentation"),
+    ("2002::/16", "6to4, carries an IPv4 address"),
+    ("3fff::/20", "documentation"),
+    ("5f00::/16", "segment routing"),
+    ("fc00::/7", "unique local"),
+    ("fe80::/10", "link-local"),
+    ("fec0::/10", "site-local"),
+    ("ff00::/8", "multicast"),
+)
+_FORBIDDEN: Final[tuple[Network, ...]] = tuple(ipaddress.ip_network(cidr) for cidr, _ in FORBIDDEN)
+
+URL_LIMIT: Final = 2048
+HOST_LIMIT: Final = 253
+_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
+_LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+_LOOKS_NUMERIC: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_CONTROLS: Final = re.compile(r"[\x00-\x20\x7f-\x9f\\\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundPolicy:
+    """What the operator lets deliveries do."""
+
+    allow: tuple[Network, ...] = ()
+    """Networks that may be reached although the table forbids them."""
+    allow_http: bool = False
+    connect_timeout_seconds: float = 5.0
+    """For one address: TCP, and then once more for TLS."""
+    total_timeout_seconds: float = 20.0
+    """From the start of the attempt, look-up included, to the end of the answer."""
+    proxy_url: str | None = None
+    """`http://[user:password@]host:port` of an egress proxy that takes CONNECT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL, read once. `host` is lower-case ASCII: a name, or a literal without brackets."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    """Path and query as they go on the wire: ASCII, starts with a slash."""
+    literal: Address | None
+    authority: str
+    """The value of the Host header."""
+
+
+def permitted(address: Address, allow: tuple[Network, ...] = ()) -> Address | None:
+    """The address to connect to, or None when it is forbidden.
+
+    An IPv4-mapped IPv6 address is the IPv4 address that the kernel would dial, and is judged as that.
+    """
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            return None
+        address = address.ipv4_mapped or address
+    if any(address in network for network in allow):
+        return address
+    if any(address in network for network in _FORBIDDEN):
+        return None
+    return address if address.is_global and not address.is_multicast else None
+
+
+def read_url(url: str) -> Target:
+    """Reads an endpoint's URL strictly; raises Invalid."""
+    if len(url) > URL_LIMIT:
+        raise Invalid(f"A URL has at most {URL_LIMIT} characters.")
+    if _CONTROLS.search(url):
+        raise Invalid("A URL holds no spaces, control characters or backslashes; percent-encode them.")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise Invalid("This is not a URL.") from None
+    if parts.scheme not in _DEFAULT_PORTS:
+        raise Invalid("The URL starts with https://.")
+    if "@" in parts.netloc:
+        raise Invalid("A URL holds no user name or password; use a header.")
+    if port == 0 or (port is None and parts.netloc.endswith(":")):
+        raise Invalid("The port is a number from 1 to 65535.")
+    host, literal = _read_host(parts.netloc, parts.hostname or "")
+    shown = f"[{host}]" if isinstance(literal, IPv6Address) else host
+    return Target(
+        scheme=parts.scheme,
+        host=host,
+        port=port or _DEFAULT_PORTS[parts.scheme],
+        path=_wire_path(parts.path, parts.query),
+        literal=literal,
+        authority=shown if port in {None, _DEFAULT_PORTS[parts.scheme]} else f"{shown}:{port}",
+    )
+
+
+def check_url(url: str, policy: OutboundPolicy) -> Target:
+    """Refuses a URL that no delivery could be sent to; raises Invalid. Looks nothing up.
+
+    A name may still resolve to a forbidden address: that is judged at every connection.
+    """
+    target = read_url(url)
+    if target.scheme == "http" and not policy.allow_http:
+        raise Invalid("The URL must be https; this service does not deliver over plain http.")
+    literal = target.literal
+    if literal is None and (target.host == "localhost" or target.host.endswith(".localhost")):
+        literal = IPv4Address("127.0.0.1")
+    if literal is not None and permitted(literal, policy.allow) is None:
+        raise Invalid("Deliveries to this address are not allowed.")
+    return target
+
+
+def _read_host(netloc: str, host: str) -> tuple[str, Address | None]:
+    if netloc.startswith("["):
+        try:
+            address = IPv6Address(host)
+        except ValueError:
+            raise Invalid("The IPv6 address in the URL is not one.") from None
+        if address.scope_id is not None:
+            raise Invalid("An address with a zone is not reachable for deliveries.")
+        return str(address), address
+    host = host.removesuffix(".")
+    if not host or len(host) > HOST_LIMIT:
+        raise Invalid(f"The URL has a host of 1 to {HOST_LIMIT} characters.")
+    if not host.isascii():
+        # Which ASCII name a Unicode one means differs between IDNA 2003 and 2008, and width variants of
+        # digits become addresses. Whoever means such a name can say exactly which.
+        raise Invalid("Write the host name in its ASCII form (xn--…).")
+    labels = host.split(".")
+    if _LOOKS_NUMERIC.fullmatch(labels[-1]):
+        # The resolver of the system would read 2130706433, 0x7f.1 and 0177.0.0.1 as 127.0.0.1.
+        try:
+            return host, IPv4Address(host)
+        except ValueError:
+            raise Invalid("An IPv4 address is written as four decimal numbers.") from None
+    if not all(_LABEL.fullmatch(label) for label in labels):
+        raise Invalid("The host of the URL is not a valid name.")
+    return host, None
+
+
+def _wire_path(path: str, query: str) -> str:
+    # What is percent-encoded stays as it is; what HTTP does not allow in a target is encoded.
+    safe = "/:@!$&'()*+,;=~%-._"
+    target = quote(path, safe=safe) or "/"
+    return f"{target}?{quote(query, safe=safe + '?')}" if query else target
