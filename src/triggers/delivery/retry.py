@@ -1,0 +1,168 @@
+"""What follows from an attempt: delivered, again later, or given up. Pure."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Final, TypeAlias, assert_never
+
+from msgspec import Struct
+
+from triggers.delivery.result import Answered, Failed, Reason, Result
+
+JITTER: Final = 0.2
+RETRY_AFTER_LIMIT_SECONDS: Final = 86_400.0
+_SECONDS: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
+
+
+class Schedule(Struct, frozen=True):
+    """When a delivery is tried again. The first attempt is made at once."""
+
+    delays: tuple[float, ...] = (5, 30, 120, 900, 3_600, 14_400, 43_200, 86_400)
+    """Seconds before the 2nd, 3rd … attempt."""
+    deadline: float | None = None
+    """No attempt begins later than this many seconds after the first one began."""
+
+
+DEFAULT_SCHEDULE: Final = Schedule()
+
+
+class Disable(StrEnum):
+    """Why the endpoint's answer disables its subscription."""
+
+    GONE = "gone"
+    DECLINED = "declined"
+
+
+class End(StrEnum):
+    """Why no further attempt is made."""
+
+    EXHAUSTED = "exhausted"
+    DEADLINE = "deadline"
+    GONE = "gone"
+    DECLINED = "declined"
+    ABORTED = "aborted"
+
+
+class Delivered(Struct, frozen=True):
+    """The endpoint has it. `disable`: it asked in the same answer for no more."""
+
+    reason: Reason = Reason.DELIVERED
+    disable: Disable | None = None
+
+
+class RetryAt(Struct, frozen=True):
+    """Try again. `at` is `now` plus `delay_seconds`."""
+
+    at: datetime
+    delay_seconds: float
+    reason: Reason
+
+
+class GivenUp(Struct, frozen=True):
+    """A dead letter. `reason` is the last attempt's; `disable` also cancels what is queued behind it."""
+
+    reason: Reason
+    end: End
+    disable: Disable | None = None
+
+
+Outcome: TypeAlias = Delivered | RetryAt | GivenUp
+
+
+def judge(
+    attempt_number: int,
+    result: Result,
+    schedule: Schedule,
+    now: datetime,
+    jitter: float,
+    *,
+    first_attempt_at: datetime | None = None,
+) -> Outcome:
+    """Decides what follows from the attempt `attempt_number` (counted from 1) that ended at `now`.
+
+    `jitter` is a random number from -1 to 1. `first_attempt_at` is needed only with a deadline.
+    """
+    reason = reason_of(result)
+    wait: float | None = None
+    match result:
+        case Answered():
+            final = _final(result, reason)
+            if final is not None:
+                return final
+            if reason in {Reason.THROTTLED, Reason.UNAVAILABLE}:
+                wait = retry_after_seconds(result.retry_after, now)
+        case Failed():
+            pass
+        case _:
+            assert_never(result)
+    if attempt_number > len(schedule.delays):
+        return GivenUp(reason, End.EXHAUSTED)
+    if wait is None:
+        wait = max(0.0, schedule.delays[attempt_number - 1] * (1 + JITTER * jitter))
+    at = now + timedelta(seconds=wait)
+    if schedule.deadline is not None and at > (first_attempt_at or now) + timedelta(
+        seconds=schedule.deadline
+    ):
+        return GivenUp(reason, End.DEADLINE)
+    return RetryAt(at, wait, reason)
+
+
+def reason_of(result: Result) -> Reason:
+    """The one word to record for an attempt."""
+    match result:
+        case Answered(status=status):
+            return _reason_of_status(status)
+        case Failed(reason=reason):
+            return reason
+        case _:
+            assert_never(result)
+
+
+def retry_after_seconds(value: str | None, now: datetime) -> float | None:
+    """Reads `Retry-After`: seconds (fractions too) or an HTTP-date; at most a day.
+
+    None when there is nothing to obey: absent, unreadable, zero or past. A zero must not turn a whole
+    schedule into a burst, so the schedule's own delay stands then.
+    """
+    if value is None:
+        return None
+    value = value.strip()
+    if _SECONDS.fullmatch(value):
+        seconds = float(value)
+    else:
+        try:
+            date = parsedate_to_datetime(value[:64])
+            # An HTTP-date is in GMT; one without a zone is read as that.
+            seconds = ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+    return min(seconds, RETRY_AFTER_LIMIT_SECONDS) if seconds > 0 else None
+
+
+def _final(answer: Answered, reason: Reason) -> Delivered | GivenUp | None:
+    """What an answer decides on its own, whatever the schedule."""
+    control = _words(answer.delivery_control)
+    if reason is Reason.DELIVERED:
+        return Delivered(disable=Disable.DECLINED if "disable" in control else None)
+    if reason is Reason.GONE:
+        return GivenUp(reason, End.GONE, Disable.GONE)
+    if "disable" in control:
+        return GivenUp(reason, End.DECLINED, Disable.DECLINED)
+    return GivenUp(reason, End.ABORTED) if "abort-message" in control else None
+
+
+def _reason_of_status(status: int) -> Reason:
+    if 200 <= status < 300:
+        return Reason.DELIVERED
+    if status == 410:
+        return Reason.GONE
+    if status == 429:
+        return Reason.THROTTLED
+    if status >= 500:
+        return Reason.UNAVAILABLE
+    return Reason.REDIRECT if 300 <= status < 400 else Reason.REFUSED
+
+
+def _words(header: str | None) -> frozenset[str]:
+    return frozenset(word.strip().lower() for word in header.split(",")) if header else frozenset()
