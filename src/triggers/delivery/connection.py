@@ -1,0 +1,211 @@
+"""One HTTP/1.1 connection to an endpoint: what is read, how much of it, and how it can go wrong.
+
+No sockets are opened here. A library's client would do, but for three things that a sender to strangers
+needs and none of them gives: the caller's own connected socket, hard caps on head and body, and a
+word for each way in which an answer fails to come.
+"""
+
+import asyncio
+from enum import IntEnum
+from typing import Final, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from triggers.delivery.result import Reason
+
+HEAD_LIMIT: Final = 32 * 1024
+BODY_LIMIT: Final = 16 * 1024
+
+
+class Stage(IntEnum):
+    """How far the answer has come."""
+
+    IDLE = 0
+    SENT = 1
+    HEAD = 2
+    BODY = 3
+
+
+_LATE: Final = {Stage.SENT: Reason.TIMEOUT, Stage.HEAD: Reason.SLOW_HEADERS, Stage.BODY: Reason.SLOW_BODY}
+_LOST: Final = {Stage.SENT: Reason.CLOSED, Stage.HEAD: Reason.CLOSED, Stage.BODY: Reason.INCOMPLETE}
+
+
+class Connection(asyncio.Protocol):
+    """Carries one exchange at a time; `reusable` says whether another may follow."""
+
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_done",
+        "_framed",
+        "_head_bytes",
+        "_loop",
+        "_parser",
+        "_tunnel",
+        "closed",
+        "delivery_control",
+        "idle_since",
+        "retry_after",
+        "reusable",
+        "stage",
+        "status",
+        "transport",
+    )
+
+    _body: list[bytes]
+    retry_after: str | None
+    delivery_control: str | None
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, tunnel: bool = False) -> None:
+        """`tunnel`: the exchange is a CONNECT, whose answer ends with its head."""
+        self._loop = loop
+        self._tunnel = tunnel
+        self._parser = HttpResponseParser(self)
+        self._done: asyncio.Future[Reason | None] | None = None
+        self.transport: asyncio.Transport | None = None
+        self.stage = Stage.IDLE
+        self.closed = False
+        self.idle_since = 0.0
+        self._reset()
+
+    def exchange(self, request: bytes) -> "asyncio.Future[Reason | None]":
+        """Sends a whole request. The future never raises: None is a whole answer, else what went wrong."""
+        self._reset()
+        self._done = done = self._loop.create_future()
+        self.stage = Stage.SENT
+        if self.transport is None or self.closed:
+            self._finish(Reason.CLOSED)
+        else:
+            self.transport.write(request)
+        return done
+
+    def expire(self) -> None:
+        """The time is up."""
+        self.abort(_LATE.get(self.stage, Reason.TIMEOUT))
+
+    def abort(self, reason: Reason = Reason.CLOSED) -> None:
+        """Closes at once, whatever is under way."""
+        self.closed = True
+        if self.transport is not None:
+            self.transport.abort()
+        self._finish(reason)
+
+    def rest(self, now: float) -> None:
+        """Idle from `now` on: nothing may come until the next exchange."""
+        self.stage = Stage.IDLE
+        self.idle_since = now
+        self._body = []
+
+    @property
+    def answered(self) -> bool:
+        """A whole response head has come."""
+        return self.status != 0
+
+    @property
+    def body(self) -> bytes:
+        """What was read of the body, at most BODY_LIMIT."""
+        return self._body[0][:BODY_LIMIT] if len(self._body) == 1 else b"".join(self._body)[:BODY_LIMIT]
+
+    # --- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are none by inheritance
+
+    def data_received(self, data: bytes) -> None:
+        if self._done is None:
+            # Nobody asked: whatever it is, the next answer could not be told from it.
+            self.abort()
+            return
+        try:
+            if self.stage < Stage.BODY:
+                self.stage = Stage.HEAD
+                room = HEAD_LIMIT - self._head_bytes
+                self._head_bytes += len(data)
+                if len(data) > room:
+                    self._parser.feed_data(data[:room])
+                    if self.stage < Stage.BODY:
+                        self.abort(Reason.TOO_LARGE)
+                        return
+                    data = data[room:]
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade):
+            if self._tunnel and self.answered:
+                return
+            self.abort(Reason.MALFORMED)
+
+    def eof_received(self) -> None:
+        if self.stage is Stage.BODY and not self._framed:
+            self.reusable = False
+            self._finish(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._finish(_LOST.get(self.stage, Reason.CLOSED))
+
+    # --- the parser's callbacks
+
+    def on_message_begin(self) -> None:
+        if self._done is None:
+            self.abort()  # a second answer to one request: nothing after it can be trusted
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._done is None or self.stage is Stage.BODY:
+            return  # of a second answer, or a trailer
+        match name.lower():
+            case b"retry-after":
+                self.retry_after = value[:128].decode("latin-1")
+            case b"webhook-delivery":
+                self.delivery_control = value[:128].decode("latin-1")
+            case b"content-length" | b"transfer-encoding":
+                self._framed = True
+
+    def on_headers_complete(self) -> None:
+        if self._done is None:
+            return
+        status = self._parser.get_status_code()
+        if 100 <= status < 200 and status != 101:
+            self._reset_head()
+            return
+        if not 200 <= status < 600:
+            self.abort(Reason.MALFORMED)
+            return
+        self.status = status
+        self.stage = Stage.BODY
+        if self._tunnel:
+            self._finish(None)
+
+    def on_body(self, data: bytes) -> None:
+        if self._done is None:
+            return
+        self._body.append(data)
+        self._body_bytes += len(data)
+        if self._body_bytes > BODY_LIMIT:
+            self.abort(Reason.TOO_LARGE)
+
+    def on_message_complete(self) -> None:
+        if self._done is not None and self.stage is Stage.BODY:
+            self.reusable = self._parser.should_keep_alive() and not self._unsent()
+            self._finish(None)
+
+    # --- our own
+
+    def _unsent(self) -> bool:
+        return self.transport is not None and self.transport.get_write_buffer_size() > 0
+
+    def _reset(self) -> None:
+        self._body = []
+        self._body_bytes = 0
+        self._head_bytes = 0
+        self.status = 0
+        self.reusable = False
+        self._reset_head()
+
+    def _reset_head(self) -> None:
+        self._framed = False
+        self.retry_after = None
+        self.delivery_control = None
+
+    def _finish(self, reason: Reason | None) -> None:
+        done, self._done = self._done, None
+        if done is not None and not done.done():
+            done.set_result(reason)

@@ -1,0 +1,173 @@
+"""Look-ups of host names: in threads of their own, shared fairly, kept for a few seconds.
+
+A look-up cannot be interrupted: a thread whose name server is silent stays busy long after its caller
+has given up. So an organisation never holds more than a quarter of the threads, a look-up that nobody
+waits for any more is never begun, and a thread counts as held until it has really come back.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections import OrderedDict
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Thread
+from typing import Final, TypeAlias
+from uuid import UUID
+
+from triggers.delivery.result import Reason
+
+Resolver: TypeAlias = Callable[[str], tuple[str, ...]]
+"""Blocking: the addresses of a name, best first. Raises OSError when there are none."""
+Found: TypeAlias = tuple[str, ...] | Reason
+"""The addresses that may be used, or why there are none."""
+
+_FAILURE_KEEP_SECONDS: Final = 1.0
+
+
+def system_resolver(host: str) -> tuple[str, ...]:
+    """The system's resolver, in the system's order of preference."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+class _Lookup:
+    __slots__ = ("found", "host", "limit", "org", "waiters")
+
+    def __init__(self, host: str, org: UUID, found: asyncio.Future[Found]) -> None:
+        self.host = host
+        self.org = org
+        self.found = found
+        self.limit: asyncio.TimerHandle | None = None
+        self.waiters = 0
+
+
+class Names:
+    """Belongs to one event loop."""
+
+    def __init__(
+        self,
+        resolve: Callable[[str], Found],
+        *,
+        threads: int = 32,
+        limit_seconds: float = 5.0,
+        keep_seconds: float = 5.0,
+        capacity: int = 10_000,
+    ) -> None:
+        self._resolve = resolve
+        self._limit_seconds = limit_seconds
+        self._keep_seconds = keep_seconds
+        self._capacity = capacity
+        self._kept: OrderedDict[str, tuple[float, Found]] = OrderedDict()
+        self._free = threads
+        self._share = max(1, threads // 4)
+        self._held: dict[UUID, int] = {}
+        self._wanted: dict[tuple[UUID, str], _Lookup] = {}
+        self._waiting: OrderedDict[UUID, dict[str, _Lookup]] = OrderedDict()
+        self._work: SimpleQueue[_Lookup | None] = SimpleQueue()
+        self._idle_threads = 0
+        self._threads: list[Thread] = []
+
+    def kept(self, host: str, now: float) -> Found | None:
+        """What is known of a name already. `now` is the loop's time."""
+        entry = self._kept.get(host)
+        return entry[1] if entry is not None and now < entry[0] else None
+
+    async def find(self, host: str, org: UUID) -> Found:
+        """The name's addresses, or why there are none. `org` is charged for the thread."""
+        loop = asyncio.get_running_loop()
+        found = self.kept(host, loop.time())
+        if found is not None:
+            return found
+        # Joined within an organisation only: behind another's queue nobody has to wait.
+        lookup = self._wanted.get((org, host))
+        if lookup is None:
+            lookup = _Lookup(host, org, loop.create_future())
+            self._wanted[org, host] = lookup
+            self._waiting.setdefault(org, {})[host] = lookup
+            self._begin()
+        lookup.waiters += 1
+        try:
+            return await asyncio.shield(lookup.found)
+        finally:
+            lookup.waiters -= 1
+            if lookup.waiters == 0:
+                self._forget_unbegun(lookup)
+
+    def close(self) -> None:
+        """Lets the threads go; one that is stuck in a look-up ends with the process."""
+        self._waiting.clear()
+        for _ in self._threads:
+            self._work.put(None)
+        self._threads.clear()
+
+    def _begin(self) -> None:
+        """Begins waiting look-ups, organisations in turn, while there are threads."""
+        while self._free:
+            org = next((org for org in self._waiting if self._held.get(org, 0) < self._share), None)
+            if org is None:
+                return
+            queue = self._waiting.pop(org)
+            lookup = queue.pop(next(iter(queue)))
+            if queue:
+                self._waiting[org] = queue
+            self._free -= 1
+            self._held[org] = self._held.get(org, 0) + 1
+            loop = lookup.found.get_loop()
+            lookup.limit = loop.call_later(self._limit_seconds, self._settle, lookup, Reason.DNS)
+            self._hand_over(lookup)
+
+    def _hand_over(self, lookup: _Lookup) -> None:
+        if self._idle_threads:
+            self._idle_threads -= 1
+        else:
+            # A daemon, because the interpreter would otherwise wait for a silent name server at exit.
+            thread = Thread(target=self._run, name=f"dns-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._work.put(lookup)
+
+    def _run(self) -> None:
+        while (lookup := self._work.get()) is not None:
+            found: Found
+            try:
+                found = self._resolve(lookup.host) or Reason.DNS
+            except (OSError, UnicodeError):
+                found = Reason.DNS
+            # The loop may be closed by now; then nobody waits.
+            with contextlib.suppress(RuntimeError):
+                lookup.found.get_loop().call_soon_threadsafe(self._came_back, lookup, found)
+
+    def _came_back(self, lookup: _Lookup, found: Found) -> None:
+        self._idle_threads += 1
+        self._free += 1
+        held = self._held[lookup.org] - 1
+        if held:
+            self._held[lookup.org] = held
+        else:
+            del self._held[lookup.org]
+        self._settle(lookup, found)
+        self._begin()
+
+    def _settle(self, lookup: _Lookup, found: Found) -> None:
+        """Tells those who wait and keeps the answer, also one that came after its limit."""
+        if lookup.limit is not None:
+            lookup.limit.cancel()
+        if not lookup.found.done():
+            lookup.found.set_result(found)
+            del self._wanted[lookup.org, lookup.host]
+        keep = (
+            self._keep_seconds if isinstance(found, tuple) else min(_FAILURE_KEEP_SECONDS, self._keep_seconds)
+        )
+        self._kept[lookup.host] = (lookup.found.get_loop().time() + keep, found)
+        self._kept.move_to_end(lookup.host)
+        if len(self._kept) > self._capacity:
+            self._kept.popitem(last=False)
+
+    def _forget_unbegun(self, lookup: _Lookup) -> None:
+        queue = self._waiting.get(lookup.org)
+        if queue is not None and queue.get(lookup.host) is lookup:
+            del queue[lookup.host]
+            if not queue:
+                del self._waiting[lookup.org]
+            del self._wanted[lookup.org, lookup.host]

@@ -1,0 +1,80 @@
+"""Connections that are kept alive: bounded in number, closed when they have been idle for too long."""
+
+import asyncio
+from collections import OrderedDict
+from typing import NamedTuple
+
+from triggers.delivery.connection import Connection
+
+
+class Key(NamedTuple):
+    """What a kept-alive connection may be used again for."""
+
+    scheme: str
+    host: str
+    port: int
+    address: str
+
+
+class Pool:
+    """Belongs to one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int, idle_seconds: float) -> None:
+        self._loop = loop
+        self._limit = limit
+        self._idle_seconds = idle_seconds
+        self._oldest_first: OrderedDict[Connection, Key] = OrderedDict()
+        self._of: dict[Key, list[Connection]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._oldest_first)
+
+    def take(self, key: Key) -> Connection | None:
+        connections = self._of.get(key)
+        while connections:
+            connection = connections.pop()  # the youngest: the others may then grow old and be closed
+            if not connections:
+                del self._of[key]
+            del self._oldest_first[connection]
+            if not connection.closed:
+                return connection
+        return None
+
+    def keep(self, key: Key, connection: Connection) -> None:
+        connection.rest(self._loop.time())
+        self._of.setdefault(key, []).append(connection)
+        self._oldest_first[connection] = key
+        self.make_room(self._limit)
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._idle_seconds, self._close_old)
+
+    def make_room(self, limit: int) -> None:
+        """Closes the oldest until at most `limit` are left."""
+        while len(self._oldest_first) > max(0, limit):
+            self._drop_oldest()
+
+    def close(self) -> None:
+        self.make_room(0)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _drop_oldest(self) -> None:
+        connection, key = self._oldest_first.popitem(last=False)
+        connections = self._of[key]
+        connections.remove(connection)
+        if not connections:
+            del self._of[key]
+        connection.abort()
+
+    def _close_old(self) -> None:
+        self._timer = None
+        too_old = self._loop.time() - self._idle_seconds
+        while self._oldest_first:
+            oldest = next(iter(self._oldest_first))
+            if oldest.idle_since > too_old:
+                wait = oldest.idle_since - too_old
+                self._timer = self._loop.call_later(wait, self._close_old)
+                return
+            self._drop_oldest()
