@@ -152,7 +152,9 @@ def check_event_type(value: str, pointer: str = "/type") -> str:
     """Return a type that a producer may use, or raise Invalid."""
     check_text(value, pointer, longest=255)
     if value.startswith(RESERVED_TYPE_PREFIX):
-        raise Invalid(f"Types that begin with `{RESERVED_TYPE_PREFIX}` are the service's own.", pointer=pointer)
+        raise Invalid(
+            f"Types that begin with `{RESERVED_TYPE_PREFIX}` are the service's own.", pointer=pointer
+        )
     return value
 
 

@@ -192,7 +192,7 @@ class Intake:
                 return await self._store(connection, batch[middle:], again=True)
             if connection is not None:
                 connection.terminate()
-            if again and (is_unavailable(error) and connection is not None):
+            if again and connection is not None and is_unavailable(error):
                 return await self._store(None, batch, again=False)
             log.error("flush_failed", events=len(batch), error=repr(error))
             for waiting in batch:
@@ -229,7 +229,7 @@ class Intake:
 
     def _refuse(self, guilty: Waiting, error: BaseException) -> None:
         log.warning("event_refused_by_database", event_id=str(guilty.event.id), error=repr(error))
-        guilty.future.set_result(errors.Invalid("The database refused to store this event."))
+        _answer(guilty, errors.Invalid("The database refused to store this event."))
         self._return(guilty.followers)
 
 

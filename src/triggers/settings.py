@@ -40,7 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     redis_url: Annotated[
         str | None,
         Meta(
-            description="Redis for wake-ups and shared limits between nodes.", extra_json_schema={"secret": True}
+            description="Redis for wake-ups and shared limits between nodes.",
+            extra_json_schema={"secret": True},
         ),
     ] = None
     pool_size: Annotated[
@@ -49,9 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     log_format: Annotated[
         Literal["auto", "console", "json"], Meta(description="`auto` is console on a terminal.")
     ] = "auto"
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Least level to log.")] = (
-        "info"
-    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least level to log.")
+    ] = "info"
     log_accepted: Annotated[
         bool, Meta(description="A log line for every accepted event, not only a sum a second.")
     ] = False
@@ -61,7 +62,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     inbox_retention: Annotated[
         float,
         Meta(
-            description="How long an unread message stays in a default inbox.", extra_json_schema={"duration": True}
+            description="How long an unread message stays in a default inbox.",
+            extra_json_schema={"duration": True},
         ),
     ] = 7 * 86_400
     receive_timeout: Annotated[
@@ -73,7 +75,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     ] = 30
     shutdown_timeout: Annotated[
         float,
-        Meta(description="How long a stop waits for what is in flight.", extra_json_schema={"duration": True}),
+        Meta(
+            description="How long a stop waits for what is in flight.", extra_json_schema={"duration": True}
+        ),
     ] = 30
     min_free_disk: Annotated[
         int, Meta(description="Accept nothing below this many MiB of free disk.", ge=0)

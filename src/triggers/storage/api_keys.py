@@ -90,7 +90,9 @@ async def create(
     if not scopes:
         raise Invalid("A key needs at least one scope.", pointer="/scopes")
     key = generate(live=live)
-    return await _insert(database, clock, org_id, name, key[:PREFIX_LENGTH], hash_of(key), scopes, expires_at, key)
+    return await _insert(
+        database, clock, org_id, name, key[:PREFIX_LENGTH], hash_of(key), scopes, expires_at, key
+    )
 
 
 async def import_hash(
@@ -169,9 +171,7 @@ async def _insert(  # noqa: PLR0913 - the columns of one row
     key: str | None,
 ) -> ApiKey:
     ordered = sorted(scopes)
-    row = await database.row(
-        _SQL["insert"], clock.mint(), org_id, name, prefix, digest, ordered, expires_at
-    )
+    row = await database.row(_SQL["insert"], clock.mint(), org_id, name, prefix, digest, ordered, expires_at)
     if row is None:
         row = await database.row(_SQL["by_hash"], digest)
         if row is None or row["org_id"] != org_id:

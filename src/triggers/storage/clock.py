@@ -8,7 +8,10 @@ from datetime import datetime
 from uuid import UUID
 
 # The driver's UUID is a subclass of the standard one, and several times quicker to make and to print.
-from asyncpg.pgproto.pgproto import UUID as FastUUID
+from asyncpg.pgproto import pgproto
+
+
+_chance = random.getrandbits  # an id is no secret: nothing is guarded by its being hard to guess
 
 
 class DatabaseClock:
@@ -35,5 +38,5 @@ class DatabaseClock:
         """A new UUIDv7: 48 bits of milliseconds, 12 of their fraction, 62 of chance (RFC 9562, 6.2)."""
         ticks = max(int((time.monotonic() + self._offset) * 4_096_000), self._last + 1)
         self._last = ticks
-        number = (ticks >> 12) << 80 | 0x7 << 76 | (ticks & 0xFFF) << 64 | 0x2 << 62 | random.getrandbits(62)
-        return FastUUID(number.to_bytes(16))
+        number = (ticks >> 12) << 80 | 0x7 << 76 | (ticks & 0xFFF) << 64 | 0x2 << 62 | _chance(62)
+        return pgproto.UUID(number.to_bytes(16))

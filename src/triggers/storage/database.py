@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 
@@ -24,8 +24,8 @@ CONNECT_SECONDS = 3.0
 REQUEST_SECONDS = 15.0
 ACQUIRE_SECONDS = 5.0
 
-Connection = asyncpg.Connection
-Row = asyncpg.Record
+Connection: TypeAlias = asyncpg.Connection
+Row: TypeAlias = asyncpg.Record
 
 
 def statements(module: str) -> dict[str, str]:
@@ -103,7 +103,10 @@ class Database:
         """A connection of its own, whose statements may take `seconds`. The caller closes it."""
         with unavailable():
             connection = await asyncpg.connect(
-                self._url, timeout=CONNECT_SECONDS, server_settings=_server_settings(seconds)
+                self._url,
+                timeout=CONNECT_SECONDS,
+                command_timeout=seconds + 2,  # for a server that does not even keep its own timeout
+                server_settings=_server_settings(seconds),
             )
             await _make_durable(connection)
             return connection
@@ -158,7 +161,9 @@ def is_unavailable(error: BaseException) -> bool:
     """Whether the server or the way to it is to blame, so that the same may work later."""
     if isinstance(error, asyncpg.PostgresError):
         sqlstate = error.sqlstate or ""
-        return sqlstate.startswith(("08", "25006", "40", "53", "55", "57", "58")) or _NO_PARTITION in str(error)
+        return sqlstate.startswith(("08", "25006", "40", "53", "55", "57", "58")) or _NO_PARTITION in str(
+            error
+        )
     return isinstance(
         error, OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError | EOFError
     ) and not isinstance(error, asyncpg.exceptions.DataError)

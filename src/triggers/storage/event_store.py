@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from triggers.domain import MAX_PAGE_BYTES, NewEvent, OrgId
+from triggers.domain import NewEvent, OrgId
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Connection, Database, Row, statements
 
@@ -110,7 +110,7 @@ class Page(NamedTuple):
     last: UUID | None
 
 
-async def listed(  # noqa: PLR0913 - a filtered list has that many filters
+async def listed(
     database: Database,
     org_id: OrgId,
     *,
@@ -150,21 +150,19 @@ async def payload(database: Database, org_id: OrgId, event_id: UUID) -> bytes | 
 
 
 async def payloads(database: Database, org_id: OrgId, ids: Sequence[UUID]) -> dict[UUID, Payload]:
-    """The payloads of these events, by id. The caller keeps their sum within MAX_PAGE_BYTES."""
+    """The payloads of these events, by id. The caller keeps their sum within a page."""
     if not ids:
         return {}
     rows = await database.fetch(_SQL["payloads"], org_id, ids, min(ids), max(ids))
     return {row["id"]: Payload(row["id"], row["type"], row["payload"]) for row in rows}
 
 
-def within_page(sizes: Sequence[int]) -> int:
-    """How many of these payloads, in order, one page may hold: at least one."""
-    total = 0
-    for count, size in enumerate(sizes):
-        total += size
-        if total > MAX_PAGE_BYTES and count:
-            return count
-    return len(sizes)
+async def types(database: Database, org_id: OrgId, ids: Sequence[UUID]) -> dict[UUID, str]:
+    """The types of these events, by id."""
+    if not ids:
+        return {}
+    rows = await database.fetch(_SQL["types"], org_id, ids, min(ids), max(ids))
+    return {row["id"]: row["type"] for row in rows}
 
 
 async def sweep_dedup(database: Database, limit: int) -> int:

@@ -73,6 +73,9 @@ select payload from events where org_id = $1 and id = $2
 select id, type, payload from events
 where org_id = $1 and id = any ($2::uuid[]) and id >= $3 and id <= $4
 
+-- name: types
+select id, type from events where org_id = $1 and id = any ($2::uuid[]) and id >= $3 and id <= $4
+
 -- name: sweep_dedup
 delete from dedup where (org_id, dedup_id) in (
     select org_id, dedup_id from dedup where expires_at <= now() order by expires_at limit $1

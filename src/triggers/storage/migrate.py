@@ -25,11 +25,11 @@ class Migration(NamedTuple):
 
 def migrations() -> list[Migration]:
     """All migrations of this version, in order."""
-    found = []
-    for file in resources.files("triggers.storage.migrations").iterdir():
-        if match := re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name):
-            found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
-    return sorted(found)
+    return sorted(
+        Migration(int(match[1]), match[2], file.read_text(encoding="utf-8"))
+        for file in resources.files("triggers.storage.migrations").iterdir()
+        if (match := re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name))
+    )
 
 
 async def migrate(database: Database) -> list[Migration]:

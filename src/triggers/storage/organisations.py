@@ -14,7 +14,12 @@ _SQL = statements("organisations")
 
 
 async def create(
-    database: Database, clock: DatabaseClock, name: str, plan: Plan, custom_quota: int | None, retention: float
+    database: Database,
+    clock: DatabaseClock,
+    name: str,
+    plan: Plan,
+    custom_quota: int | None,
+    retention: float,
 ) -> Organisation:
     """Create an organisation with its default inbox, whose unread messages stay `retention` seconds."""
     check_text(name, "/name", longest=255)

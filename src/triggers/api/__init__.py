@@ -1,0 +1,1 @@
+"""HTTP in. Routes are one table (`routes.py`); the accept path stands in front of the framework."""

@@ -1,0 +1,295 @@
+"""`POST /v1/events` and `/v1/events/batch`: plain ASGI, in front of the framework.
+
+The one place where elegance is spent on speed: no routing, no dependency injection, one pass
+over the headers. What a request must be is said in `event_body.py`, what a 201 promises in
+`intake.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from triggers import observability
+from triggers.api import event_body, exchange, problems
+from triggers.api.authentication import KeyCache, key_from
+from triggers.api.exchange import Headers
+from triggers.api.rate_limit import Grant, RateLimiter
+from triggers.domain import MAX_BATCH_BYTES, MAX_EVENT_BYTES, Accepted, Caller, NewEvent, Scope
+from triggers.errors import (
+    DiskFull,
+    RateLimited,
+    TooLarge,
+    TriggersError,
+    Unavailable,
+    UnsupportedMediaType,
+)
+from triggers.intake import Intake, Outcome
+from triggers.storage.health import Health
+
+log = structlog.get_logger()
+
+
+class EventAccepted(msgspec.Struct, kw_only=True):
+    """The answer to an accepted event. `duplicate` says that it was accepted before, under this id."""
+
+    id: UUID
+    type: str
+    dedup_id: str | None
+    status: str = "accepted"
+    duplicate: bool
+    created_at: str
+
+
+class BatchItem(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """One event of a batch: the status, and the id or the problem, that it alone would have had."""
+
+    index: int
+    status: int
+    id: UUID | None = None
+    problem: problems.Problem | None = None
+
+
+class BatchAnswer(msgspec.Struct):
+    """The outcome of each event of a batch, in the order they were sent."""
+
+    results: list[BatchItem]
+
+
+class Request:
+    """One request to the accept path, while it is handled."""
+
+    __slots__ = ("caller", "coding", "headers", "id", "length", "media_type")
+
+    def __init__(self) -> None:
+        self.id = ""
+        self.caller: Caller | None = None
+        self.coding: bytes | None = None
+        self.media_type = b""
+        self.length = 0
+        self.headers: Headers = []  # of the answer
+
+
+class AcceptApp:
+    """The ASGI callable of both routes. Successes are counted here and summed up once a second."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        keys: KeyCache,
+        limiter: RateLimiter,
+        health: Health,
+        *,
+        log_accepted: bool,
+    ) -> None:
+        self.accepted: Counter[str] = Counter()
+        self._intake = intake
+        self._keys = keys
+        self._limiter = limiter
+        self._health = health
+        self._log_accepted = log_accepted
+
+    async def single(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> None:
+        """Accept one event."""
+        began = time.perf_counter()
+        request = Request()
+        try:
+            await self._admit(scope, request)
+            body = await self._body(request, receive, MAX_EVENT_BYTES)
+            assert request.caller is not None
+            event = event_body.parse_event(body, request.caller.org_id, self._intake.clock.mint)
+            accepted = await self._intake.accept(event)
+            status = 200 if accepted.duplicate else 201
+            await _answer_accepted(send, status, event, accepted, request.headers)
+        except exchange.ClientGone:
+            return
+        except TriggersError as error:
+            await self._refuse(scope, send, request, error, began)
+            return
+        self._note(scope, request, status, "duplicate" if accepted.duplicate else "accepted", 1, began)
+
+    async def batch(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> None:
+        """Accept up to a thousand events; each has an outcome of its own."""
+        began = time.perf_counter()
+        request = Request()
+        try:
+            grant = await self._admit(scope, request)
+            ndjson = _is_ndjson(request.media_type)
+            body = await self._body(request, receive, MAX_BATCH_BYTES)
+            items = event_body.split_batch(body, ndjson=ndjson)
+            results = await self._accept_items(request, items, grant)
+        except exchange.ClientGone:
+            return
+        except TriggersError as error:
+            await self._refuse(scope, send, request, error, began)
+            return
+        await exchange.answer_json(send, 200, BatchAnswer(results), request.headers)
+        counts = Counter(_result_name(item.status) for item in results)
+        for name, count in counts.items():
+            self._note(scope, request, 200, name, count, began)
+        if counts["rejected"]:
+            log.info(
+                "batch_partly_rejected",
+                request_id=request.id,
+                org_id=str(request.caller and request.caller.org_id),
+                **counts,
+            )
+
+    # ---- steps -----------------------------------------------------------------------------------
+
+    async def _admit(self, scope: exchange.Scope, request: Request) -> Grant | None:
+        """Read the headers; find the caller; spend one request of the quota."""
+        authorization = x_api_key = given_id = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value
+            elif name == b"content-length":
+                request.length = int(value) if value.isdigit() else 0
+            elif name == b"content-type":
+                request.media_type = value
+            elif name == b"x-api-key":
+                x_api_key = value
+            elif name == b"content-encoding":
+                request.coding = value.strip().lower()
+            elif name == b"x-request-id":
+                given_id = value
+        request.id = exchange.request_id(given_id)
+        request.headers.append((b"x-request-id", request.id.encode()))
+        caller = request.caller = await self._keys.caller(key_from(authorization, x_api_key))
+        caller.require(Scope.EVENTS_WRITE)
+        grant = self._limiter.take(caller)
+        if grant is not None:
+            request.headers += grant.headers()
+            if not grant.granted:
+                raise RateLimited(retry_after=grant.retry_after)
+        if self._health.disk_full:
+            raise DiskFull(retry_after=30)
+        return grant
+
+    async def _body(self, request: Request, receive: exchange.Receive, limit: int) -> bytes:
+        if request.length > limit:
+            raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
+        return await exchange.read_body(receive, limit, request.coding)
+
+    async def _accept_items(
+        self, request: Request, items: list[bytes], grant: Grant | None
+    ) -> list[BatchItem]:
+        """Each item counts against the quota; the request as such has paid for the first."""
+        caller = request.caller
+        assert caller is not None
+        allowed = len(items)
+        if grant is not None and len(items) > 1:
+            more = self._limiter.take(caller, len(items) - 1)
+            assert more is not None
+            allowed = 1 + more.granted
+            request.headers[-2:] = more.headers()
+            if allowed < len(items):
+                request.headers.append((b"retry-after", b"%d" % more.retry_after))
+        parsed = event_body.parse_batch(items[:allowed], caller.org_id, self._intake.clock.mint)
+        good = [event for event in parsed if isinstance(event, NewEvent)]
+        outcomes = iter(await self._intake.accept_many(good))
+        decided: list[Outcome] = [next(outcomes) if isinstance(each, NewEvent) else each for each in parsed]
+        decided += [RateLimited() for _ in items[allowed:]]
+        if decided and all(isinstance(each, Unavailable) for each in decided):
+            raise Unavailable(decided[0].message)
+        return [_item(index, outcome) for index, outcome in enumerate(decided)]
+
+    # ---- what is noted ---------------------------------------------------------------------------
+
+    async def _refuse(
+        self, scope: exchange.Scope, send: exchange.Send, request: Request, error: TriggersError, began: float
+    ) -> None:
+        status = await exchange.answer_problem(send, error, request.id, request.headers)
+        self._note(scope, request, status, "rejected", 1, began, detail=error.message)
+
+    def _note(
+        self,
+        scope: exchange.Scope,
+        request: Request,
+        status: int,
+        result: str,
+        count: int,
+        began: float,
+        **facts: Any,
+    ) -> None:
+        seconds = time.perf_counter() - began
+        observability.accept_seconds.observe(seconds)
+        self.accepted[result] += count
+        if status >= 300 or self._log_accepted:
+            observability.log_request(
+                request_id=request.id,
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                seconds=seconds,
+                client=scope.get("client"),
+                caller=request.caller,
+                **facts,
+            )
+
+
+async def sum_up(app: AcceptApp) -> None:
+    """Once a second, move the counts into the metrics and say what was accepted in one line."""
+    while True:
+        await asyncio.sleep(1)
+        counts, app.accepted = app.accepted, Counter()
+        for result, count in counts.items():
+            observability.events_total.labels(result).inc(count)
+        if counts["accepted"] or counts["duplicate"]:
+            log.info("events_accepted", accepted=counts["accepted"], duplicate=counts["duplicate"])
+
+
+async def _answer_accepted(
+    send: exchange.Send, status: int, event: NewEvent, accepted: Accepted, headers: Headers
+) -> None:
+    text = str(accepted.id)
+    answer = EventAccepted(
+        id=text,  # type: ignore[arg-type] - the text is what is written, and is at hand
+        type=event.type,
+        dedup_id=event.dedup_id,
+        duplicate=accepted.duplicate,
+        created_at=minted_at(accepted.id),
+    )
+    headers.append((b"location", b"/v1/events/" + text.encode()))
+    await exchange.answer_json(send, status, answer, headers)
+
+
+def minted_at(event_id: UUID) -> str:
+    """The time in a UUIDv7, as RFC 3339 with milliseconds."""
+    seconds, milliseconds = divmod(event_id.int >> 80, 1000)
+    return f"{_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+def _item(index: int, outcome: Outcome) -> BatchItem:
+    if isinstance(outcome, Accepted):
+        return BatchItem(index=index, status=200 if outcome.duplicate else 201, id=outcome.id)
+    members = problems.problem(outcome)
+    return BatchItem(
+        index=index, status=members["status"], problem=msgspec.convert(members, problems.Problem)
+    )
+
+
+def _result_name(status: int) -> str:
+    return {201: "accepted", 200: "duplicate"}.get(status, "rejected")
+
+
+def _is_ndjson(media_type: bytes) -> bool:
+    match media_type.partition(b";")[0].strip().lower():
+        case b"application/json" | b"":
+            return False
+        case b"application/x-ndjson" | b"application/ndjson" | b"application/jsonl":
+            return True
+        case _:
+            raise UnsupportedMediaType("Send application/json (an array) or application/x-ndjson.")

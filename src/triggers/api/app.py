@@ -1,0 +1,220 @@
+"""The whole HTTP surface as one ASGI app: the accept path, and the framework behind it."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Litestar, Request, Response
+from litestar.config.app import AppConfig
+from litestar.di import Provide
+from litestar.exceptions import HTTPException, MethodNotAllowedException, ValidationException
+from litestar.handlers import HTTPRouteHandler
+
+from triggers import errors, observability
+from triggers.api import exchange, problems
+from triggers.api.accept import AcceptApp
+from triggers.api.authentication import key_from
+from triggers.api.openapi import describe, document, openapi_config
+from triggers.api.routes import ACCEPT_ROUTES, PUBLIC, ROUTES, Route
+from triggers.api.services import Services
+from triggers.domain import Caller, Scope
+
+log = structlog.get_logger()
+
+MAX_BODY_BYTES = 1024 * 1024
+
+
+class App:
+    """Sends each request to the accept path or to the framework, and notes what the latter did."""
+
+    def __init__(self, services: Services, accept: AcceptApp) -> None:
+        self.framework = build_framework(services)
+        self.framework.state.openapi = msgspec.json.encode(document(self.framework))
+        self._accept = {
+            path: getattr(accept, route.handler)
+            for route in ACCEPT_ROUTES
+            for path in (route.path, *route.also)
+        }
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        if scope["method"] == "POST" and (handler := self._accept.get(scope["path"])):
+            await handler(scope, receive, send)
+            return
+        await self._framework(scope, receive, send)
+
+    async def _framework(self, scope: Any, receive: Any, send: Any) -> None:
+        began = time.perf_counter()
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
+        request_id = exchange.request_id(given)
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        status = 500
+
+        async def send_noted(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-request-id", request_id.encode()),
+                    *state.get("limit_headers", ()),
+                ]
+            await send(message)
+
+        try:
+            await self.framework(scope, receive, send_noted)
+        finally:
+            seconds = time.perf_counter() - began
+            route = state.get("route", "none")
+            observability.requests_total.labels(scope["method"], route, status).inc()
+            observability.request_seconds.labels(route).observe(seconds)
+            observability.log_request(
+                request_id=request_id,
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                seconds=seconds,
+                client=scope.get("client"),
+                caller=state.get("caller"),
+                **state.get("facts", {}),
+            )
+
+
+def build_framework(services: Services) -> Litestar:
+    """Litestar with every row of the route table."""
+
+    async def provide_caller(request: Request[Any, Any, Any]) -> Caller:
+        return await _admit(services, request)
+
+    async def provide_services() -> Services:
+        return services
+
+    return Litestar(
+        route_handlers=[_handler(route) for route in ROUTES],
+        dependencies={"caller": Provide(provide_caller), "services": Provide(provide_services)},
+        exception_handlers={
+            errors.TriggersError: _answer_error,
+            HTTPException: _answer_framework_error,
+            Exception: _answer_bug,
+        },
+        openapi_config=openapi_config(),
+        request_max_body_size=MAX_BODY_BYTES,
+        before_request=_note_route,
+        on_app_init=[_quiet],
+    )
+
+
+async def _admit(services: Services, request: Request[Any, Any, Any]) -> Caller:
+    """The caller of a request, if its key may use the route and its organisation has quota left."""
+    headers = request.headers
+    authorization, x_api_key = headers.get("authorization"), headers.get("x-api-key")
+    key = key_from(
+        None if authorization is None else authorization.encode("latin-1"),
+        None if x_api_key is None else x_api_key.encode("latin-1"),
+    )
+    caller = await services.keys.caller(key)
+    state = request.scope["state"]
+    state["caller"] = caller
+    scope: Scope | None = request.route_handler.opt["scope"]
+    caller.require(scope)
+    grant = services.limiter.take(caller)
+    if grant is not None:
+        state["limit_headers"] = grant.headers()
+        if not grant.granted:
+            raise errors.RateLimited(retry_after=grant.retry_after)
+    return caller
+
+
+def _handler(route: Route) -> HTTPRouteHandler:
+    return HTTPRouteHandler(
+        path=[route.path, *route.also],
+        http_method=route.method,  # type: ignore[arg-type] - the table's methods are all HTTP's
+        status_code=route.status,
+        opt={"scope": None if route.scope == PUBLIC else route.scope, "route": route.path},
+        include_in_schema=not route.hidden,
+        **describe(route),
+    )(route.handler)
+
+
+def _note_route(request: Request[Any, Any, Any]) -> None:
+    request.scope["state"]["route"] = request.route_handler.opt.get("route", "none")
+
+
+def _quiet(config: AppConfig) -> AppConfig:
+    # Errors have their line in the wide log already.
+    config.logging_config = None
+    return config
+
+
+def _answer_error(request: Request[Any, Any, Any], error: errors.TriggersError) -> Response[dict[str, Any]]:
+    state = request.scope["state"]
+    document = problems.problem(error, state.get("request_id"))
+    state["facts"] = {"detail": error.message}
+    return Response(
+        document,
+        status_code=document["status"],
+        media_type=problems.PROBLEM_JSON,
+        headers=dict(problems.headers(error)),
+    )
+
+
+def _answer_framework_error(
+    request: Request[Any, Any, Any], error: HTTPException
+) -> Response[dict[str, Any]]:
+    return _answer_error(request, _ours(request, error))
+
+
+def _answer_bug(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
+    log.error("unhandled_error", request_id=request.scope["state"].get("request_id"), exc_info=error)
+    return _answer_error(
+        request, errors.TriggersError("This is an error of ours; the request id names it in the log.")
+    )
+
+
+def _ours(request: Request[Any, Any, Any], error: HTTPException) -> errors.TriggersError:
+    """What the framework found wrong, as one of our errors."""
+    if isinstance(error, MethodNotAllowedException):
+        allow = sorted(
+            {route.method for route in (*ROUTES, *ACCEPT_ROUTES) if _serves(route, request.url.path)}
+        )
+        return errors.MethodNotAllowed(allow=allow)
+    if isinstance(error, ValidationException):
+        return _invalid(error)
+    match error.status_code:
+        case 404:
+            return errors.NotFound("No route has this path.")
+        case 413:
+            return errors.TooLarge(f"The body may have {MAX_BODY_BYTES:,} bytes.")
+        case 415:
+            return errors.UnsupportedMediaType()
+        case 400:
+            return errors.MalformedBody(f"The body is not the JSON that this route takes: {error.detail}")
+        case _:
+            log.error("unmapped_framework_error", status=error.status_code, detail=error.detail)
+            return errors.TriggersError()
+
+
+def _invalid(error: ValidationException) -> errors.Invalid:
+    found = []
+    for item in error.extra if isinstance(error.extra, list) else []:
+        in_body = item.get("source") in (None, "body")
+        key = re.sub(r"\.|\[(\d+)\]", lambda m: f"/{m[1] or ''}", str(item.get("key", "")))
+        key = key.removeprefix("data/") if in_body else key
+        found.append(
+            {"pointer": f"/{key}" if in_body and key != "data" else key, "detail": str(item.get("message"))}
+        )
+    detail = "; ".join(f"{e['pointer']}: {e['detail']}" for e in found) or error.detail
+    return errors.Invalid(detail, errors=found or [{"pointer": "", "detail": error.detail}])
+
+
+def _serves(route: Any, path: str) -> bool:
+    return any(
+        re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", each), path.rstrip("/") or "/")
+        for each in (route.path, *route.also)
+    )

@@ -1,0 +1,150 @@
+"""Who is asking: keys from headers, verified once and remembered under their hash.
+
+A change of any key, scope or plan raises one version row. Every node reads that row a few
+times a second; what it remembers counts only while its last good read began less than a second
+ago. So a revoked key stops working within a second everywhere, and a node that cannot read
+the row trusts nothing it remembers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import Iterable
+from uuid import UUID
+
+import structlog
+
+from triggers.domain import Caller
+from triggers.errors import TriggersError, Unauthenticated, Unavailable
+from triggers.storage import api_keys
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import Database
+
+log = structlog.get_logger()
+
+READ_EVERY_SECONDS = 0.25
+TRUST_SECONDS = 1.0
+TOUCH_EVERY_SECONDS = 60.0
+MAX_REMEMBERED = 50_000
+MAX_LOOKUPS = 4
+MAX_LOOKUPS_WAITING = 1_000
+MAX_KEY_LENGTH = 512
+
+
+def key_from(authorization: bytes | None, x_api_key: bytes | None) -> bytes:
+    """The key that the headers carry.
+
+    Raises:
+        Unauthenticated: there is none, or it is not in a form that a key can have.
+    """
+    key = x_api_key
+    if authorization is not None:
+        scheme, _, key = authorization.partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise Unauthenticated
+        key = key.strip()
+    if not key or len(key) > MAX_KEY_LENGTH or not key.isascii():
+        raise Unauthenticated
+    return key
+
+
+class KeyCache:
+    """Verified keys of this process."""
+
+    def __init__(self, database: Database, clock: DatabaseClock) -> None:
+        self._database = database
+        self._clock = clock
+        self._callers: dict[bytes, Caller | None] = {}
+        self._lookups: dict[bytes, asyncio.Task[Caller | None]] = {}
+        self._slots = asyncio.Semaphore(MAX_LOOKUPS)
+        self._version = 0
+        self._read_at = float("-inf")
+        self._used: set[UUID] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to follow the version row."""
+        await self._read_version()
+        self._tasks = [
+            asyncio.create_task(self._follow_version(), name="key version"),
+            asyncio.create_task(self._touch_used(), name="key last used"),
+        ]
+
+    async def stop(self) -> None:
+        """Stop following, and note the last uses."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(TriggersError):
+            await self._touch()
+
+    async def caller(self, key: bytes) -> Caller:
+        """The caller behind a key.
+
+        Raises:
+            Unauthenticated: no living key of ours.
+            Unavailable: it is not remembered, and cannot be looked up now.
+        """
+        digest = hashlib.sha256(key).digest()
+        trusted = time.monotonic() - self._read_at < TRUST_SECONDS
+        if trusted and digest in self._callers:
+            caller = self._callers[digest]
+        else:
+            caller = await self._look_up(key, digest)
+        if caller is None or caller.expires_at <= self._clock.now():
+            raise Unauthenticated
+        self._used.add(caller.key_id)
+        return caller
+
+    async def _look_up(self, key: bytes, digest: bytes) -> Caller | None:
+        """Ask the database, once for all who ask at the same time."""
+        task = self._lookups.get(digest)
+        if task is None:
+            if len(self._lookups) >= MAX_LOOKUPS_WAITING:
+                raise Unavailable("Too many unknown API keys are being looked up.")
+            task = asyncio.create_task(self._verify(key, digest))
+            self._lookups[digest] = task
+            task.add_done_callback(lambda _: self._lookups.pop(digest, None))
+        return await asyncio.shield(task)
+
+    async def _verify(self, key: bytes, digest: bytes) -> Caller | None:
+        async with self._slots:
+            version = self._version
+            caller = await api_keys.verify(self._database, key.decode("ascii"))
+        if version == self._version:  # else it may have been read before the change
+            if len(self._callers) >= MAX_REMEMBERED:
+                self._callers.clear()
+            self._callers[digest] = caller
+        return caller
+
+    async def _follow_version(self) -> None:
+        while True:
+            await asyncio.sleep(READ_EVERY_SECONDS)
+            try:
+                await self._read_version()
+            except (TriggersError, TimeoutError) as error:
+                log.warning("key_version_unread", error=repr(error))
+
+    async def _read_version(self) -> None:
+        began = time.monotonic()
+        async with asyncio.timeout(TRUST_SECONDS * 2), self._database.connection() as connection:
+            version = await api_keys.version(connection)
+        if version != self._version:
+            self._callers.clear()
+            self._version = version
+        self._read_at = began
+
+    async def _touch_used(self) -> None:
+        while True:
+            await asyncio.sleep(TOUCH_EVERY_SECONDS)
+            with contextlib.suppress(TriggersError):
+                await self._touch()
+
+    async def _touch(self) -> None:
+        used: Iterable[UUID]
+        used, self._used = self._used, set()
+        if used:
+            await api_keys.touch(self._database, used)

@@ -1,0 +1,211 @@
+"""Reading events: the list, one with its deliveries, and its bytes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Response
+from litestar.params import Parameter
+
+from triggers.api.services import Services
+from triggers.api.views import (
+    Cursor,
+    Limit,
+    Order,
+    Timestamp,
+    make_cursor,
+    moment_of,
+    optional_timestamp,
+    raw,
+    read_cursor,
+)
+from triggers.domain import Caller, created_at, first_id_at, parse_id, rfc3339, type_matches
+from triggers.errors import NotFound
+from triggers.storage import event_store, inbox_store
+from triggers.storage.event_store import StoredEvent
+
+_BEYOND = UUID(int=(1 << 128) - 1)
+
+
+class EventView(msgspec.Struct, kw_only=True):
+    """An event without its payload."""
+
+    id: UUID
+    type: str
+    dedup_id: str | None
+    source: str | None
+    subject: str | None
+    ordering_key: str | None
+    occurred_at: Timestamp | None
+    created_at: Timestamp
+    payload_size: int
+
+
+class DeliveryView(msgspec.Struct, kw_only=True):
+    """What became of the event for one subscription."""
+
+    subscription_id: UUID
+    kind: str
+    key: str | None
+    generation: int
+    status: str
+    reason: str | None
+    lease_count: int
+    due_at: Timestamp | None
+    settled_at: Timestamp | None
+
+
+class Explanation(msgspec.Struct, kw_only=True):
+    """Why a subscription does or does not have a delivery of the event."""
+
+    subscription_id: UUID
+    kind: str
+    key: str | None
+    status: str
+    matched: bool
+    why: str
+
+
+class EventDetail(EventView, omit_defaults=True):
+    """An event with its payload and its deliveries; `explanations` only when asked for."""
+
+    payload: Any
+    deliveries: list[DeliveryView]
+    explanations: list[Explanation] | None = None
+
+
+class EventPage(msgspec.Struct):
+    """Part of the list of events."""
+
+    events: list[EventView]
+    next_cursor: str | None
+
+
+async def list_events(
+    caller: Caller,
+    services: Services,
+    type: Annotated[
+        str | None, Parameter(description="Only events of exactly this type.", max_length=255)
+    ] = None,
+    since: Annotated[str | None, Parameter(description="Accepted at or after this time.")] = None,
+    until: Annotated[str | None, Parameter(description="Accepted before this time.")] = None,
+    order: Order = "desc",
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> EventPage:
+    """List events, newest first unless asked otherwise.
+
+    A page may hold fewer than `limit` events, even none, and still have a `next_cursor`.
+    """
+    newest_first = order == "desc"
+    after = read_cursor(cursor)
+    begin, end = moment_of(since, "since"), moment_of(until, "until")
+    lowest = first_id_at(begin) if begin else UUID(int=0)
+    below = first_id_at(end) if end else _BEYOND
+    if after is not None and newest_first:
+        below = min(below, after)
+    elif after is not None:
+        lowest = max(lowest, UUID(int=after.int + 1))
+    page = await event_store.listed(
+        services.database,
+        caller.org_id,
+        lowest=lowest,
+        below=below,
+        newest_first=newest_first,
+        event_type=type,
+        limit=limit,
+    )
+    return EventPage([EventView(**_members(event)) for event in page.events], make_cursor(page.last))
+
+
+async def get_event(
+    caller: Caller,
+    services: Services,
+    event_id: str,
+    explain: Annotated[
+        str | None,
+        Parameter(description="Given, even empty: say of every subscription why it did or did not match."),
+    ] = None,
+) -> EventDetail:
+    """Show one event, its payload, and what became of it for every subscription."""
+    event = await _find(services, caller, event_id)
+    payload = await event_store.payload(services.database, caller.org_id, event.id)
+    states = await inbox_store.deliveries_of_event(services.database, caller.org_id, event.id)
+    return EventDetail(
+        **_members(event),
+        payload=raw(payload or b"null"),
+        deliveries=[
+            DeliveryView(
+                subscription_id=state.subscription_id,
+                kind=state.kind,
+                key=state.key,
+                generation=state.generation,
+                status=state.status,
+                reason=state.reason,
+                lease_count=state.lease_count,
+                due_at=optional_timestamp(state.due_at),
+                settled_at=optional_timestamp(state.settled_at),
+            )
+            for state in states
+        ],
+        explanations=None if explain is None else await _explain(services, caller, event, states),
+    )
+
+
+async def get_payload(caller: Caller, services: Services, event_id: str) -> Response[bytes]:
+    """Give the payload's bytes exactly as they were sent."""
+    found = parse_id(event_id)
+    payload = None if found is None else await event_store.payload(services.database, caller.org_id, found)
+    if payload is None:
+        raise NotFound("There is no such event.")
+    return Response(payload, media_type="application/json")
+
+
+async def _find(services: Services, caller: Caller, event_id: str) -> StoredEvent:
+    found = parse_id(event_id)
+    event = None if found is None else await event_store.one(services.database, caller.org_id, found)
+    if event is None:
+        raise NotFound("There is no such event.")
+    return event
+
+
+async def _explain(
+    services: Services, caller: Caller, event: StoredEvent, states: list[inbox_store.DeliveryState]
+) -> list[Explanation]:
+    """Judged by what is known now; a delivery that exists is proof that it matched then."""
+    delivered = {state.subscription_id for state in states}
+    explanations = []
+    for wish in await inbox_store.wishes(services.database, caller.org_id):
+        matched = wish.id in delivered
+        if matched:
+            why = (
+                "every type matches"
+                if wish.event_types is None
+                else f"matched by {', '.join(wish.event_types)}"
+            )
+        elif wish.created_at > created_at(event.id):
+            why = "the subscription is younger than the event"
+        elif not type_matches(event.type, wish.event_types):
+            why = f"{event.type} is none of {', '.join(wish.event_types or ['the types it may see'])}"
+        else:
+            why = f"it would match now; it is {wish.status}, and was changed since or matched nothing then"
+        explanations.append(
+            Explanation(
+                subscription_id=wish.id,
+                kind=wish.kind,
+                key=wish.key,
+                status=wish.status,
+                matched=matched,
+                why=why,
+            )
+        )
+    return explanations
+
+
+def _members(event: StoredEvent) -> dict[str, Any]:
+    members = msgspec.structs.asdict(event)
+    members["occurred_at"] = optional_timestamp(event.occurred_at)
+    members["created_at"] = rfc3339(created_at(event.id))
+    return members

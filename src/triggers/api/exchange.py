@@ -1,0 +1,112 @@
+"""What every request has, whichever way it is handled: an id, a body within limits, an answer."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+import msgspec
+
+from triggers.api import problems
+from triggers.errors import RequestError, TooLarge, TriggersError, UnsupportedMediaType
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+_encode = msgspec.json.Encoder().encode
+_process = os.urandom(6).hex()
+_numbers = itertools.count(1)
+_GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+
+class ClientGone(RequestError):
+    """The caller went away before the request was whole."""
+
+
+def request_id(given: bytes | None) -> str:
+    """The caller's own id for the request where it is presentable, else one of ours."""
+    if given is not None and _GIVEN_ID.fullmatch(given):
+        return given.decode("ascii")
+    return f"{_process}-{next(_numbers):x}"
+
+
+async def read_body(receive: Receive, limit: int, coding: bytes | None = None) -> bytes:
+    """The body, inflated if it is gzip. Nothing beyond `limit` bytes is kept at any moment.
+
+    Raises:
+        TooLarge: more than `limit` bytes, as sent or inflated.
+        UnsupportedMediaType: a content coding other than gzip, or broken gzip.
+        ClientGone: the connection closed first.
+    """
+    inflate = _inflater(coding)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        chunk: bytes = message.get("body", b"")
+        if inflate is not None and chunk:
+            try:
+                # One byte over the limit is enough to know; the rest is never inflated.
+                chunk = inflate.decompress(chunk, limit + 1 - size)
+            except zlib.error:
+                raise UnsupportedMediaType("The body is not the gzip that Content-Encoding says.") from None
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
+        chunks.append(chunk)
+        if not message.get("more_body"):
+            break
+    if inflate is not None and (not inflate.eof or inflate.unused_data):
+        raise UnsupportedMediaType("The gzip body is cut short or has something behind it.")
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _inflater(coding: bytes | None) -> zlib._Decompress | None:
+    match coding:
+        case None | b"" | b"identity":
+            return None
+        case b"gzip" | b"x-gzip":
+            return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        case _:
+            raise UnsupportedMediaType("Content-Encoding must be gzip or left out.")
+
+
+async def answer_json(send: Send, status: int, body: Any, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Send a JSON answer."""
+    await _answer(send, status, b"application/json", _encode(body), headers)
+
+
+async def answer_problem(
+    send: Send, error: TriggersError, request_id: str, headers: Iterable[tuple[bytes, bytes]]
+) -> int:
+    """Send an error as problem+json; return its status."""
+    own = [(name.encode(), value.encode()) for name, value in problems.headers(error)]
+    document = problems.problem(error, request_id)
+    await _answer(send, document["status"], b"application/problem+json", _encode(document), [*headers, *own])
+    status: int = document["status"]
+    return status
+
+
+async def _answer(
+    send: Send, status: int, content_type: bytes, body: bytes, headers: Iterable[tuple[bytes, bytes]]
+) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", content_type),
+                (b"content-length", b"%d" % len(body)),
+                *headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})

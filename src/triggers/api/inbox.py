@@ -1,0 +1,128 @@
+"""The default inbox in its simplest form: look at what is there, acknowledge what is done."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar.params import Parameter
+from msgspec import Meta
+
+from triggers import observability
+from triggers.api.services import Services
+from triggers.api.views import Cursor, Limit, Order, Timestamp, make_cursor, raw, read_cursor
+from triggers.domain import DEFAULT_INBOX, Caller, created_at, parse_id, rfc3339
+from triggers.storage import event_store, inbox_store
+
+MessageStatus = Annotated[
+    str | None,
+    Parameter(
+        description="`available`, `leased` or `quarantined`; left out: what is available or leased.",
+        pattern="^(available|leased|quarantined)$",
+    ),
+]
+
+
+class InboxEvent(msgspec.Struct, kw_only=True):
+    """An event that is not acknowledged."""
+
+    id: UUID
+    type: str
+    payload: Any
+    created_at: Timestamp
+    delivery_status: str
+    lease_count: int
+
+
+class InboxPage(msgspec.Struct):
+    """Part of the inbox."""
+
+    events: list[InboxEvent]
+    next_cursor: str | None
+
+
+class AckBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Which events are done."""
+
+    event_ids: Annotated[list[str], Meta(max_length=1000, description="Ids of events, at most 1,000.")]
+
+
+class AckResult(msgspec.Struct):
+    """One id and its outcome: `acknowledged`, `already_acknowledged`, or `failed` where there is no such."""
+
+    id: str
+    status: str
+
+
+class AckAnswer(msgspec.Struct):
+    """How many of each, and the outcome of each id in the order they were sent."""
+
+    acknowledged: int
+    already_acknowledged: int
+    failed: int
+    results: list[AckResult]
+
+
+async def list_inbox(
+    caller: Caller,
+    services: Services,
+    status: MessageStatus = None,
+    order: Order = "asc",
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> InboxPage:
+    """List the events of the default inbox that are not acknowledged, oldest first.
+
+    Looking changes nothing: use `POST /v1/inboxes/default/messages/lease` to take messages. A page
+    also ends at 8 MiB of payload; only a `next_cursor` of null ends the list.
+    """
+    inbox = await inbox_store.find(services.database, caller.org_id, DEFAULT_INBOX)
+    page = await inbox_store.messages(
+        services.database,
+        inbox,
+        status=status,
+        newest_first=order == "desc",
+        after=read_cursor(cursor),
+        limit=limit,
+    )
+    payloads = await event_store.payloads(
+        services.database, caller.org_id, [message.event_id for message in page.messages]
+    )
+    return InboxPage(
+        [
+            InboxEvent(
+                id=message.event_id,
+                type=payloads[message.event_id].type,
+                payload=raw(payloads[message.event_id].payload),
+                created_at=rfc3339(created_at(message.event_id)),
+                delivery_status=message.status,
+                lease_count=message.lease_count,
+            )
+            for message in page.messages
+            if message.event_id in payloads
+        ],
+        make_cursor(page.last),
+    )
+
+
+async def acknowledge(caller: Caller, services: Services, data: AckBody) -> AckAnswer:
+    """Acknowledge events of the default inbox by id, leased or not.
+
+    Always 200, and as often as you like: an id that was acknowledged before says so. A lease that
+    held one of them has one message less.
+    """
+    inbox = await inbox_store.find(services.database, caller.org_id, DEFAULT_INBOX)
+    ids = {text: parse_id(text) for text in data.event_ids}
+    outcomes = await inbox_store.acknowledge(
+        services.database, inbox, [event_id for event_id in ids.values() if event_id is not None]
+    )
+    results = [
+        AckResult(text, "failed" if (event_id := ids[text]) is None else outcomes[event_id])
+        for text in data.event_ids
+    ]
+    counts = dict.fromkeys(("acknowledged", "already_acknowledged", "failed"), 0)
+    for result in results:
+        counts[result.status] += 1
+    observability.acknowledged_total.inc(counts["acknowledged"])
+    return AckAnswer(**counts, results=results)

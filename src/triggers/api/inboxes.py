@@ -1,0 +1,519 @@
+"""Named inboxes: made, changed, and read by consumers that lease, acknowledge and release."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Request, Response
+from litestar.params import Parameter
+from msgspec import UNSET, Meta, UnsetType
+
+from triggers import observability
+from triggers.api.inbox import MessageStatus
+from triggers.api.services import Services
+from triggers.api.views import Cursor, Limit, Timestamp, make_cursor, optional_timestamp, raw, read_cursor
+from triggers.domain import DEFAULT_INBOX, Caller, SubscriptionStatus, created_at, parse_id, rfc3339
+from triggers.errors import Conflict, Invalid, NameTaken, NotFound, Paused
+from triggers.storage import event_store, inbox_store
+from triggers.storage.inbox_store import Inbox, Message
+
+POLL_SECONDS = 1.0
+"""How often a long poll looks without a hint; hints only shorten the wait."""
+
+EventTypes = Annotated[
+    list[str],
+    Meta(
+        max_length=100,
+        description="Exact types, prefixes with a trailing wildcard (`order.*`), or `*`. Null: every type.",
+    ),
+]
+MaxLeases = Annotated[
+    int, Meta(ge=1, le=1_000_000, description="Quarantine a message that was leased so often. Null: never.")
+]
+_NOT_YET = "Comes with push delivery; leave it out until then."
+
+
+class InboxBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The settings of an inbox."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=100)]
+    event_types: EventTypes | None = None
+    max_leases: MaxLeases | None = None
+    filter: str | None = None
+    notification_url: str | None = None
+
+
+class InboxChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What to change; what is left out stays."""
+
+    event_types: EventTypes | UnsetType | None = UNSET
+    filter: str | UnsetType | None = UNSET
+    notification_url: str | UnsetType | None = UNSET
+
+
+class LeaseBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What to lease. `lease_id` may be chosen by the caller: repeating it returns the same lease."""
+
+    lease_seconds: Annotated[int, Meta(ge=1, le=3600)] = 300
+    lease_limit: Annotated[int, Meta(ge=1, le=1000)] = 10
+    wait_seconds: Annotated[float, Meta(ge=0, le=20)] = 0
+    lease_id: UUID | None = None
+
+
+class SettleBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which messages of a lease; left out: all of them."""
+
+    lease_id: str
+    message_ids: Annotated[list[str], Meta(max_length=1000)] | None = None
+
+
+class ReleaseBody(SettleBody, forbid_unknown_fields=True, kw_only=True):
+    """Likewise, and after how long they are available again."""
+
+    delay_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 0
+
+
+class ExtendBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """How long from now the lease shall last."""
+
+    lease_id: str
+    lease_seconds: Annotated[int, Meta(ge=1, le=3600)] = 300
+
+
+class RedriveBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which quarantined messages; left out: the oldest thousand."""
+
+    message_ids: Annotated[list[str], Meta(max_length=1000)] | None = None
+
+
+class InboxView(msgspec.Struct, kw_only=True):
+    """An inbox."""
+
+    id: UUID
+    key: str
+    status: str
+    paused_reason: str | None
+    event_types: list[str] | None
+    max_leases: int | None
+    retention_seconds: float | None
+    created_at: Timestamp
+    status_at: Timestamp
+
+
+class InboxList(msgspec.Struct):
+    """Part of the list of inboxes."""
+
+    data: list[InboxView]
+    next_cursor: str | None
+
+
+class MessageAttributes(msgspec.Struct, kw_only=True):
+    """What is known of a message beside its payload."""
+
+    lease_count: int
+    event_type: str | None
+    error_message: str | None = None
+    possible_duplicate_data: bool
+
+
+class MessageView(msgspec.Struct, kw_only=True):
+    """A message, without its payload."""
+
+    id: UUID
+    created_at: Timestamp
+    status: str
+    message_attributes: MessageAttributes
+
+
+class LeasedMessage(MessageView, kw_only=True):
+    """A message that the caller holds."""
+
+    payload: Any
+
+
+class InboxAttributes(msgspec.Struct):
+    """The state of the inbox at the lease."""
+
+    status: str
+    paused_reason: str | None
+
+
+class Lease(msgspec.Struct, kw_only=True):
+    """A hold on messages until `leased_until`; nulls and no results when nothing is there."""
+
+    lease_id: UUID | None
+    leased_until: Timestamp | None
+    results: list[LeasedMessage]
+    inbox_attributes: InboxAttributes
+
+
+class MessageList(msgspec.Struct):
+    """Part of the list of messages."""
+
+    data: list[MessageView]
+    next_cursor: str | None
+
+
+class SettledMessage(msgspec.Struct):
+    """A message that a lease let go of."""
+
+    id: UUID
+    status: str
+
+
+class Acked(msgspec.Struct):
+    """What was settled; null and none when the lease is not alive or held none of them."""
+
+    acked_id: UUID | None
+    results: list[SettledMessage]
+
+
+class Released(msgspec.Struct):
+    """What was given back; null and none when the lease is not alive or held none of them."""
+
+    released_id: UUID | None
+    results: list[SettledMessage]
+
+
+class Extended(msgspec.Struct):
+    """When the lease ends now; nulls when it is not alive."""
+
+    lease_id: UUID | None
+    leased_until: Timestamp | None
+
+
+class Redriven(msgspec.Struct):
+    """What is available again."""
+
+    results: list[SettledMessage]
+
+
+# ---- inboxes -------------------------------------------------------------------------------------
+
+
+async def list_inboxes(
+    caller: Caller,
+    services: Services,
+    key: Annotated[str | None, Parameter(max_length=100)] = None,
+    status: Annotated[str | None, Parameter(pattern="^(active|paused|deleting)$")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> InboxList:
+    """List the inboxes in the order they were made."""
+    found = await inbox_store.listed(
+        services.database, caller.org_id, read_cursor(cursor), key, status, limit
+    )
+    return InboxList(
+        [_view(inbox) for inbox in found], make_cursor(found[-1].id if len(found) == limit else None)
+    )
+
+
+async def create_inbox(caller: Caller, services: Services, data: InboxBody) -> InboxView:
+    """Make an inbox; it collects from now on."""
+    _refuse_later_fields(data.filter, data.notification_url)
+    return _view(await _create(services, caller, data))
+
+
+async def ensure_inbox(caller: Caller, services: Services, data: InboxBody) -> Response[InboxView]:
+    """Make an inbox unless it is there: 201 when made, 200 when it was there with these settings."""
+    _refuse_later_fields(data.filter, data.notification_url)
+    for _ in range(3):  # made and deleted by others in between, at worst
+        try:
+            found = await inbox_store.find(services.database, caller.org_id, data.key)
+        except NotFound:
+            try:
+                return Response(_view(await _create(services, caller, data)), status_code=201)
+            except NameTaken:
+                continue
+        if (found.event_types, found.max_leases) != (data.event_types, data.max_leases):
+            raise Conflict("There is an inbox with this key and other settings.")
+        return Response(_view(found), status_code=200)
+    raise Conflict("The inbox is being made and deleted by others at this moment.")
+
+
+async def get_inbox(caller: Caller, services: Services, inbox: str) -> InboxView:
+    """Show one inbox."""
+    return _view(await inbox_store.find(services.database, caller.org_id, inbox))
+
+
+async def change_inbox(caller: Caller, services: Services, inbox: str, data: InboxChange) -> InboxView:
+    """Change what an inbox collects from now on."""
+    _refuse_later_fields(data.filter or None, data.notification_url or None)
+    found = await inbox_store.find(services.database, caller.org_id, inbox)
+    if data.event_types is not UNSET:
+        found = await inbox_store.change_types(services.database, found, data.event_types)
+    return _view(found)
+
+
+async def delete_inbox(caller: Caller, services: Services, inbox: str) -> InboxView:
+    """Delete an inbox: it collects nothing from now on, and its messages are cancelled."""
+    found = await inbox_store.find(services.database, caller.org_id, inbox)
+    return _view(await inbox_store.delete(services.database, found))
+
+
+async def pause_inbox(caller: Caller, services: Services, inbox: str) -> InboxView:
+    """Pause an inbox: what is there can still be leased, what comes is kept for the resume."""
+    found = await inbox_store.find(services.database, caller.org_id, inbox)
+    return _view(await inbox_store.pause(services.database, found, "paused by request"))
+
+
+async def resume_inbox(caller: Caller, services: Services, inbox: str) -> InboxView:
+    """Resume a paused inbox."""
+    found = await inbox_store.find(services.database, caller.org_id, inbox)
+    resumed = await inbox_store.resume(services.database, found)
+    services.wakeup.give({caller.org_id})
+    return _view(resumed)
+
+
+# ---- messages ------------------------------------------------------------------------------------
+
+
+async def list_messages(
+    caller: Caller,
+    services: Services,
+    inbox: str,
+    status: MessageStatus = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> MessageList:
+    """List messages without their payloads, oldest first. Changes nothing."""
+    found = await inbox_store.find(services.database, caller.org_id, inbox)
+    page = await inbox_store.messages(
+        services.database, found, status=status, newest_first=False, after=read_cursor(cursor), limit=limit
+    )
+    types = await event_store.types(
+        services.database, caller.org_id, [message.event_id for message in page.messages]
+    )
+    return MessageList(
+        [MessageView(**_message(message, types.get(message.event_id))) for message in page.messages],
+        make_cursor(page.last),
+    )
+
+
+async def lease_messages(
+    request: Request[Any, Any, Any],
+    caller: Caller,
+    services: Services,
+    inbox: str,
+    data: LeaseBody | None = None,
+) -> Response[Lease]:
+    """Lease due messages, oldest first: 201 with a lease, 200 with none when nothing is there.
+
+    With `wait_seconds` the answer comes as soon as something is. Messages not acknowledged when the
+    lease ends are available again.
+    """
+    asked = data or LeaseBody()
+    found = await inbox_store.find(services.database, caller.org_id, inbox)
+    lease_id = asked.lease_id or services.clock.mint()
+    messages = await _lease_waiting(request, services, found, asked, lease_id)
+    attributes = InboxAttributes(found.status, _paused_reason(found))
+    if not messages:
+        if found.status == SubscriptionStatus.PAUSED and not await inbox_store.holds_any(
+            services.database, found
+        ):
+            raise Paused
+        return Response(
+            Lease(lease_id=None, leased_until=None, results=[], inbox_attributes=attributes), status_code=200
+        )
+    observability.leased_total.inc(len(messages))
+    payloads = await event_store.payloads(services.database, caller.org_id, [m.event_id for m in messages])
+    return Response(
+        Lease(
+            lease_id=lease_id,
+            leased_until=optional_timestamp(messages[0].leased_until),
+            results=[
+                LeasedMessage(
+                    **_message(message, payloads[message.event_id].type),
+                    payload=raw(payloads[message.event_id].payload),
+                )
+                for message in messages
+                if message.event_id in payloads
+            ],
+            inbox_attributes=attributes,
+        ),
+        status_code=201,
+    )
+
+
+async def ack_messages(caller: Caller, services: Services, inbox: str, data: SettleBody) -> Response[Acked]:
+    """Acknowledge messages of a lease, all of them unless told which. A stale lease settles nothing."""
+    found = await inbox_store.find(services.database, caller.org_id, inbox)
+    lease_id = parse_id(data.lease_id)
+    settled: list[Message] = []
+    if lease_id is not None:
+        settled = await inbox_store.acknowledge_lease(
+            services.database, found, lease_id, _ids(data.message_ids)
+        )
+    observability.acknowledged_total.inc(len(settled))
+    return Response(
+        Acked(lease_id if settled else None, _settled(settled)), status_code=201 if settled else 200
+    )
+
+
+async def release_messages(
+    caller: Caller, services: Services, inbox: str, data: ReleaseBody
+) -> Response[Released]:
+    """Give messages of a lease back, all of them unless told which. Does not refund the lease count."""
+    found = await inbox_store.find(services.database, caller.org_id, inbox)
+    lease_id = parse_id(data.lease_id)
+    released: list[Message] = []
+    if lease_id is not None:
+        released = await inbox_store.release(
+            services.database, found, lease_id, _ids(data.message_ids), data.delay_seconds
+        )
+    if released and not data.delay_seconds:
+        services.wakeup.give({caller.org_id})
+    return Response(
+        Released(lease_id if released else None, _settled(released)), status_code=201 if released else 200
+    )
+
+
+async def extend_lease(
+    caller: Caller, services: Services, inbox: str, data: ExtendBody
+) -> Response[Extended]:
+    """Let a lease last longer, or end sooner."""
+    found = await inbox_store.find(services.database, caller.org_id, inbox)
+    lease_id = parse_id(data.lease_id)
+    held: list[Message] = []
+    if lease_id is not None:
+        held = await inbox_store.extend(services.database, found, lease_id, data.lease_seconds)
+    if not held:
+        return Response(Extended(None, None), status_code=200)
+    return Response(Extended(lease_id, optional_timestamp(held[0].leased_until)), status_code=201)
+
+
+async def redrive_messages(
+    caller: Caller, services: Services, inbox: str, data: RedriveBody | None = None
+) -> Redriven:
+    """Make quarantined messages available again, with a lease count that begins anew.
+
+    Without ids the oldest thousand; call again until `results` is empty.
+    """
+    found = await inbox_store.find(services.database, caller.org_id, inbox)
+    _refuse_deleting(found)
+    ids = None if data is None else _ids(data.message_ids)
+    redriven = await inbox_store.redrive(services.database, found, ids, 1000)
+    if redriven:
+        services.wakeup.give({caller.org_id})
+    return Redriven([SettledMessage(event_id, "available") for event_id in redriven])
+
+
+# ---- steps ---------------------------------------------------------------------------------------
+
+
+async def _create(services: Services, caller: Caller, data: InboxBody) -> Inbox:
+    retention = services.settings.inbox_retention if data.key == DEFAULT_INBOX else None
+    return await inbox_store.create(
+        services.database,
+        services.clock,
+        caller.org_id,
+        data.key,
+        data.event_types,
+        data.max_leases,
+        timedelta(seconds=retention) if retention else None,
+    )
+
+
+async def _lease_waiting(
+    request: Request[Any, Any, Any], services: Services, inbox: Inbox, asked: LeaseBody, lease_id: UUID
+) -> list[Message]:
+    """Look, begin to listen, look again, wait: so no hint between is lost."""
+    _refuse_deleting(inbox)
+    messages = await _claim(services, inbox, asked, lease_id)
+    if messages or not asked.wait_seconds or inbox.status == SubscriptionStatus.PAUSED:
+        return messages
+    gone = asyncio.ensure_future(_disconnected(request))
+    deadline = asyncio.get_running_loop().time() + asked.wait_seconds
+    try:
+        with services.wakeup.waiting(inbox.org_id) as hint:
+            while True:
+                hint.clear()
+                messages = await _claim(services, inbox, asked, lease_id)
+                if gone.done() and messages:
+                    await inbox_store.release(services.database, inbox, lease_id, None, 0)
+                    services.wakeup.give({inbox.org_id})
+                    return []
+                left = deadline - asyncio.get_running_loop().time()
+                if messages or left <= 0 or gone.done() or services.health.stopping:
+                    return messages
+                hinted = asyncio.ensure_future(hint.wait())
+                await asyncio.wait(
+                    {hinted, gone}, timeout=min(left, POLL_SECONDS), return_when=asyncio.FIRST_COMPLETED
+                )
+                hinted.cancel()
+    finally:
+        gone.cancel()
+
+
+async def _claim(services: Services, inbox: Inbox, asked: LeaseBody, lease_id: UUID) -> list[Message]:
+    return await inbox_store.claim(
+        services.database,
+        services.positions,
+        inbox,
+        lease_id,
+        asked.lease_seconds,
+        asked.lease_limit,
+        repeatable=asked.lease_id is not None,
+    )
+
+
+async def _disconnected(request: Request[Any, Any, Any]) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _refuse_deleting(inbox: Inbox) -> None:
+    if inbox.status == SubscriptionStatus.DELETING:
+        raise Conflict("The inbox is being deleted.")
+
+
+def _refuse_later_fields(payload_filter: str | None, notification_url: str | None) -> None:
+    if payload_filter:
+        raise Invalid(_NOT_YET, pointer="/filter")
+    if notification_url:
+        raise Invalid(_NOT_YET, pointer="/notification_url")
+
+
+def _ids(texts: list[str] | None) -> list[UUID] | None:
+    """Ids in a body; what is no id is one that does not exist."""
+    return None if texts is None else [found for text in texts if (found := parse_id(text)) is not None]
+
+
+def _message(message: Message, event_type: str | None) -> dict[str, Any]:
+    return {
+        "id": message.event_id,
+        "created_at": rfc3339(created_at(message.event_id)),
+        "status": message.status,
+        "message_attributes": MessageAttributes(
+            lease_count=message.lease_count,
+            event_type=event_type,
+            error_message=message.reason,
+            possible_duplicate_data=message.lease_count > 1,
+        ),
+    }
+
+
+def _settled(messages: list[Message]) -> list[SettledMessage]:
+    return [SettledMessage(message.event_id, message.status) for message in messages]
+
+
+def _paused_reason(inbox: Inbox) -> str | None:
+    return inbox.status_reason if inbox.status == SubscriptionStatus.PAUSED else None
+
+
+def _view(inbox: Inbox) -> InboxView:
+    return InboxView(
+        id=inbox.id,
+        key=inbox.key,
+        status=inbox.status,
+        paused_reason=_paused_reason(inbox),
+        event_types=inbox.event_types,
+        max_leases=inbox.max_leases,
+        retention_seconds=inbox.retention.total_seconds() if inbox.retention else None,
+        created_at=rfc3339(inbox.created_at),
+        status_at=rfc3339(inbox.status_at),
+    )

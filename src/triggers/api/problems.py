@@ -1,0 +1,100 @@
+"""The one place that turns errors into HTTP: a status, a slug and a title for each."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from triggers import errors
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class Kind(NamedTuple):
+    """What callers see of a class of errors. The slug is stable: `/problems/<slug>` explains it."""
+
+    status: int
+    slug: str
+    title: str
+
+
+KINDS: dict[type[errors.TriggersError], Kind] = {
+    errors.MalformedBody: Kind(400, "malformed-body", "The body is not valid JSON"),
+    errors.Unauthenticated: Kind(401, "unauthenticated", "A valid API key is needed"),
+    errors.Forbidden: Kind(403, "forbidden", "The API key lacks a scope"),
+    errors.NotFound: Kind(404, "not-found", "There is no such thing"),
+    errors.MethodNotAllowed: Kind(405, "method-not-allowed", "The path does not answer that method"),
+    errors.NotAcceptable: Kind(406, "not-acceptable", "No representation that you accept"),
+    errors.RequestTimeout: Kind(408, "request-timeout", "The request came too slowly"),
+    errors.Conflict: Kind(409, "conflict", "The present state forbids it"),
+    errors.DedupConflict: Kind(409, "dedup-conflict", "The dedup_id names another event"),
+    errors.NameTaken: Kind(409, "name-taken", "The name or key is in use"),
+    errors.Paused: Kind(409, "inbox-paused", "The inbox is paused and drained"),
+    errors.TooLarge: Kind(413, "too-large", "The body is over its limit"),
+    errors.UnsupportedMediaType: Kind(
+        415, "unsupported-media-type", "A content type or coding we do not read"
+    ),
+    errors.Invalid: Kind(422, "invalid", "A field is missing or wrong"),
+    errors.RateLimited: Kind(429, "rate-limited", "The rate limit is reached"),
+    errors.Unavailable: Kind(503, "unavailable", "Try again in a moment"),
+    errors.Overloaded: Kind(503, "overloaded", "Too much is waiting to be stored"),
+    errors.DatabaseUnavailable: Kind(503, "database-unavailable", "The database does not answer"),
+    errors.DiskFull: Kind(503, "disk-full", "Too little free disk to accept events"),
+    errors.TriggersError: Kind(500, "internal", "An error of ours"),
+}
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """One wrong field: where (a JSON Pointer into the body, or a parameter's name) and what."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """An error as RFC 9457 writes it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] = []
+    request_id: str | None = None
+    original_id: str | None = None
+    scope: str | None = None
+
+
+def kind_of(error: errors.TriggersError) -> Kind:
+    """The kind of an error, by the nearest of its classes."""
+    return next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
+
+
+def problem(error: errors.TriggersError, request_id: str | None = None) -> dict[str, Any]:
+    """The members of the problem document."""
+    kind = kind_of(error)
+    members: dict[str, Any] = {
+        "type": f"/problems/{kind.slug}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": error.message,
+        **error.facts,
+    }
+    if request_id is not None:
+        members["request_id"] = request_id
+    return members
+
+
+def headers(error: errors.TriggersError) -> list[tuple[str, str]]:
+    """The headers that an error's answer carries beside its content type."""
+    match error:
+        case errors.Unauthenticated():
+            return [("www-authenticate", 'Bearer realm="triggers"')]
+        case errors.Unavailable():
+            return [("retry-after", str(error.retry_after))]
+        case errors.RateLimited():
+            return [("retry-after", str(error.facts.get("retry_after", 1)))]
+        case errors.MethodNotAllowed() if "allow" in error.facts:
+            return [("allow", ", ".join(error.facts["allow"]))]
+        case _:
+            return []

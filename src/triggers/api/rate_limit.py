@@ -1,0 +1,81 @@
+"""Requests a minute by plan: smooth (GCRA), shared between nodes where there is a Redis.
+
+An organisation may spend a whole minute's quota at once; after that it comes back evenly. The
+state of an organisation is one number, its theoretical arrival time: how far into the future
+what it has spent reaches.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import NamedTuple
+from uuid import UUID
+
+from triggers.domain import Caller
+
+WINDOW_SECONDS = 60.0
+
+
+class Grant(NamedTuple):
+    """How much of what was asked for is granted, and what the headers say of it."""
+
+    granted: int
+    quota: int
+    remaining: int
+    reset_seconds: int
+    retry_after: int
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """`RateLimit` and `RateLimit-Policy`."""
+        return [
+            (b"ratelimit-policy", b'"plan";q=%d;w=%d' % (self.quota, WINDOW_SECONDS)),
+            (b"ratelimit", b'"plan";r=%d;t=%d' % (self.remaining, self.reset_seconds)),
+        ]
+
+
+class RateLimiter:
+    """Limits of this process. `spent` holds what other nodes have not been told of yet."""
+
+    def __init__(self) -> None:
+        self._reach: dict[UUID, float] = {}
+        self.spent: dict[UUID, float] = {}
+
+    def take(self, caller: Caller, cost: int = 1) -> Grant | None:
+        """Spend up to `cost` requests; None for a plan without a limit."""
+        quota = caller.requests_per_minute
+        if quota is None:
+            return None
+        now = time.time()
+        interval = WINDOW_SECONDS / quota
+        reach = max(self._reach.get(caller.org_id, 0.0), now)
+        free = int((now + WINDOW_SECONDS - reach) / interval + 1e-9)
+        granted = min(cost, max(free, 0))
+        reach += granted * interval
+        if granted:
+            self._reach[caller.org_id] = reach
+            self.spent[caller.org_id] = self.spent.get(caller.org_id, 0.0) + granted * interval
+        wanted = 1 if granted < cost else 0
+        return Grant(
+            granted=granted,
+            quota=quota,
+            remaining=max(free - granted, 0),
+            reset_seconds=math.ceil(reach - now),
+            retry_after=max(1, math.ceil(reach + wanted * interval - now - WINDOW_SECONDS)),
+        )
+
+    def take_spent(self) -> dict[UUID, float]:
+        """What was spent since the last call, in seconds of reach, for the other nodes to know."""
+        spent, self.spent = self.spent, {}
+        return spent
+
+    def learn(self, org_id: UUID, reach_seconds: float) -> None:
+        """Take in how far into the future all nodes together have spent."""
+        shared = time.time() + reach_seconds + self.spent.get(org_id, 0.0)
+        self._reach[org_id] = max(self._reach.get(org_id, 0.0), shared)
+
+    def forget(self) -> None:
+        """Drop organisations whose quota is whole again."""
+        now = time.time()
+        for org_id in [org_id for org_id, reach in self._reach.items() if reach < now]:
+            del self._reach[org_id]

@@ -1,0 +1,30 @@
+"""What handlers work with: the parts of the service, put together by `service.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from triggers.api.authentication import KeyCache
+from triggers.api.rate_limit import RateLimiter
+from triggers.intake import Intake
+from triggers.settings import Settings
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import Database
+from triggers.storage.health import Health
+from triggers.storage.inbox_store import Positions
+from triggers.storage.wakeup import Wakeup
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """One of each."""
+
+    settings: Settings
+    database: Database
+    clock: DatabaseClock
+    intake: Intake
+    keys: KeyCache
+    limiter: RateLimiter
+    wakeup: Wakeup
+    health: Health
+    positions: Positions = field(default_factory=Positions)

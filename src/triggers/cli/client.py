@@ -1,0 +1,211 @@
+"""send and inbox: what a producer and a consumer try first, over HTTP like anybody else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import httpx
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from triggers.domain import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
+from triggers.errors import OperatorError
+
+inbox = typer.Typer(no_args_is_help=True, help="Read and acknowledge an inbox.")
+
+Url = Annotated[str, typer.Option("--url", envvar="TRIGGERS_URL", help="Where the service answers.")]
+Key = Annotated[str, typer.Option("--key", envvar="TRIGGERS_API_KEY", help="An API key.")]
+InboxName = Annotated[str, typer.Option("--inbox", help="Id or key of the inbox.")]
+_DEFAULT_URL = "http://127.0.0.1:8080"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register these commands."""
+    app.command("send")(send)
+    app.add_typer(inbox, name="inbox")
+
+
+def send(
+    event_type: Annotated[str, typer.Argument(metavar="TYPE", help="The event's type.")],
+    source: Annotated[
+        str, typer.Argument(metavar="[FILE|-]", help="The payload, JSON; - is standard input.")
+    ] = "-",
+    key: Key = ...,  # type: ignore[assignment]
+    url: Url = _DEFAULT_URL,
+    ndjson: Annotated[
+        bool, typer.Option("--ndjson", help="Each line is the payload of an event of its own.")
+    ] = False,
+    dedup_id: Annotated[
+        str | None, typer.Option(help="Accept this event once, however often it is sent.")
+    ] = None,
+) -> None:
+    """Send one event, or with --ndjson one for each line."""
+    with _client(url, key) as client, _open(source) as stream:
+        if ndjson:
+            _send_lines(client, event_type, stream, source)
+            return
+        body = b'{"type":%b,"payload":%b' % (msgspec.json.encode(event_type), stream.read().strip() or b"{}")
+        body += b',"dedup_id":%b}' % msgspec.json.encode(dedup_id) if dedup_id else b"}"
+        typer.echo(_call(client, "POST", "/v1/events", content=body).text)
+
+
+@inbox.command("list")
+def list_messages(
+    key: Key,
+    url: Url = _DEFAULT_URL,
+    status: Annotated[str | None, typer.Option(help="available, leased or quarantined.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+) -> None:
+    """List the default inbox, a JSON event a line. Changes nothing."""
+    parameters: dict[str, Any] = {"limit": limit} | ({"status": status} if status else {})
+    with _client(url, key) as client:
+        for event in _call(client, "GET", "/v1/inbox", params=parameters).json()["events"]:
+            typer.echo(msgspec.json.encode(event))
+
+
+@inbox.command("lease")
+def lease(
+    key: Key,
+    url: Url = _DEFAULT_URL,
+    inbox: InboxName = "default",
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 10,
+    seconds: Annotated[int, typer.Option(min=1, max=3600, help="How long to hold them.")] = 300,
+    wait: Annotated[float, typer.Option(min=0, max=20, help="Seconds to wait for the first message.")] = 0,
+) -> None:
+    """Lease messages and print the lease."""
+    body = {"lease_limit": limit, "lease_seconds": seconds, "wait_seconds": wait}
+    with _client(url, key) as client:
+        typer.echo(_call(client, "POST", f"/v1/inboxes/{inbox}/messages/lease", json=body).text)
+
+
+@inbox.command("ack")
+def acknowledge(
+    ids: Annotated[list[str], typer.Argument(help="Ids of events in the default inbox.")],
+    key: Key,
+    url: Url = _DEFAULT_URL,
+) -> None:
+    """Acknowledge events of the default inbox."""
+    with _client(url, key) as client:
+        typer.echo(_call(client, "POST", "/v1/ack", json={"event_ids": ids}).text)
+
+
+@inbox.command("tail")
+def tail(
+    key: Key,
+    url: Url = _DEFAULT_URL,
+    inbox: InboxName = "default",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Give the messages back in place of acknowledging.")
+    ] = False,
+) -> None:
+    """Print messages as they come, a JSON message a line, and acknowledge each once it is printed."""
+    path = f"/v1/inboxes/{inbox}/messages"
+    # What is kept is held for as long as this runs, so that it is printed once.
+    body = {"lease_limit": 100, "lease_seconds": 3600 if keep else 60, "wait_seconds": 20}
+    held: list[str] = []
+    with _client(url, key) as client:
+        try:
+            while True:
+                found = _call(client, "POST", f"{path}/lease", json=body).json()
+                for message in found["results"]:
+                    typer.echo(msgspec.json.encode(message))
+                if not found["results"]:
+                    continue
+                if keep:
+                    held.append(found["lease_id"])
+                else:
+                    _call(client, "POST", f"{path}/ack", json={"lease_id": found["lease_id"]})
+        except KeyboardInterrupt:
+            for lease_id in held:
+                _call(client, "POST", f"{path}/release", json={"lease_id": lease_id})
+
+
+def _send_lines(client: httpx.Client, event_type: str, stream: BinaryIO, source: str) -> None:
+    size = None if source == "-" else Path(source).stat().st_size
+    accepted = duplicate = failed = 0
+    prefix = b'{"type":%b,"payload":' % msgspec.json.encode(event_type)
+    columns = (TextColumn("sending"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("sending", total=size)
+        first = 1
+        for lines in _batches(stream, len(prefix) + 2):
+            body = b"\n".join(prefix + line + b"}" for line in lines)
+            answer = _call(
+                client,
+                "POST",
+                "/v1/events/batch",
+                content=body,
+                headers={"content-type": "application/x-ndjson"},
+            )
+            for item in answer.json()["results"]:
+                match item["status"]:
+                    case 201:
+                        accepted += 1
+                    case 200:
+                        duplicate += 1
+                    case _:
+                        failed += 1
+                        console.print(
+                            f"line {first + item['index']}: {item['problem']['detail']}", markup=False
+                        )
+            first += len(lines)
+            progress.advance(bar, sum(len(line) + 1 for line in lines))
+    typer.echo(msgspec.json.encode({"accepted": accepted, "duplicate": duplicate, "failed": failed}))
+    if failed:
+        raise OperatorError(f"{failed} lines were not accepted.")
+
+
+def _batches(stream: BinaryIO, overhead: int) -> Iterator[list[bytes]]:
+    """Lines in batches that the service takes; blank lines are left out."""
+    lines: list[bytes] = []
+    size = 0
+    for line in stream:
+        stripped = line.strip()
+        if not stripped:
+            continue
+        cost = len(stripped) + overhead
+        if lines and (len(lines) == MAX_BATCH_EVENTS or size + cost > MAX_BATCH_BYTES):
+            yield lines
+            lines, size = [], 0
+        lines.append(stripped)
+        size += cost
+    if lines:
+        yield lines
+
+
+def _client(url: str, key: str) -> httpx.Client:
+    return httpx.Client(
+        base_url=url,
+        headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
+        timeout=60,
+    )
+
+
+def _open(source: str) -> BinaryIO:
+    try:
+        return sys.stdin.buffer if source == "-" else Path(source).open("rb")
+    except OSError as error:
+        raise OperatorError(f"Cannot read {source}: {error.strerror}.") from None
+
+
+def _call(client: httpx.Client, method: str, path: str, **arguments: Any) -> httpx.Response:
+    try:
+        answer = client.request(method, path, **arguments)
+    except httpx.HTTPError as error:
+        raise OperatorError(
+            f"No answer from {client.base_url}: {error}. Is `triggers serve` running?"
+        ) from None
+    if answer.is_error:
+        try:
+            problem = answer.json()
+            detail = f"{problem['title']}: {problem['detail']}"
+        except (ValueError, KeyError, TypeError):
+            detail = answer.text[:200]
+        raise OperatorError(f"{answer.status_code} {detail}")
+    return answer

@@ -1,0 +1,66 @@
+"""Settings as flags: made from the one list in `settings.py`, so that `--help` cannot lag behind."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+import typer
+import uvloop
+
+from triggers.observability import configure_logging
+from triggers.settings import Setting, Settings, env_name, load, settings_list
+
+DATABASE_SETTINGS = ("data_dir", "database_url", "pool_size", "log_format", "log_level", "inbox_retention")
+"""What a command beside a running service needs."""
+
+
+def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the settings as flags, all of them unless named, and a `settings` argument.
+
+    Flags win over the environment. Logging is configured before the command runs.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        chosen = [setting for setting in settings_list() if not names or setting.name in names]
+
+        def run(**arguments: Any) -> None:
+            flags = {setting.name: arguments.pop(setting.name) for setting in chosen}
+            settings: Settings = load(os.environ, **flags)
+            configure_logging(settings.log_format, settings.log_level)
+            command(settings=settings, **arguments)
+
+        own = [
+            p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"
+        ]
+        run.__signature__ = inspect.Signature([*own, *map(_flag, chosen)])  # type: ignore[attr-defined]
+        run.__doc__ = command.__doc__
+        run.__name__ = command.__name__
+        return run
+
+    return decorate
+
+
+def run_async(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine on the event loop that the service uses."""
+    return uvloop.run(work)
+
+
+def _flag(setting: Setting) -> inspect.Parameter:
+    kind = bool if setting.type is bool or "bool" in str(setting.type) else str
+    flag = "--" + setting.name.replace("_", "-")
+    shown = f"[{env_name(setting.name)}] {setting.help}"
+    if setting.default is not None and not setting.secret and kind is str:
+        shown += f" Default: {setting.default:g}s." if setting.duration else f" Default: {setting.default}."
+    declarations = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]
+    return inspect.Parameter(
+        setting.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            kind | None,
+            typer.Option(*declarations, help=shown, show_default=False, rich_help_panel="Settings"),
+        ],
+    )

@@ -1,0 +1,261 @@
+"""orgs and keys: on the database itself, so they need no key and work beside a running service."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from triggers.cli.options import DATABASE_SETTINGS, run_async, with_settings
+from triggers.domain import TENANT_SCOPES, OrgId, Plan, Scope, parse_id, rfc3339
+from triggers.errors import Invalid, TriggersError
+from triggers.service import open_database
+from triggers.settings import Settings, parse_duration
+from triggers.storage import api_keys, organisations
+
+orgs = typer.Typer(no_args_is_help=True, help="Organisations: the tenants.")
+keys = typer.Typer(no_args_is_help=True, help="API keys of an organisation.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+OrgName = Annotated[str, typer.Option("--org", help="Name of the organisation.")]
+Scopes = Annotated[
+    list[Scope] | None,
+    typer.Option("--scope", help="A scope the key carries; repeatable. Default: all but admin."),
+]
+Quota = Annotated[
+    int | None, typer.Option("--requests-per-minute", help="Enterprise only; left out: no limit.")
+]
+
+
+@orgs.command("create")
+@with_settings(*DATABASE_SETTINGS)
+def create_org(
+    name: str,
+    settings: Settings,
+    plan: Annotated[Plan, typer.Option(help="What it may ask for a minute.")] = Plan.FREE,
+    requests_per_minute: Quota = None,
+    as_json: Json = False,
+) -> None:
+    """Make an organisation with its default inbox."""
+
+    async def work() -> Any:
+        async with open_database(settings) as (database, clock):
+            return await organisations.create(
+                database, clock, name, plan, requests_per_minute, settings.inbox_retention
+            )
+
+    _print([run_async(work())], as_json, one=True)
+
+
+@orgs.command("list")
+@with_settings(*DATABASE_SETTINGS)
+def list_orgs(settings: Settings, as_json: Json = False) -> None:
+    """List the organisations."""
+
+    async def work() -> list[Any]:
+        found: list[Any] = []
+        async with open_database(settings) as (database, _):
+            while page := await organisations.listed(database, found[-1].id if found else None, 1000):
+                found += page
+        return found
+
+    _print(run_async(work()), as_json)
+
+
+@orgs.command("set-plan")
+@with_settings(*DATABASE_SETTINGS)
+def set_plan(
+    name: str, plan: Plan, settings: Settings, requests_per_minute: Quota = None, as_json: Json = False
+) -> None:
+    """Change an organisation's plan; running nodes follow within a second."""
+
+    async def work() -> Any:
+        async with open_database(settings) as (database, _):
+            org = await organisations.by_name(database, name)
+            return await organisations.set_plan(database, OrgId(org.id), plan, requests_per_minute)
+
+    _print([run_async(work())], as_json, one=True)
+
+
+@keys.command("create")
+@with_settings(*DATABASE_SETTINGS)
+def create_key(
+    org: OrgName,
+    settings: Settings,
+    name: Annotated[str | None, typer.Option(help="What the key is for.")] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="A zap_live_ key in place of a zap_test_ one.")
+    ] = False,
+    scope: Scopes = None,
+    expires_in: Annotated[str | None, typer.Option(help="A duration such as 90d.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key and print it: it is shown only now."""
+    expires_at = None if expires_in is None else datetime.now(UTC) + timedelta(seconds=_duration(expires_in))
+
+    async def work() -> Any:
+        async with open_database(settings) as (database, clock):
+            found = await organisations.by_name(database, org)
+            return await api_keys.create(
+                database,
+                clock,
+                OrgId(found.id),
+                scope or TENANT_SCOPES,
+                live=live,
+                name=name,
+                expires_at=expires_at,
+            )
+
+    _print_new(run_async(work()), as_json)
+
+
+@keys.command("list")
+@with_settings(*DATABASE_SETTINGS)
+def list_keys(org: OrgName, settings: Settings, as_json: Json = False) -> None:
+    """List the keys of an organisation, revoked ones too."""
+
+    async def work() -> list[Any]:
+        found: list[Any] = []
+        async with open_database(settings) as (database, _):
+            org_id = OrgId((await organisations.by_name(database, org)).id)
+            while page := await api_keys.listed(database, org_id, found[-1].id if found else None, 1000):
+                found += page
+        return found
+
+    _print(run_async(work()), as_json)
+
+
+@keys.command("rotate")
+@with_settings(*DATABASE_SETTINGS)
+def rotate_key(
+    key_id: str,
+    org: OrgName,
+    settings: Settings,
+    overlap: Annotated[str, typer.Option(help="How long the old key goes on.")] = "24h",
+    as_json: Json = False,
+) -> None:
+    """Make a successor with the same scopes; the old key ends after the overlap."""
+
+    async def work() -> Any:
+        async with open_database(settings) as (database, clock):
+            org_id = OrgId((await organisations.by_name(database, org)).id)
+            old = await api_keys.by_id(database, org_id, _id(key_id))
+            return await api_keys.rotate(database, clock, org_id, old, timedelta(seconds=_duration(overlap)))
+
+    _print_new(run_async(work()), as_json)
+
+
+@keys.command("revoke")
+@with_settings(*DATABASE_SETTINGS)
+def revoke_key(key_id: str, org: OrgName, settings: Settings, as_json: Json = False) -> None:
+    """Revoke a key; running nodes refuse it within a second."""
+
+    async def work() -> Any:
+        async with open_database(settings) as (database, _):
+            org_id = OrgId((await organisations.by_name(database, org)).id)
+            return await api_keys.revoke(database, org_id, _id(key_id))
+
+    _print([run_async(work())], as_json, one=True)
+
+
+@keys.command("import")
+@with_settings(*DATABASE_SETTINGS)
+def import_keys(
+    org: OrgName,
+    settings: Settings,
+    prefix: Annotated[str | None, typer.Option(help="The key's first 12 characters.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="SHA-256 of the whole key, in hex.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV with the columns prefix, sha256 and, if wanted, name.", exists=True, dir_okay=False
+        ),
+    ] = None,
+    scope: Scopes = None,
+    as_json: Json = False,
+) -> None:
+    """Take over keys that another system made; they authenticate here as they are."""
+    if (file is None) == (prefix is None or sha256 is None):
+        raise Invalid("Give either --prefix and --sha256, or --file.")
+    rows = [(prefix or "", sha256 or "", None)] if file is None else _read_rows(file)
+
+    async def work() -> list[Any]:
+        imported = []
+        async with open_database(settings) as (database, clock):
+            org_id = OrgId((await organisations.by_name(database, org)).id)
+            for number, (row_prefix, row_hash, name) in enumerate(rows, start=2):
+                try:
+                    imported.append(
+                        await api_keys.import_hash(
+                            database, clock, org_id, row_prefix, row_hash, scope or TENANT_SCOPES, name
+                        )
+                    )
+                except TriggersError as error:
+                    where = f"{file}, line {number}: " if file else ""
+                    raise Invalid(f"{where}{error.message} ({len(imported)} imported before it)") from None
+        return imported
+
+    _print(run_async(work()), as_json)
+
+
+def _read_rows(file: Path) -> list[tuple[str, str, str | None]]:
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        reader = csv.DictReader(lines)
+        if not {"prefix", "sha256"} <= set(reader.fieldnames or ()):
+            raise Invalid(f"{file} needs a first line that names the columns prefix and sha256.")
+        return [(row["prefix"] or "", row["sha256"] or "", row.get("name") or None) for row in reader]
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise Invalid(f"{text!r} is not a duration such as 30s, 15m, 24h or 90d.") from None
+
+
+def _id(text: str) -> Any:
+    found = parse_id(text)
+    if found is None:
+        raise Invalid(f"{text!r} is not the id of a key; `triggers keys list` shows them.")
+    return found
+
+
+def _print_new(key: Any, as_json: bool) -> None:
+    _print([key], as_json, one=True)
+    if not as_json:
+        Console(stderr=True).print("The key is shown only now; store it where it is needed.")
+
+
+def _print(items: Sequence[Any], as_json: bool, *, one: bool = False) -> None:
+    rows = [{k: _plain(v) for k, v in msgspec.structs.asdict(item).items()} for item in items]
+    for row in rows:
+        if row.get("key", ...) is None:
+            del row["key"]
+    if as_json:
+        typer.echo(msgspec.json.encode(rows[0] if one else rows))
+        return
+    if one:
+        for name, value in rows[0].items():
+            typer.echo(f"{name:<20} {_cell(value)}")
+        return
+    table = Table(*(rows[0] if rows else ["nothing here"]), box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*map(_cell, row.values()))
+    Console(soft_wrap=True).print(table)
+
+
+def _plain(value: Any) -> Any:
+    return rfc3339(value) if isinstance(value, datetime) else value
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,100 @@
+"""Background duties of a node that serves the API: each does a bounded piece of work, again and again.
+
+Every node runs them all; each statement is safe to run twice at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+
+from triggers import observability
+from triggers.storage import event_store, inbox_store, partitions
+from triggers.storage.database import Database
+from triggers.storage.health import Health
+
+log = structlog.get_logger()
+
+CHUNK = 1_000
+
+Duty = Callable[[], Awaitable[bool]]
+"""Does a piece of work; returns whether there is more to do at once."""
+
+
+class Housekeeping:
+    """Runs the duties until stopped. One that fails is logged and comes again."""
+
+    def __init__(
+        self, database: Database, health: Health, *, data_dir: Path | None, min_free_mib: int
+    ) -> None:
+        self._database = database
+        self._health = health
+        self._data_dir = data_dir
+        self._min_free_bytes = min_free_mib * 1024 * 1024
+        self._expire_after = (UUID(int=0), UUID(int=0))
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin every duty."""
+        duties: list[tuple[Duty, float]] = [
+            (self._make_partitions, 3600),
+            (self._sweep_dedup, 15),
+            (self._expire_messages, 30),
+            (self._finish_deletions, 2),
+            (self._watch_disk, 2),
+        ]
+        await self._watch_disk()
+        self._tasks = [
+            asyncio.create_task(self._repeat(duty, seconds), name=duty.__name__) for duty, seconds in duties
+        ]
+
+    async def stop(self) -> None:
+        """End them; a statement under way is rolled back by the server."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _repeat(self, duty: Duty, seconds: float) -> None:
+        while True:
+            try:
+                more = await duty()
+            except Exception as error:  # noqa: BLE001 - a duty must survive whatever it meets
+                log.warning("duty_failed", duty=duty.__name__, error=repr(error))
+                more = False
+            # Nodes that started together should not work together.
+            await asyncio.sleep(0.05 if more else seconds * random.uniform(0.8, 1.2))  # noqa: S311
+
+    async def _make_partitions(self) -> bool:
+        async with self._database.connection() as connection:
+            for name in await partitions.ensure(connection):
+                log.info("partition_made", name=name)
+        return False
+
+    async def _sweep_dedup(self) -> bool:
+        return await event_store.sweep_dedup(self._database, CHUNK) == CHUNK
+
+    async def _expire_messages(self) -> bool:
+        expired, after = await inbox_store.expire(self._database, self._expire_after, CHUNK)
+        observability.expired_total.inc(expired)
+        if expired:  # the same slice may have more
+            return True
+        self._expire_after = after or (UUID(int=0), UUID(int=0))
+        return after is not None
+
+    async def _finish_deletions(self) -> bool:
+        return await inbox_store.finish_deletions(self._database, CHUNK) > 0
+
+    async def _watch_disk(self) -> bool:
+        if self._data_dir is not None:
+            free = shutil.disk_usage(self._data_dir).free
+            full = free < self._min_free_bytes
+            if full != self._health.disk_full:
+                log.warning("disk_full" if full else "disk_free_again", free_mib=free // (1024 * 1024))
+            self._health.disk_full = full
+        return False

@@ -1,0 +1,98 @@
+"""Logs and metrics: how they are set up, the wide line of a request, and every metric by name.
+
+The wide line `request` carries: request_id, method, path, status, seconds, client, org_id,
+key_prefix, and `detail` for what was refused. Keys and payloads are in no line.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, Literal
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram, Info
+
+from triggers import __version__
+
+if TYPE_CHECKING:
+    from triggers.domain import Caller
+
+log = structlog.get_logger()
+
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+build_info = Info("triggers_build", "The version that runs.")
+build_info.info({"version": __version__})
+events_total = Counter("triggers_events", "Events by what became of them at accept.", ["result"])
+accept_seconds = Histogram(
+    "triggers_accept_seconds",
+    "From the first byte handled to the answer of the accept path.",
+    buckets=LATENCY_BUCKETS,
+)
+requests_total = Counter(
+    "triggers_http_requests",
+    "Requests beside the accept path, by route and status.",
+    ["method", "route", "status"],
+)
+request_seconds = Histogram(
+    "triggers_http_request_seconds", "Their duration.", ["route"], buckets=LATENCY_BUCKETS
+)
+waiting_events = Gauge("triggers_waiting_events", "Events that wait for their commit.")
+waiting_bytes = Gauge("triggers_waiting_bytes", "Bytes that wait for their commit.")
+flushes_total = Counter("triggers_flushes", "Transactions of the accept path.")
+leased_total = Counter("triggers_inbox_leased", "Messages leased.")
+acknowledged_total = Counter("triggers_inbox_acknowledged", "Messages acknowledged.")
+pool_connections = Gauge("triggers_database_connections", "Connections of the request pool.", ["state"])
+redis_up = Gauge("triggers_redis_up", "1 while Redis answers; 0 too where none is configured.")
+expired_total = Counter("triggers_inbox_expired", "Messages whose retention ended unread.")
+
+
+def configure_logging(log_format: Literal["auto", "console", "json"], level: str) -> None:
+    """One line per event: for people on a terminal, JSON otherwise."""
+    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    if console:
+        shared.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+    else:
+        shared += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    structlog.configure(
+        processors=shared,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # What libraries log through the standard library keeps to warnings, on the same stream.
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+
+
+def log_request(
+    *,
+    request_id: str,
+    method: str,
+    path: str,
+    status: int,
+    seconds: float,
+    client: tuple[str, int] | None,
+    caller: Caller | None,
+    **facts: Any,
+) -> None:
+    """The wide line of one request."""
+    write = log.error if status == 500 else log.info
+    write(
+        "request",
+        request_id=request_id,
+        method=method,
+        path=path,
+        status=status,
+        seconds=round(seconds, 6),
+        client=client[0] if client else None,
+        org_id=str(caller.org_id) if caller else None,
+        key_prefix=caller.key_prefix if caller else None,
+        **facts,
+    )

@@ -1,0 +1,118 @@
+"""`triggers serve` and its like, from the first signal handler to the last closed connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+
+from triggers.api import server
+from triggers.errors import OperatorError
+from triggers.service import ApiNode, data_dir_of, ensure_first_key, migrate_only
+from triggers.settings import Settings
+from triggers.storage.embedded import EmbeddedPostgres
+
+log = structlog.get_logger()
+
+
+class Stopping:
+    """SIGTERM and SIGINT: the first asks everything to finish, the second hurries."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.hurried = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signal)
+
+    def _signal(self) -> None:
+        if self.asked.is_set():
+            self.hurried.set()
+        self.asked.set()
+
+
+async def serve(settings: Settings, ready: Callable[[str, str | None], None]) -> None:
+    """Run everything in one process until a signal asks to stop.
+
+    `ready` is called once requests are answered, with the URL and, on the first run, the first key.
+
+    Raises:
+        OperatorError: it cannot start, saying why and what to do.
+    """
+    stopping = Stopping()
+    bound = server.bind(settings.host, settings.port)
+    with bound:
+        async with _database(settings, stopping) as url:
+            await migrate_only(settings, url)
+            node = ApiNode(settings, url, data_dir=None if settings.database_url else data_dir_of(settings))
+            await _run_api(node, bound, stopping, lambda key: ready(_url_of(settings, bound), key))
+
+
+@asynccontextmanager
+async def _database(settings: Settings, stopping: Stopping) -> AsyncIterator[str]:
+    """The URL of the configured PostgreSQL, or of a private one that runs as long as the block."""
+    if settings.database_url:
+        yield settings.database_url
+        return
+    postgres = EmbeddedPostgres(data_dir_of(settings))
+    url = await postgres.start()
+    watching = asyncio.create_task(postgres.run(), name="postgres")
+    try:
+        yield url
+    finally:
+        hurrying = asyncio.create_task(_hurry_postgres(postgres, stopping))
+        await postgres.stop(immediate=stopping.hurried.is_set())
+        for task in (hurrying, watching):
+            task.cancel()
+        await asyncio.gather(hurrying, watching, return_exceptions=True)
+
+
+async def _hurry_postgres(postgres: EmbeddedPostgres, stopping: Stopping) -> None:
+    await stopping.hurried.wait()
+    await postgres.stop(immediate=True)
+
+
+async def _run_api(
+    node: ApiNode, bound: socket.socket, stopping: Stopping, ready: Callable[[str | None], None]
+) -> None:
+    """Serve until asked to stop; then answer what is in flight and store what is waiting."""
+    await node.start()
+    serving = asyncio.create_task(node.server.serve(sockets=[bound]), name="server")
+    asked = asyncio.create_task(stopping.asked.wait())
+    hurried = asyncio.create_task(_hurry_server(node, stopping))
+    try:
+        while not node.server.started and not serving.done():
+            await asyncio.sleep(0.005)
+        if node.server.started:
+            ready(await ensure_first_key(node.database, node.clock, node.settings))
+        await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
+        node.health.stopping = True
+        node.server.should_exit = True
+        await serving
+        if not stopping.asked.is_set():
+            raise OperatorError("The HTTP server ended by itself; the log says why.")
+    finally:
+        for task in (asked, hurried):
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await node.stop()
+        log.info("stopped")
+
+
+async def _hurry_server(node: ApiNode, stopping: Stopping) -> None:
+    await stopping.hurried.wait()
+    node.server.force_exit = True
+
+
+def _url_of(settings: Settings, bound: socket.socket) -> str:
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    host, port = bound.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - what was bound to, not what is chosen here
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,445 @@
+"""Inboxes and their messages: claims, settlements, lists and the ends of their lives."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from triggers.domain import (
+    MAX_PAGE_BYTES,
+    OrgId,
+    SubscriptionStatus,
+    check_text,
+    check_type_patterns,
+    parse_id,
+)
+from triggers.errors import Conflict, NameTaken, NotFound
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, Row, statements
+
+_SQL = statements("inbox_store")
+# A paused inbox gives what it had: read by id up to the pause, so that what it collects
+# meanwhile costs a claim nothing.
+_CLAIM_PAUSED = _SQL["claim"].replace(
+    "order by due_at, event_id limit $5", "and event_id < $9 order by event_id limit $5"
+)
+_BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+_SCAN_LIMIT = 5_000
+
+
+class Inbox(msgspec.Struct, frozen=True, kw_only=True):
+    """A pull subscription."""
+
+    org_id: OrgId
+    id: UUID
+    key: str
+    status: SubscriptionStatus
+    status_reason: str | None
+    status_at: datetime
+    created_at: datetime
+    event_types: list[str] | None
+    max_leases: int | None
+    retention: timedelta | None
+
+
+class Message(NamedTuple):
+    """An inbox message, without its payload. `status` is in the inbox's words."""
+
+    event_id: UUID
+    status: str
+    lease_count: int
+    leased_until: datetime | None = None
+    reason: str | None = None
+
+
+class MessagePage(NamedTuple):
+    """Part of a list; `last` is the event id to go on from, None at the end."""
+
+    messages: list[Message]
+    last: UUID | None
+
+
+class Positions:
+    """Where claims of each inbox begin to read: a hint, never proof that nothing lies below.
+
+    A position stays ACCEPT_SECONDS and a second behind the database's now, because a row may
+    become visible that long after the due time it bears; and every REREAD_SECONDS one claim
+    reads from the start, for what a crash or a roll-back left below.
+    """
+
+    REREAD_SECONDS = 4.0
+    MAX_INBOXES = 20_000
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[UUID, tuple[datetime, float]] = OrderedDict()
+
+    def start(self, inbox_id: UUID) -> datetime:
+        """From which due time this claim shall read."""
+        position, reread_at = self._known.get(inbox_id, (_BEGINNING, 0.0))
+        if time.monotonic() < reread_at:
+            return position
+        self._known[inbox_id] = (position, time.monotonic() + self.REREAD_SECONDS)
+        self._known.move_to_end(inbox_id)
+        if len(self._known) > self.MAX_INBOXES:
+            self._known.popitem(last=False)
+        return _BEGINNING
+
+    def found(self, inbox_id: UUID, first_due: datetime, now: datetime) -> None:
+        """Note the first due time that a claim found."""
+        _, reread_at = self._known.get(inbox_id, (_BEGINNING, 0.0))
+        self._known[inbox_id] = (min(first_due, now - timedelta(seconds=ACCEPT_SECONDS + 1)), reread_at)
+
+
+# ---- inboxes -------------------------------------------------------------------------------------
+
+
+async def find(database: Database, org_id: OrgId, id_or_key: str) -> Inbox:
+    """An inbox by id or key, one that is being deleted only by id.
+
+    Raises:
+        NotFound: the organisation has none such.
+    """
+    row = await database.row(_SQL["inbox"], org_id, parse_id(id_or_key), id_or_key)
+    if row is None:
+        raise NotFound("There is no such inbox.")
+    return _inbox(row)
+
+
+async def listed(
+    database: Database, org_id: OrgId, after: UUID | None, key: str | None, status: str | None, limit: int
+) -> list[Inbox]:
+    """Inboxes in the order they were made, those after `after`."""
+    rows = await database.fetch(_SQL["list_inboxes"], org_id, after or UUID(int=0), key, status, limit)
+    return [_inbox(row) for row in rows]
+
+
+async def create(
+    database: Database,
+    clock: DatabaseClock,
+    org_id: OrgId,
+    key: str,
+    event_types: list[str] | None,
+    max_leases: int | None,
+    retention: timedelta | None,
+) -> Inbox:
+    """Make an inbox; it collects from now on.
+
+    Raises:
+        Invalid: a bad key or pattern.
+        NameTaken: the key is in use.
+        Conflict: the organisation has all the subscriptions it may have.
+    """
+    check_text(key, "/key", longest=100)
+    row = await database.row(
+        _SQL["create"], org_id, clock.mint(), key, *_types(event_types), max_leases, retention
+    )
+    if row is not None:
+        return _inbox(row)
+    room = await database.row(_SQL["room"], org_id)
+    if room is not None and not room[0]:
+        raise Conflict("The organisation has as many subscriptions as it may have.")
+    raise NameTaken(f"There is an inbox with the key {key!r} already.")
+
+
+async def change_types(database: Database, inbox: Inbox, event_types: list[str] | None) -> Inbox:
+    """Collect other types from now on."""
+    row = await database.row(_SQL["change"], inbox.org_id, inbox.id, *_types(event_types))
+    if row is None:
+        raise Conflict("The inbox is being deleted.")
+    return _inbox(row)
+
+
+async def pause(database: Database, inbox: Inbox, reason: str) -> Inbox:
+    """Give out only what is there now; go on collecting."""
+    return await _set_status(database, inbox, SubscriptionStatus.PAUSED, reason, SubscriptionStatus.ACTIVE)
+
+
+async def resume(database: Database, inbox: Inbox) -> Inbox:
+    """Give out everything again."""
+    return await _set_status(database, inbox, SubscriptionStatus.ACTIVE, None, SubscriptionStatus.PAUSED)
+
+
+async def delete(database: Database, inbox: Inbox) -> Inbox:
+    """Mark an inbox for deletion: it matches nothing more, its key is free, its messages follow."""
+    row = await database.row(_SQL["delete"], inbox.org_id, inbox.id)
+    if row is None:
+        raise Conflict("The inbox is being deleted already.")
+    return _inbox(row)
+
+
+async def _set_status(
+    database: Database,
+    inbox: Inbox,
+    status: SubscriptionStatus,
+    reason: str | None,
+    before: SubscriptionStatus,
+) -> Inbox:
+    row = await database.row(_SQL["set_status"], inbox.org_id, inbox.id, status, reason, [before])
+    if row is None:
+        raise Conflict(f"The inbox is {(await find(database, inbox.org_id, str(inbox.id))).status}.")
+    return _inbox(row)
+
+
+# ---- leases --------------------------------------------------------------------------------------
+
+
+async def claim(
+    database: Database,
+    positions: Positions,
+    inbox: Inbox,
+    lease_id: UUID,
+    seconds: float,
+    limit: int,
+    *,
+    repeatable: bool,
+) -> list[Message]:
+    """Lease up to `limit` due messages for `seconds`, judged by the database's clock.
+
+    With `repeatable`, a lease of that id that is still alive is returned as it is.
+    """
+    async with database.connection() as connection:
+        if not repeatable:
+            return await _claim(connection, positions, inbox, lease_id, seconds, limit)
+        async with connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock($1)", (lease_id.int >> 64) - (1 << 63))
+            rows = await connection.fetch(_SQL["held"], inbox.org_id, inbox.id, lease_id)
+            if rows:
+                return [_leased(row) for row in rows]
+            return await _claim(connection, positions, inbox, lease_id, seconds, limit)
+
+
+async def _claim(
+    connection: Connection, positions: Positions, inbox: Inbox, lease_id: UUID, seconds: float, limit: int
+) -> list[Message]:
+    values = [MAX_PAGE_BYTES, limit, lease_id, timedelta(seconds=seconds), inbox.max_leases]
+    while True:
+        if inbox.status == SubscriptionStatus.PAUSED:
+            rows = await connection.fetch(
+                _CLAIM_PAUSED, inbox.org_id, inbox.id, _BEGINNING, *values, _id_ceiling(inbox.status_at)
+            )
+        else:
+            start = positions.start(inbox.id)
+            rows = await connection.fetch(_SQL["claim"], inbox.org_id, inbox.id, start, *values)
+            if rows:
+                positions.found(inbox.id, rows[0]["was_due_at"], rows[0]["now"])
+        leased = [_leased(row) for row in rows if row["due_at"] is not None]
+        if leased or not rows:
+            return leased
+
+
+async def acknowledge_lease(
+    database: Database, inbox: Inbox, lease_id: UUID, ids: Sequence[UUID] | None
+) -> list[Message]:
+    """Settle messages of a living lease, all of them for None. A stale lease settles nothing."""
+    rows = await database.fetch(_SQL["ack"], inbox.org_id, inbox.id, lease_id, ids)
+    return [Message(row["event_id"], "acked", row["lease_count"]) for row in rows]
+
+
+async def release(
+    database: Database, inbox: Inbox, lease_id: UUID, ids: Sequence[UUID] | None, delay: float
+) -> list[Message]:
+    """Give messages of a living lease back, available again after `delay` seconds."""
+    rows = await database.fetch(
+        _SQL["release"], inbox.org_id, inbox.id, lease_id, ids, timedelta(seconds=delay)
+    )
+    return [Message(row["event_id"], "available", row["lease_count"]) for row in rows]
+
+
+async def extend(database: Database, inbox: Inbox, lease_id: UUID, seconds: float) -> list[Message]:
+    """Let a living lease end `seconds` from now."""
+    rows = await database.fetch(_SQL["extend"], inbox.org_id, inbox.id, lease_id, timedelta(seconds=seconds))
+    return [_leased(row) for row in rows]
+
+
+async def acknowledge(database: Database, inbox: Inbox, ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Settle messages by their events' ids, leased or not.
+
+    Each id's outcome is `acknowledged`, `already_acknowledged` or `failed`.
+    """
+    outcomes = dict.fromkeys(ids, "failed")
+    if not ids:
+        return outcomes
+    for row in await database.fetch(_SQL["acknowledge"], inbox.org_id, inbox.id, list(outcomes)):
+        outcomes[row["event_id"]] = "acknowledged"
+    # A second statement: the first, had it waited for a concurrent acknowledgement, could not see it.
+    rest = [event_id for event_id, outcome in outcomes.items() if outcome == "failed"]
+    if rest:
+        rows = await database.fetch(
+            _SQL["acknowledged_before"], inbox.org_id, inbox.id, rest, min(rest), max(rest)
+        )
+        for row in rows:
+            outcomes[row["event_id"]] = "already_acknowledged"
+    return outcomes
+
+
+async def redrive(database: Database, inbox: Inbox, ids: Sequence[UUID] | None, limit: int) -> list[UUID]:
+    """Make quarantined messages available again, as a new generation; return which."""
+    rows = await database.fetch(_SQL["redrive"], inbox.org_id, inbox.id, ids, limit)
+    return [row["event_id"] for row in rows]
+
+
+async def holds_any(database: Database, inbox: Inbox) -> bool:
+    """Whether a paused inbox still holds anything, leased or not, of what it had at the pause."""
+    row = await database.row(_SQL["holds_any"], inbox.org_id, inbox.id, _id_ceiling(inbox.status_at))
+    return bool(row and row[0])
+
+
+# ---- lists ---------------------------------------------------------------------------------------
+
+
+async def messages(
+    database: Database,
+    inbox: Inbox,
+    *,
+    status: str | None,
+    newest_first: bool,
+    after: UUID | None,
+    limit: int,
+) -> MessagePage:
+    """Unsettled messages by age; with a status only those that have it. Changes nothing.
+
+    A page may hold fewer than `limit`, even none, and still not be the last.
+    """
+    direction = "newest_first" if newest_first else "oldest_first"
+    start = after or UUID(int=(1 << 128) - 1 if newest_first else 0)
+    if status == "quarantined":
+        rows = await database.fetch(_SQL[f"quarantined_{direction}"], inbox.org_id, inbox.id, start, limit)
+        found = [Message(row["event_id"], status, row["lease_count"], None, row["reason"]) for row in rows]
+        return MessagePage(found, found[-1].event_id if len(found) == limit else None)
+    scan = limit if status is None else _SCAN_LIMIT
+    rows = await database.fetch(_SQL[direction], inbox.org_id, inbox.id, start, scan)
+    found = []
+    size = 0
+    for row in rows:
+        message = _listed(row)
+        if status is None or message.status == status:
+            size += row["payload_size"]
+            if size > MAX_PAGE_BYTES and found:
+                return MessagePage(found, found[-1].event_id)
+            found.append(message)
+            if len(found) == limit:
+                return MessagePage(found, message.event_id)
+    return MessagePage(found, rows[-1]["event_id"] if len(rows) == scan else None)
+
+
+class DeliveryState(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one event for one subscription."""
+
+    subscription_id: UUID
+    kind: str
+    key: str | None
+    generation: int
+    status: str
+    reason: str | None
+    lease_count: int
+    due_at: datetime | None
+    settled_at: datetime | None
+
+
+async def deliveries_of_event(database: Database, org_id: OrgId, event_id: UUID) -> list[DeliveryState]:
+    """Every delivery of an event, settled or not."""
+    rows = await database.fetch(_SQL["deliveries_of_event"], org_id, event_id)
+    return [DeliveryState(**row) for row in rows]
+
+
+class Wish(NamedTuple):
+    """A subscription as far as matching goes."""
+
+    id: UUID
+    kind: str
+    key: str | None
+    status: str
+    event_types: list[str] | None
+    created_at: datetime
+
+
+async def wishes(database: Database, org_id: OrgId) -> list[Wish]:
+    """Every subscription of an organisation that is not gone."""
+    rows = await database.fetch(_SQL["subscriptions_of_org"], org_id)
+    return [
+        Wish(row["id"], row["kind"], row["key"], row["status"], row["event_types"], row["created_at"])
+        for row in rows
+    ]
+
+
+# ---- the end of messages and of inboxes ----------------------------------------------------------
+
+
+async def expire(
+    database: Database, after: tuple[UUID, UUID], limit: int
+) -> tuple[int, tuple[UUID, UUID] | None]:
+    """Expire messages beyond their inbox's retention, in one slice of inboxes.
+
+    Returns how many, and where the next slice begins, None after the last.
+    """
+    row = await database.row(_SQL["expire"], *after, 1000, limit)
+    assert row is not None
+    return row["expired"], (row["last_org"], row["last_id"]) if row["inboxes"] == 1000 else None
+
+
+async def finish_deletions(database: Database, limit: int) -> int:
+    """Cancel messages of inboxes that are being deleted; return how many.
+
+    An inbox is gone when it is empty and no accept that began before its deletion can still commit.
+    """
+    cancelled = 0
+    rows = await database.fetch(_SQL["being_deleted"], timedelta(seconds=2 * ACCEPT_SECONDS + 2))
+    for row in rows:
+        result = await database.row(_SQL["cancel_some"], row["org_id"], row["id"], limit)
+        assert result is not None
+        cancelled += result[0]
+        if result[0] == 0 and row["quiet"]:
+            await database.fetch(_SQL["tombstone"], row["org_id"], row["id"])
+    return cancelled
+
+
+# ---- rows ----------------------------------------------------------------------------------------
+
+
+def _types(event_types: list[str] | None) -> tuple[list[str] | None, list[str], list[str], bool]:
+    """Patterns as they were asked for, and taken apart into names, prefixes and whether all match."""
+    patterns = check_type_patterns(event_types)
+    if patterns is None:
+        return None, [], [], True
+    names = [p for p in patterns if not p.endswith("*")]
+    prefixes = [p[:-1] for p in patterns if p.endswith(".*")]
+    return patterns, names, prefixes, "*" in patterns
+
+
+def _id_ceiling(moment: datetime) -> UUID:
+    return UUID(int=(int(moment.timestamp() * 1000) + 1) << 80)
+
+
+def _leased(row: Row) -> Message:
+    return Message(row["event_id"], "leased", row["lease_count"], row["due_at"])
+
+
+def _listed(row: Row) -> Message:
+    leased = row["status"] == "leased" and not row["due"]
+    return Message(
+        row["event_id"],
+        "leased" if leased else "available",
+        row["lease_count"],
+        row["due_at"] if leased else None,
+    )
+
+
+def _inbox(row: Row) -> Inbox:
+    return Inbox(
+        org_id=OrgId(row["org_id"]),
+        id=row["id"],
+        key=row["key"],
+        status=SubscriptionStatus(row["status"]),
+        status_reason=row["status_reason"],
+        status_at=row["status_at"],
+        created_at=row["created_at"],
+        event_types=row["event_types"],
+        max_leases=row["max_leases"],
+        retention=row["retention"],
+    )

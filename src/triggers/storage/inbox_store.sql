@@ -1,0 +1,264 @@
+-- name: inbox
+select * from subscriptions
+where org_id = $1 and kind = 'inbox' and deleted_at is null
+  and (id = $2 or (key = $3 and status <> 'deleting'))
+order by id = $2 desc nulls last limit 1
+
+-- name: list_inboxes
+select * from subscriptions
+where org_id = $1 and kind = 'inbox' and deleted_at is null
+  and id > $2 and ($3::text is null or key = $3) and ($4::text is null or status = $4)
+order by id limit $5
+
+-- name: create
+-- The organisation's row is locked by its own update, so that its bound on subscriptions holds.
+with room as (
+    update organisations set subscription_count = subscription_count + 1
+    where id = $1 and subscription_count < max_subscriptions
+      and not exists (
+        select from subscriptions where org_id = $1 and kind = 'inbox' and key = $3 and status <> 'deleting'
+      )
+    returning id
+)
+insert into subscriptions
+    (org_id, id, kind, key, status_at, created_at, event_types, type_names, type_prefixes, all_types, max_leases, retention)
+select $1, $2, 'inbox', $3, now(), now(), $4, $5, $6, $7, $8, $9 from room
+returning *
+
+-- name: room
+select subscription_count < max_subscriptions from organisations where id = $1
+
+-- name: change
+update subscriptions
+set event_types = $3, type_names = $4, type_prefixes = $5, all_types = $6
+where org_id = $1 and id = $2 and status <> 'deleting'
+returning *
+
+-- name: set_status
+update subscriptions set status = $3, status_reason = $4, status_at = now()
+where org_id = $1 and id = $2 and status = any ($5)
+returning *
+
+-- name: delete
+with marked as (
+    update subscriptions set status = 'deleting', status_reason = 'deleted by request', status_at = now()
+    where org_id = $1 and id = $2 and status <> 'deleting'
+    returning *
+), room as (
+    update organisations set subscription_count = subscription_count - 1
+    where id = $1 and exists (select from marked)
+)
+select * from marked
+
+-- name: claim
+-- Oldest due first. What is locked is being claimed by somebody else this moment. The low bound $3
+-- is a hint that spares the index's dead beginning; a lease ends at $4 bytes of payload; a message
+-- that was leased $8 times already is not leased again but quarantined.
+with due as materialized (
+    select event_id, generation, lease_count, payload_size, due_at
+    from deliveries
+    where org_id = $1 and subscription_id = $2 and due_at >= $3 and due_at <= now()
+    order by due_at, event_id limit $5
+    for update skip locked
+), summed as (
+    select *, sum(payload_size) over (order by due_at, event_id rows unbounded preceding) as total from due
+), chosen as (
+    select * from summed where total <= $4 or total = payload_size
+), leased as (
+    update deliveries d
+    set status = 'leased', lease_id = $6, due_at = now() + $7::interval, lease_count = d.lease_count + 1
+    from chosen c
+    where d.org_id = $1 and d.subscription_id = $2 and d.event_id = c.event_id and d.generation = c.generation
+      and ($8::integer is null or c.lease_count < $8)
+    returning d.event_id, d.lease_count, d.due_at, c.due_at as was_due_at
+), worn as (
+    delete from deliveries d using chosen c
+    where d.org_id = $1 and d.subscription_id = $2 and d.event_id = c.event_id and d.generation = c.generation
+      and c.lease_count >= $8
+    returning d.event_id, d.generation, d.lease_count, d.accepted_at, c.due_at as was_due_at
+), quarantined as (
+    insert into settled_deliveries
+        (org_id, subscription_id, event_id, generation, status, reason, lease_count, accepted_at, settled_at)
+    select $1, $2, event_id, generation, 'dead', 'leased as often as max_leases allows', lease_count, accepted_at, now()
+    from worn
+)
+select event_id, lease_count, due_at, was_due_at, now() as now from leased
+union all
+select event_id, lease_count, null, was_due_at, now() from worn
+order by was_due_at, event_id
+
+-- name: holds_any
+select exists (
+    select from deliveries where org_id = $1 and subscription_id = $2 and event_id < $3
+)
+
+-- name: held
+select event_id, lease_count, due_at from deliveries
+where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
+order by event_id
+
+-- name: ack
+with held as (
+    delete from deliveries
+    where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
+      and ($4::uuid[] is null or event_id = any ($4))
+    returning event_id, generation, lease_count, accepted_at
+), settled as (
+    insert into settled_deliveries
+        (org_id, subscription_id, event_id, generation, status, lease_count, accepted_at, settled_at)
+    select $1, $2, event_id, generation, 'acknowledged', lease_count, accepted_at, now() from held
+)
+select event_id, lease_count from held order by event_id
+
+-- name: release
+update deliveries set status = 'pending', lease_id = null, due_at = now() + $5::interval
+where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
+  and ($4::uuid[] is null or event_id = any ($4))
+returning event_id, lease_count
+
+-- name: extend
+update deliveries set due_at = now() + $4::interval
+where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
+returning event_id, lease_count, due_at
+
+-- name: acknowledge
+with taken as (
+    delete from deliveries
+    where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[])
+    returning event_id, generation, lease_count, accepted_at
+), settled as (
+    insert into settled_deliveries
+        (org_id, subscription_id, event_id, generation, status, lease_count, accepted_at, settled_at)
+    select $1, $2, event_id, generation, 'acknowledged', lease_count, accepted_at, now() from taken
+)
+select event_id from taken
+
+-- name: acknowledged_before
+select distinct event_id from settled_deliveries
+where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[])
+  and event_id >= $4 and event_id <= $5 and status = 'acknowledged'
+
+-- name: oldest_first
+select event_id, status, due_at, lease_count, payload_size, due_at <= now() as due from deliveries
+where org_id = $1 and subscription_id = $2 and event_id > $3 order by event_id limit $4
+
+-- name: newest_first
+select event_id, status, due_at, lease_count, payload_size, due_at <= now() as due from deliveries
+where org_id = $1 and subscription_id = $2 and event_id < $3 order by event_id desc limit $4
+
+-- name: quarantined_oldest_first
+-- A message that was re-driven has a younger generation, and is no longer in quarantine.
+select event_id, lease_count, reason, settled_at from settled_deliveries s
+where org_id = $1 and subscription_id = $2 and status = 'dead' and event_id > $3
+  and not exists (
+    select from deliveries d where d.org_id = $1 and d.subscription_id = $2 and d.event_id = s.event_id
+  )
+  and not exists (
+    select from settled_deliveries y where y.org_id = $1 and y.subscription_id = $2
+      and y.event_id = s.event_id and y.generation > s.generation
+  )
+order by event_id limit $4
+
+-- name: quarantined_newest_first
+select event_id, lease_count, reason, settled_at from settled_deliveries s
+where org_id = $1 and subscription_id = $2 and status = 'dead' and event_id < $3
+  and not exists (
+    select from deliveries d where d.org_id = $1 and d.subscription_id = $2 and d.event_id = s.event_id
+  )
+  and not exists (
+    select from settled_deliveries y where y.org_id = $1 and y.subscription_id = $2
+      and y.event_id = s.event_id and y.generation > s.generation
+  )
+order by event_id desc limit $4
+
+-- name: redrive
+insert into deliveries (org_id, subscription_id, event_id, generation, due_at, accepted_at, payload_size)
+select s.org_id, s.subscription_id, s.event_id, s.generation + 1, now(), now(), octet_length(e.payload)
+from settled_deliveries s join events e on e.org_id = s.org_id and e.id = s.event_id
+where s.org_id = $1 and s.subscription_id = $2 and s.status = 'dead'
+  and ($3::uuid[] is null or s.event_id = any ($3))
+  and not exists (
+    select from deliveries d where d.org_id = $1 and d.subscription_id = $2 and d.event_id = s.event_id
+  )
+  and not exists (
+    select from settled_deliveries y where y.org_id = $1 and y.subscription_id = $2
+      and y.event_id = s.event_id and y.generation > s.generation
+  )
+order by s.event_id limit $4
+on conflict do nothing
+returning event_id
+
+-- name: expire
+-- One slice of inboxes; of each the oldest messages beyond its retention, but none that somebody holds.
+with slice as (
+    select org_id, id, retention from subscriptions
+    where (org_id, id) > ($1, $2) and kind = 'inbox' and deleted_at is null and retention is not null
+    order by org_id, id limit $3
+), old as (
+    select d.org_id, d.subscription_id, d.event_id, d.generation from slice s
+    cross join lateral (
+        select to_hex((extract(epoch from now() - s.retention) * 1000)::bigint + (1::bigint << 52)) as hex
+    ) h
+    cross join lateral (
+        select * from deliveries d
+        where d.org_id = s.org_id and d.subscription_id = s.id
+          and d.event_id < (substr(h.hex, 3, 8) || '-' || substr(h.hex, 11, 4) || '-7000-8000-000000000000')::uuid
+          and (d.status = 'pending' or d.due_at <= now())
+        order by d.event_id limit $4
+    ) d
+), gone as (
+    delete from deliveries d using old o
+    where d.org_id = o.org_id and d.subscription_id = o.subscription_id and d.event_id = o.event_id
+      and d.generation = o.generation and (d.status = 'pending' or d.due_at <= now())
+    returning d.org_id, d.subscription_id, d.event_id, d.generation, d.lease_count, d.accepted_at
+), settled as (
+    insert into settled_deliveries
+        (org_id, subscription_id, event_id, generation, status, reason, lease_count, accepted_at, settled_at)
+    select org_id, subscription_id, event_id, generation, 'expired', 'unread for the inbox''s retention',
+        lease_count, accepted_at, now()
+    from gone
+)
+select (select count(*) from gone) as expired, (select count(*) from slice) as inboxes,
+    (select org_id from slice order by org_id desc, id desc limit 1) as last_org,
+    (select id from slice order by org_id desc, id desc limit 1) as last_id
+
+-- name: being_deleted
+select org_id, id, status_at < now() - $1::interval as quiet from subscriptions
+where status = 'deleting' and deleted_at is null order by status_at limit 100
+
+-- name: cancel_some
+with some as (
+    select event_id, generation from deliveries
+    where org_id = $1 and subscription_id = $2 order by event_id limit $3
+), gone as (
+    delete from deliveries d using some s
+    where d.org_id = $1 and d.subscription_id = $2 and d.event_id = s.event_id and d.generation = s.generation
+    returning d.event_id, d.generation, d.lease_count, d.accepted_at
+), settled as (
+    insert into settled_deliveries
+        (org_id, subscription_id, event_id, generation, status, reason, lease_count, accepted_at, settled_at)
+    select $1, $2, event_id, generation, 'cancelled', 'subscription deleted', lease_count, accepted_at, now()
+    from gone
+)
+select count(*) from gone
+
+-- name: tombstone
+update subscriptions set deleted_at = now() where org_id = $1 and id = $2
+
+-- name: deliveries_of_event
+-- Through the organisation's subscriptions, because deliveries are kept by subscription.
+select s.id as subscription_id, s.kind, s.key, d.generation,
+    case when d.status = 'leased' and d.due_at <= now() then 'pending' else d.status end as status,
+    null as reason, d.lease_count, d.due_at, null::timestamptz as settled_at
+from subscriptions s join deliveries d
+  on d.org_id = s.org_id and d.subscription_id = s.id and d.event_id = $2
+where s.org_id = $1
+union all
+select s.id, s.kind, s.key, d.generation, d.status, d.reason, d.lease_count, null, d.settled_at
+from subscriptions s join settled_deliveries d
+  on d.org_id = s.org_id and d.subscription_id = s.id and d.event_id = $2
+where s.org_id = $1
+order by subscription_id, generation
+
+-- name: subscriptions_of_org
+select * from subscriptions where org_id = $1 and deleted_at is null order by id

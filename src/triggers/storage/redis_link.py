@@ -1,0 +1,137 @@
+"""Redis, the disposable helper: hints between nodes, and one view of what organisations have spent.
+
+No request waits for it. While it is gone, nodes wake up by polling and limit by themselves; a
+FLUSHALL gives every organisation a fresh minute at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+from uuid import UUID
+
+import redis.asyncio
+import structlog
+from redis.exceptions import RedisError
+
+from triggers.storage.wakeup import Wakeup
+
+log = structlog.get_logger()
+
+CHANNEL = "triggers:wakeup"
+PUBLISH_EVERY_SECONDS = 0.005
+SHARE_EVERY_SECONDS = 0.1
+RETRY_SECONDS = 1.0
+MAX_CONNECTIONS = 50
+
+# KEYS: one per organisation; ARGV: how much further it reaches now. Answers how far into the
+# future each reaches, in microseconds. Redis has the only clock in this, so nodes' clocks may differ.
+_SPEND = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local reaches = {}
+for i, key in ipairs(KEYS) do
+    local reach = math.max(tonumber(redis.call('GET', key) or 0), now) + tonumber(ARGV[i])
+    redis.call('SET', key, string.format('%d', reach), 'PX', 120000)
+    reaches[i] = string.format('%d', reach - now)
+end
+return reaches
+"""
+
+
+class Spending(Protocol):
+    """The limiter of this process, as far as other nodes are concerned."""
+
+    def take_spent(self) -> dict[UUID, float]: ...
+    def learn(self, org_id: UUID, reach_seconds: float) -> None: ...
+    def forget(self) -> None: ...
+
+
+class RedisLink:
+    """This node's side of Redis: three loops that come back by themselves."""
+
+    def __init__(self, url: str, wakeup: Wakeup, spending: Spending, up: Callable[[bool], None]) -> None:
+        """`up` is told whether Redis answers."""
+        self._redis = redis.asyncio.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            socket_connect_timeout=5,
+            socket_timeout=5,
+            socket_keepalive=True,
+            health_check_interval=15,
+        )
+        self._wakeup = wakeup
+        self._spending = spending
+        self._up = up
+        self._hints: set[UUID] = set()
+        self._hinted = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        wakeup.listen(self._hint)
+
+    async def start(self) -> None:
+        """Begin; Redis may come later."""
+        for work in (self._publish, self._subscribe, self._share):
+            self._tasks.append(asyncio.create_task(self._keep(work), name=f"redis {work.__name__}"))
+
+    async def stop(self) -> None:
+        """End, whether or not Redis answers."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._redis.aclose()
+
+    async def ping(self) -> bool:
+        """Whether Redis answers now."""
+        try:
+            return bool(await self._redis.ping())
+        except (RedisError, OSError):
+            return False
+
+    def _hint(self, org_ids: set[UUID]) -> None:
+        self._hints |= org_ids
+        self._hinted.set()
+
+    async def _keep(self, work: Callable[[], object]) -> None:
+        down = False
+        while True:
+            try:
+                await work()  # type: ignore[misc] - one of the three coroutines below
+            except (RedisError, OSError) as error:
+                if not down:
+                    log.warning("redis_unreachable", work=work.__name__, error=repr(error))
+                down = True
+                self._up(False)
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                down = False
+
+    async def _publish(self) -> None:
+        await self._hinted.wait()
+        self._hinted.clear()
+        hints, self._hints = self._hints, set()
+        await self._redis.publish(CHANNEL, b"".join(org_id.bytes for org_id in hints))
+        await asyncio.sleep(PUBLISH_EVERY_SECONDS)
+
+    async def _subscribe(self) -> None:
+        async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+            await pubsub.subscribe(CHANNEL)
+            self._up(True)
+            while True:
+                message = await pubsub.get_message(timeout=2.0)
+                if message is not None:
+                    data: bytes = message["data"]
+                    self._wakeup.receive({UUID(bytes=data[i : i + 16]) for i in range(0, len(data), 16)})
+
+    async def _share(self) -> None:
+        await asyncio.sleep(SHARE_EVERY_SECONDS)
+        self._spending.forget()
+        spent = self._spending.take_spent()
+        if not spent:
+            return
+        keys = [f"triggers:spent:{org_id}" for org_id in spent]
+        amounts = [int(seconds * 1_000_000) for seconds in spent.values()]
+        # On a Redis Cluster each organisation would be a slot of its own; this asks one server.
+        reaches = await self._redis.eval(_SPEND, len(keys), *keys, *amounts)  # type: ignore[misc]
+        for org_id, reach in zip(spent, reaches, strict=True):
+            self._spending.learn(org_id, int(reach) / 1_000_000)

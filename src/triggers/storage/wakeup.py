@@ -1,0 +1,55 @@
+"""Hints that something may be there for an organisation. Lost ones cost latency, nothing else.
+
+Within a process a hint is a call; between nodes it travels through Redis, where there is one.
+Who waits for a hint looks again now and then without one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+
+class Wakeup:
+    """Who waits for which organisation in this process, and who else is to be told."""
+
+    def __init__(self) -> None:
+        self._waiters: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
+        self._listeners: list[Callable[[set[UUID]], None]] = []
+
+    def listen(self, listener: Callable[[set[UUID]], None]) -> None:
+        """Have `listener` called with the organisations of every hint that this process gives."""
+        self._listeners.append(listener)
+
+    def give(self, org_ids: set[UUID]) -> None:
+        """Hint, here and to the other nodes, that these organisations may have something new."""
+        self.receive(org_ids)
+        for listener in self._listeners:
+            listener(org_ids)
+
+    def receive(self, org_ids: set[UUID]) -> None:
+        """Take in a hint that another node gave."""
+        if not self._waiters:
+            return
+        for org_id in org_ids:
+            for event in self._waiters.get(org_id, ()):
+                event.set()
+
+    @contextmanager
+    def waiting(self, org_id: UUID) -> Iterator[asyncio.Event]:
+        """An event that is set by every hint for the organisation while the block runs.
+
+        To lose no hint: look, enter, look again, wait, clear, look again.
+        """
+        event = asyncio.Event()
+        waiters = self._waiters[org_id]
+        waiters.add(event)
+        try:
+            yield event
+        finally:
+            waiters.discard(event)
+            if not waiters and self._waiters.get(org_id) is waiters:
+                del self._waiters[org_id]

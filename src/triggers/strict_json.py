@@ -1,0 +1,84 @@
+"""JSON as in I-JSON (RFC 7493): what is accepted here reads the same everywhere.
+
+Strict UTF-8 without a byte order mark, no duplicate names, no lone surrogates, no NaN, at most
+MAX_DEPTH deep. Numbers of any size and precision pass: they are kept as they were sent.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+import msgspec
+
+from triggers.errors import MalformedBody
+
+MAX_DEPTH = 128
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+
+
+def check(text: bytes) -> None:
+    """Raise MalformedBody, saying what is wrong and where, unless the text is I-JSON.
+
+    No C decoder tells duplicate names, but each drops all but one of them, and with each name
+    goes a colon. So the text is decoded and written again: where the colons agree, no name was
+    dropped. Where they do not, or an escaped colon may deceive, the slow reader decides.
+    """
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH:
+        _check_depth(text)
+    try:
+        value = _decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        _check_slowly(text)
+    else:
+        if text.count(b":") != _encode(value).count(b":") or b"\\u003" in text:
+            _check_slowly(text)
+
+
+def _check_depth(text: bytes) -> None:
+    depth = 0
+    for token in _BRACKETS.finditer(text):
+        first = token[0][:1]
+        if first in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise MalformedBody(f"Nested deeper than {MAX_DEPTH} levels at byte {token.start()}.")
+        elif first in b"]}":
+            depth -= 1
+
+
+def _check_slowly(text: bytes) -> None:
+    try:
+        decoded = text.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedBody(f"Not UTF-8 at byte {error.start}.") from None
+    try:
+        value = json.loads(
+            decoded,
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_int=str,  # the size of a number is the reader's business, not ours
+            parse_float=str,
+        )
+        json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise MalformedBody(f"Not JSON: {error}.") from None
+    except UnicodeEncodeError:
+        raise MalformedBody("A string holds half of a surrogate pair.") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise MalformedBody(f"The name {twice!a} stands twice in one object.")
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    raise MalformedBody(f"{name} is not JSON.")
