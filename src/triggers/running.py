@@ -83,11 +83,14 @@ async def _run_api(
     """Serve until asked to stop; then answer what is in flight and store what is waiting."""
     await node.start()
     serving = asyncio.create_task(node.server.serve(sockets=[bound]), name="server")
+    started = asyncio.create_task(node.server.has_started.wait())
     asked = asyncio.create_task(stopping.asked.wait())
     hurried = asyncio.create_task(_hurry_server(node, stopping))
     try:
-        while not node.server.started and not serving.done():
-            await asyncio.sleep(0.005)
+        await asyncio.wait(
+            {serving, asyncio.ensure_future(node.server.has_started.wait())},
+            return_when=asyncio.FIRST_COMPLETED,
+        )
         if node.server.started:
             ready(await ensure_first_key(node.database, node.clock, node.settings))
         await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -97,7 +100,7 @@ async def _run_api(
         if not stopping.asked.is_set():
             raise OperatorError("The HTTP server ended by itself; the log says why.")
     finally:
-        for task in (asked, hurried):
+        for task in (started, asked, hurried):
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await node.stop()

@@ -66,15 +66,42 @@ class BatchAnswer(msgspec.Struct):
 class Request:
     """One request to the accept path, while it is handled."""
 
-    __slots__ = ("caller", "coding", "headers", "id", "length", "media_type")
+    __slots__ = (
+        "authorization",
+        "caller",
+        "coding",
+        "headers",
+        "id",
+        "length",
+        "media_type",
+        "scope",
+        "x_api_key",
+    )
 
-    def __init__(self) -> None:
-        self.id = ""
+    def __init__(self, scope: exchange.Scope) -> None:
+        self.scope = scope
         self.caller: Caller | None = None
         self.coding: bytes | None = None
         self.media_type = b""
         self.length = 0
-        self.headers: Headers = []  # of the answer
+        self.authorization: bytes | None = None
+        self.x_api_key: bytes | None = None
+        given_id = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                self.authorization = value
+            elif name == b"content-length":
+                self.length = int(value) if value.isdigit() else 0
+            elif name == b"content-type":
+                self.media_type = value
+            elif name == b"x-api-key":
+                self.x_api_key = value
+            elif name == b"content-encoding":
+                self.coding = value.strip().lower()
+            elif name == b"x-request-id":
+                given_id = value
+        self.id = exchange.request_id(given_id)
+        self.headers: Headers = [(b"x-request-id", self.id.encode())]  # of the answer
 
 
 class AcceptApp:
@@ -99,9 +126,9 @@ class AcceptApp:
     async def single(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> None:
         """Accept one event."""
         began = time.perf_counter()
-        request = Request()
+        request = Request(scope)
         try:
-            await self._admit(scope, request)
+            await self._admit(request)
             body = await self._body(request, receive, MAX_EVENT_BYTES)
             assert request.caller is not None
             event = event_body.parse_event(body, request.caller.org_id, self._intake.clock.mint)
@@ -111,16 +138,16 @@ class AcceptApp:
         except exchange.ClientGone:
             return
         except TriggersError as error:
-            await self._refuse(scope, send, request, error, began)
+            await self._refuse(send, request, error, began)
             return
-        self._note(scope, request, status, "duplicate" if accepted.duplicate else "accepted", 1, began)
+        self._note(request, status, "duplicate" if accepted.duplicate else "accepted", 1, began)
 
     async def batch(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> None:
         """Accept up to a thousand events; each has an outcome of its own."""
         began = time.perf_counter()
-        request = Request()
+        request = Request(scope)
         try:
-            grant = await self._admit(scope, request)
+            grant = await self._admit(request)
             ndjson = _is_ndjson(request.media_type)
             body = await self._body(request, receive, MAX_BATCH_BYTES)
             items = event_body.split_batch(body, ndjson=ndjson)
@@ -128,12 +155,12 @@ class AcceptApp:
         except exchange.ClientGone:
             return
         except TriggersError as error:
-            await self._refuse(scope, send, request, error, began)
+            await self._refuse(send, request, error, began)
             return
         await exchange.answer_json(send, 200, BatchAnswer(results), request.headers)
         counts = Counter(_result_name(item.status) for item in results)
         for name, count in counts.items():
-            self._note(scope, request, 200, name, count, began)
+            self._note(request, 200, name, count, began)
         if counts["rejected"]:
             log.info(
                 "batch_partly_rejected",
@@ -144,25 +171,9 @@ class AcceptApp:
 
     # ---- steps -----------------------------------------------------------------------------------
 
-    async def _admit(self, scope: exchange.Scope, request: Request) -> Grant | None:
-        """Read the headers; find the caller; spend one request of the quota."""
-        authorization = x_api_key = given_id = None
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                authorization = value
-            elif name == b"content-length":
-                request.length = int(value) if value.isdigit() else 0
-            elif name == b"content-type":
-                request.media_type = value
-            elif name == b"x-api-key":
-                x_api_key = value
-            elif name == b"content-encoding":
-                request.coding = value.strip().lower()
-            elif name == b"x-request-id":
-                given_id = value
-        request.id = exchange.request_id(given_id)
-        request.headers.append((b"x-request-id", request.id.encode()))
-        caller = request.caller = await self._keys.caller(key_from(authorization, x_api_key))
+    async def _admit(self, request: Request) -> Grant | None:
+        """Find the caller; spend one request of the quota."""
+        caller = request.caller = await self._keys.caller(key_from(request.authorization, request.x_api_key))
         caller.require(Scope.EVENTS_WRITE)
         grant = self._limiter.take(caller)
         if grant is not None:
@@ -197,21 +208,21 @@ class AcceptApp:
         outcomes = iter(await self._intake.accept_many(good))
         decided: list[Outcome] = [next(outcomes) if isinstance(each, NewEvent) else each for each in parsed]
         decided += [RateLimited() for _ in items[allowed:]]
-        if decided and all(isinstance(each, Unavailable) for each in decided):
-            raise Unavailable(decided[0].message)
+        unavailable = [each for each in decided if isinstance(each, Unavailable)]
+        if unavailable and len(unavailable) == len(decided):
+            raise unavailable[0]
         return [_item(index, outcome) for index, outcome in enumerate(decided)]
 
     # ---- what is noted ---------------------------------------------------------------------------
 
     async def _refuse(
-        self, scope: exchange.Scope, send: exchange.Send, request: Request, error: TriggersError, began: float
+        self, send: exchange.Send, request: Request, error: TriggersError, began: float
     ) -> None:
         status = await exchange.answer_problem(send, error, request.id, request.headers)
-        self._note(scope, request, status, "rejected", 1, began, detail=error.message)
+        self._note(request, status, "rejected", 1, began, detail=error.message)
 
     def _note(
         self,
-        scope: exchange.Scope,
         request: Request,
         status: int,
         result: str,
@@ -225,11 +236,11 @@ class AcceptApp:
         if status >= 300 or self._log_accepted:
             observability.log_request(
                 request_id=request.id,
-                method=scope["method"],
-                path=scope["path"],
+                method=request.scope["method"],
+                path=request.scope["path"],
                 status=status,
                 seconds=seconds,
-                client=scope.get("client"),
+                client=request.scope.get("client"),
                 caller=request.caller,
                 **facts,
             )
@@ -251,7 +262,7 @@ async def _answer_accepted(
 ) -> None:
     text = str(accepted.id)
     answer = EventAccepted(
-        id=text,  # type: ignore[arg-type] - the text is what is written, and is at hand
+        id=accepted.id,
         type=event.type,
         dedup_id=event.dedup_id,
         duplicate=accepted.duplicate,

@@ -134,7 +134,7 @@ async def _admit(services: Services, request: Request[Any, Any, Any]) -> Caller:
 def _handler(route: Route) -> HTTPRouteHandler:
     return HTTPRouteHandler(
         path=[route.path, *route.also],
-        http_method=route.method,  # type: ignore[arg-type] - the table's methods are all HTTP's
+        http_method=route.method,
         status_code=route.status,
         opt={"scope": None if route.scope == PUBLIC else route.scope, "route": route.path},
         include_in_schema=not route.hidden,

@@ -86,8 +86,8 @@ class EventPage(msgspec.Struct):
 async def list_events(
     caller: Caller,
     services: Services,
-    type: Annotated[
-        str | None, Parameter(description="Only events of exactly this type.", max_length=255)
+    event_type: Annotated[
+        str | None, Parameter(query="type", description="Only events of exactly this type.", max_length=255)
     ] = None,
     since: Annotated[str | None, Parameter(description="Accepted at or after this time.")] = None,
     until: Annotated[str | None, Parameter(description="Accepted before this time.")] = None,
@@ -114,7 +114,7 @@ async def list_events(
         lowest=lowest,
         below=below,
         newest_first=newest_first,
-        event_type=type,
+        event_type=event_type,
         limit=limit,
     )
     return EventPage([EventView(**_members(event)) for event in page.events], make_cursor(page.last))

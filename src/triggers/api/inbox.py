@@ -49,7 +49,7 @@ class AckBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AckResult(msgspec.Struct):
-    """One id and its outcome: `acknowledged`, `already_acknowledged`, or `failed` where there is no such."""
+    """One id and its outcome: `acknowledged`, `already_acknowledged`, or `failed` if it is not here."""
 
     id: str
     status: str

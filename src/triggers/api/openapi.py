@@ -41,7 +41,7 @@ def describe(route: Route) -> dict[str, Any]:
         "operation_id": lambda _, __, parts: _operation_id(route, parts),
         "tags": [_tag(route.path)],
         "responses": {
-            status: ResponseSpec(Problem, description=text, media_type=PROBLEM_JSON, generate_examples=False)  # type: ignore[arg-type]
+            status: ResponseSpec(Problem, description=text, media_type=PROBLEM_JSON, generate_examples=False)
             for status, text in statuses.items()
         },
     }

@@ -24,8 +24,7 @@ def render(template: str, **values: Any) -> Response[str]:
         _environment().get_template(template).render(version=__version__, **values),
         media_type=MediaType.HTML,
         headers={
-            "content-security-policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self'"
-            " 'unsafe-inline'; img-src 'self' data:",
+            "content-security-policy": "default-src 'self'; style-src 'self' 'unsafe-inline'",
             "x-content-type-options": "nosniff",
         },
     )

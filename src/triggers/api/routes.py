@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from triggers.api import events, inbox, inboxes, keys, operation
 from triggers.api.accept import BatchAnswer, EventAccepted
 from triggers.api.event_body import EventBody
 from triggers.domain import Scope
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 PUBLIC = "public"
 """In the place of a scope: no key is asked for. None there asks for any valid key."""
@@ -17,7 +19,7 @@ PUBLIC = "public"
 class Route(NamedTuple):
     """One row of the table. `also` are other paths that answer exactly the same."""
 
-    method: str
+    method: Method
     path: str
     handler: Callable[..., Any]
     scope: Scope | str | None

@@ -68,7 +68,9 @@ async def sweep(server: uvicorn.Server, seconds: float) -> None:
         await asyncio.sleep(min(1.0, seconds / 4))
         late = loop.time() - seconds
         for connection in list(server.server_state.connections):
-            since = getattr(connection, "arriving_since", None)
+            if not isinstance(connection, Protocol):
+                continue
+            since = connection.arriving_since
             if since is not None and since < late and not connection.transport.is_closing():
                 cycle = connection.cycle
                 if cycle is None or cycle.response_complete:
@@ -78,6 +80,14 @@ async def sweep(server: uvicorn.Server, seconds: float) -> None:
 
 class Server(uvicorn.Server):
     """Leaves signals alone: stopping is the business of whoever runs it."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.has_started = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.has_started.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -159,7 +159,7 @@ async def touch(database: Database, key_ids: Iterable[UUID]) -> None:
         await connection.execute(_SQL["touch"], list(key_ids))
 
 
-async def _insert(  # noqa: PLR0913 - the columns of one row
+async def _insert(  # noqa: PLR0913, PLR0917 - the columns of one row
     database: Database,
     clock: DatabaseClock,
     org_id: OrgId,

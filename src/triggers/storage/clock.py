@@ -10,7 +10,6 @@ from uuid import UUID
 # The driver's UUID is a subclass of the standard one, and several times quicker to make and to print.
 from asyncpg.pgproto import pgproto
 
-
 _chance = random.getrandbits  # an id is no secret: nothing is guarded by its being hard to guess
 
 
@@ -39,4 +38,5 @@ class DatabaseClock:
         ticks = max(int((time.monotonic() + self._offset) * 4_096_000), self._last + 1)
         self._last = ticks
         number = (ticks >> 12) << 80 | 0x7 << 76 | (ticks & 0xFFF) << 64 | 0x2 << 62 | _chance(62)
-        return pgproto.UUID(number.to_bytes(16))
+        minted: UUID = pgproto.UUID(number.to_bytes(16))
+        return minted

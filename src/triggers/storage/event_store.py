@@ -61,7 +61,8 @@ async def accept(
 ) -> list[UUID]:
     """Store a batch with its deliveries in one transaction; return the ids that it did not store.
 
-    A batch that would make more than FLUSH_DELIVERIES is stored up to there. No two events of the batch may share an organisation and a dedup_id.
+    A batch that would make more than FLUSH_DELIVERIES is stored up to there. No two events of
+    it may share an organisation and a dedup_id.
     """
     asked_at = time.monotonic()
     row = await connection.fetchrow(

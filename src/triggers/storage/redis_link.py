@@ -7,7 +7,7 @@ FLUSHALL gives every organisation a fresh minute at most.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 from uuid import UUID
 
@@ -92,11 +92,11 @@ class RedisLink:
         self._hints |= org_ids
         self._hinted.set()
 
-    async def _keep(self, work: Callable[[], object]) -> None:
+    async def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
         down = False
         while True:
             try:
-                await work()  # type: ignore[misc] - one of the three coroutines below
+                await work()
             except (RedisError, OSError) as error:
                 if not down:
                     log.warning("redis_unreachable", work=work.__name__, error=repr(error))
@@ -132,6 +132,6 @@ class RedisLink:
         keys = [f"triggers:spent:{org_id}" for org_id in spent]
         amounts = [int(seconds * 1_000_000) for seconds in spent.values()]
         # On a Redis Cluster each organisation would be a slot of its own; this asks one server.
-        reaches = await self._redis.eval(_SPEND, len(keys), *keys, *amounts)  # type: ignore[misc]
+        reaches = await self._redis.eval(_SPEND, len(keys), *keys, *amounts)
         for org_id, reach in zip(spent, reaches, strict=True):
             self._spending.learn(org_id, int(reach) / 1_000_000)
