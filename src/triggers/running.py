@@ -87,10 +87,7 @@ async def _run_api(
     asked = asyncio.create_task(stopping.asked.wait())
     hurried = asyncio.create_task(_hurry_server(node, stopping))
     try:
-        await asyncio.wait(
-            {serving, asyncio.ensure_future(node.server.has_started.wait())},
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
         if node.server.started:
             ready(await ensure_first_key(node.database, node.clock, node.settings))
         await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
