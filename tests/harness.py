@@ -1,0 +1,183 @@
+"""What the tests run against: nodes in the test's own loop, tenants, a Redis of our own, and patience."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import httpx
+
+from triggers.api import server
+from triggers.domain import TENANT_SCOPES, OrgId, Plan, Scope
+from triggers.service import ApiNode
+from triggers.settings import Settings
+from triggers.storage import api_keys, organisations
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import Database
+
+
+async def eventually(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
+    """Return what the condition returns (awaited if need be) once that is true, or fail at the deadline."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if isinstance(found, Awaitable):
+            found = await found
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still {found!r} after {seconds:g} seconds")
+        await asyncio.sleep(0.01)
+
+
+def free_port() -> int:
+    """A port that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """An organisation and one of its keys."""
+
+    id: OrgId
+    name: str
+    key: str
+    key_id: UUID
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.key}"}
+
+
+class Tenants:
+    """Makes organisations and keys in one database."""
+
+    def __init__(self, database: Database, clock: DatabaseClock) -> None:
+        self._database = database
+        self._clock = clock
+        self._made = 0
+
+    async def make(
+        self,
+        *,
+        plan: Plan = Plan.ENTERPRISE,
+        requests_per_minute: int | None = None,
+        scopes: Iterable[Scope] = TENANT_SCOPES,
+        retention: float = 7 * 86_400,
+        name: str | None = None,
+    ) -> Tenant:
+        """An organisation with a key."""
+        self._made += 1
+        org = await organisations.create(
+            self._database, self._clock, name or f"org {self._made}", plan, requests_per_minute, retention
+        )
+        return await self.key_of(org.id, org.name, scopes)
+
+    async def key_of(self, org_id: UUID, name: str, scopes: Iterable[Scope]) -> Tenant:
+        """Another key of an organisation."""
+        key = await api_keys.create(self._database, self._clock, OrgId(org_id), list(scopes))
+        assert key.key is not None
+        return Tenant(OrgId(org_id), name, key.key, key.id)
+
+
+class Node(ApiNode):
+    """An API node that answers on a port of 127.0.0.1, in the test's loop."""
+
+    url: str
+
+    async def __aenter__(self) -> Node:
+        bound = server.bind("127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        self._stack = AsyncExitStack()
+        self._stack.enter_context(bound)
+        await self.start()
+        self._serving = asyncio.create_task(self.server.serve(sockets=[bound]))
+        await eventually(lambda: self.server.started or self._serving.done())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.health.stopping = True
+        self.server.should_exit = True
+        await self._serving
+        await self.stop()
+        await self._stack.aclose()
+
+    def client(self, tenant: Tenant | None = None, **options: Any) -> httpx.AsyncClient:
+        """A client that calls this node with the tenant's key, or with none."""
+        return httpx.AsyncClient(
+            base_url=self.url,
+            headers=tenant.headers if tenant else {},
+            timeout=30,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+            **options,
+        )
+
+
+def node_settings(**overrides: Any) -> Settings:
+    """Settings of a node in a test."""
+    return Settings(**{"shutdown_timeout": 2.0, **overrides})
+
+
+class RedisServer:
+    """A `redis-server` that keeps nothing, and can be killed and started again on its port."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Return once it answers."""
+        program = shutil.which("redis-server")
+        assert program, "the tests need the program redis-server"
+        self._process = subprocess.Popen(
+            [
+                program,
+                "--port",
+                str(self.port),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+        )
+        deadline = time.monotonic() + 10
+        while self._ask(b"PING") != b"+PONG\r\n":
+            assert self._process.poll() is None, "redis-server ended"
+            assert time.monotonic() < deadline, "redis-server does not answer"
+            time.sleep(0.01)
+
+    def flush(self) -> None:
+        """Lose everything."""
+        assert self._ask(b"FLUSHALL") == b"+OK\r\n"
+
+    def kill(self) -> None:
+        """End it without a chance to say goodbye."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _ask(self, command: bytes) -> bytes:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(command + b"\r\n")
+                return connection.recv(64)
+        except OSError:
+            return b""
