@@ -1,0 +1,54 @@
+# What people, hooks and CI run. Every target first brings .venv up to date.
+
+.DEFAULT_GOAL := help
+.PHONY: setup serve test check bench lock help
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Touched when .venv holds what the lock says; older than either file, the environment is made anew.
+STAMP := .venv/.from-lock
+
+setup: $(STAMP) ## Build .venv from requirements.lock; does nothing while it is up to date
+
+serve: setup ## Run the service; flags go in ARGS="--port 9000"
+	@exec $(BIN)/triggers serve $(ARGS)
+
+test: setup ## Run the tests; choose with ARGS="tests/unit -k retry"
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: setup ## Format, lint, types, import contract, dead links in the docs
+	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet .; exit 1; }
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python .ci/dead_links.py
+
+bench: setup ## Measure, and print every published figure
+	@$(BIN)/python -m bench $(ARGS)
+
+lock: ## Resolve the dependencies of pyproject.toml into requirements.lock (needs uv)
+	@uv pip compile --quiet --generate-hashes --universal --group dev pyproject.toml -o requirements.lock
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# The project itself comes last and without dependencies, so that nothing is installed that the lock
+# does not name; the last line fails if pyproject.toml asks for something that the lock lacks.
+$(STAMP): pyproject.toml requirements.lock
+	@if command -v uv > /dev/null; then \
+		set -e; \
+		test -x $(BIN)/python || uv venv --quiet --python '>=3.11' .venv; \
+		uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; \
+		uv pip install --quiet --python $(BIN)/python --no-deps -e .; \
+		uv pip check --quiet --python $(BIN)/python; \
+	else \
+		set -e; \
+		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one with PYTHON=…")'; \
+		echo "Building .venv …"; \
+		test -x $(BIN)/pip || $(PYTHON) -m venv .venv; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .; \
+		$(BIN)/python -m pip check --disable-pip-version-check > /dev/null \
+			|| $(BIN)/python -m pip check --disable-pip-version-check; \
+	fi
+	@touch $@
