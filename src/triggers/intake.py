@@ -15,7 +15,7 @@ from uuid import UUID
 
 import structlog
 
-from triggers import errors
+from triggers import errors, observability
 from triggers.domain import Accepted, NewEvent
 from triggers.storage import event_store
 from triggers.storage.clock import DatabaseClock
@@ -57,7 +57,6 @@ class Intake:
     ) -> None:
         """`committed` is told, after each commit, the organisations that it stored events for."""
         self.clock = clock
-        self.flushes = 0
         self._database = database
         self._window = timedelta(seconds=dedup_window)
         self._max_events = max_events
@@ -204,7 +203,7 @@ class Intake:
         missing = set(
             await event_store.accept(connection, self.clock, [w.event for w in batch], self._window)
         )
-        self.flushes += 1
+        observability.flushes_total.inc()
         self._committed({w.event.org_id for w in batch})
         for waiting in batch:
             if waiting.event.id not in missing:

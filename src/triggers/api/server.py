@@ -121,6 +121,7 @@ def make_server(app: Any, *, shutdown_timeout: float) -> Server:
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=max(1, int(shutdown_timeout)),
         timeout_keep_alive=75,
         h11_max_incomplete_event_size=32 * 1024,
