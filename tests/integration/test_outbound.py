@@ -463,6 +463,17 @@ async def test_close_ends_what_is_in_flight() -> None:
     assert result.reason is Reason.CLOSED
 
 
+async def test_nothing_is_opened_after_close() -> None:
+    receiver = Receiver()
+    async with receiver.listening(receiver.answering(OK)), outbound() as sender:
+        await sender.send(receiver.url, HEADERS, BODY, org=ORG)
+        await sender.close()
+        result = await sender.send(receiver.url, HEADERS, BODY, org=ORG)
+        assert isinstance(result, Failed)
+        assert result.reason is Reason.BUSY
+        assert receiver.connections == 1
+
+
 # --- kept-alive connections
 
 

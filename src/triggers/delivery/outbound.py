@@ -15,6 +15,7 @@ import ipaddress
 import re
 import socket
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
@@ -30,6 +31,7 @@ from triggers.errors import Invalid, SettingsError
 
 TEXT_LIMIT: Final = 1024
 ADDRESSES_TRIED: Final = 3
+TICK_SECONDS: Final = 0.1
 _NOBODY: Final = UUID(int=0)
 
 # With a second length or coding, one tenant's request could be read as two on a connection that others share.
@@ -72,13 +74,28 @@ _DETAILS: Final = {
 }
 
 
-class _Route(NamedTuple):
-    """A URL, checked, with what of its request is always the same."""
+class _Route:
+    """A URL, checked, with what is the same for all its requests."""
 
-    target: Target
-    start: str
-    literal: tuple[str, ...]
-    """The permitted address when the host is one."""
+    __slots__ = ("_found", "_keys", "literal", "start", "target")
+
+    def __init__(self, target: Target, literal: tuple[str, ...]) -> None:
+        """`literal` is the permitted address when the host is one."""
+        self.target = target
+        self.literal = literal
+        self.start = f"POST {target.path} HTTP/1.1\r\nhost: {target.authority}\r\ncontent-length: "
+        self._found: tuple[str, ...] = ()
+        self._keys: list[Key] = []
+
+    def keys(self, found: tuple[str, ...]) -> list[Key]:
+        """Where connections for `found` are kept; made anew only after another look-up."""
+        if found is not self._found:
+            target = self.target
+            self._keys = [
+                Key(target.scheme, target.host, target.port, address) for address in found[:ADDRESSES_TRIED]
+            ]
+            self._found = found
+        return self._keys
 
 
 class _Proxy(NamedTuple):
@@ -121,9 +138,12 @@ class Outbound:
         self._tls = _tls_context(trust_pem)
         self._pool = Pool(self._loop, min(max_idle, max_connections), idle_seconds)
         self._max_connections = max_connections
-        self._room = asyncio.Semaphore(max_connections)
-        self._in_use: set[Connection] = set()
+        self._closed = False
         self._sending = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._in_use: dict[Connection, float] = {}
+        self._clock: asyncio.TimerHandle | None = None
+        self._tick_seconds = min(TICK_SECONDS, policy.total_timeout_seconds / 10)
         self._route = lru_cache(maxsize=4096)(self._route_of)
 
     async def send(self, url: str, headers: Headers, body: bytes, *, org: UUID) -> Result:
@@ -136,16 +156,14 @@ class Outbound:
         try:
             route = self._route(url)
             request = _request(route.start, headers, body)
-            if self._room.locked():
-                await self._wait_for_room(deadline)
+            if self._sending < self._max_connections:
+                self._sending += 1
             else:
-                await self._room.acquire()
-            self._sending += 1
+                await self._wait_for_room(deadline)
             try:
                 return await self._send(route, request, org, began, deadline)
             finally:
-                self._sending -= 1
-                self._room.release()
+                self._leave()
         except Invalid as error:
             return Failed(Reason.INVALID, error.message, self._loop.time() - began)
         except _NoConnection as error:
@@ -153,8 +171,11 @@ class Outbound:
 
     async def close(self) -> None:
         """Closes every connection; what is in flight ends as closed."""
+        self._closed = True
         for connection in list(self._in_use):
             connection.abort()
+        if self._clock is not None:
+            self._clock.cancel()
         self._pool.close()
         self._names.close()
         self._proxy_names.close()
@@ -162,11 +183,10 @@ class Outbound:
     # --- one attempt
 
     async def _send(self, route: _Route, request: bytes, org: UUID, began: float, deadline: float) -> Result:
-        target = route.target
-        addresses = route.literal or await self._addresses(self._names, target.host, org, deadline)
-        keys = [
-            Key(target.scheme, target.host, target.port, address) for address in addresses[:ADDRESSES_TRIED]
-        ]
+        found = route.literal or self._names.kept(route.target.host, began)
+        if not isinstance(found, tuple):
+            found = await self._addresses(self._names, route.target.host, org, deadline)
+        keys = route.keys(found)
         for key in keys:
             connection = self._pool.take(key)
             if connection is not None:
@@ -176,14 +196,17 @@ class Outbound:
                 # The endpoint closed a kept-alive connection as we wrote to it: a new one will tell. If it
                 # has read the request after all, it gets it twice, which at-least-once allows.
                 break
-        connection, key = await self._open_any(target, keys, deadline)
+        connection, key = await self._open_any(route.target, keys, deadline)
         return (await self._exchange(connection, key, request, began, deadline))[1]
 
     async def _exchange(
         self, connection: Connection, key: Key, request: bytes, began: float, deadline: float
     ) -> tuple[Reason | None, Result]:
-        self._in_use.add(connection)
-        timer = self._loop.call_at(deadline, connection.expire)
+        if self._closed:
+            connection.abort()
+        self._in_use[connection] = deadline
+        if self._clock is None and not self._closed:
+            self._clock = self._loop.call_later(self._tick_seconds, self._tick)
         whole = False
         try:
             reason = await connection.exchange(request)
@@ -201,19 +224,42 @@ class Outbound:
             reason = reason or Reason.MALFORMED
             return reason, Failed(reason, _DETAILS[reason], seconds)
         finally:
-            timer.cancel()
-            self._in_use.discard(connection)
-            if whole and connection.reusable and not connection.closed:
+            self._in_use.pop(connection, None)
+            if whole and connection.reusable and not connection.closed and not self._closed:
                 self._pool.keep(key, connection)
             else:
                 connection.abort()
 
+    def _tick(self) -> None:
+        """Ends exchanges whose time is up: one timer for all costs less than one for each."""
+        self._clock = None
+        now = self._loop.time()
+        for connection in [connection for connection, deadline in self._in_use.items() if deadline <= now]:
+            connection.expire()
+        if self._in_use:
+            self._clock = self._loop.call_later(self._tick_seconds, self._tick)
+
     async def _wait_for_room(self, deadline: float) -> None:
+        place: asyncio.Future[None] = self._loop.create_future()
+        self._queue.append(place)
         try:
             async with asyncio.timeout_at(deadline):
-                await self._room.acquire()
-        except TimeoutError:
-            raise _NoConnection(Reason.BUSY) from None
+                await place
+        except BaseException as error:
+            if place.done() and not place.cancelled():
+                self._leave()  # it was handed over as we gave up
+            if isinstance(error, TimeoutError):
+                raise _NoConnection(Reason.BUSY) from None
+            raise
+
+    def _leave(self) -> None:
+        """Hands the place to who has waited longest."""
+        while self._queue:
+            place = self._queue.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._sending -= 1
 
     # --- where to
 
@@ -227,8 +273,7 @@ class Outbound:
             if address is None:
                 raise _NoConnection(Reason.FORBIDDEN_ADDRESS)
             literal = (str(address),)
-        start = f"POST {target.path} HTTP/1.1\r\nhost: {target.authority}\r\ncontent-length: "
-        return _Route(target, start, literal)
+        return _Route(target, literal)
 
     def _permitted_of(self, host: str) -> Found:
         """Resolves and judges; runs in a thread of Names."""
@@ -255,6 +300,8 @@ class Outbound:
 
     async def _open_any(self, target: Target, keys: list[Key], deadline: float) -> tuple[Connection, Key]:
         """A new connection to the first of the addresses that takes one: nothing has been sent until then."""
+        if self._closed:
+            raise _NoConnection(Reason.BUSY, "The sender is stopping.")
         self._pool.make_room(self._max_connections - self._sending)
         failure = _NoConnection(Reason.CONNECT)
         for key in keys:
