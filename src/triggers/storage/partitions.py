@@ -8,7 +8,7 @@ from typing import Final
 from triggers.domain import first_id_at
 from triggers.storage.database import Connection
 
-PARTITIONED: Final = ("events", "settled_deliveries")
+PARTITIONED: Final = ("events", "settled_deliveries", "attempts")
 WIDTH: Final = timedelta(days=7)
 """Nine months fit into the forty partitions up to which planning stays cheap."""
 AHEAD: Final = 2
