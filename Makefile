@@ -26,29 +26,28 @@ check: setup ## Format, lint, types, import contract, dead links in the docs
 bench: setup ## Measure, and print every published figure
 	@$(BIN)/python -m bench $(ARGS)
 
-lock: ## Resolve the dependencies of pyproject.toml into requirements.lock (needs uv)
-	@uv pip compile --quiet --generate-hashes --universal --group dev pyproject.toml -o requirements.lock
+lock: ## Resolve the dependencies of pyproject.toml into requirements.lock anew
+	@PATH="$$PATH:$(BIN)" uv pip compile --quiet --generate-hashes --universal --group dev pyproject.toml -o requirements.lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-# The project itself comes last and without dependencies, so that nothing is installed that the lock
-# does not name; the last line fails if pyproject.toml asks for something that the lock lacks.
+# uv installs in seconds what takes pip minutes, so where none is on PATH the one of the lock is used.
+# The project itself comes last and without dependencies: nothing is installed that the lock does not
+# name, and the check at the end fails if pyproject.toml asks for something that the lock lacks.
 $(STAMP): pyproject.toml requirements.lock
-	@if command -v uv > /dev/null; then \
-		set -e; \
-		test -x $(BIN)/python || uv venv --quiet --python '>=3.11' .venv; \
-		uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; \
-		uv pip install --quiet --python $(BIN)/python --no-deps -e .; \
-		uv pip check --quiet --python $(BIN)/python; \
+	@set -e; \
+	if uv=$$(command -v uv); then \
+		test -x $(BIN)/python || "$$uv" venv --quiet --python '>=3.11' .venv; \
 	else \
-		set -e; \
-		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; name one with PYTHON=…")'; \
-		echo "Building .venv …"; \
-		test -x $(BIN)/pip || $(PYTHON) -m venv .venv; \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .; \
-		$(BIN)/python -m pip check --disable-pip-version-check > /dev/null \
-			|| $(BIN)/python -m pip check --disable-pip-version-check; \
-	fi
+		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=…")'; \
+		echo 'Building .venv …'; \
+		test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
+		awk '/^uv==/, !/\\$$/' requirements.lock > .venv/uv.txt; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt; \
+		uv=$(BIN)/uv; \
+	fi; \
+	"$$uv" pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; \
+	"$$uv" pip install --quiet --python $(BIN)/python --no-deps --editable .; \
+	"$$uv" pip check --quiet --python $(BIN)/python
 	@touch $@
