@@ -46,12 +46,15 @@ async def read_body(receive: Receive, limit: int, coding: bytes | None = None) -
     """
     inflate = _inflater(coding)
     chunks: list[bytes] = []
-    size = 0
+    size = sent = 0
     while True:
         message = await receive()
         if message["type"] != "http.request":
             raise ClientGone
         chunk: bytes = message.get("body", b"")
+        sent += len(chunk)
+        if sent > limit:  # before inflating: gzip can go on for ever and yield nothing
+            raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
         if inflate is not None and chunk:
             try:
                 # One byte over the limit is enough to know; the rest is never inflated.
