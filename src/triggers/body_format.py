@@ -1,0 +1,91 @@
+"""The bodies of deliveries: an event as each format writes it. Pure.
+
+The payload's bytes stand in every body as they were sent; nothing here reads or rewrites them.
+
+standard     {"id", "type", "timestamp", "data"}, as Standard Webhooks has it; data is the payload
+raw          the payload and nothing else
+cloudevents  CloudEvents 1.0 in structured JSON; data is the payload
+
+`timestamp` and `time` say when it happened: `occurred_at`, else when the event was accepted.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Final, Literal, Protocol, TypeAlias, assert_never
+from uuid import UUID
+
+import msgspec
+
+from triggers.domain import created_at, rfc3339
+
+Format: TypeAlias = Literal["standard", "raw", "cloudevents"]
+
+_encode = msgspec.json.Encoder().encode
+# What a URI reference cannot hold as it is; a percent sign only before two hex digits.
+_NOT_IN_URI: Final = re.compile(r"[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]|%(?![0-9A-Fa-f]{2})")
+
+
+class Outgoing(Protocol):
+    """What a body is made of."""
+
+    @property
+    def org_id(self) -> UUID: ...
+    @property
+    def id(self) -> UUID: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def source(self) -> str | None: ...
+    @property
+    def subject(self) -> str | None: ...
+    @property
+    def occurred_at(self) -> datetime | None: ...
+
+
+def render(body_format: Format, event: Outgoing) -> tuple[str, bytes]:
+    """The content type and the body of a delivery of `event`."""
+    match body_format:
+        case "standard":
+            return "application/json", _standard(event)
+        case "raw":
+            return "application/json", event.payload
+        case "cloudevents":
+            return "application/cloudevents+json", _cloudevents(event)
+        case _:
+            assert_never(body_format)
+
+
+def _standard(event: Outgoing) -> bytes:
+    return b'{"id":"%b","type":%b,"timestamp":"%b","data":%b}' % (
+        str(event.id).encode(),
+        _encode(event.type),
+        _happened(event),
+        event.payload,
+    )
+
+
+def _cloudevents(event: Outgoing) -> bytes:
+    return (
+        b'{"specversion":"1.0","id":"%b","source":%b,"type":%b,%b"time":"%b"'
+        b',"datacontenttype":"application/json","data":%b}'
+    ) % (
+        str(event.id).encode(),
+        _encode(_uri_reference(event.source) if event.source else f"/orgs/{event.org_id}"),
+        _encode(event.type),
+        b'"subject":%b,' % _encode(event.subject) if event.subject else b"",
+        _happened(event),
+        event.payload,
+    )
+
+
+def _happened(event: Outgoing) -> bytes:
+    return rfc3339(event.occurred_at or created_at(event.id)).encode()
+
+
+def _uri_reference(source: str) -> str:
+    """A source that is one already, unchanged; of any other text, what it cannot hold is percent-encoded."""
+    return _NOT_IN_URI.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), source)
