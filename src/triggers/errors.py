@@ -21,8 +21,10 @@
     │   ├── Overloaded              too much is waiting
     │   ├── DatabaseUnavailable     PostgreSQL cannot be reached
     │   └── DiskFull                too little free disk
+    ├── SealBroken                  a stored secret cannot be decrypted
     └── OperatorError               the command or its settings are wrong
         ├── SettingsError           a setting has a bad value
+        ├── KeyMissing              the key ring lacks a key that sealed something
         ├── SchemaTooNew            the database was migrated by a newer version
         └── DataDirectoryError      the data directory cannot be used
 
@@ -148,3 +150,11 @@ class SchemaTooNew(OperatorError):
 
 class DataDirectoryError(OperatorError):
     """The data directory cannot be used."""
+
+
+class KeyMissing(OperatorError):
+    """A stored secret was encrypted with a key that is not in the key ring."""
+
+
+class SealBroken(TriggersError):
+    """A stored secret cannot be decrypted: it was altered, or belongs to another subscription."""

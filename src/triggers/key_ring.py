@@ -26,7 +26,7 @@ from uuid import UUID
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from triggers.errors import OperatorError, SettingsError, TriggersError
+from triggers.errors import KeyMissing, SealBroken, SettingsError
 
 SETTING: Final = "TRIGGERS_SECRET_KEYS"
 KEY_BYTES: Final = 32
@@ -36,14 +36,6 @@ _ID_BYTES: Final = 4
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 _HEADER_BYTES: Final = len(_VERSION) + _ID_BYTES + _NONCE_BYTES
-
-
-class KeyMissing(OperatorError):
-    """A stored secret was encrypted with a key that is not in the key ring."""
-
-
-class SealBroken(TriggersError):
-    """A stored secret cannot be decrypted: it was altered, or belongs to another subscription."""
 
 
 class KeyRing:

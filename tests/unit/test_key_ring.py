@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triggers.errors import SettingsError
-from triggers.key_ring import KeyMissing, KeyRing, SealBroken
+from triggers.errors import KeyMissing, SealBroken, SettingsError
+from triggers.key_ring import KeyRing
 
 ORG = UUID("01900000-0000-7000-8000-000000000001")
 SUBSCRIPTION = UUID("01900000-0000-7000-8000-000000000002")
