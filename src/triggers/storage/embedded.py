@@ -1,0 +1,241 @@
+"""The private PostgreSQL that `triggers serve` runs when it is given no database.
+
+A child process, but in a session of its own: Ctrl-C in a terminal reaches `serve` alone,
+which then stops PostgreSQL in good order. If `serve` is killed PostgreSQL outlives it,
+and the next start ends it before it starts its own: one state to reason about, and
+nothing of the dead `serve` is still connected.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote
+
+import asyncpg
+import platformdirs
+import psutil  # type: ignore[import-untyped]  # it carries no types
+import structlog
+
+from triggers.errors import DataDirectoryError, OperatorError
+from triggers.storage.embedded_home import PORT, SUPERUSER, EmbeddedHome
+
+log = structlog.get_logger()
+
+DATABASE = "triggers"
+ROLE = "triggers"
+_POLL_SECONDS = 0.03
+_LONGEST_PAUSE_SECONDS = 5.0
+_STEADY_SECONDS = 60.0
+
+
+def default_data_dir() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/triggers")
+    return platformdirs.user_data_path("triggers", appauthor=False)
+
+
+def running_url(data_dir: Path) -> str:
+    """The URL of the PostgreSQL that a living `serve` runs in `data_dir`, for the commands beside it."""
+    home = EmbeddedHome(data_dir)
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(home.socket / f".s.PGSQL.{PORT}"))
+        except PermissionError:
+            raise DataDirectoryError(
+                f"The `triggers serve` of {home.data_dir} belongs to another user. "
+                "Run this as that user or as root."
+            ) from None
+        except OSError:
+            raise DataDirectoryError(
+                f"No `triggers serve` is running in {home.data_dir}. Start it, name its directory "
+                "with --data-dir, or name a database with TRIGGERS_DATABASE_URL."
+            ) from None
+    return _url(home)
+
+
+class EmbeddedPostgres:
+    """One PostgreSQL over one data directory, from one `start` to one `stop`."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._home = EmbeddedHome(data_dir)
+        self._lock: int | None = None
+        self._command: list[str] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        return _url(self._home)
+
+    async def start(self) -> str:
+        """Take the directory, make what is missing, and return the URL once connections are accepted.
+
+        Raises DataDirectoryError, or OperatorError if `stop` came first, having left nothing running.
+        """
+        try:
+            self._lock = self._home.lock()
+            await _end_remains(self._home)
+            self._command = await asyncio.to_thread(self._home.prepare)
+            await self._launch()
+            await self._create_database()
+        except OSError as error:
+            await self.stop()
+            raise DataDirectoryError(
+                f"The data directory {self._home.data_dir} cannot be used: {error}. "
+                "Check its owner, its mode and how it is mounted, or choose another with --data-dir."
+            ) from error
+        except BaseException:
+            await self.stop()
+            raise
+        return self.url
+
+    async def run(self) -> None:
+        """Start PostgreSQL again whenever it dies, until `stop`.
+
+        The cluster is never made anew here: a volume that vanished must not come
+        back as an empty database.
+        """
+        pause_seconds = 0.0
+        while True:
+            watched_since = time.monotonic()
+            exit_code = await self._exited()
+            if self._stopping.is_set():
+                return
+            died = time.monotonic()
+            if died - watched_since > _STEADY_SECONDS:
+                pause_seconds = 0.0
+            log.error("postgres_died", exit_code=exit_code, restart_in_seconds=pause_seconds)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause_seconds)
+            pause_seconds = min(max(pause_seconds * 2, 0.1), _LONGEST_PAUSE_SECONDS)
+            try:
+                await _end_remains(self._home)
+                await self._launch()
+            except (OSError, OperatorError) as error:
+                if self._stopping.is_set():
+                    return
+                log.error("postgres_restart_failed", error=str(error))
+            else:
+                log.warning("postgres_restarted", seconds=round(time.monotonic() - died, 3))
+
+    async def stop(self, *, immediate: bool = False) -> None:
+        """Stop in good order; called again with `immediate` it stops at once, and the next start recovers."""
+        self._stopping.set()
+        if self._process and self._process.poll() is None:
+            self._process.send_signal(signal.SIGQUIT if immediate else signal.SIGINT)
+            await self._exited()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    async def _launch(self) -> None:
+        began = time.time()
+        with tempfile.TemporaryFile() as output:
+            process = self._spawn(output)
+            while not self._home.is_ready(process.pid):
+                if process.poll() is not None:
+                    self._require_wanted()
+                    output.seek(0)
+                    said = output.read().decode(errors="replace").strip()
+                    logged = self._home.last_log_lines(since=began)
+                    reason = f"{said}\n{logged}".strip()
+                    raise DataDirectoryError(f"PostgreSQL did not start in {self._home.data_dir}:\n{reason}")
+                await asyncio.sleep(_POLL_SECONDS)
+
+    def _spawn(self, output: IO[bytes]) -> subprocess.Popen[bytes]:
+        # Not asyncio's subprocess: uvloop's cannot change the user, asyncio's kills what it loses sight of.
+        self._require_wanted()
+        self._process = subprocess.Popen(
+            self._command,
+            stdout=output,
+            stderr=output,
+            cwd=self._home.path,
+            **self._home.account.process_options(),
+        )
+        return self._process
+
+    def _require_wanted(self) -> None:
+        if self._stopping.is_set():
+            raise OperatorError("Stopped while PostgreSQL was starting.")
+
+    async def _exited(self) -> int:
+        if self._process is None:
+            raise RuntimeError("start() comes first")
+        while (exit_code := self._process.poll()) is None:  # noqa: ASYNC110 - a process has no event to wait for
+            await asyncio.sleep(_POLL_SECONDS)
+        return exit_code
+
+    async def _create_database(self) -> None:
+        """The service's role is no superuser: an injected statement must not reach files or programs."""
+        connection = await asyncpg.connect(
+            host=str(self._home.socket), port=PORT, user=SUPERUSER, database=SUPERUSER
+        )
+        try:
+            async with connection.transaction():
+                if not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", ROLE):
+                    await connection.execute(f"CREATE ROLE {ROLE} LOGIN CREATEDB")
+                    # The service sees its own failed statements; here they would only fill the disk,
+                    # and their details quote what people sent us.
+                    await connection.execute(f"ALTER ROLE {ROLE} SET log_min_messages = log")
+            if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
+                await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {ROLE}")
+        finally:
+            await connection.close()
+
+
+def _url(home: EmbeddedHome) -> str:
+    # The port is named because libpq and asyncpg would otherwise take it from PGPORT.
+    return f"postgresql:///{DATABASE}?host={quote(str(home.socket))}&port={PORT}&user={ROLE}"
+
+
+async def _end_remains(home: EmbeddedHome) -> None:
+    """End what a killed `serve`, or a killed postmaster, left running on this cluster."""
+    for request, patience_seconds in ((signal.SIGINT, 20), (signal.SIGQUIT, 10)):
+        postmaster = next((left for left in _remains(home) if left.pid == home.recorded_pid()), None)
+        if postmaster is None:
+            break
+        log.warning("postgres_left_behind", process_id=postmaster.pid, signal=request.name)
+        _send(postmaster, request)
+        await _all_gone(home, patience_seconds)
+    # Backends without a postmaster hold its shared memory until they notice, which a busy one does late.
+    # They can commit nothing more that recovery would not find in the log.
+    for orphan in _remains(home):
+        _send(orphan, signal.SIGKILL)
+    if not await _all_gone(home, 10):
+        left = ", ".join(str(process.pid) for process in _remains(home))
+        raise DataDirectoryError(
+            f"PostgreSQL processes of {home.data_dir} cannot be ended ({left}). Kill them."
+        )
+    if (recorded := home.recorded_pid()) and psutil.pid_exists(recorded):
+        home.forget_recorded_pid()
+
+
+def _remains(home: EmbeddedHome) -> list[psutil.Process]:
+    """Told by name and working directory: after a reboot the number in postmaster.pid may be anyone's."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        with suppress(psutil.Error):  # it ended, or belongs to someone else
+            if process.info["name"] == "postgres" and process.cwd() == str(home.cluster):
+                found.append(process)
+    return found
+
+
+def _send(process: psutil.Process, request: signal.Signals) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(request)
+
+
+async def _all_gone(home: EmbeddedHome, patience_seconds: float) -> bool:
+    deadline = time.monotonic() + patience_seconds
+    while _remains(home):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_POLL_SECONDS)
+    return True

@@ -1,0 +1,528 @@
+"""The private PostgreSQL: made, found, ended, survived. Real processes, each stopped by its own number."""
+
+import asyncio
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import psutil
+import pytest
+
+from triggers.errors import DataDirectoryError, OperatorError
+from triggers.storage import embedded_home
+from triggers.storage.embedded import EmbeddedPostgres, default_data_dir, running_url
+from triggers.storage.embedded_home import EmbeddedHome
+from triggers.storage.embedded_settings import fitting_settings
+
+by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes users")
+
+# What a `serve` does with it, on the event loop that `serve` uses. The user changes
+# only after the imports: the interpreter may lie where that user cannot go.
+OWNER = """
+import os, sys, uvloop
+from pathlib import Path
+import asyncpg, structlog
+from triggers.storage.embedded import EmbeddedPostgres
+
+async def main():
+    if len(sys.argv) > 2:
+        os.setgroups([])
+        os.setgid(int(sys.argv[3]))
+        os.setuid(int(sys.argv[2]))
+    postgres = EmbeddedPostgres(Path(sys.argv[1]))
+    print("url", await postgres.start(), flush=True)
+    await postgres.run()
+
+uvloop.run(main())
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory anyone may enter, unlike pytest's own."""
+    path = Path(tempfile.mkdtemp(prefix="embedded-"))
+    path.chmod(0o755)
+    yield path
+    for process in processes_under(path):
+        process.kill()
+    deadline = time.monotonic() + 10
+    while processes_under(path) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def fresh_dir(place: Path) -> Path:
+    return place / "data"
+
+
+@pytest.fixture(scope="module")
+def made_once() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="embedded-"))
+    path.chmod(0o755)
+    asyncio.run(start_and_stop(path))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def data_dir(made_once: Path, fresh_dir: Path) -> Path:
+    """A data directory after a first start, which takes longer than most of what is tested here."""
+    subprocess.run(["/bin/cp", "-a", made_once, fresh_dir], check=True)
+    return fresh_dir
+
+
+async def start_and_stop(data_dir: Path) -> None:
+    async with running(data_dir):
+        pass
+
+
+def processes_under(path: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["name"]):
+        with suppress(psutil.Error):
+            if process.info["name"] == "postgres" and process.cwd().startswith(f"{path}/"):
+                found.append(process)
+    return found
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def postmaster_pid(data_dir: Path) -> int:
+    return int((data_dir / "postgresql/cluster/postmaster.pid").read_text().split()[0])
+
+
+@asynccontextmanager
+async def running(data_dir: Path) -> AsyncIterator[EmbeddedPostgres]:
+    postgres = EmbeddedPostgres(data_dir)
+    await postgres.start()
+    supervisor = asyncio.create_task(postgres.run())
+    try:
+        yield postgres
+    finally:
+        await postgres.stop()
+        await supervisor
+
+
+@contextmanager
+def owner(data_dir: Path, user: str | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Another process that starts PostgreSQL, killed at the end without a chance to stop it."""
+    arguments = [str(data_dir)]
+    if user:
+        entry = pwd.getpwnam(user)
+        arguments += [str(entry.pw_uid), str(entry.pw_gid)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNER, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"HOME": str(data_dir)},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout
+        process.stdout.close()
+
+
+@contextmanager
+def process_of_the_same_user(data_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    cluster = (data_dir / "postgresql/cluster").stat()
+    identity = {"user": cluster.st_uid, "group": cluster.st_gid} if os.geteuid() == 0 else {}
+    with subprocess.Popen(["/bin/sleep", "100"], **identity) as process:
+        yield process
+        process.kill()
+
+
+def read_url(process: subprocess.Popen[str]) -> str:
+    """Blocks until the owner's PostgreSQL accepts connections; its log lines come on the same stream."""
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("url "):
+            return line.removeprefix("url ").strip()
+    raise AssertionError("the owner ended before its PostgreSQL was ready")
+
+
+def psql(url: str, query: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [embedded_home.wheel() / "pginstall18/bin/psql", url, "-Atc", query],
+        env={"PGPORT": "1", "PGUSER": "nonsense", "PGHOST": "nowhere.invalid"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+async def ask(url: str, query: str) -> Any:
+    connection = await asyncpg.connect(url, timeout=5)
+    try:
+        return await connection.fetchval(query)
+    finally:
+        await connection.close()
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        await asyncio.sleep(0.02)
+
+
+async def answers(url: str) -> bool:
+    with suppress(OSError, asyncpg.PostgresError):
+        return await ask(url, "SELECT true") is True
+    return False
+
+
+async def store_a_row(url: str) -> None:
+    await ask(url, "CREATE TABLE kept AS SELECT 42 AS answer")
+
+
+async def stored_row(url: str) -> object:
+    return await ask(url, "SELECT answer FROM kept")
+
+
+async def test_first_start_gives_a_durable_database_of_the_expected_kind(fresh_dir: Path) -> None:
+    async with running(fresh_dir) as postgres:
+        expected = {
+            "fsync": "on",
+            "synchronous_commit": "on",
+            "full_page_writes": "on",
+            "data_checksums": "on",
+            "listen_addresses": "",
+            "server_encoding": "UTF8",
+            "max_connections": "200",
+            "TimeZone": "UTC",
+        }
+        for name, value in expected.items():
+            assert await ask(postgres.url, f"SHOW {name}") == value, name
+        assert str(await ask(postgres.url, "SHOW server_version")).startswith("18.")
+        owner_name = "SELECT datdba::regrole::text FROM pg_database WHERE datname = current_database()"
+        assert await ask(postgres.url, owner_name) == "triggers"
+        assert await ask(postgres.url, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") is False
+
+
+async def test_nothing_listens_on_tcp_and_the_socket_is_private(data_dir: Path) -> None:
+    async with running(data_dir):
+        processes = processes_under(data_dir)
+        assert postmaster_pid(data_dir) in [process.pid for process in processes]
+        assert [c for process in processes for c in process.net_connections("inet")] == []
+        assert mode(data_dir / "postgresql/socket") == 0o700
+        assert mode(data_dir / "postgresql/cluster") == 0o700
+
+
+async def test_postgres_sees_nothing_of_our_environment(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIGGERS_SECRET_KEY", "hidden")
+    monkeypatch.setenv("PGOPTIONS", "-c jit=on")
+    async with running(data_dir):
+        seen = psutil.Process(postmaster_pid(data_dir)).environ()
+    assert {"LC_ALL", "PATH"} <= seen.keys()
+    assert {"TRIGGERS_SECRET_KEY", "PGOPTIONS", "HOME"}.isdisjoint(seen)
+
+
+async def test_psql_understands_the_url_whatever_the_environment_says(data_dir: Path) -> None:
+    async with running(data_dir) as postgres:
+        said = psql(postgres.url, "SELECT current_user, current_database()")
+    assert (said.stdout, said.stderr) == ("triggers|triggers\n", "")
+
+
+async def test_data_survives_a_restart_which_is_quick(data_dir: Path) -> None:
+    async with running(data_dir) as postgres:
+        await store_a_row(postgres.url)
+    assert processes_under(data_dir) == []
+    began = time.monotonic()
+    async with running(data_dir) as postgres:
+        assert time.monotonic() - began < 3
+        assert await stored_row(postgres.url) == 42
+
+
+async def test_a_second_start_is_refused_while_the_first_lives(data_dir: Path) -> None:
+    async with running(data_dir) as postgres:
+        with pytest.raises(DataDirectoryError, match=rf"in use by another.*process {os.getpid()}"):
+            await EmbeddedPostgres(data_dir).start()
+        assert await answers(postgres.url)
+    async with running(data_dir) as postgres:
+        assert await answers(postgres.url)
+
+
+async def test_a_killed_postgres_comes_back_with_its_data(data_dir: Path) -> None:
+    async with running(data_dir) as postgres:
+        await store_a_row(postgres.url)
+        for _ in range(2):
+            killed = postmaster_pid(data_dir)
+            os.kill(killed, signal.SIGKILL)
+            await eventually(lambda: answers(postgres.url))
+            assert postmaster_pid(data_dir) != killed
+            assert await stored_row(postgres.url) == 42
+
+
+async def test_a_busy_orphan_does_not_hold_up_the_restart(data_dir: Path) -> None:
+    async with running(data_dir) as postgres:
+        busy = await asyncpg.connect(postgres.url)
+        orphan = busy.get_server_pid()
+        counting = asyncio.create_task(busy.fetchval("SELECT count(*) FROM generate_series(1, 2000000000)"))
+
+        async def has_begun() -> bool:
+            active = "SELECT array_agg(pid) FROM pg_stat_activity WHERE state = 'active'"
+            return orphan in await ask(postgres.url, active)
+
+        await eventually(has_begun)
+        os.kill(postmaster_pid(data_dir), signal.SIGKILL)
+        await eventually(lambda: answers(postgres.url), seconds=5)
+        with pytest.raises((OSError, asyncpg.PostgresError)):
+            await counting
+        assert orphan not in [process.pid for process in processes_under(data_dir)]
+
+
+async def test_what_a_killed_owner_left_is_taken_over(data_dir: Path) -> None:
+    with owner(data_dir) as process:
+        url = await asyncio.to_thread(read_url, process)
+        await store_a_row(url)
+    left = postmaster_pid(data_dir)
+    assert left in [process.pid for process in processes_under(data_dir)]
+    began = time.monotonic()
+    async with running(data_dir) as postgres:
+        assert time.monotonic() - began < 3
+        assert left not in [process.pid for process in processes_under(data_dir)]
+        assert await stored_row(postgres.url) == 42
+
+
+async def test_a_recorded_number_that_is_now_someone_elses_is_left_alone(data_dir: Path) -> None:
+    async with running(data_dir) as postgres:
+        await store_a_row(postgres.url)
+    with process_of_the_same_user(data_dir) as bystander:
+        stale = f"{bystander.pid}\n{data_dir}/postgresql/cluster\n1\n5432\n\n\n  1  1\nready\n"
+        (data_dir / "postgresql/cluster/postmaster.pid").write_text(stale)
+        (data_dir / "postgresql/socket/.s.PGSQL.5432.lock").write_text(stale)
+        async with running(data_dir) as postgres:
+            assert await stored_row(postgres.url) == 42
+        assert bystander.poll() is None
+
+
+async def test_the_data_of_another_major_is_refused_and_kept(data_dir: Path) -> None:
+    version = data_dir / "postgresql/cluster/PG_VERSION"
+    version.write_text("16\n")
+    with pytest.raises(DataDirectoryError, match=r"made by PostgreSQL 16.*runs PostgreSQL 18"):
+        await EmbeddedPostgres(data_dir).start()
+    version.write_text("18\n")
+    async with running(data_dir) as postgres:
+        assert await answers(postgres.url)
+
+
+async def test_a_cluster_that_lost_its_contents_is_not_made_anew(data_dir: Path) -> None:
+    (data_dir / "postgresql/cluster/PG_VERSION").unlink()
+    with pytest.raises(DataDirectoryError, match="PG_VERSION is missing"):
+        await EmbeddedPostgres(data_dir).start()
+
+
+async def test_a_failed_start_tells_why_and_leaves_the_directory_free(data_dir: Path) -> None:
+    settings = data_dir / "postgresql/cluster/postgresql.auto.conf"
+    settings.write_text("shared_buffers = 'nonsense'\n")
+    with pytest.raises(DataDirectoryError, match='invalid value for parameter "shared_buffers"'):
+        await EmbeddedPostgres(data_dir).start()
+    # This one is found out after the log has moved to its file.
+    settings.write_text("")
+    control = data_dir / "postgresql/cluster/global/pg_control"
+    control.rename(control.with_suffix(".away"))
+    with pytest.raises(DataDirectoryError, match=r"pg_control"):
+        await EmbeddedPostgres(data_dir).start()
+    control.with_suffix(".away").rename(control)
+    async with running(data_dir) as postgres:
+        assert await answers(postgres.url)
+
+
+async def test_parents_keep_their_modes_and_what_is_made_is_private(place: Path) -> None:
+    data_dir = place / "deep/down"
+    parents = [place, *place.parents]
+    os.chmod(place, 0o705)
+    before = [mode(path) for path in parents]
+    async with running(data_dir):
+        pass
+    assert [mode(path) for path in parents] == before
+    assert os.listdir(place) == ["deep"]
+    for made in (place / "deep", data_dir, data_dir / "postgresql"):
+        assert mode(made) & 0o066 == 0
+
+
+@by_root
+async def test_root_hands_over_to_another_user(fresh_dir: Path) -> None:
+    async with running(fresh_dir):
+        users = {uid for process in processes_under(fresh_dir) for uid in process.uids()}
+        executable = Path(psutil.Process(postmaster_pid(fresh_dir)).exe())
+    assert len(users) == 1
+    assert pwd.getpwuid(users.pop()).pw_name in ("postgres", "nobody")
+    assert executable.is_relative_to(fresh_dir)
+    assert os.stat(executable).st_uid == 0, "whom PostgreSQL runs as cannot change what it runs"
+
+
+@by_root
+async def test_the_copy_follows_the_wheels_version(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded_home, "wheel_version", lambda: "9.9")
+    async with running(data_dir) as postgres:
+        assert await answers(postgres.url)
+    assert [path.name for path in (data_dir / "postgresql").glob("binaries-*")] == ["binaries-9.9"]
+
+
+@by_root
+@pytest.mark.parametrize("closed", ["above", "data"])
+async def test_a_parent_that_keeps_postgres_out_is_named_and_left_as_it_is(place: Path, closed: str) -> None:
+    directory = place / closed
+    directory.mkdir(mode=0o700)
+    data_dir = directory / "data" if closed == "above" else directory
+    with pytest.raises(DataDirectoryError, match=rf"cannot enter {directory}\. .*chmod o\+x {directory}`"):
+        await EmbeddedPostgres(data_dir).start()
+    assert mode(directory) == 0o700
+    assert list(directory.iterdir()) == []
+
+
+@by_root
+async def test_the_data_of_another_user_is_refused(data_dir: Path) -> None:
+    cluster = data_dir / "postgresql/cluster"
+    before = cluster.stat()
+    os.chown(cluster, 12345, 12345)
+    with pytest.raises(DataDirectoryError, match=rf"belongs to user 12345.*chown -R {before.st_uid}:"):
+        await EmbeddedPostgres(data_dir).start()
+
+
+@by_root
+async def test_an_ordinary_user_runs_it_from_the_wheel(place: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    os.chown(place, nobody.pw_uid, nobody.pw_gid)
+    data_dir = place / "data"
+    with owner(data_dir, user="nobody") as process:
+        url = await asyncio.to_thread(read_url, process)
+        assert await answers(url)
+        postmaster = psutil.Process(postmaster_pid(data_dir))
+        assert set(postmaster.uids()) == {nobody.pw_uid}
+        assert not Path(postmaster.exe()).is_relative_to(place)
+        assert list((data_dir / "postgresql").glob("binaries-*")) == []
+        assert mode(data_dir) == 0o700
+    with owner(data_dir, user="nobody") as process:  # which takes over from the one just killed
+        assert await answers(await asyncio.to_thread(read_url, process))
+
+
+@pytest.mark.parametrize("name", ["x" * 90 + "/" + "y" * 90, "a, b & 'c' + 100%"])
+async def test_a_path_unfit_for_a_socket_gets_one_elsewhere(place: Path, name: str) -> None:
+    data_dir = place / name
+    async with running(data_dir) as postgres:
+        await store_a_row(postgres.url)
+        elsewhere = (data_dir / "postgresql/socket").readlink()
+        assert mode(elsewhere) == 0o700
+        assert running_url(data_dir) == postgres.url
+    try:
+        async with running(data_dir) as again:
+            assert again.url == postgres.url
+            assert await stored_row(again.url) == 42
+        elsewhere.chmod(0o755)  # no longer private: not to be trusted, as after a reboot
+        async with running(data_dir) as again:
+            moved = (data_dir / "postgresql/socket").readlink()
+            assert moved != elsewhere
+            assert await stored_row(again.url) == 42
+        moved.rmdir()
+    finally:
+        elsewhere.rmdir()
+
+
+@pytest.mark.parametrize("stage", ["first files", pytest.param("after the binaries", marks=by_root)])
+async def test_an_interrupted_first_start_is_made_good_by_the_next(fresh_dir: Path, stage: str) -> None:
+    home = fresh_dir / "postgresql"
+
+    async def has_come_so_far() -> bool:
+        copied = stage == "first files" or any(home.glob("binaries-*"))
+        return copied and any(home.glob(".unfinished-*/*"))
+
+    with owner(fresh_dir):
+        await eventually(has_come_so_far)
+    assert not (home / "cluster").exists()
+    async with running(fresh_dir) as postgres:
+        assert await answers(postgres.url)
+    assert processes_under(fresh_dir) == []
+
+
+async def test_other_commands_find_the_one_that_runs(fresh_dir: Path) -> None:
+    with pytest.raises(DataDirectoryError, match=f"No `triggers serve` is running in {fresh_dir}"):
+        running_url(fresh_dir)
+    async with running(fresh_dir) as postgres:
+        assert running_url(fresh_dir) == postgres.url
+        assert await answers(running_url(fresh_dir))
+    with pytest.raises(DataDirectoryError, match="No `triggers serve`"):
+        running_url(fresh_dir)
+
+
+async def test_a_second_stop_hurries_and_costs_no_data(data_dir: Path) -> None:
+    postgres = EmbeddedPostgres(data_dir)
+    await store_a_row(await postgres.start())
+    await asyncio.gather(postgres.stop(), postgres.stop(immediate=True))
+    assert processes_under(data_dir) == []
+    async with running(data_dir) as postgres:
+        assert await stored_row(postgres.url) == 42
+
+
+@pytest.mark.parametrize("way", ["cancelled", "stopped"])
+async def test_a_start_that_is_given_up_leaves_nothing_running(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    async def has_launched() -> bool:
+        return (data_dir / "postgresql/cluster/postmaster.pid").exists()
+
+    with monkeypatch.context() as forever_starting:
+        forever_starting.setattr(EmbeddedHome, "is_ready", lambda *_: False)
+        postgres = EmbeddedPostgres(data_dir)
+        starting = asyncio.create_task(postgres.start())
+        await eventually(has_launched)
+        if way == "cancelled":
+            starting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await starting
+        else:
+            await postgres.stop()
+            with pytest.raises(OperatorError, match="Stopped while PostgreSQL was starting"):
+                await starting
+    assert processes_under(data_dir) == []
+    async with running(data_dir) as postgres:
+        assert await answers(postgres.url)
+
+
+async def test_what_the_service_does_wrong_fills_no_log(data_dir: Path) -> None:
+    async with running(data_dir) as postgres:
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await ask(postgres.url, "SELECT 'a secret' FROM nowhere")
+        superuser = postgres.url.replace("user=triggers", "user=postgres")
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await ask(superuser, "SELECT 'a secret' FROM nowhere_else")
+    logged = "".join(path.read_text() for path in (data_dir / "postgresql/log").glob("*.log"))
+    assert 'relation "nowhere_else" does not exist' in logged
+    assert 'relation "nowhere" does not exist' not in logged
+    assert "secret" not in logged
+
+
+def test_settings_fit_the_machine() -> None:
+    gib = 1024**3
+    small = fitting_settings(memory_bytes=gib // 2, free_disk_bytes=gib)
+    assert (small["shared_buffers"], small["max_wal_size"]) == ("64MB", "256MB")
+    large = fitting_settings(memory_bytes=256 * gib, free_disk_bytes=1000 * gib)
+    assert (large["shared_buffers"], large["max_wal_size"]) == ("1024MB", "1024MB")
+
+
+def test_where_data_goes_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert default_data_dir() == Path("/var/lib/triggers")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_DATA_HOME", "/home/ada/data")
+    assert default_data_dir() == Path("/home/ada/data/triggers")
