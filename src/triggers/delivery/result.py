@@ -33,9 +33,10 @@ class Reason(StrEnum):
     MALFORMED = "malformed"
     PROXY = "proxy"
     BUSY = "busy"
+    INTERNAL = "internal"
 
 
-NOT_THE_ENDPOINT: Final = frozenset({Reason.PROXY, Reason.BUSY})
+NOT_THE_ENDPOINT: Final = frozenset({Reason.PROXY, Reason.BUSY, Reason.INTERNAL})
 """Faults of ours or of the operator's proxy: no ground to open a breaker or to disable a subscription."""
 
 

@@ -1,0 +1,172 @@
+"""The life of one attempt: prepare → send → judge → the settlement that records it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import NamedTuple, assert_never
+from uuid import UUID
+
+import structlog
+
+from triggers import __version__, body_format
+from triggers.delivery.lane import Target
+from triggers.delivery.outbound import Outbound
+from triggers.delivery.result import Answered, Failed, Reason, Result
+from triggers.delivery.retry import Delivered, Disable, GivenUp, Outcome, RetryAt, judge
+from triggers.storage.lane_store import Due, Settlement
+
+log = structlog.get_logger()
+
+_AGENT = ("user-agent", f"Triggers/{__version__}")
+
+
+class Prepared(NamedTuple):
+    """What goes out."""
+
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+class Attempted(NamedTuple):
+    """What came of an attempt, for the settlement and for what the lane learns."""
+
+    settlement: Settlement
+    reason: Reason
+    disable: Disable | None
+
+
+async def attempt(
+    target: Target,
+    due: Due,
+    outbound: Outbound,
+    now: Callable[[], datetime],
+    attempt_id: UUID,
+    *,
+    counted: bool,
+) -> Attempted:
+    """Send a delivery once. Returns for everything that can happen; a bug of ours is a failed attempt too.
+
+    `counted`: the database counts this attempt already, from before it was sent.
+    """
+    began = now()
+    result: Result
+    try:
+        prepared = prepare(target, due, began)
+        result = await outbound.send(
+            target.endpoint.target_url, prepared.headers, prepared.body, org=due.org_id
+        )
+    except Exception as error:
+        # Counted like any other, or it would be tried again at once and for ever.
+        log.error("attempt_broke", subscription_id=str(due.subscription_id), exc_info=error)
+        result = Failed(Reason.INTERNAL, "An error of ours; the worker's log names it.", 0.0)
+    number = due.attempts if counted else due.attempts + 1
+    outcome = judge(
+        number,
+        result,
+        target.schedule,
+        now(),
+        random.uniform(-1, 1),  # noqa: S311 - spreads retries
+        first_attempt_at=due.first_attempt_at or began,
+    )
+    return conclude(target, due, result, outcome, number, attempt_id, began)
+
+
+def prepare(target: Target, due: Due, moment: datetime) -> Prepared:
+    """The body in the subscription's format, and its headers, signed for this moment."""
+    content_type, body = body_format.render(target.endpoint.format, due)
+    return Prepared(
+        [
+            ("content-type", content_type),
+            _AGENT,
+            *target.signer.headers(str(due.event_id), int(moment.timestamp()), body),
+            *target.headers,
+        ],
+        body,
+    )
+
+
+def conclude(
+    target: Target,
+    due: Due,
+    result: Result,
+    outcome: Outcome,
+    number: int,
+    attempt_id: UUID,
+    began: datetime,
+) -> Attempted:
+    """The outcome as the absolute values that settle it."""
+    due_at: datetime | None = None
+    disable: Disable | None = None
+    match outcome:
+        case Delivered(reason=reason, disable=disable):
+            settled = "delivered"
+            words = str(reason)
+        case RetryAt(at=due_at, reason=reason):
+            settled = "retry"
+            words = str(reason)
+        case GivenUp(reason=reason, end=end, disable=disable):
+            settled = "dead"
+            words = str(reason) if str(end) == str(reason) else f"{reason} ({end})"
+        case _:
+            assert_never(outcome)
+    status, text = _shown(result)
+    return Attempted(
+        Settlement(
+            org_id=due.org_id,
+            subscription_id=due.subscription_id,
+            event_id=due.event_id,
+            generation=due.generation,
+            lane_group=target.endpoint.lane_group,
+            read_attempts=due.attempts,
+            attempts=number,
+            outcome=settled,
+            due_at=due_at,
+            reason=words,
+            status_code=status,
+            response=text,
+            duration_ms=int(result.duration_seconds * 1000),
+            attempt_id=attempt_id,
+            began_at=began,
+        ),
+        reason,
+        disable,
+    )
+
+
+def never_sent(target: Target, due: Due, reason: str, moment: datetime) -> Settlement:
+    """A dead letter without a further attempt: its attempts are used up, or there is nothing to send."""
+    return Settlement(
+        org_id=due.org_id,
+        subscription_id=due.subscription_id,
+        event_id=due.event_id,
+        generation=due.generation,
+        lane_group=target.endpoint.lane_group,
+        read_attempts=due.attempts,
+        attempts=due.attempts,
+        outcome="dead",
+        due_at=None,
+        reason=reason,
+        status_code=None,
+        response=None,
+        duration_ms=0,
+        attempt_id=None,
+        began_at=moment,
+    )
+
+
+def after_a_lost_worker(target: Target, due: Due, moment: datetime) -> datetime:
+    """When a delivery is due again if the worker does not survive this attempt."""
+    delays = target.schedule.delays
+    return moment + timedelta(seconds=delays[min(due.attempts, len(delays) - 1)] if delays else 5.0)
+
+
+def _shown(result: Result) -> tuple[int | None, str | None]:
+    match result:
+        case Answered(status=status, text=text, cut=cut):
+            return status, f"{text} [{cut}]" if cut else text or None
+        case Failed(detail=detail):
+            return None, detail or None
+        case _:
+            assert_never(result)

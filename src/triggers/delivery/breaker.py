@@ -1,0 +1,67 @@
+"""Whether an endpoint is worth an attempt: after many failures in a row it is only probed.
+
+Waiting for a probe uses up no attempt. Values in, values out: the clock is passed in.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from triggers.delivery.result import NOT_THE_ENDPOINT, Reason
+
+OPENS_AFTER: Final = 10
+"""Failures in a row, with no success between them."""
+FIRST_PROBE_SECONDS: Final = 1.0
+LONGEST_PROBE_SECONDS: Final = 300.0
+
+
+class Breaker:
+    """The health of one endpoint. `failing_since` and the next probe survive in the database."""
+
+    __slots__ = ("changed", "failing_since", "failures", "last_success_at", "probe_at", "probe_delay")
+
+    def __init__(
+        self, failing_since: datetime | None, probe_at: datetime | None, probe_delay: float | None
+    ) -> None:
+        self.failing_since = failing_since
+        self.probe_at = probe_at
+        self.probe_delay = probe_delay or FIRST_PROBE_SECONDS
+        self.failures = OPENS_AFTER if probe_at else 0
+        self.last_success_at: datetime | None = None
+        self.changed = False
+
+    @property
+    def open(self) -> bool:
+        """Whether only probes may go."""
+        return self.probe_at is not None
+
+    def may_send(self, now: datetime, in_flight: int) -> bool:
+        """Whether an attempt may begin: always while closed, one at a time at its hour while open."""
+        return self.probe_at is None or (in_flight == 0 and now >= self.probe_at)
+
+    def succeeded(self, now: datetime) -> None:
+        """An attempt was answered with success."""
+        self.changed = self.changed or self.failing_since is not None or self.probe_at is not None
+        if self.last_success_at is None or now - self.last_success_at > timedelta(seconds=10):
+            self.changed = True
+        self.last_success_at = now
+        self.failing_since = self.probe_at = None
+        self.failures = 0
+        self.probe_delay = FIRST_PROBE_SECONDS
+
+    def failed(self, now: datetime, reason: Reason) -> None:
+        """An attempt failed. Faults that are not the endpoint's own count for nothing."""
+        if reason in NOT_THE_ENDPOINT:
+            return
+        if self.failing_since is None:
+            self.failing_since = now
+            self.changed = True
+        self.failures += 1
+        if self.failures < OPENS_AFTER:
+            return
+        if self.probe_at is None or now >= self.probe_at:
+            if self.probe_at is not None:
+                self.probe_delay = min(self.probe_delay * 2, LONGEST_PROBE_SECONDS)
+            self.probe_at = now + timedelta(seconds=self.probe_delay)
+            self.changed = True

@@ -1,0 +1,202 @@
+"""A lane in the memory of its owner: what was read ahead, what is in flight, what may go now."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from triggers.delivery.breaker import Breaker
+from triggers.delivery.retry import DEFAULT_SCHEDULE, Schedule
+from triggers.delivery.signature import Signer
+from triggers.storage.lane_store import Due, Endpoint
+
+READ_AHEAD: Final = 500
+"""Rows of one lane that wait in memory at most."""
+DEFAULT_CONCURRENCY: Final = 64
+BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
+Key = tuple[UUID, int]
+
+
+class Target(NamedTuple):
+    """An endpoint as attempts use it: secrets and headers in the clear, never logged."""
+
+    endpoint: Endpoint
+    signer: Signer
+    headers: Sequence[tuple[str, str]]
+    schedule: Schedule
+
+    @classmethod
+    def of(cls, endpoint: Endpoint, signer: Signer, headers: Sequence[tuple[str, str]]) -> Target:
+        """With the subscription's own schedule, or the default one."""
+        delays = DEFAULT_SCHEDULE.delays if endpoint.retry_delays is None else tuple(endpoint.retry_delays)
+        return cls(endpoint, signer, headers, Schedule(delays, endpoint.retry_deadline))
+
+
+class Lane:
+    """One push subscription's line of due deliveries.
+
+    `known` holds every delivery from its read until no read can return it any more: those that wait
+    here, those in flight, and those whose settlement may be younger than a read under way.
+    """
+
+    __slots__ = (
+        "after_key",
+        "breaker",
+        "drained",
+        "id",
+        "in_flight",
+        "known",
+        "next_send_at",
+        "offered",
+        "position",
+        "queue",
+        "reread_at",
+        "stale",
+        "target",
+        "used_at",
+    )
+
+    def __init__(self, target: Target) -> None:
+        endpoint = target.endpoint
+        self.id = (endpoint.org_id, endpoint.id)
+        self.target = target
+        self.breaker = Breaker(endpoint.failing_since, endpoint.probe_at, endpoint.probe_delay)
+        self.queue: deque[Due] = deque()
+        self.known: set[Key] = set()
+        self.in_flight = 0
+        self.position = BEGINNING
+        self.after_key: str | None = None
+        self.reread_at = 0.0
+        self.drained = False
+        self.next_send_at = 0.0  # monotonic: what the rate limit allows
+        self.offered = False  # stands in the line for slots
+        self.stale = False  # the subscription changed: its settings are to be read again
+        self.used_at = time.monotonic()
+
+    @property
+    def org_id(self) -> UUID:
+        """The organisation, for shares."""
+        return self.id[0]
+
+    @property
+    def group(self) -> int:
+        """The group that owns it."""
+        return self.target.endpoint.lane_group
+
+    @property
+    def ordered(self) -> bool:
+        """Whether only the first of each key may go."""
+        return self.target.endpoint.ordering == "key"
+
+    @property
+    def concurrency(self) -> int:
+        """How many attempts may be in flight at once."""
+        return self.target.endpoint.max_concurrency or DEFAULT_CONCURRENCY
+
+    def active(self, now: datetime) -> bool:
+        """Whether its subscription wants attempts at all now."""
+        endpoint = self.target.endpoint
+        return endpoint.status == "active" and (endpoint.expires_at is None or endpoint.expires_at > now)
+
+    def may_send(self, now: datetime) -> bool:
+        """Whether the next delivery may go now."""
+        return (
+            bool(self.queue)
+            and not self.stale
+            and self.in_flight < self.concurrency
+            and self.next_send_at <= time.monotonic()
+            and self.breaker.may_send(now, self.in_flight)
+            and self.active(now)
+        )
+
+    def wait_seconds(self, now: datetime) -> float | None:
+        """In how many seconds a rate limit or a breaker may let the next one go; None if neither holds it."""
+        if not self.queue:
+            return None
+        waits = []
+        if (rate := self.next_send_at - time.monotonic()) > 0:
+            waits.append(rate)
+        if self.breaker.probe_at is not None and self.in_flight == 0:
+            waits.append((self.breaker.probe_at - now).total_seconds())
+        return max(0.0, *waits) if waits else None
+
+    def take(self) -> Due:
+        """The next delivery, from now on in flight."""
+        self.in_flight += 1
+        self.used_at = time.monotonic()
+        if self.target.endpoint.rate_limit is not None:
+            # Evenly spaced, with a tenth of a second's worth at once: timers are not finer than that.
+            interval = 1 / self.target.endpoint.rate_limit
+            self.next_send_at = max(self.next_send_at, time.monotonic() - 0.1) + interval
+        return self.queue.popleft()
+
+    def put_back(self, due: Due) -> None:
+        """Undo a take: nothing was sent."""
+        self.in_flight -= 1
+        self.queue.appendleft(due)
+
+    def renew(self, target: Target) -> None:
+        """Go on with the settings as they are now; what was held against the endpoint is forgotten."""
+        if target.endpoint.status != self.target.endpoint.status:
+            self.breaker = Breaker(None, None, None)
+        self.target = target
+        self.stale = False
+
+    def disable(self) -> None:
+        """Send nothing more, before the database says so too."""
+        self.target = self.target._replace(
+            endpoint=msgspec.structs.replace(self.target.endpoint, status="disabled")
+        )
+
+    def wants(self) -> int:
+        """How many more rows it can use."""
+        if self.target.endpoint.status != "active":
+            return 0
+        if self.stale or self.breaker.open:
+            return max(0, 1 - len(self.queue))
+        return READ_AHEAD - len(self.queue)
+
+    def start_of_read(self) -> datetime:
+        """From where to read; now and then from the beginning, for a position is only a hint."""
+        moment = time.monotonic()
+        if moment >= self.reread_at:
+            self.reread_at = moment + REREAD_SECONDS
+            return BEGINNING
+        return self.position
+
+    def add(self, dues: Sequence[Due]) -> None:
+        """Take in what a read found."""
+        for due in dues:
+            self.known.add(due.key)
+            self.queue.append(due)
+        self.used_at = time.monotonic()
+
+    def moved(self, last_due_at: datetime | None, now: datetime, *, drained: bool) -> None:
+        """Note how far a read has come: never nearer to now than an accept may take."""
+        horizon = now - timedelta(seconds=OVERLAP_SECONDS)
+        self.drained = drained
+        self.position = horizon if drained or last_due_at is None else min(last_due_at, horizon)
+
+    def forget(self, key: Key) -> None:
+        """No read can return this one as it was any more."""
+        self.known.discard(key)
+
+    def empty(self) -> None:
+        """Drop what waits here; it is read again. What is in flight stays known."""
+        for due in self.queue:
+            self.known.discard(due.key)
+        self.queue.clear()
+        self.position = BEGINNING
+        self.after_key = None
+        self.reread_at = 0.0
+
+
+REREAD_SECONDS: Final = 4.0
+OVERLAP_SECONDS: Final = 5.0
+"""A row may become visible this long after the due time it bears: the bound on an accept, and a second."""

@@ -1,0 +1,33 @@
+"""Metrics of the delivery worker. No label names a tenant."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from triggers.observability import LATENCY_BUCKETS
+
+registry = CollectorRegistry()
+"""Of its own: the worker is a process of its own, and hands this to whoever shows it."""
+
+attempts_total = Counter(
+    "triggers_delivery_attempts", "Attempts by outcome and reason.", ["outcome", "reason"], registry=registry
+)
+attempt_seconds = Histogram(
+    "triggers_delivery_attempt_seconds", "How long attempts took.", buckets=LATENCY_BUCKETS, registry=registry
+)
+lag_seconds = Histogram(
+    "triggers_delivery_lag_seconds",
+    "From the acceptance of an event to its first attempt.",
+    buckets=(*LATENCY_BUCKETS, 30, 120, 600),
+    registry=registry,
+)
+groups_owned = Gauge(
+    "triggers_lane_groups_owned", "Groups of lanes that this worker owns.", registry=registry
+)
+lanes_in_memory = Gauge("triggers_lanes_active", "Lanes that this worker holds in memory.", registry=registry)
+in_flight = Gauge("triggers_deliveries_in_flight", "Attempts under way.", registry=registry)
+breakers_open = Gauge("triggers_breakers_open", "Endpoints that are only probed.", registry=registry)
+due_sampled = Gauge(
+    "triggers_deliveries_due", "Due deliveries, at most 1,000 of each group counted.", registry=registry
+)
+oldest_due_seconds = Gauge(
+    "triggers_oldest_due_seconds", "Age of the oldest due delivery.", registry=registry
+)

@@ -1,0 +1,168 @@
+"""Which groups of lanes this worker owns, and whether it may act on it.
+
+A worker beats a few times a second. One that was silent for TAKEOVER_SECONDS is declared dead by
+any other, its groups are free, and their tokens gone; declared dead is final. A worker that could
+not beat stops sending at half that time, judged by its own monotonic clock, so that two never send
+the same delivery at once; and within a second of a change to a subscription it knows of it, or
+sends nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from triggers.errors import DatabaseUnavailable
+from triggers.storage import lane_store
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import Connection, Database, unavailable
+from triggers.storage.lane_store import Group, LaneId
+
+log = structlog.get_logger()
+
+BEAT_SECONDS: Final = 0.25
+TAKEOVER_SECONDS: Final = 4.0
+TRUST_SECONDS: Final = 1.0
+"""How old the last good look at changes may be when an attempt begins; within half a takeover."""
+BALANCE_SECONDS: Final = 1.0
+CHANGES_SECONDS: Final = 8.0
+"""How far back each beat looks for changes: a change may commit later than the time it bears."""
+
+
+class Ownership:
+    """The groups of this worker, kept by beating."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: DatabaseClock,
+        *,
+        gained: Callable[[list[int]], None],
+        lost: Callable[[list[int]], None],
+        changed: Callable[[dict[LaneId, datetime]], None],
+        busy: Callable[[int], bool],
+    ) -> None:
+        """`gained`, `lost` and `changed` are told of groups and of subscriptions, from the beating task.
+
+        `busy` says whether anything of a group is in flight or not settled: such a one is not given away.
+        """
+        self.worker_id: UUID = clock.mint()
+        self.dead = False
+        self._database = database
+        self._clock = clock
+        self._gained = gained
+        self._lost = lost
+        self._changed = changed
+        self._busy = busy
+        self._leaving: set[int] = set()
+        self._groups: dict[int, Group] = {}
+        self._beat_at = float("-inf")
+        self._balanced_at = float("-inf")
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Register and begin to beat."""
+        await self._register()
+        self._task = asyncio.create_task(self._run(), name="heartbeat")
+
+    async def stop(self) -> None:
+        """Give every group back and retire. Whoever waits for them gets them at once."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        try:
+            async with self._database.connection() as connection:
+                await lane_store.release(connection, self.worker_id, list(self._groups))
+                await lane_store.retire(connection, self.worker_id)
+        except DatabaseUnavailable:
+            log.warning("groups_not_released", reason="the database does not answer; they will be taken over")
+
+    @property
+    def groups(self) -> list[int]:
+        """The ids of the groups owned."""
+        return list(self._groups)
+
+    def group(self, group_id: int) -> Group | None:
+        """A group if it is owned."""
+        return self._groups.get(group_id)
+
+    def may_send(self, group_id: int) -> bool:
+        """Whether an attempt of this group may begin this moment."""
+        return (
+            group_id in self._groups
+            and group_id not in self._leaving
+            and time.monotonic() - self._beat_at < TRUST_SECONDS
+        )
+
+    async def _register(self) -> None:
+        async with self._database.connection() as connection:
+            await lane_store.register(connection, self.worker_id, f"{socket.gethostname()}:{os.getpid()}")
+
+    async def _run(self) -> None:
+        connection: Connection | None = None
+        while True:
+            try:
+                if connection is None:
+                    connection = await self._database.connect(TAKEOVER_SECONDS / 2)
+                with unavailable():
+                    await self._beat(connection)
+            except DatabaseUnavailable as error:
+                log.warning("heartbeat_failed", error=repr(error.__cause__))
+                if connection is not None:
+                    connection.terminate()
+                connection = None
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def _beat(self, connection: Connection) -> None:
+        began = time.monotonic()
+        now = await lane_store.beat(connection, self.worker_id)
+        if now is None:
+            await self._begin_anew(connection)
+            return
+        self._clock.learn(now, began)
+        if began - self._balanced_at >= BALANCE_SECONDS:
+            self._balanced_at = began
+            await self._balance(connection)
+        self._learn(await lane_store.owned(connection, self.worker_id))
+        self._changed(await lane_store.changed(connection, list(self._groups), CHANGES_SECONDS))
+        self._beat_at = began
+
+    async def _balance(self, connection: Connection) -> None:
+        freed = await lane_store.bury(connection, TAKEOVER_SECONDS)
+        if freed:
+            log.warning("dead_worker_found", groups=len(freed))
+        surplus = await lane_store.surplus(connection, self.worker_id)
+        if not surplus:
+            self._leaving.clear()
+            await lane_store.take(connection, self.worker_id, self._clock.mint())
+            return
+        # A group leaves when nothing of it is in flight any more: its next owner sends nothing twice.
+        self._leaving = set(sorted(self._groups)[-surplus:])
+        quiet = [group_id for group_id in self._leaving if not self._busy(group_id)]
+        if quiet:
+            await lane_store.release(connection, self.worker_id, quiet)
+
+    def _learn(self, groups: dict[int, Group]) -> None:
+        gained = [group_id for group_id in groups if group_id not in self._groups]
+        lost = [group_id for group_id in self._groups if group_id not in groups]
+        self._groups = groups
+        self._leaving.intersection_update(groups)
+        if lost:
+            self._lost(lost)
+        if gained:
+            self._gained(gained)
+
+    async def _begin_anew(self, connection: Connection) -> None:
+        log.error("declared_dead", worker_id=str(self.worker_id))
+        self._beat_at = float("-inf")
+        self._learn({})
+        self.worker_id = self._clock.mint()
+        await lane_store.register(connection, self.worker_id, f"{socket.gethostname()}:{os.getpid()}")

@@ -1,0 +1,294 @@
+"""Reads ahead: due deliveries of many lanes with one statement, their events with a second.
+
+One read at a time. A settlement that commits while a read is under way may be younger than what
+that read returns, so its delivery is forgotten only when the read has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from triggers.delivery.lane import OVERLAP_SECONDS, Key, Lane
+from triggers.delivery.ownership import Ownership
+from triggers.errors import DatabaseUnavailable
+from triggers.storage import lane_store
+from triggers.storage.database import REQUEST_SECONDS, Connection, Database, Row, unavailable
+from triggers.storage.lane_store import Due, LaneId
+
+log = structlog.get_logger()
+
+POLL_SECONDS: Final = 0.5
+"""How often to look for lanes that became due: the truth behind every hint."""
+SWEEP_SECONDS: Final = 5.0
+"""How often one group is looked through whole, for what every other way has missed."""
+LANES_A_READ: Final = 256
+ROWS_A_READ: Final = 2_000
+READ_AHEAD_BYTES: Final = 64 * 1024 * 1024
+"""Payloads in memory at most; an organisation may fill a quarter of it."""
+PAUSE_SECONDS: Final = 0.5
+
+
+class Reader:
+    """Keeps the lanes of this worker supplied."""
+
+    def __init__(
+        self,
+        database: Database,
+        ownership: Ownership,
+        lane: Callable[[LaneId], Lane | None],
+        load: Callable[[Connection, list[LaneId]], Awaitable[None]],
+        filled: Callable[[Lane], None],
+    ) -> None:
+        """With ways to find a lane in memory, to bring lanes there, and to tell that one has new rows."""
+        self._database = database
+        self._ownership = ownership
+        self._lane = lane
+        self._load = load
+        self._filled = filled
+        self._hungry: deque[LaneId] = deque()
+        self._is_hungry: set[LaneId] = set()
+        self._wake = asyncio.Event()
+        self._reading = False
+        self._to_forget: list[tuple[Lane, Key]] = []
+        self._bytes = 0
+        self._bytes_of: Counter[UUID] = Counter()
+        self._polled_at: datetime | None = None
+        self._poll_due = 0.0
+        self._sweep_due = 0.0
+        self._to_sweep: deque[int] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._task = asyncio.create_task(self._run(), name="reader")
+
+    async def stop(self) -> None:
+        """Stop reading."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def hint(self, lane_id: LaneId) -> None:
+        """This lane may have something to read."""
+        if (lane := self._lane(lane_id)) is not None:
+            lane.drained = False
+        if lane_id not in self._is_hungry:
+            self._is_hungry.add(lane_id)
+            self._hungry.append(lane_id)
+            self._wake.set()
+
+    def sweep(self, groups: list[int]) -> None:
+        """Look these groups through soon: they are new here."""
+        self._to_sweep.extendleft(groups)
+        self._sweep_due = 0.0
+        self._wake.set()
+
+    def forget(self, lane: Lane, key: Key) -> None:
+        """A settlement is committed: no read that begins from now on returns the delivery as it was."""
+        if self._reading:
+            self._to_forget.append((lane, key))
+        else:
+            lane.forget(key)
+
+    def sent(self, due: Due) -> None:
+        """A payload left the memory."""
+        self._bytes -= due.payload_size
+        self._bytes_of[due.org_id] -= due.payload_size
+        if not self._bytes_of[due.org_id]:
+            del self._bytes_of[due.org_id]
+
+    # ---- the loop --------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        connection: Connection | None = None
+        while True:
+            try:
+                if connection is None:
+                    connection = await self._database.connect(REQUEST_SECONDS)
+                with unavailable():
+                    await self._round(connection)
+            except DatabaseUnavailable as error:
+                log.warning("read_failed", error=repr(error.__cause__))
+                if connection is not None:
+                    connection.terminate()
+                connection = None
+                await asyncio.sleep(PAUSE_SECONDS)
+            finally:
+                self._end_read()
+
+    async def _round(self, connection: Connection) -> None:
+        """Find work if it is time to, then read for the lanes that are hungry."""
+        if not self._hungry:
+            self._wake.clear()
+            left = min(self._poll_due, self._sweep_due) - time.monotonic()
+            if left > 0:
+                try:
+                    async with asyncio.timeout(left):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+        moment = time.monotonic()
+        if moment >= self._poll_due:
+            self._poll_due = moment + POLL_SECONDS
+            await self._poll(connection)
+        if moment >= self._sweep_due:
+            await self._sweep(connection)
+        if self._hungry:
+            await self._read(connection)
+
+    async def _poll(self, connection: Connection) -> None:
+        groups = self._ownership.groups
+        if not groups:
+            return
+        now = await lane_store.now(connection)
+        since = (self._polled_at or now) - timedelta(seconds=OVERLAP_SECONDS)
+        for lane_id, rows in (await lane_store.due_lanes(connection, groups, since)).items():
+            lane = self._lane(lane_id)
+            # Rows that are known already are no news; whoever has fewer than it knows is read anyway.
+            if lane is None or len(lane.known) < rows:
+                self.hint(lane_id)
+        self._polled_at = now
+
+    async def _sweep(self, connection: Connection) -> None:
+        """Look through the groups that are new here, else through the next one in turn."""
+        owned = self._ownership.groups
+        new = [group_id for group_id in self._to_sweep if group_id in owned]
+        self._to_sweep.clear()
+        self._sweep_due = time.monotonic() + SWEEP_SECONDS
+        if not new and owned:
+            new = [owned[int(time.monotonic() / SWEEP_SECONDS) % len(owned)]]
+        if new:
+            for lane_id in await lane_store.lanes_with_work(connection, new):
+                self.hint(lane_id)
+
+    def _take_hungry(self) -> list[LaneId]:
+        taken: list[LaneId] = []
+        while self._hungry and len(taken) < LANES_A_READ:
+            lane_id = self._hungry.popleft()
+            self._is_hungry.discard(lane_id)
+            taken.append(lane_id)
+        return taken
+
+    async def _read(self, connection: Connection) -> None:
+        hungry = self._take_hungry()
+        await self._load(connection, hungry)
+        lanes = [lane for lane_id in hungry if (lane := self._lane(lane_id)) is not None and lane.wants() > 0]
+        lanes = [lane for lane in lanes if self._ownership.group(lane.group) is not None]
+        if not lanes:
+            return
+        share = max(1, ROWS_A_READ // len(lanes))
+        self._reading = True
+        plain = [lane for lane in lanes if not lane.ordered]
+        ordered = [lane for lane in lanes if lane.ordered]
+        rows: dict[LaneId, list[Row]] = {lane.id: [] for lane in lanes}
+        limits = {lane.id: len(lane.known) + min(share, lane.wants()) for lane in plain}
+        if plain:
+            found = await lane_store.read(
+                connection,
+                [lane.id for lane in plain],
+                [lane.start_of_read() for lane in plain],
+                list(limits.values()),
+            )
+            for row in found:
+                rows[row["org_id"], row["subscription_id"]].append(row)
+        if ordered:
+            limits |= {lane.id: min(share, lane.wants()) for lane in ordered}
+            found = await lane_store.read_heads(
+                connection,
+                [lane.id for lane in ordered],
+                [lane.after_key for lane in ordered],
+                [limits[lane.id] for lane in ordered],
+            )
+            for row in found:
+                rows[row["org_id"], row["subscription_id"]].append(row)
+        await self._fill(connection, lanes, rows, limits)
+
+    async def _fill(
+        self,
+        connection: Connection,
+        lanes: list[Lane],
+        rows: dict[LaneId, list[Row]],
+        limits: dict[LaneId, int],
+    ) -> None:
+        """Choose what fits, fetch the events, and hand each lane its rows."""
+        chosen = {lane.id: self._choose(lane, rows[lane.id], limits[lane.id]) for lane in lanes}
+        events = await lane_store.contents(
+            connection, [(due.org_id, due.event_id) for dues in chosen.values() for due in dues]
+        )
+        self._end_read()
+        for lane in lanes:
+            if lane.stale:  # it was emptied meanwhile: what was read may be out of date
+                continue
+            dues = chosen[lane.id]
+            for due in dues:
+                if (event := events.get((due.org_id, due.event_id))) is not None:
+                    due.type, due.payload = event["type"], event["payload"]
+                    due.source, due.subject = event["source"], event["subject"]
+                    due.occurred_at = event["occurred_at"]
+                self._bytes += due.payload_size
+                self._bytes_of[due.org_id] += due.payload_size
+            lane.add(dues)
+            if dues:
+                self._filled(lane)
+            if not lane.drained and lane.wants() > 0 and (dues or lane.ordered):
+                self.hint(lane.id)
+
+    def _choose(self, lane: Lane, found: list[Row], limit: int) -> list[Due]:
+        """Of what was read: what is new and fits. Notes how far the read has come."""
+        dues = [
+            _due(row)
+            for row in found
+            if (row["event_id"], row["generation"]) not in lane.known and (not lane.ordered or row["due"])
+        ]
+        fitting = self._fitting(lane, dues)
+        full = len(found) == limit
+        if lane.ordered:
+            lane.after_key = found[-1]["ordering_key"] if full else None
+            lane.drained = not full and len(fitting) == len(dues)
+        elif not found:
+            lane.drained = True
+        elif len(fitting) < len(dues):
+            # No room for its bytes: the next read begins where this one had to stop.
+            lane.moved(dues[len(fitting)].due_at, found[0]["now"], drained=False)
+        else:
+            lane.moved(found[-1]["due_at"], found[0]["now"], drained=not full)
+        return fitting
+
+    def _fitting(self, lane: Lane, dues: list[Due]) -> list[Due]:
+        """As many of the first as the memory has room for; one at least for a lane that has none."""
+        total = self._bytes
+        mine = self._bytes_of[lane.org_id]
+        for count, due in enumerate(dues):
+            total += due.payload_size
+            mine += due.payload_size
+            if (total > READ_AHEAD_BYTES or mine > READ_AHEAD_BYTES // 4) and (count or lane.known):
+                return dues[:count]
+        return dues
+
+    def _end_read(self) -> None:
+        self._reading = False
+        for lane, key in self._to_forget:
+            lane.forget(key)
+        self._to_forget.clear()
+
+
+def _due(row: Row) -> Due:
+    return Due(
+        org_id=row["org_id"],
+        subscription_id=row["subscription_id"],
+        event_id=row["event_id"],
+        generation=row["generation"],
+        attempts=row["attempts"],
+        first_attempt_at=row["first_attempt_at"],
+        due_at=row["due_at"],
+        accepted_at=row["accepted_at"],
+        payload_size=row["payload_size"],
+    )

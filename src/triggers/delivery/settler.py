@@ -1,0 +1,170 @@
+"""Settles in batches: one transaction for whatever attempts ended since the last one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from triggers.delivery.ownership import Ownership
+from triggers.domain import EventId, NewEvent, OrgId
+from triggers.errors import DatabaseUnavailable
+from triggers.storage import event_store, lane_store
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import Connection, Database, unavailable
+from triggers.storage.lane_store import Settlement
+
+log = structlog.get_logger()
+
+BATCH = 1_000
+SETTLE_SECONDS = 10.0
+PAUSE_SECONDS = 0.2
+DEAD_LETTER = "triggers.delivery.dead"
+DISABLED = "triggers.subscription.disabled"
+
+
+class Ended:
+    """An attempt that ended: how to record it, and whether it disables its subscription."""
+
+    __slots__ = ("disable", "event_type", "settled", "settlement")
+
+    def __init__(
+        self,
+        settlement: Settlement,
+        event_type: str,
+        settled: Callable[[], None],
+        disable: str | None = None,
+    ) -> None:
+        """`settled` is called when the settlement is committed."""
+        self.settlement = settlement
+        self.event_type = event_type
+        self.settled = settled
+        self.disable = disable
+
+
+class Settler:
+    """Writes what ended until it is written, or until this worker is dead to the others."""
+
+    def __init__(self, database: Database, clock: DatabaseClock, ownership: Ownership) -> None:
+        self._database = database
+        self._clock = clock
+        self._ownership = ownership
+        self._ended: list[Ended] = []
+        self._work = asyncio.Event()
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._task = asyncio.create_task(self._run(), name="settler")
+
+    async def stop(self) -> None:
+        """Write what is left, then end."""
+        self._stopping = True
+        self._work.set()
+        if self._task is not None:
+            await self._task
+
+    def put(self, ended: Ended) -> None:
+        """Have an attempt settled with the next batch."""
+        self._ended.append(ended)
+        self._work.set()
+
+    async def _run(self) -> None:
+        connection: Connection | None = None
+        while self._ended or not self._stopping:
+            if not self._ended:
+                self._work.clear()
+                await self._work.wait()
+                continue
+            batch, self._ended = self._ended[:BATCH], self._ended[BATCH:]
+            connection = await self._until_written(connection, batch)
+            for ended in batch:
+                ended.settled()
+        if connection is not None:
+            await connection.close()
+
+    async def _until_written(self, connection: Connection | None, batch: list[Ended]) -> Connection | None:
+        while True:
+            try:
+                if connection is None:
+                    connection = await self._database.connect(SETTLE_SECONDS)
+                with unavailable():
+                    await self._write(connection, batch)
+            except DatabaseUnavailable as error:
+                log.warning("settle_failed", attempts=len(batch), error=repr(error.__cause__))
+                if connection is not None:
+                    connection.terminate()
+                connection = None
+                if self._stopping or self._ownership.dead:
+                    log.error("attempts_unrecorded", attempts=len(batch))
+                    return None
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                return connection
+
+    async def _write(self, connection: Connection, batch: list[Ended]) -> None:
+        groups = {ended.settlement.lane_group for ended in batch}
+        tokens = [group for group_id in groups if (group := self._ownership.group(group_id)) is not None]
+        settlements = [ended.settlement for ended in batch]
+        notable = [e for e in batch if e.disable or e.settlement.outcome == "dead"]
+        if not notable:
+            await lane_store.settle(connection, self._ownership.worker_id, tokens, settlements)
+            return
+        # What is to be told is stored with what it tells of, or not at all.
+        async with connection.transaction():
+            await lane_store.settle(connection, self._ownership.worker_id, tokens, settlements)
+            await self._disable_and_tell(connection, notable)
+
+    async def _disable_and_tell(self, connection: Connection, notable: list[Ended]) -> None:
+        told: list[tuple[UUID, str, dict[str, str | int | None]]] = []
+        for ended in notable:
+            about = ended.settlement
+            if ended.settlement.outcome == "dead" and not ended.event_type.startswith("triggers."):
+                told.append((about.org_id, DEAD_LETTER, _dead_letter(ended)))
+            if ended.disable and await lane_store.disable(
+                connection, about.org_id, about.subscription_id, ended.disable
+            ):
+                subscription = {"subscription_id": str(about.subscription_id), "reason": ended.disable}
+                told.append((about.org_id, DISABLED, {**subscription}))
+        await tell(connection, self._clock, told)
+
+
+async def tell(
+    connection: Connection, clock: DatabaseClock, told: list[tuple[UUID, str, dict[str, str | int | None]]]
+) -> None:
+    """Store events of the service's own, for the organisations in which somebody asked for their type."""
+    wanted = []
+    for event_type in {event_type for _, event_type, _ in told}:
+        orgs = list({org_id for org_id, each, _ in told if each == event_type})
+        listening = await lane_store.listeners(connection, orgs, event_type)
+        wanted += [each for each in told if each[1] == event_type and each[0] in listening]
+    if not wanted:
+        return
+    events = [
+        NewEvent(
+            org_id=OrgId(org_id),
+            id=EventId(clock.mint()),
+            type=event_type,
+            payload=msgspec.json.encode(payload),
+            fingerprint=b"",
+        )
+        for org_id, event_type, payload in wanted
+    ]
+    await event_store.accept(connection, clock, events, timedelta(days=1))
+
+
+def _dead_letter(ended: Ended) -> dict[str, str | int | None]:
+    about = ended.settlement
+    return {
+        "event_id": str(about.event_id),
+        "subscription_id": str(about.subscription_id),
+        "generation": about.generation,
+        "event_type": ended.event_type,
+        "attempts": about.attempts,
+        "reason": about.reason,
+    }

@@ -1,0 +1,371 @@
+"""The delivery worker: owns lanes, reads ahead, sends, settles. One event loop, no threads.
+
+Ownership  which groups of lanes are ours, by beating
+Reader     due deliveries into lanes
+Dispatcher whose turn it is
+attempt    prepare → send → judge
+Settler    what became of it, in batches
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import structlog
+
+from triggers.addresses import OutboundPolicy
+from triggers.delivery import metrics
+from triggers.delivery.attempt import after_a_lost_worker, attempt, never_sent
+from triggers.delivery.dispatcher import Dispatcher
+from triggers.delivery.lane import READ_AHEAD, Lane, Target
+from triggers.delivery.outbound import Outbound
+from triggers.delivery.ownership import Ownership
+from triggers.delivery.reader import Reader
+from triggers.delivery.result import Reason
+from triggers.delivery.settler import Ended, Settler
+from triggers.delivery.signature import Signer
+from triggers.errors import TriggersError
+from triggers.key_ring import KeyRing
+from triggers.signing_secrets import read_secret
+from triggers.storage import lane_store
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import Connection, Database
+from triggers.storage.lane_store import Due, Endpoint, LaneHealth, LaneId
+
+log = structlog.get_logger()
+
+SLOTS = 512
+"""Attempts in flight at most."""
+HEALTH_SECONDS = 2.0
+IDLE_LANE_SECONDS = 60.0
+SOON_SECONDS = 60.0
+"""A retry that is due so soon gets a timer; later ones are found by looking."""
+
+
+class Worker:
+    """Everything of one process that delivers, on a database that is migrated."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: DatabaseClock,
+        key_ring: KeyRing,
+        policy: OutboundPolicy,
+        *,
+        disable_after_seconds: float,
+        slots: int = SLOTS,
+        outbound: Outbound | None = None,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._key_ring = key_ring
+        self._disable_after = timedelta(seconds=disable_after_seconds)
+        self._lanes: dict[LaneId, Lane] = {}
+        self._unsettled: Counter[int] = Counter()  # by group: in flight, or not written yet
+        self._outbound = outbound or Outbound(policy, max_connections=slots)
+        self.ownership = Ownership(
+            database,
+            clock,
+            gained=self._gained,
+            lost=self._lost,
+            changed=self._changed,
+            busy=lambda group_id: self._unsettled[group_id] > 0,
+        )
+        self._reader = Reader(database, self.ownership, self._lanes.get, self._load, self._offer)
+        self._settler = Settler(database, clock, self.ownership)
+        self._dispatcher = Dispatcher(slots, self._now)
+        self._senders: list[asyncio.Task[None]] = []
+        self._duties: list[asyncio.Task[None]] = []
+        self._noticed: dict[LaneId, datetime] = {}
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Appear among the workers and begin."""
+        self._settler.start()
+        await self.ownership.start()
+        self._reader.start()
+        self._senders = [
+            asyncio.create_task(self._send_forever(), name=f"sender {n}")
+            for n in range(self._dispatcher.slots)
+        ]
+        self._duties = [
+            asyncio.create_task(self._note_health(), name="endpoint health"),
+            asyncio.create_task(self._measure(), name="lane metrics"),
+        ]
+
+    async def stop(self, seconds: float) -> None:
+        """Begin nothing new, wait up to `seconds` for what is in flight, settle it, give everything back."""
+        self._stopping = True
+        await self._reader.stop()
+        for lane in self._lanes.values():
+            self._empty(lane)
+        deadline = time.monotonic() + seconds
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._dispatcher.idle(), max(0.0, deadline - time.monotonic()))
+        for task in (*self._senders, *self._duties):
+            task.cancel()
+        await asyncio.gather(*self._senders, *self._duties, return_exceptions=True)
+        await self._settler.stop()
+        await self.ownership.stop()
+        await self._outbound.close()
+
+    def hint(self, lanes: Iterable[LaneId]) -> None:
+        """These lanes may have something due: told by whoever just stored it."""
+        for lane_id in lanes:
+            self._reader.hint(lane_id)
+
+    # ---- sending ---------------------------------------------------------------------------------
+
+    async def _send_forever(self) -> None:
+        while True:
+            lane, due = await self._dispatcher.next()
+            group = self.ownership.group(lane.group)
+            if self._stopping or group is None or not self.ownership.may_send(lane.group):
+                self._dispatcher.give_back(lane, due)
+                await self._until_trusted(lane)
+                continue
+            self._unsettled[lane.group] += 1
+            try:
+                await self._send(lane, due, probation=group.probation)
+            except asyncio.CancelledError:
+                self._unsettled[lane.group] -= 1
+                raise
+            finally:
+                self._dispatcher.done(lane)
+                self._hold(lane)
+
+    async def _send(self, lane: Lane, due: Due, *, probation: bool) -> None:
+        target = lane.target
+        if due.attempts > len(target.schedule.delays) or not due.type:
+            # Its last attempt took a worker down with it, or its event is no longer kept.
+            reason = "worker_lost (exhausted)" if due.type else "event_gone"
+            self._settle(
+                lane, due, Ended(never_sent(target, due, reason, self._now()), due.type, lambda: None)
+            )
+            return
+        if probation and not await self._count_first(lane, due):
+            return
+        began = self._now()
+        if not due.attempts:
+            metrics.lag_seconds.observe(max(0.0, (began - due.accepted_at).total_seconds()))
+        ended = await attempt(target, due, self._outbound, self._now, self._clock.mint(), counted=probation)
+        settlement = ended.settlement
+        self._learn(lane, ended.reason, self._now())
+        metrics.attempts_total.labels(settlement.outcome, ended.reason).inc()
+        metrics.attempt_seconds.observe(settlement.duration_ms / 1000)
+        self._settle(
+            lane,
+            due,
+            Ended(settlement, due.type, lambda: None, self._disabled_by(lane, ended.disable)),
+        )
+
+    async def _count_first(self, lane: Lane, due: Due) -> bool:
+        """On probation: one delivery of a group at a time, counted in the database before it is sent."""
+        group = self.ownership.group(lane.group)
+        counted = False
+        if group is not None and self._unsettled[lane.group] == 1:
+            next_due_at = after_a_lost_worker(lane.target, due, self._now())
+            counted = await lane_store.begin_attempt(self._database, group, due, next_due_at)
+        if counted:
+            due.attempts += 1
+            due.first_attempt_at = due.first_attempt_at or self._now()
+            return True
+        self._unsettled[lane.group] -= 1
+        self._reader.sent(due)
+        self._reader.forget(lane, due.key)
+        asyncio.get_running_loop().call_later(0.05, self._reader.hint, lane.id)
+        return False
+
+    def _settle(self, lane: Lane, due: Due, ended: Ended) -> None:
+        def settled() -> None:
+            self._unsettled[lane.group] -= 1
+            self._reader.forget(lane, due.key)
+            if lane.ordered or (not lane.drained and lane.wants() > READ_AHEAD // 2):
+                self._reader.hint(lane.id)
+            if ended.settlement.due_at is not None:
+                wait = (ended.settlement.due_at - self._now()).total_seconds()
+                if wait < SOON_SECONDS:
+                    asyncio.get_running_loop().call_later(max(0.0, wait) + 0.002, self._reader.hint, lane.id)
+
+        ended.settled = settled
+        self._reader.sent(due)
+        self._settler.put(ended)
+        log.debug(
+            "attempt",
+            org_id=str(due.org_id),
+            subscription_id=str(due.subscription_id),
+            event_id=str(due.event_id),
+            attempt=ended.settlement.attempts,
+            outcome=ended.settlement.outcome,
+            reason=ended.settlement.reason,
+            status_code=ended.settlement.status_code,
+            duration_ms=ended.settlement.duration_ms,
+        )
+
+    def _learn(self, lane: Lane, reason: Reason, now: datetime) -> None:
+        was_open = lane.breaker.open
+        if reason is Reason.DELIVERED:
+            lane.breaker.succeeded(now)
+        else:
+            lane.breaker.failed(now, reason)
+        if was_open and not lane.breaker.open:
+            self._reader.hint(lane.id)
+
+    def _disabled_by(self, lane: Lane, disable: str | None) -> str | None:
+        """Why this attempt disables the subscription: the endpoint said so, or has failed for too long."""
+        if disable is None:
+            since = lane.breaker.failing_since
+            if since is None or self._now() - since < self._disable_after:
+                return None
+            disable = "failing_too_long"
+        self._empty(lane)
+        lane.disable()
+        return str(disable)
+
+    async def _until_trusted(self, lane: Lane) -> None:
+        """After a delivery that could not be sent: not again before the owner is sure of itself."""
+        await asyncio.sleep(0.05)
+        self._dispatcher.offer(lane)
+
+    # ---- lanes -----------------------------------------------------------------------------------
+
+    def _offer(self, lane: Lane) -> None:
+        if not self._stopping:
+            self._dispatcher.offer(lane)
+            self._hold(lane)
+
+    def _hold(self, lane: Lane) -> None:
+        """If a rate limit or the breaker holds a lane, offer it again when it may let go."""
+        if lane.offered or not lane.queue or self._stopping:
+            return
+        wait = lane.wait_seconds(self._now())
+        if wait is not None:
+            asyncio.get_running_loop().call_later(wait + 0.001, self._dispatcher.offer, lane)
+
+    async def _load(self, connection: Connection, lane_ids: list[LaneId]) -> None:
+        """Bring lanes into memory that are not there, and renew the settings of those that are stale."""
+        missing = [each for each in lane_ids if (lane := self._lanes.get(each)) is None or lane.stale]
+        if not missing:
+            return
+        for endpoint in await lane_store.endpoints(connection, missing):
+            target = self._open(endpoint)
+            lane = self._lanes.get((endpoint.org_id, endpoint.id))
+            if target is None:
+                continue
+            if lane is None:
+                self._lanes[endpoint.org_id, endpoint.id] = Lane(target)
+            else:
+                lane.renew(target)
+
+    def _open(self, endpoint: Endpoint) -> Target | None:
+        """Unseal what the attempts of an endpoint need."""
+        try:
+            opened = self._key_ring.decrypt(endpoint.secrets, org=endpoint.org_id, subscription=endpoint.id)
+            now = self._now()
+            secrets = [
+                read_secret(each["secret"])
+                for each in json.loads(opened)
+                if each["ends_at"] is None or datetime.fromisoformat(each["ends_at"]) > now
+            ]
+            headers: list[tuple[str, str]] = []
+            if endpoint.headers is not None:
+                sealed = self._key_ring.decrypt(
+                    endpoint.headers, org=endpoint.org_id, subscription=endpoint.id
+                )
+                headers = list(json.loads(sealed).items())
+            return Target.of(endpoint, Signer(secrets), headers)
+        except TriggersError as error:
+            log.error("subscription_unusable", subscription_id=str(endpoint.id), error=error.message)
+            return None
+
+    def _gained(self, groups: list[int]) -> None:
+        log.info("lanes_gained", groups=len(groups))
+        self._reader.sweep(groups)
+
+    def _lost(self, groups: list[int]) -> None:
+        log.info("lanes_lost", groups=len(groups))
+        gone = set(groups)
+        for lane in self._lanes.values():
+            if lane.group in gone:
+                self._close(lane)
+
+    def _changed(self, changed: dict[LaneId, datetime]) -> None:
+        """Subscriptions were changed: empty their lanes and read their settings again."""
+        for lane_id, changed_at in changed.items():
+            if self._noticed.get(lane_id) == changed_at:
+                continue
+            lane = self._lanes.get(lane_id)
+            if lane is not None:
+                self._close(lane)
+            self._reader.hint(lane_id)
+        self._noticed = changed
+
+    def _empty(self, lane: Lane) -> None:
+        for due in lane.queue:
+            self._reader.sent(due)
+        lane.empty()
+
+    def _close(self, lane: Lane) -> None:
+        """Send nothing more until the settings are read again; remember what is in flight."""
+        self._empty(lane)
+        lane.stale = True
+
+    # ---- duties ----------------------------------------------------------------------------------
+
+    async def _note_health(self) -> None:
+        """Store what changed about endpoints; forget lanes that have been idle."""
+        while True:
+            await asyncio.sleep(HEALTH_SECONDS)
+            changed = [lane for lane in self._lanes.values() if lane.breaker.changed]
+            idle_since = time.monotonic() - IDLE_LANE_SECONDS
+            for lane in list(self._lanes.values()):
+                if not lane.known and not lane.breaker.changed and lane.used_at < idle_since:
+                    del self._lanes[lane.id]
+            if not changed:
+                continue
+            for lane in changed:
+                lane.breaker.changed = False
+            try:
+                await lane_store.note_health(self._database, [_health(lane) for lane in changed])
+            except TriggersError as error:
+                log.warning("health_unrecorded", error=error.message)
+                for lane in changed:
+                    lane.breaker.changed = True
+
+    async def _measure(self) -> None:
+        while True:
+            await asyncio.sleep(HEALTH_SECONDS)
+            metrics.groups_owned.set(len(self.ownership.groups))
+            metrics.lanes_in_memory.set(len(self._lanes))
+            metrics.in_flight.set(self._dispatcher.in_flight)
+            metrics.breakers_open.set(sum(lane.breaker.open for lane in self._lanes.values()))
+            try:
+                async with self._database.connection() as connection:
+                    due, oldest, now = await lane_store.backlog(connection, self.ownership.groups, 1_000)
+            except TriggersError:
+                continue
+            metrics.due_sampled.set(due)
+            metrics.oldest_due_seconds.set((now - oldest).total_seconds() if oldest else 0)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.now(), UTC)
+
+
+def _health(lane: Lane) -> LaneHealth:
+    breaker = lane.breaker
+    org_id: UUID = lane.id[0]
+    return LaneHealth(
+        org_id,
+        lane.id[1],
+        breaker.last_success_at,
+        breaker.failing_since,
+        breaker.probe_at,
+        breaker.probe_delay if breaker.open else None,
+    )

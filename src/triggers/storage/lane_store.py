@@ -1,0 +1,303 @@
+"""Lanes: who owns them, what is due in them, and the one statement that settles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from triggers.body_format import Format
+from triggers.storage.database import Connection, Database, Row, statements
+
+_SQL = statements("lane_store")
+
+LaneId = tuple[UUID, UUID]
+"""Organisation and subscription."""
+
+
+class Group(NamedTuple):
+    """A group of lanes that this worker owns. A settle names the token."""
+
+    id: int
+    token: UUID
+    probation: bool
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A push subscription as its lane needs it, secrets and headers still sealed."""
+
+    org_id: UUID
+    id: UUID
+    lane_group: int
+    status: str
+    changed_at: datetime
+    target_url: str
+    format: Format
+    signature: str
+    secrets: bytes
+    headers: bytes | None
+    ordering: str
+    max_concurrency: int | None
+    rate_limit: float | None
+    retry_delays: list[float] | None
+    retry_deadline: float | None
+    expires_at: datetime | None
+    failing_since: datetime | None
+    probe_at: datetime | None
+    probe_delay: float | None
+
+
+class Due(msgspec.Struct, kw_only=True, gc=False):
+    """A delivery that may be sent, with the event's content."""
+
+    org_id: UUID
+    subscription_id: UUID
+    event_id: UUID
+    generation: int
+    attempts: int
+    first_attempt_at: datetime | None
+    due_at: datetime
+    accepted_at: datetime
+    payload_size: int
+    ordering_key: str | None = None
+    type: str = ""
+    payload: bytes = b""
+    source: str | None = None
+    subject: str | None = None
+    occurred_at: datetime | None = None
+
+    @property
+    def id(self) -> UUID:
+        """The event's id, as body formats name it."""
+        return self.event_id
+
+    @property
+    def key(self) -> tuple[UUID, int]:
+        """What tells it from the others of its lane."""
+        return self.event_id, self.generation
+
+
+class Settlement(msgspec.Struct, kw_only=True, gc=False):
+    """What an attempt came to, in absolute values: writing it twice is writing it once."""
+
+    org_id: UUID
+    subscription_id: UUID
+    event_id: UUID
+    generation: int
+    lane_group: int
+    read_attempts: int
+    attempts: int
+    outcome: str
+    due_at: datetime | None
+    reason: str
+    status_code: int | None
+    response: str | None
+    duration_ms: int
+    attempt_id: UUID | None
+    began_at: datetime
+
+
+class LaneHealth(NamedTuple):
+    """What the owner of a lane knows of its endpoint."""
+
+    org_id: UUID
+    subscription_id: UUID
+    last_success_at: datetime | None
+    failing_since: datetime | None
+    probe_at: datetime | None
+    probe_delay: float | None
+
+
+# ---- ownership -----------------------------------------------------------------------------------
+
+
+async def register(connection: Connection, worker_id: UUID, name: str) -> None:
+    """Appear as a living worker that owns nothing yet."""
+    await connection.execute(_SQL["register"], worker_id, name)
+
+
+async def beat(connection: Connection, worker_id: UUID) -> datetime | None:
+    """Say that the worker lives; return the database's time, None if it was declared dead."""
+    now: datetime | None = await connection.fetchval(_SQL["beat"], worker_id)
+    return now
+
+
+async def owned(connection: Connection, worker_id: UUID) -> dict[int, Group]:
+    """The groups that a worker owns."""
+    rows = await connection.fetch(_SQL["owned"], worker_id)
+    return {row["id"]: Group(row["id"], row["token"], bool(row["probation"])) for row in rows}
+
+
+async def changed(connection: Connection, groups: Sequence[int], seconds: float) -> dict[LaneId, datetime]:
+    """Subscriptions of these groups that were changed in the last `seconds`, and when."""
+    rows = await connection.fetch(_SQL["changed"], groups, timedelta(seconds=seconds))
+    return {(row["org_id"], row["id"]): row["changed_at"] for row in rows}
+
+
+async def bury(connection: Connection, takeover_seconds: float) -> list[int]:
+    """Declare silent workers dead; return the groups that are free by it."""
+    rows = await connection.fetch(_SQL["bury"], timedelta(seconds=takeover_seconds))
+    return [row["id"] for row in rows]
+
+
+async def take(connection: Connection, worker_id: UUID, token: UUID) -> list[int]:
+    """Take free groups, up to a fair share of all; return which."""
+    rows = await connection.fetch(_SQL["take"], worker_id, token)
+    return [row["id"] for row in rows]
+
+
+async def surplus(connection: Connection, worker_id: UUID) -> int:
+    """How many groups a worker owns beyond its fair share."""
+    number: int = await connection.fetchval(_SQL["surplus"], worker_id)
+    return number
+
+
+async def release(connection: Connection, worker_id: UUID, groups: Sequence[int]) -> None:
+    """Give groups back."""
+    await connection.execute(_SQL["release"], worker_id, groups)
+
+
+async def retire(connection: Connection, worker_id: UUID) -> None:
+    """Disappear in good order, owning nothing."""
+    await connection.execute(_SQL["retire"], worker_id)
+
+
+async def forget_workers(database: Database) -> None:
+    """Delete the rows of workers that have been dead for a day."""
+    await database.fetch(_SQL["forget_workers"])
+
+
+# ---- finding and reading -------------------------------------------------------------------------
+
+
+async def now(connection: Connection) -> datetime:
+    """The database's time."""
+    moment: datetime = await connection.fetchval("select now()")
+    return moment
+
+
+async def due_lanes(connection: Connection, groups: Sequence[int], since: datetime) -> dict[LaneId, int]:
+    """Lanes with rows that came due after `since`, and how many."""
+    rows = await connection.fetch(_SQL["due_lanes"], groups, since)
+    return {(row["org_id"], row["subscription_id"]): row["rows"] for row in rows}
+
+
+async def lanes_with_work(connection: Connection, groups: Sequence[int]) -> list[LaneId]:
+    """Every active lane of these groups that has something due."""
+    rows = await connection.fetch(_SQL["lanes_with_work"], groups)
+    return [(row["org_id"], row["subscription_id"]) for row in rows]
+
+
+async def endpoints(connection: Connection, lanes: Sequence[LaneId]) -> list[Endpoint]:
+    """The subscriptions of these lanes."""
+    rows = await connection.fetch(_SQL["endpoints"], [lane[0] for lane in lanes], [lane[1] for lane in lanes])
+    return [Endpoint(**row) for row in rows]
+
+
+async def read(
+    connection: Connection, lanes: Sequence[LaneId], starts: Sequence[datetime], limits: Sequence[int]
+) -> list[Row]:
+    """Due rows of many lanes in (due_at, event_id) order each; `now` in each row is the read's time."""
+    rows: list[Row] = await connection.fetch(
+        _SQL["read"], [lane[0] for lane in lanes], [lane[1] for lane in lanes], starts, limits
+    )
+    return rows
+
+
+async def read_heads(
+    connection: Connection, lanes: Sequence[LaneId], after: Sequence[str | None], limits: Sequence[int]
+) -> list[Row]:
+    """The first row of each key of lanes that keep order, due or not."""
+    rows: list[Row] = await connection.fetch(
+        _SQL["read_heads"], [lane[0] for lane in lanes], [lane[1] for lane in lanes], after, limits
+    )
+    return rows
+
+
+async def contents(connection: Connection, ids: Sequence[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], Row]:
+    """The events of these (organisation, event) ids."""
+    if not ids:
+        return {}
+    events = [event_id for _, event_id in ids]
+    rows = await connection.fetch(
+        _SQL["contents"], [org_id for org_id, _ in ids], events, min(events), max(events)
+    )
+    return {(row["org_id"], row["id"]): row for row in rows}
+
+
+# ---- settling ------------------------------------------------------------------------------------
+
+
+async def settle(
+    connection: Connection, worker_id: UUID, groups: Sequence[Group], batch: Sequence[Settlement]
+) -> None:
+    """Record attempts, and change the states of deliveries whose group's token still lives."""
+    await connection.execute(
+        _SQL["settle"],
+        [group.id for group in groups],
+        [group.token for group in groups],
+        [each.org_id for each in batch],
+        [each.subscription_id for each in batch],
+        [each.event_id for each in batch],
+        [each.generation for each in batch],
+        [each.lane_group for each in batch],
+        [each.read_attempts for each in batch],
+        [each.attempts for each in batch],
+        [each.outcome for each in batch],
+        [each.due_at for each in batch],
+        [each.reason for each in batch],
+        [each.status_code for each in batch],
+        [each.response for each in batch],
+        [each.duration_ms for each in batch],
+        [each.attempt_id for each in batch],
+        [each.began_at for each in batch],
+        worker_id,
+    )
+
+
+async def begin_attempt(database: Database, group: Group, due: Due, next_due_at: datetime) -> bool:
+    """Count an attempt before it is sent; False if the delivery is not this worker's to send."""
+    row = await database.row(
+        _SQL["begin_attempt"],
+        group.id,
+        group.token,
+        due.org_id,
+        due.subscription_id,
+        due.event_id,
+        due.generation,
+        next_due_at,
+        due.attempts,
+    )
+    return row is not None
+
+
+async def disable(connection: Connection, org_id: UUID, subscription_id: UUID, reason: str) -> bool:
+    """Disable a subscription; its rows follow. False if it was not active or paused."""
+    return await connection.fetchval(_SQL["disable"], org_id, subscription_id, reason) is not None
+
+
+async def note_health(database: Database, found: Sequence[LaneHealth]) -> None:
+    """Store what is known of endpoints, for their owners to see and for the next worker."""
+    columns = [list(column) for column in zip(*found, strict=True)]
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("set local synchronous_commit = off")
+        await connection.execute(_SQL["note_health"], *columns)
+
+
+async def listeners(connection: Connection, org_ids: Sequence[UUID], event_type: str) -> set[UUID]:
+    """Those of the organisations in which a subscription names this type of the service's own events."""
+    steps = event_type.split(".")
+    prefixes = [".".join(steps[:count]) + "." for count in range(1, len(steps))]
+    rows = await connection.fetch(_SQL["listeners"], org_ids, [event_type], prefixes)
+    return {row["org_id"] for row in rows}
+
+
+async def backlog(
+    connection: Connection, groups: Sequence[int], most: int
+) -> tuple[int, datetime | None, datetime]:
+    """Due deliveries of these groups (at most `most` of each are counted), the oldest, and now."""
+    row = await connection.fetchrow(_SQL["backlog"], groups, most)
+    return row["due"], row["oldest"], row["now"]

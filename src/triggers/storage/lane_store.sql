@@ -1,0 +1,222 @@
+-- name: register
+insert into workers (id, name, started_at, heartbeat_at) values ($1, $2, now(), now())
+
+-- name: beat
+-- No row: this worker was declared dead, and that is final.
+update workers set heartbeat_at = now() where id = $1 and dead_at is null returning now()
+
+-- name: owned
+select id, token, probation_until > now() as probation from lane_groups where worker_id = $1
+
+-- name: bury
+-- A worker that was not heard of for the takeover time is dead. Its groups are free; a group whose
+-- owners die twice within a minute is on probation for one.
+with dead as (
+    update workers set dead_at = now()
+    where dead_at is null and heartbeat_at < now() - $1::interval
+    returning id
+)
+update lane_groups g
+set worker_id = null, token = null, died_at = now(),
+    probation_until = case
+        when g.died_at > now() - interval '1 minute' then now() + interval '1 minute' else g.probation_until
+    end
+where g.worker_id in (select id from dead)
+returning g.id
+
+-- name: take
+-- Free groups up to a fair share. The worker's own row is locked, so that it cannot be declared
+-- dead in between.
+with self as (
+    select id from workers where id = $1 and dead_at is null for update
+), live as (
+    select count(*) as workers from workers where dead_at is null
+), mine as (
+    select count(*) as groups from lane_groups where worker_id = $1
+), free as (
+    select g.id from lane_groups g
+    where g.worker_id is null and exists (select from self)
+    order by g.id
+    limit (select greatest(0, ceil((select count(*) from lane_groups)::numeric / workers)::int - groups) from live, mine)
+    for update skip locked
+)
+update lane_groups g set worker_id = $1, token = $2 from free where g.id = free.id
+returning g.id
+
+-- name: surplus
+select greatest(0, (select count(*) from lane_groups where worker_id = $1)
+    - ceil((select count(*) from lane_groups)::numeric
+        / (select greatest(1, count(*)) from workers where dead_at is null))::int)
+
+-- name: release
+update lane_groups set worker_id = null, token = null where worker_id = $1 and id = any ($2::smallint[])
+
+-- name: retire
+update workers set dead_at = now() where id = $1
+
+-- name: forget_workers
+delete from workers w where dead_at < now() - interval '1 day'
+  and not exists (select from lane_groups g where g.worker_id = w.id)
+
+-- name: due_lanes
+-- Which lanes have something that came due between two moments. What it costs follows from what
+-- came due, never from the backlog or from the number of lanes.
+select d.org_id, d.subscription_id, count(*) as rows
+from unnest($1::smallint[]) as g (id)
+cross join lateral (
+    select org_id, subscription_id from deliveries
+    where lane_group = g.id and due_at > $2 and due_at <= now()
+) d
+group by d.org_id, d.subscription_id
+
+-- name: lanes_with_work
+-- Every lane of some groups that has anything due: at a takeover, and now and then in slices.
+select s.org_id, s.id as subscription_id
+from subscriptions s
+where s.kind = 'push' and s.lane_group = any ($1::smallint[]) and s.status = 'active'
+  and exists (
+    select from deliveries d where d.org_id = s.org_id and d.subscription_id = s.id and d.due_at <= now()
+  )
+
+-- name: changed
+select org_id, id, changed_at from subscriptions
+where kind = 'push' and lane_group = any ($1::smallint[]) and changed_at > now() - $2::interval
+
+-- name: endpoints
+select s.org_id, s.id, s.lane_group, s.status, s.changed_at, s.target_url, s.format, s.signature, s.secrets,
+    s.headers, s.ordering, s.max_concurrency, s.rate_limit, s.retry_delays, s.retry_deadline, s.expires_at,
+    s.failing_since, s.probe_at, s.probe_delay
+from unnest($1::uuid[], $2::uuid[]) as k (org_id, id)
+join subscriptions s on s.org_id = k.org_id and s.id = k.id
+
+-- name: read
+-- The next due deliveries of many lanes. $3 is where each lane reads from, $4 how many rows it can
+-- use, those it knows already included.
+select d.*, now() as now
+from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::integer[]) as l (org_id, subscription_id, start, most)
+cross join lateral (
+    select d.org_id, d.subscription_id, d.event_id, d.generation, d.attempts, d.first_attempt_at, d.due_at,
+        d.accepted_at, d.payload_size
+    from deliveries d
+    where d.org_id = l.org_id and d.subscription_id = l.subscription_id
+      and d.due_at >= l.start and d.due_at <= now()
+    order by d.due_at, d.event_id limit l.most
+) d
+
+-- name: read_heads
+-- Of lanes that keep order: the first unsettled delivery of each key, due or not, keys after $3.
+-- Behind a first one that waits nothing is read, so a blocked key costs one row.
+select h.*, h.due_at <= now() as due, now() as now
+from unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[]) as l (org_id, subscription_id, after, most)
+cross join lateral (
+    with recursive heads as (
+        (select d.org_id, d.subscription_id, d.event_id, d.generation, d.attempts, d.first_attempt_at, d.due_at,
+            d.accepted_at, d.payload_size, d.ordering_key
+        from deliveries d
+        where d.org_id = l.org_id and d.subscription_id = l.subscription_id
+          and d.ordering_key is not null and (l.after is null or d.ordering_key > l.after)
+        order by d.ordering_key, d.accepted_at, d.event_id, d.generation limit 1)
+        union all
+        select n.* from heads h
+        cross join lateral (
+            select d.org_id, d.subscription_id, d.event_id, d.generation, d.attempts, d.first_attempt_at,
+                d.due_at, d.accepted_at, d.payload_size, d.ordering_key
+            from deliveries d
+            where d.org_id = l.org_id and d.subscription_id = l.subscription_id
+              and d.ordering_key > h.ordering_key
+            order by d.ordering_key, d.accepted_at, d.event_id, d.generation limit 1
+        ) n
+    )
+    select * from heads limit l.most
+) h
+
+-- name: contents
+select e.org_id, e.id, e.type, e.payload, e.source, e.subject, e.occurred_at
+from unnest($1::uuid[], $2::uuid[]) as k (org_id, id)
+join events e on e.org_id = k.org_id and e.id = k.id
+where e.id >= $3 and e.id <= $4
+
+-- name: settle
+-- The one place where a push delivery changes its state. The fence: the rows that carry the tokens
+-- are locked, so a takeover waits for this or this finds its token gone. State changes only under
+-- a living token and from the attempt that was read; the attempt is recorded in any case.
+-- Every value is absolute, so repeating this after an unknown outcome changes nothing.
+with fence as materialized (
+    select g.id from lane_groups g
+    join unnest($1::smallint[], $2::uuid[]) as t (id, token) on g.id = t.id and g.token = t.token
+    order by g.id for share of g
+), batch as materialized (
+    select * from unnest(
+        $3::uuid[], $4::uuid[], $5::uuid[], $6::integer[], $7::smallint[], $8::integer[], $9::integer[],
+        $10::text[], $11::timestamptz[], $12::text[], $13::integer[], $14::text[], $15::integer[],
+        $16::uuid[], $17::timestamptz[]
+    ) as b (org_id, subscription_id, event_id, generation, lane_group, read_attempts, attempts,
+        outcome, due_at, reason, status_code, response, duration_ms, attempt_id, began_at)
+), ended as (
+    delete from deliveries d using batch b
+    where b.outcome <> 'retry' and b.lane_group in (select id from fence)
+      and d.org_id = b.org_id and d.subscription_id = b.subscription_id and d.event_id = b.event_id
+      and d.generation = b.generation and d.attempts = b.read_attempts
+    returning d.org_id, d.subscription_id, d.event_id, d.generation, b.outcome, b.reason, b.attempts, d.accepted_at
+), settled as (
+    insert into settled_deliveries
+        (org_id, subscription_id, event_id, generation, status, reason, lease_count, attempts, accepted_at, settled_at)
+    select org_id, subscription_id, event_id, generation, outcome,
+        case when outcome = 'delivered' then null else reason end, 0, attempts, accepted_at, now()
+    from ended
+    on conflict do nothing
+), retried as (
+    update deliveries d
+    set attempts = b.attempts, due_at = greatest(b.due_at, now()), reason = b.reason,
+        first_attempt_at = coalesce(d.first_attempt_at, b.began_at)
+    from batch b
+    where b.outcome = 'retry' and b.lane_group in (select id from fence)
+      and d.org_id = b.org_id and d.subscription_id = b.subscription_id and d.event_id = b.event_id
+      and d.generation = b.generation and d.attempts = b.read_attempts
+)
+insert into attempts (org_id, subscription_id, id, event_id, generation, attempt, outcome, reason, status_code,
+    response, duration_ms, retry_at, worker_id)
+select org_id, subscription_id, attempt_id, event_id, generation, attempts, outcome, reason, status_code,
+    response, duration_ms, case when outcome = 'retry' then due_at end, $18
+from batch where attempt_id is not null
+on conflict do nothing
+
+-- name: begin_attempt
+-- On probation an attempt is counted before it is sent: one that kills its worker is used up.
+with fence as materialized (
+    select id from lane_groups where id = $1 and token = $2 for share
+)
+update deliveries d
+set attempts = d.attempts + 1, due_at = greatest($7, now()), reason = 'worker_lost',
+    first_attempt_at = coalesce(d.first_attempt_at, now())
+where exists (select from fence)
+  and d.org_id = $3 and d.subscription_id = $4 and d.event_id = $5 and d.generation = $6 and d.attempts = $8
+returning d.attempts
+
+-- name: disable
+update subscriptions set status = 'disabled', status_reason = $3, status_at = now(), changed_at = now()
+where org_id = $1 and id = $2 and status in ('active', 'paused')
+returning id
+
+-- name: note_health
+-- Coarse, and not a change that lanes follow: what the owner knows of an endpoint's health.
+update subscriptions s
+set last_success_at = greatest(s.last_success_at, h.last_success_at), failing_since = h.failing_since,
+    probe_at = h.probe_at, probe_delay = h.probe_delay
+from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::float8[])
+    as h (org_id, id, last_success_at, failing_since, probe_at, probe_delay)
+where s.org_id = h.org_id and s.id = h.id
+
+-- name: listeners
+-- Organisations in which somebody named a type of the service's own events.
+select distinct org_id from subscriptions
+where org_id = any ($1::uuid[]) and status in ('active', 'paused')
+  and (type_names && $2::text[] or type_prefixes && $3::text[])
+
+-- name: backlog
+-- Sampled, never counted: how many are due in the first of each group's rows, and the oldest of all.
+select count(*) as due, min(d.due_at) as oldest, now() as now
+from unnest($1::smallint[]) as g (id)
+cross join lateral (
+    select due_at from deliveries where lane_group = g.id and due_at <= now() order by due_at limit $2
+) d
