@@ -1,0 +1,518 @@
+"""Push subscriptions: made, changed, ended. Their lanes follow `changed_at`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, cast
+from uuid import UUID
+
+import msgspec
+
+from triggers.body_format import Format
+from triggers.domain import OrgId, SubscriptionStatus, first_id_at, parse_id
+from triggers.errors import Conflict, NameTaken, NotFound
+from triggers.key_ring import KeyRing
+from triggers.signing_secrets import Scheme
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, Row, statements
+from triggers.subscription import (
+    Ordering,
+    PushSettings,
+    Retry,
+    StoredSecret,
+    lane_group,
+    open_headers,
+    open_secrets,
+    rotated,
+    seal_headers,
+    seal_secrets,
+)
+
+_SQL = statements("subscription_store")
+
+BACKFILL_RATE = 1_000
+"""Deliveries a second that a start in the past makes."""
+_ACCEPTS_ENDED = timedelta(seconds=2 * ACCEPT_SECONDS + 2)
+"""After so long every accept has ended that began before a commit of ours."""
+
+
+class Subscription(msgspec.Struct, frozen=True, kw_only=True):
+    """A push subscription. `next_due` is when the first of its deliveries is due, sent or not."""
+
+    org_id: OrgId
+    id: UUID
+    key: str | None
+    status: SubscriptionStatus
+    status_reason: str | None
+    status_at: datetime
+    created_at: datetime
+    changed_at: datetime
+    settings: PushSettings
+    signature: Scheme
+    secrets: list[StoredSecret]
+    filter_error: str | None
+    filter_error_at: datetime | None
+    last_success_at: datetime | None
+    failing_since: datetime | None
+    probe_at: datetime | None
+    notifies_inbox: UUID | None
+    oldest_pending: datetime | None = None
+    next_due: datetime | None = None
+
+
+class NewSubscription(NamedTuple):
+    """A subscription to be made, of settings and a secret that were checked.
+
+    `start` is the first event that it is given of the past.
+    """
+
+    settings: PushSettings
+    signature: Scheme
+    secret: str
+    key: str | None = None
+    start: UUID | None = None
+    status: SubscriptionStatus = SubscriptionStatus.ACTIVE
+    notifies_inbox: UUID | None = None
+
+
+class Change(NamedTuple):
+    """A change of subscriptions under way: its connection, and its moment on the database's clock."""
+
+    connection: Connection
+    now: datetime
+    room: bool
+    """Whether the organisation may have one more subscription."""
+
+
+class Attempted(msgspec.Struct, frozen=True, kw_only=True):
+    """The first attempt of a delivery."""
+
+    id: UUID
+    attempt: int
+    outcome: str
+    reason: str
+    status_code: int | None
+    response: str | None
+    duration_ms: int
+    retry_at: datetime | None
+
+
+@asynccontextmanager
+async def changing(database: Database, org_id: OrgId) -> AsyncIterator[Change]:
+    """A transaction that alone changes the organisation's subscriptions.
+
+    Its lock comes before any of theirs, so that no two changes wait for each other in a ring.
+    """
+    async with database.connection() as connection, connection.transaction():
+        row = await connection.fetchrow(_SQL["lock"], org_id)
+        if row is None:
+            raise NotFound("There is no such organisation.")
+        yield Change(connection, row["now"], row["room"])
+
+
+# ---- looking -------------------------------------------------------------------------------------
+
+
+async def find(database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str) -> Subscription:
+    """A subscription by its id.
+
+    Raises:
+        NotFound: the organisation has none such, or had it and deleted it.
+    """
+    row = await database.row(_SQL["one"], org_id, parse_id(subscription_id), None)
+    if row is None or row["status"] == SubscriptionStatus.DELETING:
+        raise NotFound("There is no such subscription.")
+    return _subscription(ring, row)
+
+
+async def by_key(database: Database, ring: KeyRing, org_id: OrgId, key: str) -> Subscription | None:
+    """A subscription by its key."""
+    row = await database.row(_SQL["one"], org_id, None, key)
+    return None if row is None else _subscription(ring, row)
+
+
+async def listed(
+    database: Database,
+    ring: KeyRing,
+    org_id: OrgId,
+    *,
+    after: UUID | None,
+    key: str | None,
+    status: str | None,
+    limit: int,
+) -> list[Subscription]:
+    """Subscriptions in the order they were made, those after `after`."""
+    rows = await database.fetch(_SQL["list"], org_id, after or UUID(int=0), key, status, limit)
+    return [_subscription(ring, row) for row in rows]
+
+
+# ---- making --------------------------------------------------------------------------------------
+
+
+async def create(
+    database: Database, clock: DatabaseClock, ring: KeyRing, org_id: OrgId, new: NewSubscription
+) -> Subscription:
+    """Make a subscription.
+
+    Raises:
+        NameTaken: the key is in use.
+        Conflict: the organisation has all the subscriptions it may have.
+    """
+    async with changing(database, org_id) as change:
+        return await insert(change, clock, ring, org_id, new)
+
+
+async def insert(
+    change: Change, clock: DatabaseClock, ring: KeyRing, org_id: OrgId, new: NewSubscription
+) -> Subscription:
+    """Make a subscription within a change. Raises as `create`."""
+    if not change.room:
+        raise Conflict("The organisation has as many subscriptions as it may have.")
+    subscription_id = clock.mint()
+    settings = new.settings
+    row = await change.connection.fetchrow(
+        _SQL["insert"],
+        org_id,
+        subscription_id,
+        new.key,
+        new.status,
+        change.now,
+        lane_group(subscription_id),
+        settings.name,
+        settings.target_url,
+        *type_columns(settings.event_types),
+        settings.filter,
+        settings.format,
+        new.signature,
+        seal_secrets(ring, org_id, subscription_id, [StoredSecret(new.secret)]),
+        seal_headers(ring, org_id, subscription_id, settings.headers),
+        *_delivery_columns(settings),
+        new.notifies_inbox,
+    )
+    if row is None:
+        raise NameTaken(f"There is a subscription with the key {new.key!r} already.")
+    await change.connection.execute(_SQL["count"], org_id, 1)
+    if settings.needs_judging:
+        await raise_version(change, org_id)
+    if new.start is not None:
+        await _backfill(change, org_id, clock.mint(), subscription_id, new.start)
+    return _subscription(ring, row)
+
+
+async def _backfill(change: Change, org_id: OrgId, job_id: UUID, subscription_id: UUID, start: UUID) -> None:
+    # Up to where every accept sees the subscription by itself. What lies in between may exist
+    # already, which the job looks for; it begins when no accept can add to it unseen.
+    settled_at = change.now + _ACCEPTS_ENDED
+    await change.connection.execute(
+        _SQL["backfill"],
+        org_id,
+        job_id,
+        subscription_id,
+        start,
+        max(start, first_id_at(settled_at)),
+        BACKFILL_RATE,
+        settled_at,
+        change.now,
+    )
+
+
+# ---- changing ------------------------------------------------------------------------------------
+
+
+async def patch(
+    database: Database,
+    ring: KeyRing,
+    org_id: OrgId,
+    subscription_id: str,
+    edit: Callable[[PushSettings], PushSettings],
+) -> Subscription:
+    """Change settings to what `edit` makes of the present ones, and raises if they are not valid."""
+    async with changing(database, org_id) as change:
+        before = await _locked(change, ring, org_id, parse_id(subscription_id))
+        _refuse_notices(before)
+        return await change_settings(change, ring, before, edit(before.settings))
+
+
+async def change_settings(
+    change: Change, ring: KeyRing, before: Subscription, settings: PushSettings
+) -> Subscription:
+    """Give a locked subscription other settings."""
+    row = await change.connection.fetchrow(
+        _SQL["change"],
+        before.org_id,
+        before.id,
+        change.now,
+        settings.name,
+        settings.target_url,
+        *type_columns(settings.event_types),
+        settings.filter,
+        settings.format,
+        seal_headers(ring, before.org_id, before.id, settings.headers),
+        *_delivery_columns(settings),
+    )
+    if before.settings.needs_judging or settings.needs_judging:
+        await raise_version(change, before.org_id)
+    return _subscription(ring, row)
+
+
+async def pause(database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str) -> Subscription:
+    """Send nothing, go on collecting. Pausing twice is pausing once."""
+    return await _move(
+        database, ring, org_id, subscription_id, SubscriptionStatus.PAUSED, "paused by request"
+    )
+
+
+async def resume(database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str) -> Subscription:
+    """Send again what was collected. A subscription that is not paused stays as it is."""
+    return await _move(database, ring, org_id, subscription_id, SubscriptionStatus.ACTIVE, None)
+
+
+async def disable(
+    database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str, reason: str
+) -> Subscription:
+    """Match nothing more; what is queued is cancelled. One that is disabled keeps its first reason."""
+    async with changing(database, org_id) as change:
+        before = await _locked(change, ring, org_id, parse_id(subscription_id))
+        if before.status == SubscriptionStatus.DISABLED:
+            return before
+        return await set_status(change, ring, before, SubscriptionStatus.DISABLED, reason)
+
+
+async def enable(
+    database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str
+) -> tuple[Subscription, datetime | None]:
+    """Match again, from now. Returns since when nothing was matched, None if it was not disabled.
+
+    What was queued and not yet cancelled by then is still owed, and sent.
+    """
+    async with changing(database, org_id) as change:
+        before = await _locked(change, ring, org_id, parse_id(subscription_id))
+        if before.status != SubscriptionStatus.DISABLED:
+            return before, None
+        if before.settings.expires_at is not None and before.settings.expires_at <= change.now:
+            raise Conflict("The subscription has expired; give it a later `expires_at` first.")
+        row = await change.connection.fetchrow(_SQL["enable"], org_id, before.id, change.now)
+        if before.settings.needs_judging:
+            await raise_version(change, org_id)
+        return _subscription(ring, row), before.status_at
+
+
+async def delete(database: Database, org_id: OrgId, subscription_id: str) -> None:
+    """Match nothing more, be found no more, free the key; the rest follows. Twice is as once.
+
+    Raises:
+        NotFound: the organisation never had it.
+    """
+    async with changing(database, org_id) as change:
+        row = await change.connection.fetchrow(_SQL["locked"], org_id, parse_id(subscription_id))
+        if row is None:
+            raise NotFound("There is no such subscription.")
+        if row["notifies_inbox"] is not None:
+            raise Conflict("It sends an inbox's notices; set the inbox's `notification_url` to null.")
+        await end(change, org_id, row)
+
+
+async def end(change: Change, org_id: OrgId, row: Row) -> None:
+    """Delete the subscription of a locked row."""
+    if row["status"] == SubscriptionStatus.DELETING:
+        return
+    await change.connection.execute(
+        _SQL["set_status"], org_id, row["id"], change.now, SubscriptionStatus.DELETING, "deleted by request"
+    )
+    await change.connection.execute(_SQL["end_jobs"], org_id, row["id"], change.now)
+    await change.connection.execute(_SQL["count"], org_id, -1)
+    if row["filter"] is not None or row["ordering_pointer"] is not None:
+        await raise_version(change, org_id)
+
+
+async def rotate_secret(
+    database: Database,
+    ring: KeyRing,
+    org_id: OrgId,
+    subscription_id: str,
+    make: Callable[[Scheme], tuple[str, Scheme]],
+    overlap: timedelta,
+) -> Subscription:
+    """Sign with a new secret, which `make` gives, and for `overlap` with the present one too."""
+    async with changing(database, org_id) as change:
+        before = await _locked(change, ring, org_id, parse_id(subscription_id))
+        secret, signature = make(before.signature)
+        secrets = rotated(before.secrets, secret, overlap, change.now)
+        row = await change.connection.fetchrow(
+            _SQL["set_secrets"],
+            org_id,
+            before.id,
+            change.now,
+            seal_secrets(ring, org_id, before.id, secrets),
+            signature,
+        )
+        return _subscription(ring, row)
+
+
+async def set_status(
+    change: Change, ring: KeyRing, before: Subscription, status: SubscriptionStatus, reason: str | None
+) -> Subscription:
+    """Move a locked subscription to another status."""
+    row = await change.connection.fetchrow(
+        _SQL["set_status"], before.org_id, before.id, change.now, status, reason
+    )
+    if before.settings.needs_judging:
+        await raise_version(change, before.org_id)
+    return _subscription(ring, row)
+
+
+async def raise_version(change: Change, org_id: OrgId) -> None:
+    """Have accept judge the organisation's events anew: it stores none that was judged before this."""
+    await change.connection.execute(_SQL["raise_version"], org_id)
+
+
+async def notices_of(change: Change, ring: KeyRing, org_id: OrgId, inbox_id: UUID) -> Subscription | None:
+    """The subscription that sends an inbox's notices, locked."""
+    found = await change.connection.fetchval(_SQL["notifying"], org_id, inbox_id)
+    return None if found is None else await _locked(change, ring, org_id, found)
+
+
+async def _move(
+    database: Database,
+    ring: KeyRing,
+    org_id: OrgId,
+    subscription_id: str,
+    status: SubscriptionStatus,
+    reason: str | None,
+) -> Subscription:
+    """Between active and paused, the two that collect."""
+    async with changing(database, org_id) as change:
+        before = await _locked(change, ring, org_id, parse_id(subscription_id))
+        _refuse_notices(before)
+        if before.status == SubscriptionStatus.DISABLED:
+            raise Conflict("The subscription is disabled; enable it first.")
+        if before.status == status:
+            return before
+        return await set_status(change, ring, before, status, reason)
+
+
+async def _locked(change: Change, ring: KeyRing, org_id: OrgId, subscription_id: UUID | None) -> Subscription:
+    row = await change.connection.fetchrow(_SQL["locked"], org_id, subscription_id)
+    if row is None or row["status"] == SubscriptionStatus.DELETING:
+        raise NotFound("There is no such subscription.")
+    return _subscription(ring, row)
+
+
+def _refuse_notices(subscription: Subscription) -> None:
+    if subscription.notifies_inbox is not None:
+        raise Conflict("It sends an inbox's notices and follows the inbox; change that.")
+
+
+# ---- a test --------------------------------------------------------------------------------------
+
+
+async def store_test(
+    database: Database, org_id: OrgId, subscription_id: UUID, event_id: UUID, event_type: str, payload: bytes
+) -> bool:
+    """Store an event and one delivery of it, to this subscription alone; False if it is disabled."""
+    row = await database.row(_SQL["test"], org_id, subscription_id, event_id, event_type, payload)
+    return row is not None
+
+
+async def first_attempt(
+    database: Database, org_id: OrgId, subscription_id: UUID, event_id: UUID
+) -> Attempted | None:
+    """The first attempt of a delivery, once it was made."""
+    row = await database.row(_SQL["attempt_of"], org_id, subscription_id, event_id)
+    return None if row is None else Attempted(**row)
+
+
+# ---- duties --------------------------------------------------------------------------------------
+
+
+async def expire(database: Database, limit: int) -> list[tuple[UUID, UUID]]:
+    """Disable subscriptions whose time is over, at most `limit`; return their organisations and ids.
+
+    No version is raised: accept looks at the status itself, and one judgement too many harms nothing.
+    """
+    rows = await database.fetch(_SQL["expire"], limit)
+    return [(row["org_id"], row["id"]) for row in rows]
+
+
+async def reseal(
+    database: Database, ring: KeyRing, after: tuple[UUID, UUID], limit: int
+) -> tuple[int, tuple[UUID, UUID] | None]:
+    """Seal with the ring's first key what is sealed with another, in one slice of subscriptions.
+
+    Returns how many, and where the next slice begins, None after the last. One that changes at the
+    same moment is sealed by that change, with the first key of the ring of its node.
+    """
+    rows = await database.fetch(_SQL["sealed"], *after, limit)
+    count = 0
+    for row in rows:
+        old = row["secrets"], row["headers"]
+        if all(sealed is None or ring.is_current(sealed) for sealed in old):
+            continue
+        ids = {"org": row["org_id"], "subscription": row["id"]}
+        new = [None if sealed is None else ring.encrypt(ring.decrypt(sealed, **ids), **ids) for sealed in old]
+        count += await database.row(_SQL["reseal"], row["org_id"], row["id"], *new, *old) is not None
+    return count, (rows[-1]["org_id"], rows[-1]["id"]) if len(rows) == limit else None
+
+
+# ---- rows ----------------------------------------------------------------------------------------
+
+
+def type_columns(patterns: Sequence[str] | None) -> tuple[list[str] | None, list[str], list[str], bool]:
+    """Checked patterns as they were asked for, and taken apart into names, prefixes and whether all match."""
+    if patterns is None:
+        return None, [], [], True
+    names = [p for p in patterns if not p.endswith("*")]
+    prefixes = [p[:-1] for p in patterns if p.endswith(".*")]
+    return list(patterns), names, prefixes, "*" in patterns
+
+
+def _delivery_columns(settings: PushSettings) -> Collection[Any]:
+    return (
+        settings.ordering,
+        settings.ordering_key,
+        settings.max_concurrency,
+        settings.rate_limit,
+        settings.retry.delays,
+        settings.retry.deadline,
+        settings.expires_at,
+    )
+
+
+def _subscription(ring: KeyRing, row: Row) -> Subscription:
+    org_id, subscription_id = OrgId(row["org_id"]), row["id"]
+    return Subscription(
+        org_id=org_id,
+        id=subscription_id,
+        key=row["key"],
+        status=SubscriptionStatus(row["status"]),
+        status_reason=row["status_reason"],
+        status_at=row["status_at"],
+        created_at=row["created_at"],
+        changed_at=row["changed_at"],
+        settings=PushSettings(
+            target_url=row["target_url"],
+            name=row["name"],
+            event_types=row["event_types"],
+            filter=row["filter"],
+            format=cast("Format", row["format"]),
+            headers=open_headers(ring, org_id, subscription_id, row["headers"]),
+            ordering=cast("Ordering", row["ordering"]),
+            ordering_key=row["ordering_pointer"],
+            max_concurrency=row["max_concurrency"],
+            rate_limit=row["rate_limit"],
+            retry=Retry(delays=row["retry_delays"], deadline=row["retry_deadline"]),
+            expires_at=row["expires_at"],
+        ),
+        signature=cast("Scheme", row["signature"]),
+        secrets=open_secrets(ring, org_id, subscription_id, row["secrets"]),
+        filter_error=row["filter_error"],
+        filter_error_at=row["filter_error_at"],
+        last_success_at=row["last_success_at"],
+        failing_since=row["failing_since"],
+        probe_at=row["probe_at"],
+        notifies_inbox=row["notifies_inbox"],
+        oldest_pending=row.get("oldest_pending"),
+        next_due=row.get("next_due"),
+    )

@@ -1,0 +1,150 @@
+-- name: lock
+-- Changes of one organisation's subscriptions come one after the other, each seeing the last. The
+-- time is taken behind the lock: what bears it is committed soon after.
+select clock_timestamp() as now, subscription_count < max_subscriptions as room
+from organisations where id = $1 for no key update
+
+-- name: count
+update organisations set subscription_count = subscription_count + $2 where id = $1
+
+-- name: raise_version
+update organisations set judging_version = judging_version + 1 where id = $1
+
+-- name: insert
+insert into subscriptions (
+    org_id, id, kind, key, status, status_at, created_at, changed_at, lane_group,
+    name, target_url, event_types, type_names, type_prefixes, all_types, filter, format, signature, secrets,
+    headers, ordering, ordering_pointer, max_concurrency, rate_limit, retry_delays, retry_deadline, expires_at,
+    notifies_inbox
+)
+values (
+    $1, $2, 'push', $3, $4, $5, $5, $5, $6,
+    $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+    $17, $18, $19, $20, $21, $22, $23, $24,
+    $25
+)
+on conflict (org_id, kind, key) where status <> 'deleting' do nothing
+returning *
+
+-- name: backfill
+insert into replays (
+    org_id, id, kind, subscription_id, status, event_types, first_id, end_id, position, rate,
+    not_before, created_at, updated_at
+)
+values ($1, $2, 'backfill', $3, 'running', null, $4, $5, $4, $6, $7, $8, $8)
+
+-- name: one
+-- With the first rows of the two indexes: what is oldest, and what comes next.
+select s.*, o.accepted_at as oldest_pending, d.due_at as next_due
+from subscriptions s
+left join lateral (
+    select accepted_at from deliveries d
+    where d.org_id = s.org_id and d.subscription_id = s.id order by event_id limit 1
+) o on true
+left join lateral (
+    select due_at from deliveries d
+    where d.org_id = s.org_id and d.subscription_id = s.id order by due_at, event_id limit 1
+) d on true
+where s.org_id = $1 and s.kind = 'push'
+  and (s.id = $2 or (s.key = $3 and s.status <> 'deleting'))
+limit 1
+
+-- name: list
+select s.*, o.accepted_at as oldest_pending, d.due_at as next_due
+from subscriptions s
+left join lateral (
+    select accepted_at from deliveries d
+    where d.org_id = s.org_id and d.subscription_id = s.id order by event_id limit 1
+) o on true
+left join lateral (
+    select due_at from deliveries d
+    where d.org_id = s.org_id and d.subscription_id = s.id order by due_at, event_id limit 1
+) d on true
+where s.org_id = $1 and s.kind = 'push' and s.notifies_inbox is null and s.status <> 'deleting'
+  and s.id > $2 and ($3::text is null or s.key = $3) and ($4::text is null or s.status = $4)
+order by s.id limit $5
+
+-- name: locked
+-- The row itself is locked too: workers write to it without the organisation's lock.
+select * from subscriptions where org_id = $1 and id = $2 and kind = 'push' for no key update
+
+-- name: notifying
+select id from subscriptions where org_id = $1 and notifies_inbox = $2 and status <> 'deleting'
+
+-- name: change
+-- Another URL is another endpoint: what was learnt of the last one is forgotten.
+update subscriptions
+set changed_at = $3, name = $4, target_url = $5, event_types = $6, type_names = $7, type_prefixes = $8,
+    all_types = $9, filter = $10, format = $11, headers = $12, ordering = $13, ordering_pointer = $14,
+    max_concurrency = $15, rate_limit = $16, retry_delays = $17, retry_deadline = $18, expires_at = $19,
+    filter_error = case when filter is not distinct from $10 then filter_error end,
+    filter_error_at = case when filter is not distinct from $10 then filter_error_at end,
+    failing_since = case when target_url = $5 then failing_since end,
+    probe_at = case when target_url = $5 then probe_at end,
+    probe_delay = case when target_url = $5 then probe_delay end
+where org_id = $1 and id = $2
+returning *
+
+-- name: set_status
+update subscriptions set status = $4, status_reason = $5, status_at = $3, changed_at = $3, emptied_at = null
+where org_id = $1 and id = $2
+returning *
+
+-- name: enable
+update subscriptions
+set status = 'active', status_reason = null, status_at = $3, changed_at = $3, emptied_at = null,
+    failing_since = null, probe_at = null, probe_delay = null
+where org_id = $1 and id = $2
+returning *
+
+-- name: set_secrets
+update subscriptions set changed_at = $3, secrets = $4, signature = $5
+where org_id = $1 and id = $2
+returning *
+
+-- name: end_jobs
+update replays set status = 'cancelled', reason = 'subscription deleted', updated_at = $3, finished_at = $3
+where org_id = $1 and subscription_id = $2 and status = 'running'
+
+-- name: test
+-- An event and its one delivery. With a key of its own: it waits behind nobody, and nobody behind it.
+with target as (
+    select id, lane_group, ordering from subscriptions
+    where org_id = $1 and id = $2 and kind = 'push' and status in ('active', 'paused')
+), stored as (
+    insert into events (org_id, id, type, payload)
+    select $1, $3, $4, $5 from target
+    returning id, octet_length(payload) as payload_size
+)
+insert into deliveries (
+    org_id, subscription_id, event_id, due_at, accepted_at, payload_size, lane_group, ordering_key
+)
+select $1, t.id, e.id, now(), now(), e.payload_size, t.lane_group,
+    case when t.ordering = 'key' then e.id::text end
+from target t cross join stored e
+returning event_id
+
+-- name: attempt_of
+select id, attempt, outcome, reason, status_code, response, duration_ms, retry_at from attempts
+where org_id = $1 and subscription_id = $2 and event_id = $3 and id >= $3
+order by id limit 1
+
+-- name: expire
+update subscriptions s set status = 'disabled', status_reason = 'expired', status_at = now(), changed_at = now()
+where (org_id, id) in (
+    select org_id, id from subscriptions
+    where expires_at <= now() and status in ('active', 'paused') order by expires_at limit $1
+    for update skip locked
+)
+  and s.status in ('active', 'paused')
+returning org_id, id
+
+-- name: sealed
+select org_id, id, secrets, headers from subscriptions
+where (org_id, id) > ($1, $2) and kind = 'push' and deleted_at is null
+order by org_id, id limit $3
+
+-- name: reseal
+update subscriptions set secrets = $3, headers = $4
+where org_id = $1 and id = $2 and secrets = $5 and headers is not distinct from $6
+returning id

@@ -1,0 +1,298 @@
+"""What makes a push subscription valid, and the form in which its secrets are kept. Pure.
+
+Ranges stand in the types, so that decoding checks them and the API's document shows them;
+`checked` looks after what a type cannot say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta, Struct
+
+from triggers.addresses import OutboundPolicy, check_url
+from triggers.body_format import Format
+from triggers.domain import check_text, check_type_patterns
+from triggers.errors import Invalid
+from triggers.key_ring import KeyRing
+from triggers.payload_filter import PayloadFilter
+from triggers.signing_secrets import AsymmetricSecret, Scheme, SigningSecret, generate_secret, read_secret
+
+T = TypeVar("T")
+
+LANE_GROUPS: Final = 64
+MAX_SECRETS: Final = 10
+"""Secrets that may sign at once: the current one and those that a rotation left for a while."""
+MAX_HEADERS: Final = 32
+MAX_HEADER_VALUE: Final = 4096
+MAX_HEADERS_BYTES: Final = 16 * 1024
+MAX_POINTER: Final = 255
+DEFAULT_CONCURRENCY: Final = 64
+WEEK_SECONDS: Final = 7 * 86_400
+
+Ordering: TypeAlias = Literal["none", "key"]
+Concurrency = Annotated[int, Meta(ge=1, le=1000, description="Requests in flight at once.")]
+RateLimit = Annotated[
+    float, Meta(ge=0.001, le=100_000, description="Requests a second, fractions allowed. Null: no limit.")
+]
+Delay = Annotated[float, Meta(ge=0, le=WEEK_SECONDS)]
+
+
+class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a failed delivery is tried again."""
+
+    delays: Annotated[
+        list[Delay] | None,
+        Meta(
+            max_length=50,
+            description="Seconds before the 2nd, 3rd … attempt; after the last one it is a dead letter."
+            " Null: the default schedule.",
+        ),
+    ] = None
+    deadline: Annotated[
+        float | None,
+        Meta(
+            gt=0, le=30 * 86_400, description="No attempt begins later than so many seconds after the first."
+        ),
+    ] = None
+
+
+class PushSettings(Struct, frozen=True, kw_only=True):
+    """What a subscriber may choose and change. `ordering_key` is a JSON Pointer into the payload."""
+
+    target_url: str
+    name: str | None = None
+    event_types: list[str] | None = None
+    filter: str | None = None
+    format: Format = "standard"
+    headers: dict[str, str] = {}
+    ordering: Ordering = "none"
+    ordering_key: str | None = None
+    max_concurrency: int = DEFAULT_CONCURRENCY
+    rate_limit: float | None = None
+    retry: Retry = Retry()
+    expires_at: datetime | None = None
+
+    @property
+    def needs_judging(self) -> bool:
+        """Whether accept has to look into payloads for it."""
+        return self.filter is not None or self.ordering_key is not None
+
+
+class StoredSecret(Struct, frozen=True):
+    """A signing secret as it is kept, sealed. `ends_at` None: the current one."""
+
+    secret: str
+    ends_at: datetime | None = None
+
+    def __repr__(self) -> str:
+        return f"StoredSecret(***, ends_at={self.ends_at!r})"
+
+
+def lane_group(subscription_id: UUID) -> int:
+    """The group of lanes that a subscription's lane belongs to: owned by a worker as a whole."""
+    return subscription_id.bytes[-1] & (LANE_GROUPS - 1)
+
+
+# ---- settings ------------------------------------------------------------------------------------
+
+
+def checked(
+    settings: PushSettings, policy: OutboundPolicy, now: datetime, changed: Collection[str] | None = None
+) -> PushSettings:
+    """Settings that deliveries can be made with, or Invalid, naming the field.
+
+    Only the fields in `changed` are judged, all of them for None: what was valid once may stay.
+    """
+    checks: dict[str, Callable[[Any], Any]] = {
+        "target_url": lambda url: _check_url(url, policy),
+        "name": lambda name: check_text(name, "/name", longest=255),
+        "event_types": check_type_patterns,
+        "filter": _check_filter,
+        "headers": check_headers,
+        "ordering_key": check_pointer,
+        "expires_at": lambda moment: _check_future(moment, now),
+    }
+    judged = {
+        name: check(value)
+        for name, check in checks.items()
+        if (changed is None or name in changed) and (value := getattr(settings, name)) is not None
+    }
+    settings = msgspec.structs.replace(settings, **judged)
+    if settings.ordering == "none" and settings.ordering_key is not None:
+        if changed is None or "ordering_key" in changed:
+            raise Invalid("Only a subscription with `ordering: key` has a key.", pointer="/ordering_key")
+        settings = msgspec.structs.replace(settings, ordering_key=None)
+    return settings
+
+
+def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers that may be added to every request, or Invalid."""
+    if len(headers) > MAX_HEADERS:
+        raise Invalid(f"May have {MAX_HEADERS} headers.", pointer="/headers")
+    seen = set()
+    size = 0
+    for name, value in headers.items():
+        pointer = "/headers/" + name.replace("~", "~0").replace("/", "~1")
+        if not _TOKEN.fullmatch(name):
+            raise Invalid("Not a header's name (RFC 9110).", pointer=pointer)
+        lower = name.lower()
+        if lower in _OURS or lower.startswith(_OUR_PREFIXES):
+            raise Invalid("This header is the service's to set.", pointer=pointer)
+        if lower in seen:
+            raise Invalid("This header stands here twice.", pointer=pointer)
+        if len(value) > MAX_HEADER_VALUE or not _FIELD_VALUE.fullmatch(value):
+            raise Invalid(
+                f"A value has at most {MAX_HEADER_VALUE} printable ASCII characters, no space at either end.",
+                pointer=pointer,
+            )
+        seen.add(lower)
+        size += len(name) + len(value) + 4
+    if size > MAX_HEADERS_BYTES:
+        raise Invalid(f"May have {MAX_HEADERS_BYTES:,} bytes together.", pointer="/headers")
+    return dict(headers)
+
+
+def check_pointer(pointer: str) -> str:
+    """A JSON Pointer (RFC 6901) to something inside a payload, or Invalid."""
+    check_text(pointer, "/ordering_key", longest=MAX_POINTER)
+    if not _JSON_POINTER.fullmatch(pointer):
+        raise Invalid(
+            "Must be a JSON Pointer into the payload, such as `/customer/id`.", pointer="/ordering_key"
+        )
+    return pointer
+
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+_FIELD_VALUE: Final = re.compile(r"(?:[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)?")
+_JSON_POINTER: Final = re.compile(r"(?:/(?:[^~/]|~[01])*)+")
+# What frames the request, what we set or sign, and what speaks for a proxy or a tracer.
+_OURS: Final = frozenset(
+    {
+        *(
+            "connection",
+            "expect",
+            "host",
+            "keep-alive",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+            "via",
+        ),
+        *("accept-encoding", "user-agent", "traceparent", "tracestate"),
+    }
+)
+_OUR_PREFIXES: Final = ("content-", "proxy-", "webhook-", "ce-")
+
+
+def _check_url(url: str, policy: OutboundPolicy) -> str:
+    _at("/target_url", check_url, url, policy)
+    return url
+
+
+def _check_filter(expression: str) -> str:
+    PayloadFilter.compile(expression)
+    return expression
+
+
+def _check_future(moment: datetime, now: datetime) -> datetime:
+    if moment <= now:
+        raise Invalid("Must lie in the future.", pointer="/expires_at")
+    return moment
+
+
+def _at(pointer: str, check: Callable[..., T], *values: Any) -> T:
+    """Let a check that knows no field name this one."""
+    try:
+        return check(*values)
+    except Invalid as error:
+        raise Invalid(error.message, pointer=pointer) from None
+
+
+# ---- secrets and headers at rest -----------------------------------------------------------------
+
+
+def new_secret(given: str | None, scheme: Scheme) -> str:
+    """The text of a new signing secret: the one given, if it is one of the scheme's, or one made here.
+
+    Raises:
+        Invalid: pointing at `/secret`, never showing it.
+    """
+    if given is None:
+        return generate_secret(scheme)
+    if (read := _at("/secret", read_secret, given)) and scheme_of(read) != scheme:
+        raise Invalid(
+            "A whsec_ secret signs with v1, a whsk_ secret with v1a; `signature` says the other.",
+            pointer="/secret",
+        )
+    return given
+
+
+def scheme_of(secret: SigningSecret) -> Scheme:
+    """The scheme that a secret signs with."""
+    return "v1a" if isinstance(secret, AsymmetricSecret) else "v1"
+
+
+def rotated(
+    secrets: Sequence[StoredSecret], secret: str, overlap: timedelta, now: datetime
+) -> list[StoredSecret]:
+    """`secret` in front as the current one; the one before goes on for `overlap`, the ended ones are gone.
+
+    Raises:
+        Invalid: it is the current one already, or too many sign at this moment.
+    """
+    if secret == secrets[0].secret:
+        raise Invalid("This is the current secret.", pointer="/secret")
+    ends_at = now + overlap
+    old = [
+        StoredSecret(each.secret, ends_at if each.ends_at is None else min(each.ends_at, ends_at))
+        for each in living(secrets, now)
+        if each.secret != secret
+    ]
+    found = living([StoredSecret(secret), *old], now)
+    if len(found) > MAX_SECRETS:
+        raise Invalid(f"{MAX_SECRETS} secrets sign at this moment; wait until one of them ends.")
+    return found
+
+
+def living(secrets: Sequence[StoredSecret], now: datetime) -> list[StoredSecret]:
+    """The secrets that sign at `now`, the current one first."""
+    return [each for each in secrets if each.ends_at is None or each.ends_at > now]
+
+
+def seal_secrets(
+    ring: KeyRing, org_id: UUID, subscription_id: UUID, secrets: Sequence[StoredSecret]
+) -> bytes:
+    """As the column `secrets` holds them: `[{"secret", "ends_at"}]`, the current one first."""
+    return ring.encrypt(msgspec.json.encode(secrets), org=org_id, subscription=subscription_id)
+
+
+def open_secrets(ring: KeyRing, org_id: UUID, subscription_id: UUID, sealed: bytes) -> list[StoredSecret]:
+    """What `seal_secrets` sealed; some may have ended since."""
+    return _read_secrets(ring.decrypt(sealed, org=org_id, subscription=subscription_id))
+
+
+def seal_headers(
+    ring: KeyRing, org_id: UUID, subscription_id: UUID, headers: Mapping[str, str]
+) -> bytes | None:
+    """As the column `headers` holds them: a JSON object by name; None for none."""
+    if not headers:
+        return None
+    return ring.encrypt(msgspec.json.encode(headers), org=org_id, subscription=subscription_id)
+
+
+def open_headers(ring: KeyRing, org_id: UUID, subscription_id: UUID, sealed: bytes | None) -> dict[str, str]:
+    """What `seal_headers` sealed."""
+    if sealed is None:
+        return {}
+    return _read_headers(ring.decrypt(sealed, org=org_id, subscription=subscription_id))
+
+
+_read_secrets = msgspec.json.Decoder(list[StoredSecret]).decode
+_read_headers = msgspec.json.Decoder(dict[str, str]).decode
