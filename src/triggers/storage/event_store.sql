@@ -44,11 +44,12 @@ select now() as now, array(select id from offered except select id from stored) 
 
 -- name: resolve
 -- Why events were not stored: the winner of each dedup_id, and what was stored under its own id
--- before. A statement of its own, because one that lost a race cannot see who won it.
+-- before. A statement of its own, because one that lost a race cannot see who won it. A row that has
+-- run out names nobody: an event that the bound of deliveries left over has not tried to take it yet.
 select b.id, d.event_id as winner, d.fingerprint,
     exists (select from events e where e.org_id = b.org_id and e.id = b.id) as stored
 from unnest($1::uuid[], $2::uuid[], $3::text[]) as b (org_id, id, dedup_id)
-left join dedup d on d.org_id = b.org_id and d.dedup_id = b.dedup_id
+left join dedup d on d.org_id = b.org_id and d.dedup_id = b.dedup_id and d.expires_at > now()
 
 -- name: now
 select now()
