@@ -1,0 +1,265 @@
+"""What the accept statement and its flusher do when the outcome is unknown, or when others race."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+import select
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+import pytest
+
+from harness import Node, Tenant, Tenants
+from triggers.domain import EventId, NewEvent, OrgId
+from triggers.storage import event_store
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import ACCEPT_SECONDS, Connection, Database
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[Connection]:
+    opened = await database.connect(ACCEPT_SECONDS)
+    yield opened
+    await opened.close()
+
+
+def new_event(
+    org_id: OrgId, clock: DatabaseClock, dedup_id: str | None = None, payload: bytes = b"1"
+) -> NewEvent:
+    return NewEvent(
+        org_id=org_id,
+        id=EventId(clock.mint()),
+        type="a",
+        payload=payload,
+        fingerprint=hashlib.sha256(b"a\0" + payload).digest(),
+        dedup_id=dedup_id,
+    )
+
+
+async def counts(database: Database) -> tuple[int, ...]:
+    row = await database.row(
+        "select (select count(*) from events), (select count(*) from deliveries),"
+        " (select count(*) from dedup)"
+    )
+    assert row is not None
+    return tuple(row)
+
+
+async def subscribe(database: Database, org_id: UUID, number: int) -> None:
+    """Give an organisation so many more inboxes, without the trouble of asking for each."""
+    await database.fetch(
+        "insert into subscriptions (org_id, id, kind, key, status_at, created_at, all_types)"
+        " select $1, gen_random_uuid(), 'inbox', 'more ' || n, now(), now(), true"
+        " from generate_series(1, $2) n",
+        org_id,
+        number,
+    )
+    await database.fetch(
+        "update organisations set subscription_count = subscription_count + $2 where id = $1", org_id, number
+    )
+
+
+async def test_accept_is_repeatable(
+    connection: Connection, database: Database, clock: DatabaseClock, tenant: Tenant
+) -> None:
+    batch = [new_event(tenant.id, clock, f"d{n}" if n % 2 else None) for n in range(10)]
+    assert await event_store.accept(connection, clock, batch, DAY) == []
+    before = await counts(database)
+    assert before == (10, 10, 5)
+    missing = await event_store.accept(connection, clock, batch, DAY)
+    assert set(missing) == {event.id for event in batch}
+    found = await event_store.resolve(connection, batch)
+    assert all(found[event.id].stored for event in batch)
+    assert await counts(database) == before
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "the dedup_id expired", "another took it over"])
+async def test_a_repeated_accept_is_answered_as_the_first_time(
+    node: Node,
+    database: Database,
+    clock: DatabaseClock,
+    connection: Connection,
+    tenant: Tenant,
+    meanwhile: str,
+) -> None:
+    """The intake is given an event whose first accept was committed without its knowing."""
+    event = new_event(tenant.id, clock, "d")
+    assert await event_store.accept(connection, clock, [event], DAY) == []
+    if meanwhile != "nothing":
+        await database.fetch("update dedup set expires_at = now()")
+    if meanwhile == "another took it over":
+        assert await event_store.accept(connection, clock, [new_event(tenant.id, clock, "d")], DAY) == []
+    before = await counts(database)
+    accepted = await node._intake.accept(event)
+    assert (accepted.id, accepted.duplicate) == (event.id, False)
+    assert await counts(database) == before
+
+
+async def test_two_batches_never_wait_in_a_ring(
+    database: Database, clock: DatabaseClock, tenants: Tenants, connection: Connection
+) -> None:
+    tenants_ids = [(await tenants.make()).id for _ in range(4)]
+    second = await database.connect(ACCEPT_SECONDS)
+    rng = random.Random(7)
+    try:
+        for _ in range(20):
+            keys = [(org_id, f"{rng.random()}") for org_id in tenants_ids for _ in range(40)]
+            batches = []
+            for _ in range(2):
+                rng.shuffle(keys)
+                batches.append([new_event(org_id, clock, dedup_id) for org_id, dedup_id in keys])
+            missing = await asyncio.gather(
+                event_store.accept(connection, clock, batches[0], DAY),
+                event_store.accept(second, clock, batches[1], DAY),
+            )
+            lost = [
+                [e for e in batch if e.id in set(gone)] for batch, gone in zip(batches, missing, strict=True)
+            ]
+            assert len(lost[0]) + len(lost[1]) == len(keys), "each key has exactly one winner"
+            for batch in lost:
+                found = await event_store.resolve(connection, batch)
+                winners = {e.id for b in batches for e in b} - {e.id for b in lost for e in b}
+                assert all(found[e.id].winner in winners for e in batch)
+    finally:
+        await second.close()
+
+
+async def test_what_a_batch_leaves_over_is_not_mistaken_for_a_duplicate(
+    connection: Connection, node: Node, database: Database, clock: DatabaseClock, tenant: Tenant
+) -> None:
+    """An event beyond the bound of deliveries whose dedup_id names an event of long ago."""
+    old = new_event(tenant.id, clock, "last")
+    assert await event_store.accept(connection, clock, [old], DAY) == []
+    await database.fetch("update dedup set expires_at = now()")
+    await subscribe(database, tenant.id, 999)
+    batch = [new_event(tenant.id, clock, f"d{n}") for n in range(20)] + [new_event(tenant.id, clock, "last")]
+    outcomes = await node._intake.accept_many(batch)
+    assert [outcome.id for outcome in outcomes] == [event.id for event in batch]
+    assert not any(outcome.duplicate for outcome in outcomes)
+    row = await database.row(
+        "select max(n) from (select count(*) as n from deliveries group by accepted_at) as t"
+    )
+    assert row is not None
+    assert row[0] == 20_000
+
+
+async def test_an_event_for_more_subscribers_than_a_batch_makes_deliveries(
+    connection: Connection, database: Database, clock: DatabaseClock, tenant: Tenant
+) -> None:
+    await subscribe(database, tenant.id, event_store.FLUSH_DELIVERIES)
+    first, second = new_event(tenant.id, clock), new_event(tenant.id, clock)
+    assert await event_store.accept(connection, clock, [first, second], DAY) == [second.id]
+    assert (await counts(database))[:2] == (1, event_store.FLUSH_DELIVERIES + 1)
+
+
+# ---- the outcome of COMMIT lost -------------------------------------------------------------------
+
+
+class Proxy:
+    """A way to PostgreSQL that can be cut at the instant of an answer.
+
+    The next `cuts` messages of clients that hold `marker` are carried out (or, with `before`,
+    not even passed on) and the connection is closed in place of the answer.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        options = parse_qs(parts.query)
+        self._socket = f"{options['host'][0]}/.s.PGSQL.{options['port'][0]}"
+        self._target = f"{parts.path}?user={options['user'][0]}"
+        self.marker = b""
+        self.cuts = 0
+        self.before = False
+        self.done = 0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"postgresql://127.0.0.1:{self._listening.getsockname()[1]}{self._target}"
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def close(self) -> None:
+        """End, once everybody who was connected has gone."""
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listening.accept()
+                self._threads.append(threading.Thread(target=self._serve, args=[connection]))
+                self._threads[-1].start()
+
+    def _serve(self, client: socket.socket) -> None:
+        cut = False
+        with client, socket.socket(socket.AF_UNIX) as server, contextlib.suppress(OSError):
+            server.connect(self._socket)
+            while True:
+                for ready in select.select([client, server], [], [])[0]:
+                    data = ready.recv(1 << 20)
+                    if not data:
+                        return
+                    if ready is server:
+                        if not cut:
+                            client.sendall(data)
+                        elif data[-6:-5] == b"Z":  # ready for the next query: this one is committed
+                            return
+                        continue
+                    if self.cuts and self.marker in data:
+                        self.cuts -= 1
+                        self.done += 1
+                        cut = True
+                        if self.before:
+                            return
+                    server.sendall(data)
+
+
+@pytest.fixture
+def proxy(database_url: str) -> Iterator[Proxy]:
+    between = Proxy(database_url)
+    yield between
+    between.close()
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["after the commit", "before it arrived"])
+@pytest.mark.parametrize("dedup_id", [None, "d"])
+async def test_a_cut_at_the_instant_of_commit_is_not_noticed(
+    proxy: Proxy,
+    make_node: Callable[..., Any],
+    database: Database,
+    tenant: Tenant,
+    before: bool,
+    dedup_id: str | None,
+) -> None:
+    node: Node = await make_node(url=proxy.url)
+    async with node.client(tenant) as client:
+        # The statement is known to the connection from now on, so that one message carries it out.
+        assert (await client.post("/v1/events", json={"type": "a", "payload": "warm"})).status_code == 201
+        proxy.marker, proxy.cuts, proxy.before = b"unmistakable", 1, before
+        body = {"type": "a", "payload": "unmistakable", "dedup_id": dedup_id}
+        answer = await client.post("/v1/events", json=body)
+        assert proxy.done == 1
+        assert answer.status_code == 201, answer.text
+        assert answer.json()["duplicate"] is False
+        assert await counts(database) == (2, 2, 1 if dedup_id else 0)
+        listed = (await client.get("/v1/inbox")).json()["events"]
+        assert [event["id"] for event in listed][1:] == [answer.json()["id"]]
+
+        proxy.cuts = 2
+        body = {"type": "a", "payload": "unmistakable too", "dedup_id": "again"}
+        lost = await client.post("/v1/events", json=body)
+        assert lost.status_code == 503, "tried once more, then left to the caller"
+        assert int(lost.headers["retry-after"]) >= 1
+        retried = await client.post("/v1/events", json=body)
+        assert retried.status_code == (201 if before else 200)
+        assert (await counts(database))[:2] == (3, 3)
