@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
+from prometheus_client import generate_latest
 
 from triggers.api import server
+from triggers.delivery import metrics
+from triggers.delivery.worker import Worker
 from triggers.errors import OperatorError
-from triggers.service import ApiNode, data_dir_of, ensure_first_key, migrate_only
+from triggers.service import (
+    ApiNode,
+    data_dir_of,
+    database_url_of,
+    ensure_first_key,
+    key_ring_of,
+    migrate_only,
+    open_database,
+    secret_keys_of,
+)
 from triggers.settings import Settings
 from triggers.storage.embedded import EmbeddedPostgres
+from triggers.storage.redis_link import RedisLink
+from triggers.storage.wakeup import Wakeup
+from triggers.worker_process import ParentSocket, WorkerProcess
 
 log = structlog.get_logger()
 
@@ -36,8 +52,10 @@ class Stopping:
         self.asked.set()
 
 
-async def serve(settings: Settings, ready: Callable[[str, str | None], None]) -> None:
-    """Run everything in one process until a signal asks to stop.
+async def serve(
+    settings: Settings, ready: Callable[[str, str | None], None], *, with_worker: bool = True
+) -> None:
+    """Run the API, and a delivery worker beside it, until a signal asks to stop.
 
     `ready` is called once requests are answered, with the URL and, on the first run, the first key.
 
@@ -49,8 +67,58 @@ async def serve(settings: Settings, ready: Callable[[str, str | None], None]) ->
     with bound:
         async with _database(settings, stopping) as url:
             await migrate_only(settings, url)
-            node = ApiNode(settings, url, data_dir=None if settings.database_url else data_dir_of(settings))
-            await _run_api(node, bound, stopping, lambda key: ready(_url_of(settings, bound), key))
+            data_dir = None if settings.database_url else data_dir_of(settings)
+            node = ApiNode(settings, url, data_dir=data_dir)
+            announce = functools.partial(ready, _url_of(settings, bound))
+            if not with_worker:
+                await _run_api(node, bound, stopping, announce)
+                return
+            worker = WorkerProcess(settings, url, secret_keys_of(settings, data_dir))
+            node.wakeup.listen_for_lanes(worker.hint)
+            node.more_metrics.append(lambda: worker.metrics)
+            await worker.start()
+            hurrying = asyncio.create_task(_hurry_worker(worker, stopping))
+            try:
+                await _run_api(node, bound, stopping, announce)
+            finally:
+                await worker.stop()
+                hurrying.cancel()
+
+
+async def work(settings: Settings) -> None:
+    """Deliver, and nothing else, until a signal asks to stop."""
+    stopping = Stopping()
+    url = database_url_of(settings)
+    await migrate_only(settings, url)
+    async with open_database(settings, url) as (database, clock):
+        worker = Worker(
+            database,
+            clock,
+            key_ring_of(settings, None if settings.database_url else data_dir_of(settings)),
+            settings.outbound_policy(),
+            disable_after_seconds=settings.disable_after,
+        )
+        wakeup = Wakeup()
+        wakeup.listen_for_lanes(worker.hint)
+        redis = RedisLink(settings.redis_url, wakeup, None, lambda _: None) if settings.redis_url else None
+        if redis is not None:
+            await redis.start()
+        parent = ParentSocket(worker.hint)
+        await worker.start()
+        log.info("worker_started", worker_id=str(worker.ownership.worker_id))
+        while not stopping.asked.is_set() and not parent.orphaned:
+            parent.say(generate_latest(metrics.registry))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.asked.wait(), 1)
+        finishing = asyncio.create_task(worker.stop(settings.shutdown_timeout))
+        hurried = asyncio.create_task(stopping.hurried.wait())
+        await asyncio.wait({finishing, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (finishing, hurried):
+            task.cancel()
+        await asyncio.gather(finishing, hurried, return_exceptions=True)
+        if redis is not None:
+            await redis.stop()
+        log.info("worker_stopped")
 
 
 @asynccontextmanager
@@ -70,6 +138,11 @@ async def _database(settings: Settings, stopping: Stopping) -> AsyncIterator[str
         for task in (hurrying, watching):
             task.cancel()
         await asyncio.gather(hurrying, watching, return_exceptions=True)
+
+
+async def _hurry_worker(worker: WorkerProcess, stopping: Stopping) -> None:
+    await stopping.hurried.wait()
+    await worker.stop()
 
 
 async def _hurry_postgres(postgres: EmbeddedPostgres, stopping: Stopping) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,9 +17,10 @@ from triggers.api.authentication import KeyCache
 from triggers.api.rate_limit import RateLimiter
 from triggers.api.services import Services
 from triggers.domain import TENANT_SCOPES, OrgId, Plan
-from triggers.errors import TriggersError
+from triggers.errors import SettingsError, TriggersError
 from triggers.housekeeping import Housekeeping
 from triggers.intake import Intake
+from triggers.key_ring import SETTING, KeyRing
 from triggers.settings import Settings
 from triggers.storage import api_keys, event_store, migrate, organisations
 from triggers.storage.clock import DatabaseClock
@@ -32,6 +33,8 @@ from triggers.storage.wakeup import Wakeup
 log = structlog.get_logger()
 
 FIRST_ORGANISATION = "default"
+KEY_FILE = "secret-keys"
+"""In the data directory of a private server: its ring of keys, made on the first run."""
 
 
 def data_dir_of(settings: Settings) -> Path:
@@ -42,6 +45,31 @@ def data_dir_of(settings: Settings) -> Path:
 def database_url_of(settings: Settings) -> str:
     """The database that commands work on: the one configured, or that of the running `serve`."""
     return settings.database_url or running_url(data_dir_of(settings))
+
+
+def key_ring_of(settings: Settings, data_dir: Path | None) -> KeyRing:
+    """The ring that opens secrets: the one configured, or of the private server the one in its `data_dir`.
+
+    Raises:
+        SettingsError: there is none, or it cannot be read.
+    """
+    if settings.secret_keys:
+        return KeyRing.from_setting(settings.secret_keys)
+    if data_dir is None:
+        raise SettingsError(
+            f"{SETTING} is needed with TRIGGERS_DATABASE_URL, the same on every node: it encrypts the signing"
+            " secrets in that database. `openssl rand -base64 32` makes a key; of a private server it is the"
+            f" content of `{KEY_FILE}` in the data directory."
+        )
+    data_dir.mkdir(parents=True, exist_ok=True)
+    return KeyRing.from_file(data_dir / KEY_FILE)
+
+
+def secret_keys_of(settings: Settings, data_dir: Path | None) -> str:
+    """The key ring as a setting, for a process that this one starts."""
+    if settings.secret_keys is not None or data_dir is None:
+        return settings.secret_keys or ""
+    return (data_dir / KEY_FILE).read_text(encoding="ascii").strip()
 
 
 @asynccontextmanager
@@ -80,8 +108,10 @@ class ApiNode:
         self.settings = settings
         self.database = Database(url, pool_size=settings.pool_size)
         self.clock = DatabaseClock()
+        self.key_ring = key_ring_of(settings, data_dir)
         self.health = Health(self.database)
-        self._wakeup = Wakeup()
+        self.wakeup = Wakeup()
+        self.more_metrics: list[Callable[[], bytes]] = []
         self._limiter = RateLimiter()
         self._keys = KeyCache(self.database, self.clock)
         self._intake = Intake(
@@ -90,7 +120,7 @@ class ApiNode:
             dedup_window=settings.dedup_window,
             max_events=settings.max_waiting_events,
             max_bytes=settings.max_waiting_bytes,
-            committed=self._wakeup.give,
+            committed=self.wakeup.give,
         )
         self._accept = accept.AcceptApp(
             self._intake,
@@ -103,7 +133,7 @@ class ApiNode:
             self.database, self.health, data_dir=data_dir, min_free_mib=settings.min_free_disk
         )
         self._redis = (
-            RedisLink(settings.redis_url, self._wakeup, self._limiter, self._note_redis)
+            RedisLink(settings.redis_url, self.wakeup, self._limiter, self._note_redis)
             if settings.redis_url
             else None
         )
@@ -117,8 +147,10 @@ class ApiNode:
                     intake=self._intake,
                     keys=self._keys,
                     limiter=self._limiter,
-                    wakeup=self._wakeup,
+                    wakeup=self.wakeup,
                     health=self.health,
+                    key_ring=self.key_ring,
+                    more_metrics=self.more_metrics,
                 ),
                 self._accept,
             ),
@@ -178,6 +210,7 @@ async def check_configuration(settings: Settings) -> list[tuple[str, str]]:
         found.append(("database", await _check_database(settings)))
     else:
         found.append(("database", _check_data_dir(data_dir_of(settings))))
+    found.append(("secrets", _check_key_ring(settings)))
     if settings.redis_url:
         link = RedisLink(settings.redis_url, Wakeup(), RateLimiter(), lambda _: None)
         found.append(("redis", "ok" if await link.ping() else "does not answer"))
@@ -195,6 +228,16 @@ async def _check_database(settings: Settings) -> str:
     finally:
         await database.close()
     return f"ok, {len(missing)} migrations to apply" if missing else "ok, schema up to date"
+
+
+def _check_key_ring(settings: Settings) -> str:
+    data_dir = None if settings.database_url else data_dir_of(settings)
+    if data_dir is not None and not settings.secret_keys and not (data_dir / KEY_FILE).exists():
+        return "ok, a key will be made on the first run"
+    try:
+        return f"ok, keys {', '.join(key_ring_of(settings, data_dir).key_ids)}"
+    except TriggersError as error:
+        return error.message
 
 
 def _check_data_dir(data_dir: Path) -> str:

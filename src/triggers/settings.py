@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from triggers.addresses import Network, OutboundPolicy
 from triggers.errors import SettingsError
 
 ENV_PREFIX = "TRIGGERS_"
@@ -89,19 +91,66 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         int, Meta(description="Bytes of events that may wait to be stored, likewise.", ge=1024)
     ] = 64 * 1024 * 1024
 
+    secret_keys: Annotated[
+        str | None,
+        Meta(
+            description="Keys that encrypt secrets in the database: base64, comma-separated, the first one"
+            " encrypts. The private server keeps one in its data directory.",
+            extra_json_schema={"secret": True},
+        ),
+    ] = None
+    outbound_allow: Annotated[
+        str | None,
+        Meta(description="Private networks that deliveries may reach, as CIDRs separated by commas."),
+    ] = None
+    outbound_allow_http: Annotated[
+        bool, Meta(description="Deliver to plain http:// as well; for intranets and tests.")
+    ] = False
+    disable_after: Annotated[
+        float,
+        Meta(
+            description="A subscription whose endpoint did nothing but fail for so long is disabled.",
+            extra_json_schema={"duration": True},
+        ),
+    ] = 5 * 86_400
+    outbound_proxy: Annotated[
+        str | None,
+        Meta(
+            description="Egress proxy that takes CONNECT: http://[user:password@]host:port.",
+            extra_json_schema={"secret": True},
+        ),
+    ] = None
+
     def __post_init__(self) -> None:
         if self.data_dir and self.database_url:
             raise SettingsError(
                 "TRIGGERS_DATA_DIR and TRIGGERS_DATABASE_URL exclude each other: one is for the private"
                 " PostgreSQL, the other for yours."
             )
-        for name in ("dedup_window", "inbox_retention", "receive_timeout", "shutdown_timeout"):
-            if getattr(self, name) <= 0:
-                raise SettingsError(f"{env_name(name)} must be longer than 0.")
+        for setting in settings_list():
+            if setting.duration and getattr(self, setting.name) <= 0:
+                raise SettingsError(f"{env_name(setting.name)} must be longer than 0.")
         if self.database_url and not re.match(r"postgres(ql)?://", self.database_url):
             raise SettingsError("TRIGGERS_DATABASE_URL must begin with postgresql://.")
         if self.redis_url and not re.match(r"(rediss?|unix)://", self.redis_url):
             raise SettingsError("TRIGGERS_REDIS_URL must begin with redis://, rediss:// or unix://.")
+        if self.outbound_proxy and not re.match(r"http://[^/]", self.outbound_proxy):
+            raise SettingsError("TRIGGERS_OUTBOUND_PROXY must be http://[user:password@]host:port.")
+        self.outbound_policy()
+
+    def outbound_policy(self) -> OutboundPolicy:
+        """Where deliveries may go."""
+        allow: list[Network] = []
+        for text in filter(None, map(str.strip, (self.outbound_allow or "").split(","))):
+            try:
+                allow.append(ipaddress.ip_network(text))
+            except ValueError as error:
+                raise SettingsError(
+                    f"TRIGGERS_OUTBOUND_ALLOW holds no network in {text!r}: {error}."
+                ) from None
+        return OutboundPolicy(
+            allow=tuple(allow), allow_http=self.outbound_allow_http, proxy_url=self.outbound_proxy
+        )
 
     def masked(self) -> dict[str, Any]:
         """The settings as they may be shown: secrets say only whether they are set."""

@@ -12,8 +12,21 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from triggers import errors, observability
 from triggers.api import pages
-from triggers.api.problems import KINDS
+from triggers.api.problems import KINDS, headers, problem
 from triggers.api.services import Services
+from triggers.domain import MAX_EVENT_BYTES
+
+EXAMPLE_FACTS: dict[type[errors.TriggersError], dict[str, Any]] = {
+    errors.Forbidden: {"scope": "events:write"},
+    errors.MethodNotAllowed: {"allow": ["GET", "POST"]},
+    errors.DedupConflict: {"original_id": "019ab0e4-7c11-7d5f-9f6b-3c2a1e5d8b70"},
+    errors.TooLarge: {"limit": MAX_EVENT_BYTES},
+    errors.Invalid: {"pointer": "/type"},
+    errors.RateLimited: {"retry_after": 3},
+    errors.DatabaseUnavailable: {"retry_after": 2},
+    errors.DiskFull: {"retry_after": 30},
+}
+"""What the examples of the error pages know beside their message."""
 
 
 class Readiness(msgspec.Struct, omit_defaults=True):
@@ -51,7 +64,8 @@ async def metrics(services: Services) -> Response[bytes]:
     for state, value in (("busy", busy), ("open", size), ("most", most)):
         observability.pool_connections.labels(state).set(value)
     observability.redis_up.set(bool(services.health.redis))
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    text = generate_latest() + b"".join(more() for more in services.more_metrics)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 async def openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -60,23 +74,36 @@ async def openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 
 async def problem_page(slug: str) -> Response[str]:
-    """Explain one type of error."""
-    for error, kind in KINDS.items():
-        if kind.slug == slug:
-            return pages.render("problem.html", kind=kind, text=inspect.cleandoc(error.__doc__ or ""))
-    raise errors.NotFound("There is no such type of error.")
+    """Explain one type of error: what it means, what to do, and how it looks."""
+    found = next((error for error, kind in KINDS.items() if kind.slug == slug), None)
+    if found is None:
+        raise errors.NotFound("There is no such type of error.")
+    example = found(**EXAMPLE_FACTS.get(found, {}))
+    document = msgspec.json.encode(problem(example, "5f1c2d9a7b3e-2a"))
+    return pages.page(
+        "problem.html",
+        kind=KINDS[found],
+        text=inspect.cleandoc(found.__doc__ or ""),
+        headers=headers(example),
+        example=msgspec.json.format(document, indent=2).decode(),
+    )
 
 
 async def problem_index() -> Response[str]:
     """List the types of errors."""
-    return pages.render("problems.html", kinds=sorted(KINDS.values()))
+    return pages.page("problems.html", kinds=sorted(KINDS.values()))
 
 
-async def docs() -> Response[str]:
-    """Show the API's documentation; everything it needs comes from this server."""
-    return pages.render("docs.html")
+async def docs(request: Request[Any, Any, Any], services: Services) -> Response[str]:
+    """Show the OpenAPI document to people."""
+    return pages.reference_page(request.app.state.openapi, _url(request, services))
 
 
-async def home() -> Response[str]:
+async def home(request: Request[Any, Any, Any], services: Services) -> Response[str]:
     """Say what this is."""
-    return pages.render("home.html")
+    return pages.page("home.html", url=_url(request, services))
+
+
+def _url(request: Request[Any, Any, Any], services: Services) -> str:
+    """Where the reader's own calls go."""
+    return (services.settings.public_url or str(request.base_url)).rstrip("/")

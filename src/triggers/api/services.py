@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from triggers.api.authentication import KeyCache
 from triggers.api.rate_limit import RateLimiter
 from triggers.intake import Intake
+from triggers.key_ring import KeyRing
 from triggers.settings import Settings
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Database
@@ -27,4 +29,7 @@ class Services:
     limiter: RateLimiter
     wakeup: Wakeup
     health: Health
+    key_ring: KeyRing
+    more_metrics: list[Callable[[], bytes]]
+    """Metrics of other processes, for `/metrics` to show with this one's."""
     positions: Positions = field(default_factory=Positions)

@@ -10,6 +10,7 @@ from rich.console import Console
 from triggers.cli.options import DATABASE_SETTINGS, run_async, with_settings
 from triggers.errors import OperatorError
 from triggers.running import serve as run_serve
+from triggers.running import work as run_work
 from triggers.service import check_configuration, database_url_of, migrate_only
 from triggers.settings import Settings
 
@@ -19,6 +20,8 @@ database = typer.Typer(no_args_is_help=True, help="The database behind the servi
 def add_to(app: typer.Typer) -> None:
     """Register these commands."""
     app.command("serve")(with_settings()(serve))
+    app.command("api")(with_settings()(api))
+    app.command("worker")(with_settings()(worker))
     app.command("migrate")(with_settings(*DATABASE_SETTINGS)(migrate))
     app.command("check")(with_settings()(check))
     app.add_typer(database, name="db")
@@ -28,6 +31,18 @@ def add_to(app: typer.Typer) -> None:
 def serve(settings: Settings) -> None:
     """Run the whole service. Without a database URL it brings a PostgreSQL of its own."""
     run_async(run_serve(settings, _announce))
+
+
+def api(settings: Settings) -> None:
+    """Run the API alone, on the database of TRIGGERS_DATABASE_URL; `triggers worker` delivers beside it."""
+    if not settings.database_url:
+        raise OperatorError("`triggers api` needs TRIGGERS_DATABASE_URL; `triggers serve` brings a database.")
+    run_async(run_serve(settings, _announce, with_worker=False))
+
+
+def worker(settings: Settings) -> None:
+    """Deliver, and nothing else. Any number of workers share one database."""
+    run_async(run_work(settings))
 
 
 def migrate(settings: Settings) -> None:

@@ -7,7 +7,7 @@ FLUSHALL gives every organisation a fresh minute at most.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -15,7 +15,7 @@ import redis.asyncio
 import structlog
 from redis.exceptions import RedisError
 
-from triggers.storage.wakeup import Wakeup
+from triggers.storage.wakeup import Lane, Wakeup
 
 log = structlog.get_logger()
 
@@ -24,6 +24,8 @@ PUBLISH_EVERY_SECONDS = 0.005
 SHARE_EVERY_SECONDS = 0.1
 RETRY_SECONDS = 1.0
 MAX_CONNECTIONS = 50
+MAX_LANES = 4096
+"""Lanes that one message names, 128 KiB; those of a broader fan-out are found by polling."""
 
 # KEYS: one per organisation; ARGV: how much further it reaches now. Answers how far into the
 # future each reaches, in microseconds. Redis has the only clock in this, so nodes' clocks may differ.
@@ -51,8 +53,8 @@ class Spending(Protocol):
 class RedisLink:
     """This node's side of Redis: three loops that come back by themselves."""
 
-    def __init__(self, url: str, wakeup: Wakeup, spending: Spending, up: Callable[[bool], None]) -> None:
-        """`up` is told whether Redis answers."""
+    def __init__(self, url: str, wakeup: Wakeup, spending: Spending | None, up: Callable[[bool], None]) -> None:
+        """`up` is told whether Redis answers; `spending` is None where nothing is limited."""
         self._redis = redis.asyncio.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
@@ -65,6 +67,7 @@ class RedisLink:
         self._spending = spending
         self._up = up
         self._hints: set[UUID] = set()
+        self._lanes: set[Lane] = set()
         self._hinted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         wakeup.listen(self._hint)
@@ -88,8 +91,9 @@ class RedisLink:
         except (RedisError, OSError):
             return False
 
-    def _hint(self, org_ids: set[UUID]) -> None:
+    def _hint(self, org_ids: set[UUID], lanes: Sequence[Lane]) -> None:
         self._hints |= org_ids
+        self._lanes.update(lanes[: MAX_LANES - len(self._lanes)])
         self._hinted.set()
 
     async def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -109,8 +113,9 @@ class RedisLink:
     async def _publish(self) -> None:
         await self._hinted.wait()
         self._hinted.clear()
-        hints, self._hints = self._hints, set()
-        await self._redis.publish(CHANNEL, b"".join(org_id.bytes for org_id in hints))
+        message = pack_hint(self._hints, self._lanes)
+        self._hints, self._lanes = set(), set()
+        await self._redis.publish(CHANNEL, message)
         await asyncio.sleep(PUBLISH_EVERY_SECONDS)
 
     async def _subscribe(self) -> None:
@@ -120,11 +125,12 @@ class RedisLink:
             while True:
                 message = await pubsub.get_message(timeout=2.0)
                 if message is not None:
-                    data: bytes = message["data"]
-                    self._wakeup.receive({UUID(bytes=data[i : i + 16]) for i in range(0, len(data), 16)})
+                    self._wakeup.receive(*unpack_hint(message["data"]))
 
     async def _share(self) -> None:
         await asyncio.sleep(SHARE_EVERY_SECONDS)
+        if self._spending is None:
+            return
         self._spending.forget()
         spent = self._spending.take_spent()
         if not spent:
@@ -135,3 +141,17 @@ class RedisLink:
         reaches = await self._redis.eval(_SPEND, len(keys), *keys, *amounts)
         for org_id, reach in zip(spent, reaches, strict=True):
             self._spending.learn(org_id, int(reach) / 1_000_000)
+
+
+def pack_hint(org_ids: Collection[UUID], lanes: Collection[Lane]) -> bytes:
+    """A hint as it travels: how many organisations, their ids, then two ids for each lane."""
+    ids = [*org_ids, *(one for lane in lanes for one in lane)]
+    return len(org_ids).to_bytes(4) + b"".join(one.bytes for one in ids)
+
+
+def unpack_hint(message: bytes) -> tuple[set[UUID], list[Lane]]:
+    """What `pack_hint` packed; of anything else, what of it can be read."""
+    whole = range(4, len(message) - 15, 16)
+    ids = [UUID(bytes=message[i : i + 16]) for i in whole]
+    count = int.from_bytes(message[:4])
+    return set(ids[:count]), list(zip(ids[count::2], ids[count + 1 :: 2], strict=False))

@@ -1,0 +1,5 @@
+"""`python -m triggers` is `triggers`."""
+
+from triggers.cli import main
+
+main()

@@ -1,0 +1,161 @@
+"""The delivery worker as a process of its own beside the API: API and worker together need two loops.
+
+Between the two runs one pair of datagram sockets: lanes that may have something due go down, the
+worker's metrics come up. Either may be lost: the worker looks for itself, metrics come again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+import structlog
+
+from triggers.settings import ENV_PREFIX, Settings, env_name
+
+log = structlog.get_logger()
+
+SOCKET_ENV = "TRIGGERS_WORKER_SOCKET"
+LANES_A_DATAGRAM = 1_000
+RESTART_SECONDS = (0.1, 0.5, 2.0, 5.0)
+STEADY_SECONDS = 60.0
+POLL_SECONDS = 0.1
+Lane = tuple[UUID, UUID]
+
+
+class WorkerProcess:
+    """Starts the worker, starts it again when it dies, and carries hints to it."""
+
+    def __init__(self, settings: Settings, url: str, secret_keys: str) -> None:
+        self.metrics = b""
+        """What the worker said last."""
+        self._environ = _environ(settings, url, secret_keys)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ours: socket.socket | None = None
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start the worker and watch it."""
+        self._spawn()
+        self._task = asyncio.create_task(self._watch(), name="worker process")
+
+    def hint(self, lanes: Sequence[Lane]) -> None:
+        """Tell the worker that these lanes may have something due; never waits."""
+        if self._ours is None:
+            return
+        with contextlib.suppress(OSError):
+            for first in range(0, len(lanes), LANES_A_DATAGRAM):
+                some = lanes[first : first + LANES_A_DATAGRAM]
+                self._ours.send(b"".join(org_id.bytes + lane_id.bytes for org_id, lane_id in some))
+
+    async def stop(self) -> None:
+        """Ask the worker to finish, and wait until it has. Called again it hurries."""
+        hurry, self._stopping = self._stopping, True
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            if hurry:
+                self._process.kill()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+        self._close()
+
+    async def _watch(self) -> None:
+        deaths = 0
+        born = time.monotonic()
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            code = None if self._process is None else self._process.poll()
+            if code is None and self._process is not None:
+                continue
+            if self._stopping:
+                return
+            deaths = 0 if time.monotonic() - born > STEADY_SECONDS else deaths
+            wait = RESTART_SECONDS[min(deaths, len(RESTART_SECONDS) - 1)]
+            log.error("worker_died", exit_code=code, restart_in_seconds=wait)
+            deaths += 1
+            await asyncio.sleep(wait)
+            if self._stopping:
+                return
+            self._spawn()
+            born = time.monotonic()
+
+    def _spawn(self) -> None:
+        self._close()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with theirs:
+            ours.setblocking(False)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "triggers", "worker"],
+                env=self._environ | {SOCKET_ENV: str(theirs.fileno())},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                process_group=0,  # Ctrl-C reaches serve alone, which then stops the worker in good order
+            )
+        self._ours = ours
+        asyncio.get_running_loop().add_reader(ours, self._receive, ours)
+
+    def _receive(self, ours: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            self.metrics = ours.recv(1 << 20)
+
+    def _close(self) -> None:
+        if self._ours is not None:
+            asyncio.get_running_loop().remove_reader(self._ours)
+            self._ours.close()
+            self._ours = None
+
+
+class ParentSocket:
+    """The worker's end: hears hints, says its metrics, and notices when the parent is gone."""
+
+    def __init__(self, hint: Callable[[Sequence[Lane]], None]) -> None:
+        self._hint = hint
+        number = os.environ.get(SOCKET_ENV)
+        self._socket = socket.socket(fileno=int(number)) if number else None
+        self._parent = os.getppid()
+        if self._socket is not None:
+            self._socket.setblocking(False)
+            asyncio.get_running_loop().add_reader(self._socket, self._receive)
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the process that started this one as its worker has died."""
+        return self._socket is not None and os.getppid() != self._parent
+
+    def say(self, metrics: bytes) -> None:
+        """Let the parent show these metrics."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.send(metrics)
+
+    def _receive(self) -> None:
+        assert self._socket is not None
+        with contextlib.suppress(OSError):
+            data = self._socket.recv(32 * LANES_A_DATAGRAM)
+            self._hint(
+                [
+                    (UUID(bytes=data[i : i + 16]), UUID(bytes=data[i + 16 : i + 32]))
+                    for i in range(0, len(data), 32)
+                ]
+            )
+
+
+def _environ(settings: Settings, url: str, secret_keys: str) -> dict[str, str]:
+    """The environment that gives the worker this process's settings, however they were given here."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
+    given = {name: getattr(settings, name) for name in settings.__struct_fields__}
+    given |= {"database_url": url, "secret_keys": secret_keys, "data_dir": None}
+    return environ | {
+        env_name(name): str(int(value) if isinstance(value, bool) else value)
+        for name, value in given.items()
+        if value is not None
+    }
