@@ -7,11 +7,11 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from triggers import strict_json
 from triggers.domain import (
@@ -29,14 +29,19 @@ from triggers.errors import Invalid, MalformedBody, RequestError, TooLarge
 class EventBody(msgspec.Struct, forbid_unknown_fields=True):
     """What a producer sends. `data` is another name for `payload`; one of them is needed."""
 
-    type: str
-    payload: msgspec.Raw | UnsetType = UNSET
-    data: msgspec.Raw | UnsetType = UNSET
-    dedup_id: str | None = None
-    source: str | None = None
-    subject: str | None = None
-    ordering_key: str | None = None
-    occurred_at: datetime | None = None
+    # What is said here is checked below, all of it, so that every fault has its pointer.
+    type: Annotated[str, Meta(description="1 to 255 characters; `triggers.` begins the service's own types.")]
+    payload: Annotated[msgspec.Raw, Meta(description="Any JSON value; kept byte for byte.")] | UnsetType = (
+        UNSET
+    )
+    data: Annotated[msgspec.Raw, Meta(description="Another name for `payload`.")] | UnsetType = UNSET
+    dedup_id: Annotated[
+        str | None, Meta(description="1 to 255 characters. The same one within the window is the same event.")
+    ] = None
+    source: Annotated[str | None, Meta(description="1 to 2,048 characters.")] = None
+    subject: Annotated[str | None, Meta(description="1 to 255 characters.")] = None
+    ordering_key: Annotated[str | None, Meta(description="1 to 255 characters.")] = None
+    occurred_at: Annotated[datetime | None, Meta(description="RFC 3339.")] = None
 
 
 _decode = msgspec.json.Decoder(EventBody).decode
