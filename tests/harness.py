@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import shutil
 import socket
 import subprocess
@@ -124,9 +125,18 @@ class Node(ApiNode):
         )
 
 
+SECRET_KEYS = base64.b64encode(bytes(range(32))).decode()
+
+
 def node_settings(**overrides: Any) -> Settings:
-    """Settings of a node in a test."""
-    return Settings(**{"shutdown_timeout": 2.0, **overrides})
+    """Settings of a node in a test, which may deliver to receivers on this machine."""
+    chosen = {
+        "shutdown_timeout": 2.0,
+        "secret_keys": SECRET_KEYS,
+        "outbound_allow": "127.0.0.0/8",
+        "outbound_allow_http": True,
+    }
+    return Settings(**{**chosen, **overrides})
 
 
 class RedisServer:

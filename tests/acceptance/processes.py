@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import itertools
 import os
@@ -78,6 +79,7 @@ class Service:
             self.environment["TRIGGERS_DATA_DIR"] = str(self.data_dir)
         else:
             self.environment["TRIGGERS_DATABASE_URL"] = database_url
+            self.environment["TRIGGERS_SECRET_KEYS"] = base64.b64encode(bytes(32)).decode()
         self.process: subprocess.Popen[bytes] | None = None
         self._first_key: str | None = None
         self._admin_key: str | None = None
