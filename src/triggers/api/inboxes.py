@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from triggers import observability
 from triggers.api.inbox import MessageStatus
+from triggers.api.lines import line_of
 from triggers.api.services import Services
 from triggers.api.views import Cursor, Limit, Timestamp, make_cursor, optional_timestamp, raw, read_cursor
 from triggers.domain import DEFAULT_INBOX, Caller, SubscriptionStatus, created_at, parse_id, rfc3339
@@ -421,32 +422,52 @@ async def _create(services: Services, caller: Caller, data: InboxBody) -> Inbox:
 async def _lease_waiting(
     request: Request[Any, Any, Any], services: Services, inbox: Inbox, asked: LeaseBody, lease_id: UUID
 ) -> list[Message]:
-    """Look, begin to listen, look again, wait: so no hint between is lost."""
+    """Look; stand in line; then listen, look again, wait: so no hint between is lost."""
     _refuse_deleting(inbox)
     messages = await _claim(services, inbox, asked, lease_id)
     if messages or not asked.wait_seconds or inbox.status == SubscriptionStatus.PAUSED:
         return messages
-    gone = asyncio.ensure_future(_disconnected(request))
     deadline = asyncio.get_running_loop().time() + asked.wait_seconds
+    line = line_of(inbox.id)
+    turn: asyncio.Future[Any] = asyncio.ensure_future(line.acquire())
+    gone: asyncio.Future[Any] = asyncio.ensure_future(_disconnected(request))
     try:
-        with services.wakeup.waiting(inbox.org_id) as hint:
-            while True:
-                hint.clear()
-                messages = await _claim(services, inbox, asked, lease_id)
-                if gone.done() and messages:
-                    await inbox_store.release(services.database, inbox, lease_id, None, 0)
-                    services.wakeup.give({inbox.org_id})
-                    return []
-                left = deadline - asyncio.get_running_loop().time()
-                if messages or left <= 0 or gone.done() or services.health.stopping:
-                    return messages
-                hinted = asyncio.ensure_future(hint.wait())
-                await asyncio.wait(
-                    {hinted, gone}, timeout=min(left, POLL_SECONDS), return_when=asyncio.FIRST_COMPLETED
-                )
-                hinted.cancel()
+        await asyncio.wait({turn, gone}, timeout=asked.wait_seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not turn.done():
+            return []  # those in front looked all the time
+        return await _look_until(deadline, gone, services, inbox, asked, lease_id)
     finally:
         gone.cancel()
+        if turn.done():
+            line.release()
+        else:
+            turn.cancel()
+
+
+async def _look_until(
+    deadline: float,
+    gone: asyncio.Future[Any],
+    services: Services,
+    inbox: Inbox,
+    asked: LeaseBody,
+    lease_id: UUID,
+) -> list[Message]:
+    with services.wakeup.waiting(inbox.org_id) as hint:
+        while True:
+            hint.clear()
+            messages = await _claim(services, inbox, asked, lease_id)
+            if gone.done() and messages:
+                await inbox_store.release(services.database, inbox, lease_id, None, 0)
+                services.wakeup.give({inbox.org_id})
+                return []
+            left = deadline - asyncio.get_running_loop().time()
+            if messages or left <= 0 or gone.done() or services.health.stopping:
+                return messages
+            hinted = asyncio.ensure_future(hint.wait())
+            await asyncio.wait(
+                {hinted, gone}, timeout=min(left, POLL_SECONDS), return_when=asyncio.FIRST_COMPLETED
+            )
+            hinted.cancel()
 
 
 async def _claim(services: Services, inbox: Inbox, asked: LeaseBody, lease_id: UUID) -> list[Message]:
