@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.spec import Components, SecurityScheme
 
 from triggers import __version__
 from triggers.api.problems import PROBLEM_JSON, Problem
 from triggers.api.routes import ACCEPT_ROUTES, PUBLIC, AcceptRoute, Route
+from triggers.errors import NotFound
 
 _ALWAYS = {
     401: "The key is missing, unknown, expired or revoked.",
@@ -57,8 +58,8 @@ def openapi_config() -> OpenAPIConfig:
         title="Triggers",
         version=__version__,
         description="Durable webhooks and inboxes: accept an event once, hand it to everyone who asked.",
-        path="/_openapi",
-        render_plugins=[],
+        # The framework brings pages of its own, which load scripts from elsewhere: nobody gets there.
+        openapi_router=Router("/_openapi", route_handlers=[], guards=[_nowhere], include_in_schema=False),
         create_examples=False,
         components=Components(
             security_schemes={
@@ -67,6 +68,10 @@ def openapi_config() -> OpenAPIConfig:
             }
         ),
     )
+
+
+def _nowhere(*_: Any) -> None:
+    raise NotFound("No route has this path.")
 
 
 def document(app: Litestar) -> dict[str, Any]:
