@@ -68,7 +68,7 @@ class Postgres:
     async def disconnect(self, name: str) -> None:
         """Cut every connection to a database."""
         await self.run(
-            f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'",  # noqa: S608
+            f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}'",
             user=SUPERUSER,
         )
 

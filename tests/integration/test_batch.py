@@ -27,7 +27,7 @@ async def post(client: httpx.AsyncClient, content: bytes, headers: dict[str, str
 
 
 async def count(database: Database, table: str, condition: str = "true") -> int:
-    row = await database.row(f"select count(*) from {table} where {condition}")  # noqa: S608 - ours
+    row = await database.row(f"select count(*) from {table} where {condition}")
     assert row is not None
     found: int = row[0]
     return found
