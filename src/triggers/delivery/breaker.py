@@ -13,7 +13,7 @@ from triggers.delivery.result import NOT_THE_ENDPOINT, Reason
 OPENS_AFTER: Final = 10
 """Failures in a row, with no success between them."""
 FIRST_PROBE_SECONDS: Final = 1.0
-LONGEST_PROBE_SECONDS: Final = 300.0
+LONGEST_PROBE_SECONDS: Final = 60.0
 
 
 class Breaker:

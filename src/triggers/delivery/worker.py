@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -38,6 +37,7 @@ from triggers.storage import lane_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Connection, Database
 from triggers.storage.lane_store import Due, Endpoint, LaneHealth, LaneId
+from triggers.subscription import living, open_headers, open_secrets
 
 log = structlog.get_logger()
 
@@ -267,23 +267,13 @@ class Worker:
     def _open(self, endpoint: Endpoint) -> Target | None:
         """Unseal what the attempts of an endpoint need."""
         try:
-            opened = self._key_ring.decrypt(endpoint.secrets, org=endpoint.org_id, subscription=endpoint.id)
-            now = self._now()
-            secrets = [
-                read_secret(each["secret"])
-                for each in json.loads(opened)
-                if each["ends_at"] is None or datetime.fromisoformat(each["ends_at"]) > now
-            ]
-            headers: list[tuple[str, str]] = []
-            if endpoint.headers is not None:
-                sealed = self._key_ring.decrypt(
-                    endpoint.headers, org=endpoint.org_id, subscription=endpoint.id
-                )
-                headers = list(json.loads(sealed).items())
-            return Target.of(endpoint, Signer(secrets), headers)
+            secrets = open_secrets(self._key_ring, endpoint.org_id, endpoint.id, endpoint.secrets)
+            headers = open_headers(self._key_ring, endpoint.org_id, endpoint.id, endpoint.headers)
         except TriggersError as error:
             log.error("subscription_unusable", subscription_id=str(endpoint.id), error=error.message)
             return None
+        signing = [read_secret(each.secret) for each in living(secrets, self._now())]
+        return Target.of(endpoint, Signer(signing), list(headers.items()))
 
     def _gained(self, groups: list[int]) -> None:
         log.info("lanes_gained", groups=len(groups))

@@ -53,7 +53,9 @@ class Spending(Protocol):
 class RedisLink:
     """This node's side of Redis: three loops that come back by themselves."""
 
-    def __init__(self, url: str, wakeup: Wakeup, spending: Spending | None, up: Callable[[bool], None]) -> None:
+    def __init__(
+        self, url: str, wakeup: Wakeup, spending: Spending | None, up: Callable[[bool], None]
+    ) -> None:
         """`up` is told whether Redis answers; `spending` is None where nothing is limited."""
         self._redis = redis.asyncio.from_url(
             url,
