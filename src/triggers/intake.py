@@ -20,6 +20,7 @@ from triggers.domain import Accepted, NewEvent
 from triggers.storage import event_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, is_data_error, is_unavailable
+from triggers.storage.lane_store import LaneId
 
 log = structlog.get_logger()
 
@@ -53,9 +54,9 @@ class Intake:
         dedup_window: float,
         max_events: int,
         max_bytes: int,
-        committed: Callable[[set[UUID]], None],
+        committed: Callable[[set[UUID], Sequence[LaneId]], None],
     ) -> None:
-        """`committed` is told, after each commit, the organisations that it stored events for."""
+        """`committed` is told, after each commit, the organisations and the lanes it stored events for."""
         self.clock = clock
         self._database = database
         self._window = timedelta(seconds=dedup_window)
@@ -200,11 +201,10 @@ class Intake:
         return connection
 
     async def _flush(self, connection: Connection, batch: list[Waiting]) -> None:
-        missing = set(
-            await event_store.accept(connection, self.clock, [w.event for w in batch], self._window)
-        )
+        receipt = await event_store.accept(connection, self.clock, [w.event for w in batch], self._window)
+        missing = set(receipt.missing)
         observability.flushes_total.inc()
-        self._committed({w.event.org_id for w in batch})
+        self._committed({w.event.org_id for w in batch}, receipt.lanes)
         for waiting in batch:
             if waiting.event.id not in missing:
                 _decide(waiting, waiting.event.id, waiting.event.fingerprint)
@@ -222,6 +222,8 @@ class Intake:
                 _decide(waiting, event.id, event.fingerprint)
             elif reason.winner is not None:
                 _decide(waiting, reason.winner, reason.fingerprint)
+            elif reason.version != 0:
+                _settle(waiting, errors.Unavailable("Subscriptions that judge payloads are not served yet."))
             else:  # over the batch's bound of deliveries, or its dedup row has gone since
                 unstored.append(waiting)
         self._return(unstored)

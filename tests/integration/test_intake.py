@@ -69,14 +69,19 @@ async def subscribe(database: Database, org_id: UUID, number: int) -> None:
     )
 
 
+async def store(connection: Connection, clock: DatabaseClock, batch: list[NewEvent]) -> list[UUID]:
+    """Store a batch; return the ids that it did not store."""
+    return (await event_store.accept(connection, clock, batch, DAY)).missing
+
+
 async def test_accept_is_repeatable(
     connection: Connection, database: Database, clock: DatabaseClock, tenant: Tenant
 ) -> None:
     batch = [new_event(tenant.id, clock, f"d{n}" if n % 2 else None) for n in range(10)]
-    assert await event_store.accept(connection, clock, batch, DAY) == []
+    assert await store(connection, clock, batch) == []
     before = await counts(database)
     assert before == (10, 10, 5)
-    missing = await event_store.accept(connection, clock, batch, DAY)
+    missing = await store(connection, clock, batch)
     assert set(missing) == {event.id for event in batch}
     found = await event_store.resolve(connection, batch)
     assert all(found[event.id].stored for event in batch)
@@ -94,11 +99,11 @@ async def test_a_repeated_accept_is_answered_as_the_first_time(
 ) -> None:
     """The intake is given an event whose first accept was committed without its knowing."""
     event = new_event(tenant.id, clock, "d")
-    assert await event_store.accept(connection, clock, [event], DAY) == []
+    assert await store(connection, clock, [event]) == []
     if meanwhile != "nothing":
         await database.fetch("update dedup set expires_at = now()")
     if meanwhile == "another took it over":
-        assert await event_store.accept(connection, clock, [new_event(tenant.id, clock, "d")], DAY) == []
+        assert await store(connection, clock, [new_event(tenant.id, clock, "d")]) == []
     before = await counts(database)
     accepted = await node._intake.accept(event)
     assert (accepted.id, accepted.duplicate) == (event.id, False)
@@ -119,8 +124,8 @@ async def test_two_batches_never_wait_in_a_ring(
                 rng.shuffle(keys)
                 batches.append([new_event(org_id, clock, dedup_id) for org_id, dedup_id in keys])
             missing = await asyncio.gather(
-                event_store.accept(connection, clock, batches[0], DAY),
-                event_store.accept(second, clock, batches[1], DAY),
+                store(connection, clock, batches[0]),
+                store(second, clock, batches[1]),
             )
             lost = [
                 [e for e in batch if e.id in set(gone)] for batch, gone in zip(batches, missing, strict=True)
@@ -139,7 +144,7 @@ async def test_what_a_batch_leaves_over_is_not_mistaken_for_a_duplicate(
 ) -> None:
     """An event beyond the bound of deliveries whose dedup_id names an event of long ago."""
     old = new_event(tenant.id, clock, "last")
-    assert await event_store.accept(connection, clock, [old], DAY) == []
+    assert await store(connection, clock, [old]) == []
     await database.fetch("update dedup set expires_at = now()")
     await subscribe(database, tenant.id, 999)
     batch = [new_event(tenant.id, clock, f"d{n}") for n in range(20)] + [new_event(tenant.id, clock, "last")]
@@ -158,7 +163,7 @@ async def test_an_event_for_more_subscribers_than_a_batch_makes_deliveries(
 ) -> None:
     await subscribe(database, tenant.id, event_store.FLUSH_DELIVERIES)
     first, second = new_event(tenant.id, clock), new_event(tenant.id, clock)
-    assert await event_store.accept(connection, clock, [first, second], DAY) == [second.id]
+    assert await store(connection, clock, [first, second]) == [second.id]
     assert (await counts(database))[:2] == (1, event_store.FLUSH_DELIVERIES + 1)
 
 

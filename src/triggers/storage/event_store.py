@@ -13,6 +13,7 @@ import msgspec
 from triggers.domain import NewEvent, OrgId
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Connection, Database, Row, statements
+from triggers.storage.lane_store import LaneId
 
 _SQL = statements("event_store")
 _SCAN_LIMIT = 5_000
@@ -23,16 +24,25 @@ FLUSH_DELIVERIES = 20_000
 """Deliveries that one transaction makes: events for ten thousand subscribers must not hold up the rest."""
 
 
+class Receipt(NamedTuple):
+    """What one transaction of accept did not store, and the push subscriptions it has work for."""
+
+    missing: list[UUID]
+    lanes: list[LaneId]
+
+
 class Resolution(NamedTuple):
     """Why an event of a batch was not stored by it.
 
     `winner` and `fingerprint` are those of the event that has its dedup_id, None if none has;
-    `stored` says that it stands in the log under its own id, from an earlier try.
+    `stored` says that it stands in the log under its own id, from an earlier try. `version` is
+    that of the organisation's subscriptions, None if there is no such organisation.
     """
 
     winner: UUID | None
     fingerprint: bytes | None
     stored: bool
+    version: int | None
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +68,8 @@ class Payload(NamedTuple):
 
 async def accept(
     connection: Connection, clock: DatabaseClock, batch: Sequence[NewEvent], window: timedelta
-) -> list[UUID]:
-    """Store a batch with its deliveries in one transaction; return the ids that it did not store.
+) -> Receipt:
+    """Store a batch with its deliveries in one transaction; say what it did not store.
 
     A batch that would make more than FLUSH_DELIVERIES is stored up to there. No two events of
     it may share an organisation and a dedup_id.
@@ -77,12 +87,12 @@ async def accept(
         [event.subject for event in batch],
         [event.ordering_key for event in batch],
         [event.occurred_at for event in batch],
+        [0] * len(batch),
         window,
         FLUSH_DELIVERIES,
     )
     clock.learn(row["now"], asked_at)
-    missing: list[UUID] = row["missing"]
-    return missing
+    return Receipt(row["missing"], [_lane(pair) for pair in row["lanes"]])
 
 
 async def resolve(connection: Connection, events: Sequence[NewEvent]) -> dict[UUID, Resolution]:
@@ -93,7 +103,10 @@ async def resolve(connection: Connection, events: Sequence[NewEvent]) -> dict[UU
         [event.id for event in events],
         [event.dedup_id for event in events],
     )
-    return {row["id"]: Resolution(row["winner"], row["fingerprint"], row["stored"]) for row in rows}
+    return {
+        row["id"]: Resolution(row["winner"], row["fingerprint"], row["stored"], row["judging_version"])
+        for row in rows
+    }
 
 
 async def learn_time(database: Database, clock: DatabaseClock) -> None:
@@ -171,6 +184,10 @@ async def sweep_dedup(database: Database, limit: int) -> int:
     async with database.connection() as connection:
         tag: str = await connection.execute(_SQL["sweep_dedup"], limit)
         return int(tag.rpartition(" ")[2])
+
+
+def _lane(pair: bytes) -> LaneId:
+    return UUID(bytes=pair[:16]), UUID(bytes=pair[16:])
 
 
 def _stored_event(row: Row) -> StoredEvent:

@@ -5,19 +5,24 @@
 with offered as (
     -- What an event will cost is known before it is stored: a batch ends where it would make too
     -- many deliveries, and what is left of it comes again in the next one.
-    select b.*, sum(o.subscription_count) over (order by b.place) as deliveries
+    select b.*, sum(o.subscription_count) over (order by b.place) as deliveries,
+        -- Filters and keys are judged before this statement, so it stores only what was judged by
+        -- the subscriptions that its own snapshot shows: each change of them raises the version.
+        o.judging_version = b.judging_version as judged
     from unnest(
         $1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[], $6::text[],
-        $7::text[], $8::text[], $9::text[], $10::timestamptz[]
-    ) with ordinality
-        as b (org_id, id, type, payload, fingerprint, dedup_id, source, subject, ordering_key, occurred_at, place)
-    join organisations o on o.id = b.org_id
+        $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::bigint[]
+    ) with ordinality as b (
+        org_id, id, type, payload, fingerprint, dedup_id,
+        source, subject, ordering_key, occurred_at, judging_version, place
+    )
+    left join organisations o on o.id = b.org_id
 ), batch as (
-    select * from offered where deliveries <= $12 or place = 1
+    select * from offered where judged and (deliveries <= $13 or place = 1)
 ), won as (
     -- Sorted, so that two batches wait for each other's keys in one order and never in a ring.
     insert into dedup as d (org_id, dedup_id, event_id, fingerprint, expires_at)
-    select org_id, dedup_id, id, fingerprint, now() + $11::interval
+    select org_id, dedup_id, id, fingerprint, now() + $12::interval
     from batch where dedup_id is not null order by org_id, dedup_id
     on conflict (org_id, dedup_id) do update
         set event_id = excluded.event_id, fingerprint = excluded.fingerprint, expires_at = excluded.expires_at
@@ -28,27 +33,43 @@ with offered as (
     select org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at
     from batch where dedup_id is null or id in (select event_id from won)
     on conflict (org_id, id) do nothing
-    returning org_id, id, type, octet_length(payload) as payload_size
+    returning org_id, id, type, ordering_key, octet_length(payload) as payload_size
 ), owed as (
-    insert into deliveries (org_id, subscription_id, event_id, due_at, accepted_at, payload_size)
-    select e.org_id, s.id, e.id, now(), now(), e.payload_size
+    insert into deliveries (
+        org_id, subscription_id, event_id, due_at, accepted_at, payload_size, lane_group, ordering_key
+    )
+    select e.org_id, s.id, e.id, now(), now(), e.payload_size, s.lane_group,
+        case
+            when s.ordering <> 'key' or s.kind <> 'push' then null
+            when s.ordering_pointer is not null then e.id::text
+            -- Without a key of its own an event belongs to the one key that is the whole subscription.
+            else coalesce(e.ordering_key, '')
+        end
     from stored e join subscriptions s on s.org_id = e.org_id
     where s.status in ('active', 'paused')
+      and (s.expires_at is null or s.expires_at > now())
       and (
         s.all_types and not starts_with(e.type, 'triggers.')
         or e.type = any (s.type_names)
         or exists (select from unnest(s.type_prefixes) prefix where starts_with(e.type, prefix))
       )
+    returning org_id, subscription_id, lane_group
+), lanes as (
+    select distinct org_id, subscription_id from owed where lane_group is not null
 )
-select now() as now, array(select id from offered except select id from stored) as missing
+select now() as now,
+    array(select id from offered except select id from stored) as missing,
+    array(select uuid_send(org_id) || uuid_send(subscription_id) from lanes) as lanes
 
 -- name: resolve
--- Why events were not stored: the winner of each dedup_id, and what was stored under its own id
--- before. A statement of its own, because one that lost a race cannot see who won it. A row that has
--- run out names nobody: an event that the bound of deliveries left over has not tried to take it yet.
-select b.id, d.event_id as winner, d.fingerprint,
+-- Why events were not stored: the winner of each dedup_id, what was stored under its own id before,
+-- and the version to be judged with. A statement of its own, because one that lost a race cannot see
+-- who won it. A row that has run out names nobody: an event that the bound of deliveries left over
+-- has not tried to take it yet.
+select b.id, d.event_id as winner, d.fingerprint, o.judging_version,
     exists (select from events e where e.org_id = b.org_id and e.id = b.id) as stored
 from unnest($1::uuid[], $2::uuid[], $3::text[]) as b (org_id, id, dedup_id)
+left join organisations o on o.id = b.org_id
 left join dedup d on d.org_id = b.org_id and d.dedup_id = b.dedup_id and d.expires_at > now()
 
 -- name: now

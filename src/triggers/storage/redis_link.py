@@ -15,7 +15,8 @@ import redis.asyncio
 import structlog
 from redis.exceptions import RedisError
 
-from triggers.storage.wakeup import Lane, Wakeup
+from triggers.storage.lane_store import LaneId
+from triggers.storage.wakeup import Wakeup
 
 log = structlog.get_logger()
 
@@ -69,7 +70,7 @@ class RedisLink:
         self._spending = spending
         self._up = up
         self._hints: set[UUID] = set()
-        self._lanes: set[Lane] = set()
+        self._lanes: set[LaneId] = set()
         self._hinted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         wakeup.listen(self._hint)
@@ -93,7 +94,7 @@ class RedisLink:
         except (RedisError, OSError):
             return False
 
-    def _hint(self, org_ids: set[UUID], lanes: Sequence[Lane]) -> None:
+    def _hint(self, org_ids: set[UUID], lanes: Sequence[LaneId]) -> None:
         self._hints |= org_ids
         self._lanes.update(lanes[: MAX_LANES - len(self._lanes)])
         self._hinted.set()
@@ -145,13 +146,13 @@ class RedisLink:
             self._spending.learn(org_id, int(reach) / 1_000_000)
 
 
-def pack_hint(org_ids: Collection[UUID], lanes: Collection[Lane]) -> bytes:
+def pack_hint(org_ids: Collection[UUID], lanes: Collection[LaneId]) -> bytes:
     """A hint as it travels: how many organisations, their ids, then two ids for each lane."""
     ids = [*org_ids, *(one for lane in lanes for one in lane)]
     return len(org_ids).to_bytes(4) + b"".join(one.bytes for one in ids)
 
 
-def unpack_hint(message: bytes) -> tuple[set[UUID], list[Lane]]:
+def unpack_hint(message: bytes) -> tuple[set[UUID], list[LaneId]]:
     """What `pack_hint` packed; of anything else, what of it can be read."""
     whole = range(4, len(message) - 15, 16)
     ids = [UUID(bytes=message[i : i + 16]) for i in whole]

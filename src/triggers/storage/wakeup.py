@@ -1,4 +1,4 @@
-"""Hints that something may be there for an organisation. Lost ones cost latency, nothing else.
+"""Hints that something may be there for an organisation or a lane. Lost ones cost latency, nothing else.
 
 Within a process a hint is a call; between nodes it travels through Redis, where there is one.
 Who waits for a hint looks again now and then without one.
@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeAlias
 from uuid import UUID
+
+from triggers.storage.lane_store import LaneId
+
+Listener: TypeAlias = Callable[[set[UUID], Sequence[LaneId]], None]
 
 
 class Wakeup:
@@ -18,20 +23,28 @@ class Wakeup:
 
     def __init__(self) -> None:
         self._waiters: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
-        self._listeners: list[Callable[[set[UUID]], None]] = []
+        self._listeners: list[Listener] = []
+        self._lane_listeners: list[Callable[[Sequence[LaneId]], None]] = []
 
-    def listen(self, listener: Callable[[set[UUID]], None]) -> None:
-        """Have `listener` called with the organisations of every hint that this process gives."""
+    def listen(self, listener: Listener) -> None:
+        """Have `listener` called with every hint that this process gives: who carries it elsewhere."""
         self._listeners.append(listener)
 
-    def give(self, org_ids: set[UUID]) -> None:
-        """Hint, here and to the other nodes, that these organisations may have something new."""
-        self.receive(org_ids)
-        for listener in self._listeners:
-            listener(org_ids)
+    def listen_for_lanes(self, listener: Callable[[Sequence[LaneId]], None]) -> None:
+        """Have `listener` called with the lanes of every hint, given here or by another node."""
+        self._lane_listeners.append(listener)
 
-    def receive(self, org_ids: set[UUID]) -> None:
+    def give(self, org_ids: set[UUID], lanes: Sequence[LaneId] = ()) -> None:
+        """Hint, here and to the other nodes, that these may have something new."""
+        self.receive(org_ids, lanes)
+        for listener in self._listeners:
+            listener(org_ids, lanes)
+
+    def receive(self, org_ids: set[UUID], lanes: Sequence[LaneId] = ()) -> None:
         """Take in a hint that another node gave."""
+        if lanes:
+            for listener in self._lane_listeners:
+                listener(lanes)
         if not self._waiters:
             return
         for org_id in org_ids:
