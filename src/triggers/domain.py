@@ -205,7 +205,7 @@ def first_id_at(moment: datetime) -> UUID:
 
 def rfc3339(moment: datetime) -> str:
     """A time as every answer writes it: UTC with milliseconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def parse_id(text: str) -> UUID | None:
