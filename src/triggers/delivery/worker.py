@@ -45,6 +45,8 @@ SLOTS = 512
 """Attempts in flight at most."""
 HEALTH_SECONDS = 2.0
 IDLE_LANE_SECONDS = 60.0
+POSTPONED_SECONDS = 1.0
+PROBATION_PAUSE_SECONDS = 0.05
 SOON_SECONDS = 60.0
 """A retry that is due so soon gets a timer; later ones are found by looking."""
 
@@ -88,6 +90,7 @@ class Worker:
 
     async def start(self) -> None:
         """Appear among the workers and begin."""
+        await lane_store.forget_workers(self._database)
         self._settler.start()
         await self.ownership.start()
         self._reader.start()
@@ -134,9 +137,9 @@ class Worker:
             self._unsettled[lane.group] += 1
             try:
                 await self._send(lane, due, probation=group.probation)
-            except asyncio.CancelledError:
-                self._unsettled[lane.group] -= 1
-                raise
+            except TriggersError as error:
+                log.warning("attempt_postponed", event_id=str(due.event_id), error=error.message)
+                self._postpone(lane, due, POSTPONED_SECONDS)
             finally:
                 self._dispatcher.done(lane)
                 self._hold(lane)
@@ -177,11 +180,15 @@ class Worker:
             due.attempts += 1
             due.first_attempt_at = due.first_attempt_at or self._now()
             return True
+        self._postpone(lane, due, PROBATION_PAUSE_SECONDS)
+        return False
+
+    def _postpone(self, lane: Lane, due: Due, seconds: float) -> None:
+        """Nothing was sent: let it be read again in a while."""
         self._unsettled[lane.group] -= 1
         self._reader.sent(due)
         self._reader.forget(lane, due.key)
-        asyncio.get_running_loop().call_later(0.05, self._reader.hint, lane.id)
-        return False
+        asyncio.get_running_loop().call_later(seconds, self._reader.hint, lane.id)
 
     def _settle(self, lane: Lane, due: Due, ended: Ended) -> None:
         def settled() -> None:
