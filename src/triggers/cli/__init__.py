@@ -7,7 +7,7 @@ import sys
 import typer
 
 from triggers import __version__
-from triggers.cli import client, serving, tenants
+from triggers.cli import client, demo, serving, tenants
 from triggers.errors import TriggersError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ serving.add_to(app)
 app.add_typer(tenants.orgs, name="orgs")
 app.add_typer(tenants.keys, name="keys")
 client.add_to(app)
+demo.add_to(app)
 
 
 @app.command()

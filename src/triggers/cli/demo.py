@@ -1,0 +1,249 @@
+"""demo: the whole story in one terminal, on a free port and in a directory that is thrown away."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, NamedTuple, TypeVar
+
+import httpx
+import typer
+from rich.console import Console
+
+from triggers.errors import OperatorError
+from triggers.settings import ENV_PREFIX
+
+T = TypeVar("T")
+DEADLINE_SECONDS = 60.0
+console = Console(highlight=False)
+
+
+class Arrival(NamedTuple):
+    """One request that the receiver got, and what it answered."""
+
+    path: str
+    event_id: str
+    body: dict[str, Any]
+    answered: int
+    at: float
+
+
+class Receiver:
+    """Somebody's webhook endpoint: `/broken` fails until it is mended, `/moody` twice."""
+
+    def __init__(self) -> None:
+        self.arrivals: queue.Queue[Arrival] = queue.Queue()
+        self.mended = False
+        self._moods = iter((503, 503))
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                status = receiver.answer(self.path)
+                receiver.arrivals.put(
+                    Arrival(self.path, self.headers["webhook-id"], json.loads(body), status, time.time())
+                )
+                self.send_response(status)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                """The story says what arrived."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def answer(self, path: str) -> int:
+        if path == "/moody":
+            return next(self._moods, 204)
+        return 500 if path == "/broken" and not self.mended else 204
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def demo() -> None:
+    """Tell the story: a subscription, events, an endpoint that recovers, a dead letter replayed."""
+    receiver = Receiver()
+    try:
+        with _service() as client:
+            _deliver(client, receiver)
+            _recover(client, receiver)
+            _replay(client, receiver)
+    finally:
+        receiver.stop()
+    console.print("\n[bold green]That is the story.[/] `triggers serve` begins yours.")
+
+
+def _deliver(client: httpx.Client, receiver: Receiver) -> None:
+    _chapter("A subscription, and five events")
+    subscription = _subscribe(client, receiver.url + "/orders", "order.*")
+    _say(f"subscribed {receiver.url}/orders to order.*   ({subscription})")
+    sent: dict[str, float] = {}
+    for number in range(1, 6):
+        event = _post(
+            client,
+            "/v1/events",
+            {"type": "order.created", "payload": {"order": number}, "dedup_id": f"o-{number}"},
+        )
+        sent[event["id"]] = time.time()
+        _say(f"accepted  {event['id']}  order {number}")
+    for _ in sent:
+        arrival = receiver.arrivals.get(timeout=DEADLINE_SECONDS)
+        milliseconds = max(0.0, arrival.at - sent[arrival.event_id]) * 1000
+        _say(
+            f"delivered {arrival.event_id}  order {arrival.body['data']['order']}"
+            f"  {milliseconds:.0f} ms later",
+            "green",
+        )
+    again = _post(client, "/v1/events", {"type": "order.created", "payload": {"order": 1}, "dedup_id": "o-1"})
+    _say(f"sent order 1 again: duplicate={again['duplicate']}, the same id, nothing delivered twice")
+
+
+def _recover(client: httpx.Client, receiver: Receiver) -> None:
+    _chapter("An endpoint that fails, and recovers")
+    _subscribe(client, receiver.url + "/moody", "mood.*", delays=[0.5, 1, 2])
+    event = _post(client, "/v1/events", {"type": "mood.changed", "payload": {}})
+    _say(f"accepted  {event['id']}")
+    while True:
+        arrival = receiver.arrivals.get(timeout=DEADLINE_SECONDS)
+        if arrival.answered < 300:
+            _say(f"attempt answered {arrival.answered}: delivered", "green")
+            return
+        _say(f"attempt answered {arrival.answered}: tried again by the schedule", "yellow")
+
+
+def _replay(client: httpx.Client, receiver: Receiver) -> None:
+    _chapter("A dead letter, replayed")
+    subscription = _subscribe(client, receiver.url + "/broken", "invoice.*", delays=[0.2])
+    event = _post(client, "/v1/events", {"type": "invoice.paid", "payload": {"invoice": 7}})
+    dead = _until(
+        "the dead letter",
+        lambda: _get(client, "/v1/deliveries", status="dead", subscription_id=subscription)["data"],
+    )[0]
+    _say(f"dead letter {event['id']}: {dead['reason']}, after {dead['attempts']} attempts", "red")
+    receiver.mended = True
+    _say("the endpoint is mended; the delivery is sent again")
+    _post(client, f"/v1/deliveries/{event['id']}.{subscription}/retry", None)
+    _until("the replay", lambda: _arrived(receiver, event["id"]))
+    _say(f"delivered {event['id']}, the same webhook-id as before", "green")
+    _say("every attempt is kept:")
+    for attempt in reversed(
+        _until("the attempts", lambda: _enough(_get(client, f"/v1/events/{event['id']}/attempts")["data"], 3))
+    ):
+        _say(
+            f"  generation {attempt['generation']}, attempt {attempt['attempt']}:"
+            f" {attempt['outcome']}, {attempt['reason']}"
+        )
+
+
+def _arrived(receiver: Receiver, event_id: str) -> bool:
+    arrival = receiver.arrivals.get(timeout=DEADLINE_SECONDS)
+    return arrival.event_id == event_id and arrival.answered < 300
+
+
+def _enough(found: list[T], count: int) -> list[T]:
+    return found if len(found) >= count else []
+
+
+def _subscribe(client: httpx.Client, url: str, pattern: str, delays: list[float] | None = None) -> str:
+    body: dict[str, Any] = {"target_url": url, "event_types": [pattern]}
+    if delays is not None:
+        body["retry"] = {"delays": delays}
+    return str(_post(client, "/v1/subscriptions", body)["id"])
+
+
+def _post(client: httpx.Client, path: str, body: Any) -> dict[str, Any]:
+    answer = client.post(path, json=body) if body is not None else client.post(path)
+    answer.raise_for_status()
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def _get(client: httpx.Client, path: str, **parameters: str) -> dict[str, Any]:
+    answer = client.get(path, params=parameters)
+    answer.raise_for_status()
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def _until(what: str, look: Callable[[], T | None]) -> T:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.05)
+    raise OperatorError(f"The demo waited {DEADLINE_SECONDS:g} s for {what} in vain.")
+
+
+@contextmanager
+def _service() -> Iterator[httpx.Client]:
+    """A `triggers serve` of its own, and a client with its first key."""
+    _chapter("`triggers serve`, with a PostgreSQL of its own")
+    home = Path(tempfile.mkdtemp(prefix="triggers-demo-"))
+    home.chmod(0o755)  # root runs PostgreSQL as another user, who must enter
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)} | {
+        "TRIGGERS_DATA_DIR": str(home / "data"),
+        "TRIGGERS_PORT": "0",
+        "TRIGGERS_LOG_FORMAT": "json",
+        "TRIGGERS_OUTBOUND_ALLOW": "127.0.0.0/8",
+        "TRIGGERS_OUTBOUND_ALLOW_HTTP": "1",
+    }
+    log = home / "serve.log"
+    with log.open("wb") as output:
+        serve = subprocess.Popen(
+            [sys.executable, "-m", "triggers", "serve"], env=environ, stdout=output, stderr=output
+        )
+    try:
+        url, key = _until("the service to start", lambda: _announced(serve, log))
+        _say(f"answers on {url}")
+        with httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30) as client:
+            yield client
+    finally:
+        serve.send_signal(signal.SIGTERM)
+        try:
+            serve.wait(30)
+        except subprocess.TimeoutExpired:
+            serve.kill()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _announced(serve: subprocess.Popen[bytes], log: Path) -> tuple[str, str] | None:
+    """The URL and the first key, once the service has said them."""
+    said = log.read_text(encoding="utf-8", errors="replace")
+    if serve.poll() is not None:
+        raise OperatorError(f"The service did not start:\n{said}")
+    words = said.split()
+    key = next((word for word in words if word.startswith("zap_test_")), None)
+    url = next((word for word in words if word.startswith("http://127.0.0.1:")), None)
+    return (url, key) if url and key and "curl" in words else None
+
+
+def _chapter(title: str) -> None:
+    console.print(f"\n[bold]{title}[/]")
+
+
+def _say(text: str, colour: str = "default") -> None:
+    console.print(f"  {text}", style=colour, markup=False)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register this command."""
+    app.command("demo")(demo)
