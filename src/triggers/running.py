@@ -128,7 +128,7 @@ async def _database(settings: Settings, stopping: Stopping) -> AsyncIterator[str
         yield settings.database_url
         return
     postgres = EmbeddedPostgres(data_dir_of(settings))
-    url = await postgres.start()
+    url = await _start_postgres(postgres, stopping)
     watching = asyncio.create_task(postgres.run(), name="postgres")
     try:
         yield url
@@ -138,6 +138,17 @@ async def _database(settings: Settings, stopping: Stopping) -> AsyncIterator[str
         for task in (hurrying, watching):
             task.cancel()
         await asyncio.gather(hurrying, watching, return_exceptions=True)
+
+
+async def _start_postgres(postgres: EmbeddedPostgres, stopping: Stopping) -> str:
+    """Start it, which may take a recovery's time; asked to stop meanwhile, end at once."""
+    starting = asyncio.create_task(postgres.start())
+    asked = asyncio.create_task(stopping.asked.wait())
+    await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if not starting.done():
+        await postgres.stop()
+    return await starting
 
 
 async def _hurry_worker(worker: WorkerProcess, stopping: Stopping) -> None:
