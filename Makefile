@@ -20,7 +20,7 @@ check: setup ## Format, lint, types, import contract, dead links in the docs
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet .; exit 1; }
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python .ci/dead_links.py
 
 bench: setup ## Measure, and print every published figure
