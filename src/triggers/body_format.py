@@ -59,6 +59,12 @@ def render(body_format: Format, event: Outgoing) -> tuple[str, bytes]:
             assert_never(body_format)
 
 
+def notice(inbox_id: UUID, messages: int, *, redelivery: bool) -> tuple[str, bytes]:
+    """The content type and the body of a notice that an inbox has received messages: thin, no payload."""
+    body = {"inbox_id": str(inbox_id), "received_message_count": messages, "redelivery": redelivery}
+    return "application/json", _encode(body)
+
+
 def _standard(event: Outgoing) -> bytes:
     return b'{"id":"%b","type":%b,"timestamp":"%b","data":%b}' % (
         str(event.id).encode(),

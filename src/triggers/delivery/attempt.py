@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, assert_never
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from triggers import __version__, body_format
@@ -45,15 +46,17 @@ async def attempt(
     attempt_id: UUID,
     *,
     counted: bool,
+    messages: int = 1,
 ) -> Attempted:
     """Send a delivery once. Returns for everything that can happen; a bug of ours is a failed attempt too.
 
-    `counted`: the database counts this attempt already, from before it was sent.
+    `counted`: the database counts this attempt already, from before it was sent. `messages`: for how
+    many messages a notice of an inbox speaks.
     """
     began = now()
     result: Result
     try:
-        prepared = prepare(target, due, began)
+        prepared = prepare(target, due, began, messages)
         result = await outbound.send(
             target.endpoint.target_url, prepared.headers, prepared.body, org=due.org_id
         )
@@ -73,9 +76,25 @@ async def attempt(
     return conclude(target, due, result, outcome, number, attempt_id, began)
 
 
-def prepare(target: Target, due: Due, moment: datetime) -> Prepared:
+def told(companion: Due, of: Attempted, attempt_id: UUID) -> Settlement:
+    """The settlement of a message that a notice told of beside the one it was sent for."""
+    return msgspec.structs.replace(
+        of.settlement,
+        event_id=companion.event_id,
+        generation=companion.generation,
+        read_attempts=companion.attempts,
+        attempts=companion.attempts + 1,
+        attempt_id=attempt_id,
+    )
+
+
+def prepare(target: Target, due: Due, moment: datetime, messages: int = 1) -> Prepared:
     """The body in the subscription's format, and its headers, signed for this moment."""
-    content_type, body = body_format.render(target.endpoint.format, due)
+    inbox_id = target.endpoint.notifies_inbox
+    if inbox_id is None:
+        content_type, body = body_format.render(target.endpoint.format, due)
+    else:
+        content_type, body = body_format.notice(inbox_id, messages, redelivery=due.attempts > 0)
     return Prepared(
         [
             ("content-type", content_type),

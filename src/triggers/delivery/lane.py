@@ -96,7 +96,9 @@ class Lane:
 
     @property
     def concurrency(self) -> int:
-        """How many attempts may be in flight at once."""
+        """How many attempts may be in flight at once; of notices one, which tells of all that wait."""
+        if self.target.endpoint.notifies_inbox is not None:
+            return 1
         return self.target.endpoint.max_concurrency or DEFAULT_CONCURRENCY
 
     def active(self, now: datetime) -> bool:
@@ -135,6 +137,14 @@ class Lane:
             interval = 1 / self.target.endpoint.rate_limit
             self.next_send_at = max(self.next_send_at, time.monotonic() - 0.1) + interval
         return self.queue.popleft()
+
+    def take_companions(self) -> list[Due]:
+        """What one notice tells of beside the delivery that was taken: all that waits here."""
+        if self.target.endpoint.notifies_inbox is None:
+            return []
+        companions = list(self.queue)
+        self.queue.clear()
+        return companions
 
     def put_back(self, due: Due) -> None:
         """Undo a take: nothing was sent."""

@@ -21,7 +21,7 @@ import structlog
 
 from triggers.addresses import OutboundPolicy
 from triggers.delivery import metrics
-from triggers.delivery.attempt import after_a_lost_worker, attempt, never_sent
+from triggers.delivery.attempt import after_a_lost_worker, attempt, never_sent, told
 from triggers.delivery.dispatcher import Dispatcher
 from triggers.delivery.lane import READ_AHEAD, Lane, Target
 from triggers.delivery.outbound import Outbound
@@ -155,6 +155,7 @@ class Worker:
             return
         if probation and not await self._count_first(lane, due):
             return
+        companions = lane.take_companions()
         began = self._now()
         if not due.attempts:
             metrics.lag_seconds.observe(max(0.0, (began - due.accepted_at).total_seconds()))
@@ -168,6 +169,10 @@ class Worker:
             due,
             Ended(settlement, due.type, lambda: None, self._disabled_by(lane, ended.disable)),
         )
+        for companion in companions:
+            self._unsettled[lane.group] += 1
+            settlement = told(companion, ended, self._clock.mint())
+            self._settle(lane, companion, Ended(settlement, companion.type, lambda: None))
 
     async def _count_first(self, lane: Lane, due: Due) -> bool:
         """On probation: one delivery of a group at a time, counted in the database before it is sent."""

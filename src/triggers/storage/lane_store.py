@@ -48,6 +48,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     failing_since: datetime | None
     probe_at: datetime | None
     probe_delay: float | None
+    notifies_inbox: UUID | None
 
 
 class Due(msgspec.Struct, kw_only=True, gc=False):

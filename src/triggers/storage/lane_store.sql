@@ -85,7 +85,7 @@ where kind = 'push' and lane_group = any ($1::smallint[]) and changed_at > now()
 -- name: endpoints
 select s.org_id, s.id, s.lane_group, s.status, s.changed_at, s.target_url, s.format, s.signature, s.secrets,
     s.headers, s.ordering, s.max_concurrency, s.rate_limit, s.retry_delays, s.retry_deadline, s.expires_at,
-    s.failing_since, s.probe_at, s.probe_delay
+    s.failing_since, s.probe_at, s.probe_delay, s.notifies_inbox
 from unnest($1::uuid[], $2::uuid[]) as k (org_id, id)
 join subscriptions s on s.org_id = k.org_id and s.id = k.id
 
