@@ -159,7 +159,15 @@ class Worker:
         began = self._now()
         if not due.attempts:
             metrics.lag_seconds.observe(max(0.0, (began - due.accepted_at).total_seconds()))
-        ended = await attempt(target, due, self._outbound, self._now, self._clock.mint(), counted=probation)
+        ended = await attempt(
+            target,
+            due,
+            self._outbound,
+            self._now,
+            self._clock.mint(),
+            counted=probation,
+            messages=1 + len(companions),
+        )
         settlement = ended.settlement
         self._learn(lane, ended.reason, self._now())
         metrics.attempts_total.labels(settlement.outcome, ended.reason).inc()
