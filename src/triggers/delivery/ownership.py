@@ -108,18 +108,22 @@ class Ownership:
 
     async def _run(self) -> None:
         connection: Connection | None = None
-        while True:
-            try:
-                if connection is None:
-                    connection = await self._database.connect(TAKEOVER_SECONDS / 2)
-                with unavailable():
-                    await self._beat(connection)
-            except DatabaseUnavailable as error:
-                log.warning("heartbeat_failed", error=repr(error.__cause__))
-                if connection is not None:
-                    connection.terminate()
-                connection = None
-            await asyncio.sleep(BEAT_SECONDS)
+        try:
+            while True:
+                try:
+                    if connection is None:
+                        connection = await self._database.connect(TAKEOVER_SECONDS / 2)
+                    with unavailable():
+                        await self._beat(connection)
+                except DatabaseUnavailable as error:
+                    log.warning("heartbeat_failed", error=repr(error.__cause__))
+                    if connection is not None:
+                        connection.terminate()
+                    connection = None
+                await asyncio.sleep(BEAT_SECONDS)
+        finally:
+            if connection is not None:
+                connection.terminate()
 
     async def _beat(self, connection: Connection) -> None:
         began = time.monotonic()

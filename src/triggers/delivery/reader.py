@@ -109,20 +109,24 @@ class Reader:
 
     async def _run(self) -> None:
         connection: Connection | None = None
-        while True:
-            try:
-                if connection is None:
-                    connection = await self._database.connect(REQUEST_SECONDS)
-                with unavailable():
-                    await self._round(connection)
-            except DatabaseUnavailable as error:
-                log.warning("read_failed", error=repr(error.__cause__))
-                if connection is not None:
-                    connection.terminate()
-                connection = None
-                await asyncio.sleep(PAUSE_SECONDS)
-            finally:
-                self._end_read()
+        try:
+            while True:
+                try:
+                    if connection is None:
+                        connection = await self._database.connect(REQUEST_SECONDS)
+                    with unavailable():
+                        await self._round(connection)
+                except DatabaseUnavailable as error:
+                    log.warning("read_failed", error=repr(error.__cause__))
+                    if connection is not None:
+                        connection.terminate()
+                    connection = None
+                    await asyncio.sleep(PAUSE_SECONDS)
+                finally:
+                    self._end_read()
+        finally:
+            if connection is not None:
+                connection.terminate()
 
     async def _round(self, connection: Connection) -> None:
         """Find work if it is time to, then read for the lanes that are hungry."""

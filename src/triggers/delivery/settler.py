@@ -56,6 +56,7 @@ class Settler:
         self._ended: list[Ended] = []
         self._work = asyncio.Event()
         self._stopping = False
+        self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -75,37 +76,40 @@ class Settler:
         self._work.set()
 
     async def _run(self) -> None:
-        connection: Connection | None = None
-        while self._ended or not self._stopping:
-            if not self._ended:
-                self._work.clear()
-                await self._work.wait()
-                continue
-            batch, self._ended = self._ended[:BATCH], self._ended[BATCH:]
-            connection = await self._until_written(connection, batch)
-            for ended in batch:
-                ended.settled()
-        if connection is not None:
-            await connection.close()
+        try:
+            while self._ended or not self._stopping:
+                if not self._ended:
+                    self._work.clear()
+                    await self._work.wait()
+                    continue
+                batch, self._ended = self._ended[:BATCH], self._ended[BATCH:]
+                await self._until_written(batch)
+                for ended in batch:
+                    ended.settled()
+        finally:
+            self._drop_connection()
 
-    async def _until_written(self, connection: Connection | None, batch: list[Ended]) -> Connection | None:
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _until_written(self, batch: list[Ended]) -> None:
         while True:
             try:
-                if connection is None:
-                    connection = await self._database.connect(SETTLE_SECONDS)
+                if self._connection is None:
+                    self._connection = await self._database.connect(SETTLE_SECONDS)
                 with unavailable():
-                    await self._write(connection, batch)
+                    await self._write(self._connection, batch)
             except DatabaseUnavailable as error:
                 log.warning("settle_failed", attempts=len(batch), error=repr(error.__cause__))
-                if connection is not None:
-                    connection.terminate()
-                connection = None
+                self._drop_connection()
                 if self._stopping or self._ownership.dead:
                     log.error("attempts_unrecorded", attempts=len(batch))
-                    return None
+                    return
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
-                return connection
+                return
 
     async def _write(self, connection: Connection, batch: list[Ended]) -> None:
         groups = {ended.settlement.lane_group for ended in batch}
