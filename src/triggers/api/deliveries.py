@@ -1,0 +1,323 @@
+"""Deliveries: what is undelivered, why and when next; what was tried; and mending it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from litestar.params import Parameter
+from msgspec import Meta
+
+from triggers.api.services import Services
+from triggers.api.views import Cursor, Limit, Timestamp, make_cursor, optional_timestamp, read_cursor
+from triggers.domain import Caller, DeliveryStatus, created_at, parse_id, rfc3339
+from triggers.errors import Conflict, Invalid, NotFound
+from triggers.replaying import owe_once_more
+from triggers.storage import delivery_store, event_store
+from triggers.storage.delivery_store import UNHAPPY, UNSETTLED, Attempt, Delivery, Position, Recipient
+
+Status = Annotated[
+    str,
+    Parameter(
+        description="`pending` is what is undelivered; `dead`, `cancelled` and `expired` can be retried.",
+        pattern="^(pending|leased|delivered|acknowledged|dead|cancelled|expired)$",
+    ),
+]
+SubscriptionId = Annotated[
+    str | None,
+    Parameter(
+        query="subscription_id", description="Only those of this subscription or inbox.", max_length=36
+    ),
+]
+
+
+class AttemptView(msgspec.Struct, kw_only=True):
+    """One HTTP request that was made."""
+
+    id: UUID
+    event_id: UUID
+    subscription_id: UUID
+    generation: int
+    attempt: Annotated[int, Meta(description="The how manyth of its delivery, from 1.")]
+    began_at: Timestamp
+    duration_ms: int
+    outcome: Annotated[str, Meta(description="`delivered`, `retry`, `dead` or `cancelled`.")]
+    reason: str
+    status_code: int | None
+    response: Annotated[str | None, Meta(description="The beginning of the answer's body.")]
+    retry_at: Timestamp | None
+
+
+class AttemptList(msgspec.Struct):
+    """Part of the list of attempts."""
+
+    data: list[AttemptView]
+    next_cursor: str | None
+
+
+class DeliveryRecord(msgspec.Struct, kw_only=True):
+    """One generation of a delivery: 0 is the first, each replay or retry of what ended makes the next."""
+
+    generation: int
+    status: str
+    reason: Annotated[str | None, Meta(description="Why the last attempt failed, or how it ended.")]
+    attempts: int
+    lease_count: int
+    accepted_at: Timestamp
+    first_attempt_at: Timestamp | None
+    due_at: Timestamp | None
+    settled_at: Timestamp | None
+    waiting_for: Annotated[
+        str | None,
+        Meta(
+            description="Of an unsettled one: `its_turn`, `retry_time`, `failing_endpoint`,"
+            " `earlier_of_its_key`, `subscription_paused`, `subscription_disabled`, `subscription_deleting`;"
+            " in an inbox `consumer` or `delay`."
+        ),
+    ]
+    next_at: Annotated[Timestamp | None, Meta(description="When it may go, where time alone decides.")]
+
+
+class DeliveryListed(DeliveryRecord, kw_only=True):
+    """A delivery in a list."""
+
+    id: str
+    event_id: UUID
+    event_type: Annotated[str | None, Meta(description="Null once the event is no longer kept.")]
+    subscription_id: UUID
+    kind: Annotated[str, Meta(description="Of the subscription: `push` or `inbox`.")]
+
+
+class DeliveryDetail(DeliveryListed, kw_only=True):
+    """A delivery in its latest generation, and the generations before."""
+
+    earlier: list[DeliveryRecord]
+
+
+class DeliveryList(msgspec.Struct):
+    """Part of the list of deliveries."""
+
+    data: list[DeliveryListed]
+    next_cursor: str | None
+
+
+# ---- looking -------------------------------------------------------------------------------------
+
+
+async def list_attempts_of_subscription(
+    caller: Caller, services: Services, subscription_id: str, limit: Limit = 100, cursor: Cursor = None
+) -> AttemptList:
+    """List what was sent to a subscription, newest first."""
+    to = await delivery_store.recipient(services.database, caller.org_id, parse_id(subscription_id))
+    found = await delivery_store.attempts_of_subscription(
+        services.database, caller.org_id, to.id, read_cursor(cursor), limit
+    )
+    return _attempts(found, limit)
+
+
+async def list_attempts_of_event(
+    caller: Caller,
+    services: Services,
+    event_id: str,
+    only: SubscriptionId = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> AttemptList:
+    """List what was sent of an event, newest first."""
+    event = parse_id(event_id)
+    if event is None or await event_store.one(services.database, caller.org_id, event) is None:
+        raise NotFound("There is no such event.")
+    found = await delivery_store.attempts_of_event(
+        services.database, caller.org_id, event, _subscription(only), read_cursor(cursor), limit
+    )
+    return _attempts(found, limit)
+
+
+async def list_deliveries(
+    caller: Caller,
+    services: Services,
+    status: Status = "pending",
+    only: SubscriptionId = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> DeliveryList:
+    """List deliveries of one status: what is undelivered, why, and when next.
+
+    Newest event first; without `subscription_id` one subscription after the other, the youngest first.
+    A page may hold fewer than `limit` deliveries, even none, and still have a `next_cursor`.
+    """
+    page = await delivery_store.listed(
+        services.database,
+        caller.org_id,
+        DeliveryStatus(status),
+        _subscription(only),
+        _read_position(cursor),
+        limit,
+    )
+    types = await event_store.types(
+        services.database, caller.org_id, [delivery.event_id for delivery in page.deliveries]
+    )
+    return DeliveryList(
+        [_listed(delivery, types.get(delivery.event_id)) for delivery in page.deliveries],
+        None if page.last is None else _write_position(page.last),
+    )
+
+
+async def get_delivery(caller: Caller, services: Services, delivery_id: str) -> DeliveryDetail:
+    """Show one delivery, named `<event id>.<subscription id>`."""
+    return await _detail(services, caller, *_parsed(delivery_id))
+
+
+# ---- mending -------------------------------------------------------------------------------------
+
+
+async def retry_delivery(caller: Caller, services: Services, delivery_id: str) -> DeliveryDetail:
+    """Let a delivery be due now.
+
+    A pending one does not wait for its time. One that is dead, cancelled or expired is owed once more,
+    as its next generation.
+    """
+    event_id, subscription_id = _parsed(delivery_id)
+    latest = await _latest(services, caller, event_id, subscription_id)
+    to = await delivery_store.recipient(services.database, caller.org_id, subscription_id)
+    if to.ended:
+        raise Conflict(f"The subscription is {to.status}: nothing is sent to it.")
+    if latest.status == DeliveryStatus.LEASED:
+        raise Conflict("A consumer holds it; it is available again when the lease ends.")
+    if latest.status in UNSETTLED:
+        await delivery_store.make_due(services.database, caller.org_id, event_id, subscription_id)
+    elif latest.status not in UNHAPPY:
+        raise Conflict(f"It was {latest.status}. A replay with `only: all` sends such ones again.")
+    elif not await _owe_again(services, to, event_id):
+        raise Conflict("The event is no longer kept.")
+    services.wakeup.give({caller.org_id}, [(caller.org_id, subscription_id)])
+    return await _detail(services, caller, event_id, subscription_id)
+
+
+async def cancel_delivery(caller: Caller, services: Services, delivery_id: str) -> DeliveryDetail:
+    """Cancel a delivery that is not settled. Cancelling twice is cancelling once.
+
+    No attempt of it begins more than a second after the answer; one that is under way may still arrive.
+    """
+    event_id, subscription_id = _parsed(delivery_id)
+    latest = await _latest(services, caller, event_id, subscription_id)
+    if latest.status in UNSETTLED:
+        cancelled = await delivery_store.cancel(
+            services.database, caller.org_id, event_id, subscription_id, "cancelled by request"
+        )
+        latest = latest if cancelled else await _latest(services, caller, event_id, subscription_id)
+    if latest.status not in UNSETTLED and latest.status != DeliveryStatus.CANCELLED:
+        raise Conflict(f"It is {latest.status} already.")
+    return await _detail(services, caller, event_id, subscription_id)
+
+
+# ---- steps ---------------------------------------------------------------------------------------
+
+
+async def _owe_again(services: Services, to: Recipient, event_id: UUID) -> bool:
+    """Make the next generation, or find that somebody else did; False if the event is gone."""
+    return (
+        await owe_once_more(services.database, to, event_id)
+        or await event_store.one(services.database, to.org_id, event_id) is not None
+    )
+
+
+async def _latest(services: Services, caller: Caller, event_id: UUID, subscription_id: UUID) -> Delivery:
+    return (await _generations(services, caller, event_id, subscription_id))[0]
+
+
+async def _detail(
+    services: Services, caller: Caller, event_id: UUID, subscription_id: UUID
+) -> DeliveryDetail:
+    latest, *earlier = await _generations(services, caller, event_id, subscription_id)
+    types = await event_store.types(services.database, caller.org_id, [event_id])
+    return DeliveryDetail(
+        **msgspec.structs.asdict(_listed(latest, types.get(event_id))),
+        earlier=[_record(delivery) for delivery in earlier],
+    )
+
+
+async def _generations(
+    services: Services, caller: Caller, event_id: UUID, subscription_id: UUID
+) -> list[Delivery]:
+    found = await delivery_store.generations(services.database, caller.org_id, event_id, subscription_id)
+    if not found:
+        raise NotFound("There is no such delivery.")
+    return found
+
+
+def _parsed(delivery_id: str) -> tuple[UUID, UUID]:
+    event_id, _, subscription_id = delivery_id.partition(".")
+    event, subscription = parse_id(event_id), parse_id(subscription_id)
+    if event is None or subscription is None:
+        raise NotFound("There is no such delivery; one is named `<event id>.<subscription id>`.")
+    return event, subscription
+
+
+def _subscription(text: str | None) -> UUID | None:
+    """The filter of a list: an id that cannot exist is one that nothing belongs to."""
+    return None if text is None else parse_id(text) or UUID(int=0)
+
+
+# ---- views ---------------------------------------------------------------------------------------
+
+
+def _attempts(found: list[Attempt], limit: int) -> AttemptList:
+    return AttemptList(
+        [_attempt(attempt) for attempt in found], make_cursor(found[-1].id if len(found) == limit else None)
+    )
+
+
+def _attempt(attempt: Attempt) -> AttemptView:
+    members = msgspec.structs.asdict(attempt)
+    members["began_at"] = rfc3339(created_at(attempt.id))
+    members["retry_at"] = optional_timestamp(attempt.retry_at)
+    return AttemptView(**members)
+
+
+def _record(delivery: Delivery) -> DeliveryRecord:
+    return DeliveryRecord(
+        generation=delivery.generation,
+        status=delivery.status,
+        reason=delivery.reason,
+        attempts=delivery.attempts,
+        lease_count=delivery.lease_count,
+        accepted_at=rfc3339(delivery.accepted_at),
+        first_attempt_at=optional_timestamp(delivery.first_attempt_at),
+        due_at=optional_timestamp(delivery.due_at),
+        settled_at=optional_timestamp(delivery.settled_at),
+        waiting_for=delivery.waiting_for,
+        next_at=optional_timestamp(delivery.next_at),
+    )
+
+
+def _listed(delivery: Delivery, event_type: str | None) -> DeliveryListed:
+    return DeliveryListed(
+        **msgspec.structs.asdict(_record(delivery)),
+        id=f"{delivery.event_id}.{delivery.subscription_id}",
+        event_id=delivery.event_id,
+        event_type=event_type,
+        subscription_id=delivery.subscription_id,
+        kind=delivery.kind,
+    )
+
+
+def _write_position(position: Position) -> str:
+    place = position.subscription_id.bytes + position.event_id.bytes + position.generation.to_bytes(4, "big")
+    return base64.urlsafe_b64encode(place).decode().rstrip("=")
+
+
+def _read_position(cursor: str | None) -> Position | None:
+    if cursor is None:
+        return None
+    try:
+        place = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        generation = int.from_bytes(place[32:], "big")
+        if len(place) != 36 or generation > 2**31 - 1:
+            raise ValueError(cursor)
+        return Position(UUID(bytes=place[:16]), UUID(bytes=place[16:32]), generation)
+    except (ValueError, binascii.Error):
+        raise Invalid("Not a cursor that this list gave out.", pointer="cursor") from None

@@ -1,0 +1,229 @@
+"""Replays: what was sent is sent again, what was missed is made up for, as jobs that can be watched."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import Response
+from litestar.params import Parameter
+from msgspec import Meta
+
+from triggers.api.services import Services
+from triggers.api.views import (
+    Cursor,
+    Limit,
+    Timestamp,
+    make_cursor,
+    moment_of,
+    optional_timestamp,
+    read_cursor,
+)
+from triggers.domain import Caller, check_type_patterns, created_at, parse_id, rfc3339
+from triggers.errors import Conflict, Invalid, NotFound
+from triggers.replaying import Plan, Range, earliest_start, new_replay, plan, range_of
+from triggers.storage import delivery_store, replay_store
+from triggers.storage.delivery_store import Recipient
+from triggers.storage.replay_store import Job
+
+DEFAULT_RATE = 100
+Only = Literal["dead", "all"]
+_TYPES = "Only events of these types, named as a subscription names them."
+
+
+class ReplayBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What to replay."""
+
+    subscription_id: Annotated[str, Meta(max_length=36, description="A push subscription or an inbox.")]
+    since: Annotated[Timestamp | None, Meta(description="Events accepted from then on. Null: all kept.")] = (
+        None
+    )
+    until: Annotated[Timestamp | None, Meta(description="Events accepted before then. Null: until now.")] = (
+        None
+    )
+    event_types: Annotated[list[str], Meta(max_length=100, description=_TYPES)] | None = None
+    only: Annotated[
+        Only,
+        Meta(
+            description="`dead`: what is dead, cancelled or expired. `all`: everything that the subscription"
+            " asks for as it is now, delivered before or not; what is still pending is left as it is."
+        ),
+    ] = "dead"
+    rate: Annotated[int, Meta(ge=1, le=10_000, description="Deliveries a second.")] = DEFAULT_RATE
+    plan_only: Annotated[bool, Meta(description="Only say what it would do: 200, and nothing is made.")] = (
+        False
+    )
+
+
+class ReplayView(msgspec.Struct, kw_only=True):
+    """A replay, or the backfill of a subscription that starts in the past."""
+
+    id: Annotated[UUID | None, Meta(description="Null for a plan.")]
+    kind: Literal["replay", "backfill"]
+    subscription_id: UUID
+    status: Annotated[str, Meta(description="`planned`, `running`, `done`, `cancelled` or `failed`.")]
+    reason: Annotated[str | None, Meta(description="Why it waits or how it ended.")]
+    only: Only
+    event_types: list[str] | None
+    since: Timestamp
+    until: Timestamp
+    rate: int
+    planned: Annotated[
+        int | None, Meta(description="How many deliveries it was expected to make. Null for a backfill.")
+    ]
+    planned_exact: Annotated[bool, Meta(description="Whether that was counted; else it is an estimate.")]
+    planned_seconds: Annotated[float | None, Meta(description="How long it takes at its rate, at least.")]
+    made: Annotated[int, Meta(description="How many deliveries it made so far.")]
+    progress: Annotated[float, Meta(description="How much of its time range is done, from 0 to 1.")]
+    created_at: Timestamp | None
+    updated_at: Timestamp | None
+    finished_at: Timestamp | None
+
+
+class ReplayList(msgspec.Struct):
+    """Part of the list of replays."""
+
+    data: list[ReplayView]
+    next_cursor: str | None
+
+
+async def create_replay(caller: Caller, services: Services, data: ReplayBody) -> Response[ReplayView]:
+    """Replay deliveries of a subscription, behind what is live: 201 with the plan, and it runs.
+
+    What it makes is the next generation of each delivery, at the end of the line. With `plan_only`
+    the answer is 200 with the plan and nothing runs.
+    """
+    to = await _recipient(services, caller, data.subscription_id)
+    now = datetime.fromtimestamp(services.clock.now(), UTC)
+    chosen = await _range(services, caller, data, now)
+    start = earliest_start(to, chosen, now)
+    found = await plan(services.database, to, chosen, data.rate, (start - now).total_seconds())
+    if data.plan_only:
+        return Response(_planned(to, chosen, data, found), status_code=200)
+    job = await replay_store.create(
+        services.database,
+        caller.org_id,
+        new_replay(services.clock.mint(), to, chosen, data.rate, found, start),
+    )
+    return Response(_view(job), status_code=201, headers={"location": f"/v1/replays/{job.id}"})
+
+
+async def list_replays(
+    caller: Caller,
+    services: Services,
+    subscription_id: Annotated[str | None, Parameter(max_length=36)] = None,
+    status: Annotated[str | None, Parameter(pattern="^(running|done|cancelled|failed)$")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> ReplayList:
+    """List replays and backfills, newest first."""
+    found = await replay_store.listed(
+        services.database,
+        caller.org_id,
+        before=read_cursor(cursor),
+        subscription_id=None if subscription_id is None else parse_id(subscription_id) or UUID(int=0),
+        status=status,
+        limit=limit,
+    )
+    return ReplayList(
+        [_view(job) for job in found], make_cursor(found[-1].id if len(found) == limit else None)
+    )
+
+
+async def get_replay(caller: Caller, services: Services, replay_id: str) -> ReplayView:
+    """Show a replay and how far it came."""
+    return _view(await replay_store.find(services.database, caller.org_id, parse_id(replay_id)))
+
+
+async def cancel_replay(caller: Caller, services: Services, replay_id: str) -> ReplayView:
+    """Cancel a replay. What it made stays; one that has ended stays as it is."""
+    return _view(
+        await replay_store.cancel(
+            services.database, caller.org_id, parse_id(replay_id), "cancelled by request"
+        )
+    )
+
+
+# ---- steps ---------------------------------------------------------------------------------------
+
+
+async def _recipient(services: Services, caller: Caller, subscription_id: str) -> Recipient:
+    try:
+        to = await delivery_store.recipient(services.database, caller.org_id, parse_id(subscription_id))
+    except NotFound:
+        raise Invalid("There is no such subscription.", pointer="/subscription_id") from None
+    if to.ended:
+        raise Conflict(f"The subscription is {to.status}: nothing is sent to it.")
+    if to.notifies_inbox is not None:
+        raise Conflict("It sends an inbox's notices; replay the inbox.")
+    return to
+
+
+async def _range(services: Services, caller: Caller, data: ReplayBody, now: datetime) -> Range:
+    types = None if data.event_types is None else check_type_patterns(data.event_types)
+    since, until = moment_of(data.since, "/since"), moment_of(data.until, "/until")
+    if since is not None and until is not None and since >= until:
+        raise Invalid("Must be later than `since`.", pointer="/until")
+    first, end = await range_of(
+        services.database, caller.org_id, since, now if until is None else min(until, now)
+    )
+    return Range(first, end, types, data.only == "dead")
+
+
+# ---- views ---------------------------------------------------------------------------------------
+
+
+def _planned(to: Recipient, chosen: Range, data: ReplayBody, found: Plan) -> ReplayView:
+    return ReplayView(
+        id=None,
+        kind="replay",
+        subscription_id=to.id,
+        status="planned",
+        reason=None,
+        only=data.only,
+        event_types=chosen.event_types,
+        since=rfc3339(created_at(chosen.first_id)),
+        until=rfc3339(created_at(chosen.end_id)),
+        rate=data.rate,
+        planned=found.deliveries,
+        planned_exact=found.exact,
+        planned_seconds=round(found.seconds, 1),
+        made=0,
+        progress=0.0,
+        created_at=None,
+        updated_at=None,
+        finished_at=None,
+    )
+
+
+def _view(job: Job) -> ReplayView:
+    wait = max(0.0, (job.not_before - job.created_at).total_seconds()) if job.made == 0 else 0.0
+    return ReplayView(
+        id=job.id,
+        kind="backfill" if job.kind == "backfill" else "replay",
+        subscription_id=job.subscription_id,
+        status=job.status,
+        reason=job.reason,
+        only="dead" if job.only_dead else "all",
+        event_types=job.event_types,
+        since=rfc3339(created_at(job.first_id)),
+        until=rfc3339(created_at(job.end_id)),
+        rate=job.rate,
+        planned=job.planned,
+        planned_exact=job.plan_exact,
+        planned_seconds=None if job.planned is None else round(wait + job.planned / job.rate, 1),
+        made=job.made,
+        progress=_progress(job),
+        created_at=rfc3339(job.created_at),
+        updated_at=rfc3339(job.updated_at),
+        finished_at=optional_timestamp(job.finished_at),
+    )
+
+
+def _progress(job: Job) -> float:
+    whole = job.end_id.int - job.first_id.int
+    if job.status == "done" or whole <= 0:
+        return 1.0 if job.status == "done" else 0.0
+    return round((job.position.int - job.first_id.int) / whole, 4)

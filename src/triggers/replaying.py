@@ -1,0 +1,355 @@
+"""Backfills and replays, run: what looks back is owed in chunks, at a rate, behind what is live.
+
+A chunk is one transaction: the deliveries it makes and how far the job came. Whatever dies in
+between, the next node goes on from there, so nothing is missed and nothing is made twice. A job
+waits while a lane has a backlog already, so that what is live stands behind a bounded number of
+what is old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import structlog
+
+from triggers.domain import MAX_PAGE_BYTES, OrgId, first_id_at, type_matches
+from triggers.errors import Invalid
+from triggers.judging import RECORD_EVERY, Pace, Pointed, parse_pointer
+from triggers.payload_filter import FilterInput, PayloadFilter, Verdict, failed
+from triggers.storage import delivery_store, judging_store, replay_store
+from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, is_data_error
+from triggers.storage.delivery_store import Owed, Recipient
+from triggers.storage.judging_store import FilterFailure
+from triggers.storage.replay_store import Job, NewReplay, PastEvent, Waiting
+from triggers.storage.wakeup import Wakeup
+
+log = structlog.get_logger()
+
+CHUNK: Final = 500
+"""Deliveries that one transaction makes; of a slow job a quarter of a second's worth."""
+SCAN: Final = 2_000
+"""Events that one transaction looks at."""
+JUDGE_SECONDS: Final = 0.25
+BACKLOG: Final = 1_000
+"""Deliveries that may be due in a lane before a job adds to them."""
+HOLD_SECONDS: Final = 0.5
+POLL_SECONDS: Final = 0.5
+JOBS_A_ROUND: Final = 20
+PLAN_EVENTS: Final = 10_000
+"""Events that a plan looks at; what lies beyond is estimated."""
+PLAN_JUDGED: Final = 200
+ACCEPTS_ENDED: Final = timedelta(seconds=2 * ACCEPT_SECONDS + 2)
+"""After so long no accept is under way that has not seen a change of a subscription."""
+
+
+class Plan(NamedTuple):
+    """What a replay would do: how many deliveries (counted, or estimated), and how long it takes."""
+
+    deliveries: int
+    exact: bool
+    seconds: float
+
+
+class Range(NamedTuple):
+    """Which events to replay: first_id <= id < end_id, of these types, all or only what did not arrive."""
+
+    first_id: UUID
+    end_id: UUID
+    event_types: list[str] | None
+    only_dead: bool
+
+
+class Chunk(NamedTuple):
+    """What one transaction did, and for whom."""
+
+    org_id: UUID
+    subscription_id: UUID
+    made: int
+
+
+class Replaying:
+    """The duty of every node that serves the API: gives each waiting job a chunk, again and again."""
+
+    def __init__(self, database: Database, wakeup: Wakeup) -> None:
+        self._database = database
+        self._wakeup = wakeup
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._run(), name="replays")
+
+    async def stop(self) -> None:
+        """End; a chunk under way is rolled back, and done again by whoever comes next."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            busy = False
+            try:
+                busy = await self._round()
+            except Exception as error:  # noqa: BLE001 - a duty must survive whatever it meets
+                log.warning("duty_failed", duty="replays", error=repr(error))
+            await asyncio.sleep(0.01 if busy else POLL_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
+
+    async def _round(self) -> bool:
+        busy = False
+        for job in await replay_store.waiting(self._database, JOBS_A_ROUND):
+            chunk = await run_chunk(self._database, job)
+            busy |= chunk is not None
+            if chunk is not None and chunk.made:
+                self._wakeup.give({chunk.org_id}, [(chunk.org_id, chunk.subscription_id)])
+        return busy
+
+
+# ---- a chunk -------------------------------------------------------------------------------------
+
+
+async def run_chunk(database: Database, waiting: Waiting) -> Chunk | None:
+    """Do the next chunk of a job; None if another node does it or it may not go on now."""
+    failures: list[FilterFailure] = []
+    try:
+        async with database.connection() as connection, connection.transaction():
+            chunk = await _chunk(connection, waiting, failures)
+    except Exception as error:
+        if not is_data_error(error):
+            raise
+        log.error("replay_failed", replay_id=str(waiting.id), error=repr(error))
+        async with database.connection() as connection:
+            await replay_store.finish(connection, waiting, "failed", "The database refused a delivery.")
+        return None
+    if failures:
+        await judging_store.record(database, failures[:1], RECORD_EVERY)
+    return chunk
+
+
+async def _chunk(connection: Connection, waiting: Waiting, failures: list[FilterFailure]) -> Chunk | None:
+    org_id, subscription_id = waiting.org_id, waiting.subscription_id
+    # The subscription before the job, as deleting it does, so that the two never wait in a ring.
+    if not await delivery_store.lock_recipient(connection, org_id, subscription_id, wait=False):
+        return None
+    job = await replay_store.claim(connection, org_id, waiting.id)
+    to = await delivery_store.find_recipient(connection, org_id, subscription_id)
+    if job is None or to is None:
+        return None
+    if to.ended:
+        await replay_store.finish(connection, waiting, "cancelled", f"The subscription is {to.status}.")
+        return None
+    # Where order is kept, what is due may stand behind a key that is blocked, and holds nobody up.
+    if to.kind == "push" and to.ordering == "none":
+        due = await replay_store.due_already(connection, org_id, subscription_id, BACKLOG)
+        if due == BACKLOG:
+            await replay_store.hold(connection, job, HOLD_SECONDS, f"{BACKLOG} deliveries are due already.")
+            return None
+    past, position = await _next_events(connection, job, to)
+    owed, stopped = await _judged(connection, to, past, failures, by_filter=not job.only_dead)
+    if job.kind == "backfill":
+        made = await delivery_store.owe_first(connection, to, owed)
+    else:
+        made = await delivery_store.owe_again(connection, to, owed, only_unhappy=job.only_dead)
+    await replay_store.advance(connection, job, stopped or position, len(made), len(made) / job.rate)
+    return Chunk(org_id, subscription_id, len(made))
+
+
+async def _next_events(connection: Connection, job: Job, to: Recipient) -> tuple[list[PastEvent], UUID]:
+    """The events of the next chunk, and below which id all is done with them."""
+    most = min(CHUNK, math.ceil(job.rate / 4))
+    if job.only_dead:
+        ids = await replay_store.unhappy(
+            connection, job.org_id, job.subscription_id, job.position, job.end_id, most
+        )
+        found = await replay_store.events_of(connection, job.org_id, sorted(set(ids)))
+        full, last = len(ids) == most, ids[-1] if ids else None
+    else:
+        found = await replay_store.events(connection, job.org_id, job.position, job.end_id, SCAN)
+        full, last = len(found) == SCAN, found[-1].id if found else None
+    wanted = [event for event in found if _wants(to, event.type, job.event_types, only_dead=job.only_dead)]
+    if len(wanted) > most:
+        return wanted[:most], _after(wanted[most - 1].id)
+    return wanted, _after(last) if full and last is not None else job.end_id
+
+
+def _wants(to: Recipient, event_type: str, asked: list[str] | None, *, only_dead: bool) -> bool:
+    """Whether the subscription has the type, or had it when a delivery was made, and the job asks for it."""
+    if asked is not None and not type_matches(event_type, asked):
+        return False
+    return only_dead or type_matches(event_type, to.event_types)
+
+
+async def _judged(
+    connection: Connection,
+    to: Recipient,
+    events: Sequence[PastEvent],
+    failures: list[FilterFailure],
+    *,
+    by_filter: bool,
+) -> tuple[list[Owed], UUID | None]:
+    """What is owed of these events, as accept would have judged them, in bounded time and memory.
+
+    With the id below which all is done if that is not all of them.
+    """
+    judge = _filter(to) if by_filter else None
+    pointer = to.ordering_pointer if to.ordering == "key" else None
+    if judge is None and pointer is None:
+        return [Owed(event.id, event.payload_size, _plain_key(to, event)) for event in events], None
+    events, stopped = _within(events)
+    payloads = await replay_store.payloads(connection, to.org_id, [event.id for event in events])
+    steps = None if pointer is None else parse_pointer(pointer)
+    owed = []
+    pace, deadline = Pace(), time.monotonic() + JUDGE_SECONDS
+    for event in events:
+        payload = payloads.get(event.id)
+        if payload is None:
+            continue
+        if judge is not None:
+            verdict = judge(FilterInput(payload, event.type, event.source, event.subject))
+            if verdict.failure is not None and to.filter is not None:
+                failures.append(FilterFailure(to.org_id, to.id, to.filter, verdict.failure))
+            if not verdict.matched:
+                continue
+        key = _plain_key(to, event)
+        if steps is not None:
+            found = Pointed(payload).key(steps)
+            key = str(event.id) if found is None else found
+        owed.append(Owed(event.id, event.payload_size, key))
+        if time.monotonic() > deadline and event is not events[-1]:
+            return owed, _after(event.id)
+        await pace.breathe()
+    return owed, stopped
+
+
+def _within(events: Sequence[PastEvent]) -> tuple[Sequence[PastEvent], UUID | None]:
+    """The first events whose payloads fit into memory together, one at least."""
+    size = 0
+    for count, event in enumerate(events):
+        size += event.payload_size
+        if size > MAX_PAGE_BYTES and count:
+            return events[:count], _after(events[count - 1].id)
+    return events, None
+
+
+def _plain_key(to: Recipient, event: PastEvent) -> str | None:
+    """The ordering key as accept stores it where no payload is looked into."""
+    return (event.ordering_key or "") if to.kind == "push" and to.ordering == "key" else None
+
+
+def _filter(to: Recipient) -> Callable[[FilterInput], Verdict] | None:
+    """The subscription's filter; one that cannot be used fails on everything, which is a match."""
+    if to.filter is None:
+        return None
+    try:
+        return _compiled(to.filter).judge
+    except Invalid as error:
+        verdict = failed(error.message)
+        return lambda _: verdict
+
+
+@lru_cache(maxsize=256)
+def _compiled(expression: str) -> PayloadFilter:
+    return PayloadFilter.compile(expression)
+
+
+def _after(event_id: UUID) -> UUID:
+    return UUID(int=event_id.int + 1)
+
+
+# ---- one delivery --------------------------------------------------------------------------------
+
+
+async def owe_once_more(database: Database, to: Recipient, event_id: UUID) -> bool:
+    """Make the next generation of a delivery that did not arrive; False if there is none, or no event."""
+    async with database.connection() as connection, connection.transaction():
+        await delivery_store.lock_recipient(connection, to.org_id, to.id)
+        events = await replay_store.events_of(connection, to.org_id, [event_id])
+        owed, _ = await _judged(connection, to, events, [], by_filter=False)
+        return bool(await delivery_store.owe_again(connection, to, owed, only_unhappy=True))
+
+
+# ---- before it runs ------------------------------------------------------------------------------
+
+
+async def range_of(
+    database: Database, org_id: OrgId, since: datetime | None, until: datetime
+) -> tuple[UUID, UUID]:
+    """The ids from the first event since a time, or the first that is kept, up to another time."""
+    end = first_id_at(until)
+    first = first_id_at(since) if since else await replay_store.first_event(database, org_id)
+    return min(first or end, end), end
+
+
+async def plan(database: Database, to: Recipient, chosen: Range, rate: int, wait_seconds: float) -> Plan:
+    """How much a replay would do, by looking at the first PLAN_EVENTS events and what became of them."""
+    async with database.connection() as connection:
+        number, exact = await _planned(connection, to, chosen)
+    return Plan(number, exact, wait_seconds + number / rate)
+
+
+async def _planned(connection: Connection, to: Recipient, chosen: Range) -> tuple[int, bool]:
+    place = chosen.first_id, chosen.end_id, PLAN_EVENTS
+    if chosen.only_dead:
+        ids = await replay_store.unhappy(connection, to.org_id, to.id, *place)
+        found = await replay_store.events_of(connection, to.org_id, sorted(set(ids)))
+        full, last = len(ids) == PLAN_EVENTS, ids[-1] if ids else chosen.end_id
+    else:
+        found = await replay_store.events(connection, to.org_id, *place)
+        full, last = len(found) == PLAN_EVENTS, found[-1].id if found else chosen.end_id
+    wanted = [
+        event for event in found if _wants(to, event.type, chosen.event_types, only_dead=chosen.only_dead)
+    ]
+    sample, judged_all = wanted, True
+    if to.filter is not None and not chosen.only_dead:
+        sample = wanted[:: max(1, math.ceil(len(wanted) / PLAN_JUDGED))]
+        sample = list(_within(sample)[0])
+        judged_all = len(sample) == len(wanted)
+    owed, stopped = await _judged(connection, to, sample, [], by_filter=not chosen.only_dead)
+    if stopped is not None:  # its time was used up
+        judged_all = False
+        sample = [event for event in sample if event.id < stopped]
+    kept = {each.event_id for each in owed}
+    ids = [event.id for event in sample if event.id in kept] if judged_all else [e.id for e in wanted]
+    number = await replay_store.to_make_again(
+        connection, to.org_id, to.id, ids, only_unhappy=chosen.only_dead
+    )
+    share = 1.0 if judged_all else len(kept) / max(1, len(sample))
+    reached = (last.int - chosen.first_id.int) / max(1, chosen.end_id.int - chosen.first_id.int)
+    scale = 1 / max(reached, 1e-6) if full else 1.0
+    return round(number * share * scale), judged_all and not full
+
+
+def earliest_start(to: Recipient, chosen: Range, now: datetime) -> datetime:
+    """When a replay may begin: not while an accept is under way that began before the last change.
+
+    Such a one may commit an event of the range that the subscription, as it was, did not want. What
+    did not arrive is known already.
+    """
+    settled_at = to.changed_at + ACCEPTS_ENDED
+    near = chosen.end_id > first_id_at(to.changed_at - ACCEPTS_ENDED)
+    return max(now, settled_at) if near and not chosen.only_dead else now
+
+
+def new_replay(
+    replay_id: UUID, to: Recipient, chosen: Range, rate: int, found: Plan, start: datetime
+) -> NewReplay:
+    """The row of a planned replay."""
+    return NewReplay(
+        id=replay_id,
+        subscription_id=to.id,
+        only_dead=chosen.only_dead,
+        event_types=chosen.event_types,
+        first_id=chosen.first_id,
+        end_id=chosen.end_id,
+        rate=rate,
+        planned=found.deliveries,
+        plan_exact=found.exact,
+        not_before=start,
+    )

@@ -1,0 +1,357 @@
+"""Deliveries and attempts as they are seen and mended: lists, retry, cancel, and what is owed again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from triggers.domain import DeliveryStatus, OrgId, SubscriptionStatus, created_at
+from triggers.errors import NotFound
+from triggers.storage.database import Connection, Database, Row, statements
+
+_SQL = statements("delivery_store")
+
+_FIRST_ID: Final = UUID(int=0)
+_LAST_ID: Final = UUID(int=(1 << 128) - 1)
+_LAST_GENERATION: Final = 2**31 - 1
+_SUBSCRIPTIONS_A_PAGE: Final = 100
+_SCAN_LIMIT: Final = 5_000
+"""Rows that a page may look at where no index leads to the status."""
+
+UNHAPPY: Final = frozenset({DeliveryStatus.DEAD, DeliveryStatus.CANCELLED, DeliveryStatus.EXPIRED})
+"""What did not arrive: listed by an index of its own, and owed again on request."""
+UNSETTLED: Final = frozenset({DeliveryStatus.PENDING, DeliveryStatus.LEASED})
+
+_WITH_STATUS: Final = {
+    status: _SQL["with_unsettled"]
+    if status in UNSETTLED
+    else _SQL["with_settled"].replace(
+        ":which",
+        f"d.status = '{status}'"
+        if status in UNHAPPY
+        else f"s.kind = '{'push' if status == DeliveryStatus.DELIVERED else 'inbox'}'",
+    )
+    for status in DeliveryStatus
+}
+_OF_STATUS: Final = {
+    status: _SQL["unsettled"]
+    if status in UNSETTLED
+    else _SQL["settled"].replace(":which", f"d.status = '{status}'" if status in UNHAPPY else "true")
+    for status in DeliveryStatus
+}
+_ANY_SETTLED: Final = _SQL["settled"].replace(":which", "true")
+
+
+class Recipient(msgspec.Struct, frozen=True, kw_only=True):
+    """A subscription of either kind, as far as what it is owed goes."""
+
+    org_id: OrgId
+    id: UUID
+    kind: str
+    key: str | None
+    status: SubscriptionStatus
+    lane_group: int | None
+    event_types: list[str] | None
+    filter: str | None
+    ordering: str
+    ordering_pointer: str | None
+    notifies_inbox: UUID | None
+    changed_at: datetime
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing may be owed to it any more."""
+        return self.status in (SubscriptionStatus.DISABLED, SubscriptionStatus.DELETING)
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One HTTP request that was made."""
+
+    id: UUID
+    subscription_id: UUID
+    event_id: UUID
+    generation: int
+    attempt: int
+    outcome: str
+    reason: str
+    status_code: int | None
+    response: str | None
+    duration_ms: int
+    retry_at: datetime | None
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One generation of a delivery. `waiting_for` and `next_at` say why it is not settled, and when next."""
+
+    subscription_id: UUID
+    kind: str
+    event_id: UUID
+    generation: int
+    status: DeliveryStatus
+    reason: str | None
+    attempts: int
+    lease_count: int
+    accepted_at: datetime
+    first_attempt_at: datetime | None
+    due_at: datetime | None
+    settled_at: datetime | None
+    waiting_for: str | None = None
+    next_at: datetime | None = None
+
+
+class Position(NamedTuple):
+    """A place in the list of deliveries: everything before it was shown."""
+
+    subscription_id: UUID
+    event_id: UUID
+    generation: int
+
+
+class Page(NamedTuple):
+    """Part of a list of deliveries; `last` is the place to go on from, None at the end."""
+
+    deliveries: list[Delivery]
+    last: Position | None
+
+
+class Owed(NamedTuple):
+    """An event to be owed to somebody."""
+
+    event_id: UUID
+    payload_size: int
+    ordering_key: str | None
+
+
+async def recipient(database: Database, org_id: OrgId, subscription_id: UUID | None) -> Recipient:
+    """A subscription or inbox by its id, whatever its status.
+
+    Raises:
+        NotFound: the organisation never had it.
+    """
+    async with database.connection() as connection:
+        found = await find_recipient(connection, org_id, subscription_id)
+    if found is None:
+        raise NotFound("There is no such subscription.")
+    return found
+
+
+async def find_recipient(
+    connection: Connection, org_id: UUID, subscription_id: UUID | None
+) -> Recipient | None:
+    """The same within a transaction, None for none."""
+    row = await connection.fetchrow(_SQL["recipient"], org_id, subscription_id)
+    if row is None:
+        return None
+    return Recipient(**{**row, "org_id": OrgId(row["org_id"]), "status": SubscriptionStatus(row["status"])})
+
+
+async def lock_recipient(
+    connection: Connection, org_id: UUID, subscription_id: UUID, *, wait: bool = True
+) -> bool:
+    """Be the only one who makes generations for it until the transaction ends; False if another is."""
+    statement = _SQL["lock_recipient"] if wait else f"{_SQL['lock_recipient']} skip locked"
+    return await connection.fetchrow(statement, org_id, subscription_id) is not None
+
+
+# ---- lists ---------------------------------------------------------------------------------------
+
+
+async def attempts_of_subscription(
+    database: Database, org_id: OrgId, subscription_id: UUID, before: UUID | None, limit: int
+) -> list[Attempt]:
+    """Attempts made for a subscription, newest first."""
+    rows = await database.fetch(
+        _SQL["attempts_of_subscription"], org_id, subscription_id, before or _LAST_ID, limit
+    )
+    return [_attempt(row) for row in rows]
+
+
+async def attempts_of_event(
+    database: Database,
+    org_id: OrgId,
+    event_id: UUID,
+    subscription_id: UUID | None,
+    before: UUID | None,
+    limit: int,
+) -> list[Attempt]:
+    """Attempts made for an event, newest first; of one subscription if it is named."""
+    rows = await database.fetch(
+        _SQL["attempts_of_event"], org_id, event_id, before or _LAST_ID, limit, subscription_id
+    )
+    return [_attempt(row) for row in rows]
+
+
+async def listed(
+    database: Database,
+    org_id: OrgId,
+    status: DeliveryStatus,
+    subscription_id: UUID | None,
+    after: Position | None,
+    limit: int,
+) -> Page:
+    """Deliveries of a status, newest event first; of all subscriptions one after the other, youngest first.
+
+    A page may hold fewer than `limit`, even none, and still not be the last.
+    """
+    if subscription_id is not None:
+        owners = [subscription_id]
+    else:
+        begin = after.subscription_id if after else _LAST_ID
+        rows = await database.fetch(_WITH_STATUS[status], org_id, begin, _SUBSCRIPTIONS_A_PAGE)
+        owners = [row["id"] for row in rows]
+    found: list[Delivery] = []
+    budget = _SCAN_LIMIT
+    for owner in owners:
+        start = after if after and after.subscription_id == owner else _before_all(owner)
+        # What has an index of its own is read no further than it is shown.
+        most = limit - len(found) if status in UNHAPPY or status == DeliveryStatus.PENDING else budget
+        rows = await database.fetch(_OF_STATUS[status], org_id, owner, start.event_id, start.generation, most)
+        for row in rows:
+            if row["status"] == status:
+                found.append(_delivery(row))
+                if len(found) == limit:
+                    return Page(found, _position(row))
+        if len(rows) == most:
+            return Page(found, _position(rows[-1]))
+        budget -= len(rows)
+    more = subscription_id is None and len(owners) == _SUBSCRIPTIONS_A_PAGE
+    return Page(found, _after_all(owners[-1]) if more else None)
+
+
+async def generations(
+    database: Database, org_id: OrgId, event_id: UUID, subscription_id: UUID
+) -> list[Delivery]:
+    """Every generation of one delivery, the latest first; none if there is no such delivery."""
+    place = org_id, subscription_id, event_id, _LAST_GENERATION, 100, event_id
+    async with database.connection() as connection, connection.transaction(isolation="repeatable_read"):
+        rows = [
+            *await connection.fetch(_SQL["unsettled"], *place),
+            *await connection.fetch(_ANY_SETTLED, *place),
+        ]
+    return sorted(map(_delivery, rows), key=lambda each: each.generation, reverse=True)
+
+
+# ---- mending -------------------------------------------------------------------------------------
+
+
+async def make_due(database: Database, org_id: OrgId, event_id: UUID, subscription_id: UUID) -> bool:
+    """Let a pending delivery be due now; False if none is pending."""
+    return await database.row(_SQL["make_due"], org_id, subscription_id, event_id) is not None
+
+
+async def cancel(
+    database: Database, org_id: OrgId, event_id: UUID, subscription_id: UUID, reason: str
+) -> bool:
+    """Settle what is not settled as cancelled; False if nothing was.
+
+    No attempt begins more than a second after this returned. The delivery's row is taken before the
+    subscription's, as settling does, so that the two never wait for each other in a ring.
+    """
+    async with database.connection() as connection, connection.transaction():
+        # Workers look back some seconds for changes: this one must not commit later than that.
+        await connection.execute("set local lock_timeout = '3s'")
+        row = await connection.fetchrow(_SQL["cancel"], org_id, subscription_id, event_id, reason)
+    return row is not None
+
+
+async def owe_first(connection: Connection, to: Recipient, owed: Sequence[Owed]) -> list[UUID]:
+    """Make generation 0 where there is none, as old as its event; return of which events.
+
+    The caller holds the recipient's lock.
+    """
+    if not owed:
+        return []
+    ids = [each.event_id for each in owed]
+    rows = await connection.fetch(
+        _SQL["owe_first"],
+        to.org_id,
+        to.id,
+        to.lane_group,
+        ids,
+        [each.payload_size for each in owed],
+        [each.ordering_key for each in owed],
+        [created_at(event_id) for event_id in ids],
+        min(ids),
+        max(ids),
+    )
+    return [row["event_id"] for row in rows]
+
+
+async def owe_again(
+    connection: Connection, to: Recipient, owed: Sequence[Owed], *, only_unhappy: bool
+) -> list[UUID]:
+    """Make the next generation of what is settled, at the end of the line; return of which events.
+
+    The caller holds the recipient's lock.
+    """
+    if not owed:
+        return []
+    rows = await connection.fetch(
+        _SQL["owe_again"],
+        to.org_id,
+        to.id,
+        to.lane_group,
+        [each.event_id for each in owed],
+        [each.payload_size for each in owed],
+        [each.ordering_key for each in owed],
+        only_unhappy,
+    )
+    return [row["event_id"] for row in rows]
+
+
+# ---- rows ----------------------------------------------------------------------------------------
+
+
+def _before_all(subscription_id: UUID) -> Position:
+    return Position(subscription_id, _LAST_ID, _LAST_GENERATION)
+
+
+def _after_all(subscription_id: UUID) -> Position:
+    return Position(subscription_id, _FIRST_ID, 0)
+
+
+def _position(row: Row) -> Position:
+    return Position(row["subscription_id"], row["event_id"], row["generation"])
+
+
+def _attempt(row: Row) -> Attempt:
+    return Attempt(**{name: row[name] for name in Attempt.__struct_fields__})
+
+
+def _delivery(row: Row) -> Delivery:
+    status = DeliveryStatus(row["status"])
+    waiting_for, next_at = _wait(row, status) if status in UNSETTLED else (None, None)
+    return Delivery(
+        subscription_id=row["subscription_id"],
+        kind=row["kind"],
+        event_id=row["event_id"],
+        generation=row["generation"],
+        status=status,
+        reason=row["reason"],
+        attempts=row["attempts"],
+        lease_count=row["lease_count"],
+        accepted_at=row["accepted_at"],
+        first_attempt_at=row["first_attempt_at"],
+        due_at=row["due_at"],
+        settled_at=row["settled_at"],
+        waiting_for=waiting_for,
+        next_at=next_at,
+    )
+
+
+def _wait(row: Row, status: DeliveryStatus) -> tuple[str, datetime | None]:
+    """What an unsettled delivery waits for, and when it may go if time alone decides."""
+    if row["subscription_status"] != SubscriptionStatus.ACTIVE:
+        return f"subscription_{row['subscription_status']}", None
+    if row["kind"] == "inbox":
+        return ("delay" if status == DeliveryStatus.PENDING and not row["due"] else "consumer"), row["due_at"]
+    if row["behind"]:
+        return "earlier_of_its_key", None
+    probe_at = row["probe_at"]
+    if probe_at is not None and probe_at > row["due_at"]:
+        return "failing_endpoint", probe_at
+    return ("its_turn" if row["due"] else "retry_time"), row["due_at"]

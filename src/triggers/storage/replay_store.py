@@ -1,0 +1,234 @@
+"""Backfills and replays: jobs that look back, their chunks, and how far they came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from triggers.domain import OrgId
+from triggers.errors import Conflict, NotFound
+from triggers.storage.database import Connection, Database, Row, statements
+
+_SQL = statements("replay_store")
+
+MAX_RUNNING = 20
+"""Jobs of one organisation at once."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A backfill or a replay of the events with `first_id` <= id < `end_id`; below `position` all is done.
+
+    `planned` is how many deliveries it was expected to make, counted if `plan_exact`, else estimated.
+    """
+
+    org_id: OrgId
+    id: UUID
+    kind: str
+    subscription_id: UUID
+    status: str
+    only_dead: bool
+    event_types: list[str] | None
+    first_id: UUID
+    end_id: UUID
+    position: UUID
+    rate: int
+    planned: int | None
+    plan_exact: bool
+    made: int
+    not_before: datetime
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+    reason: str | None
+
+
+class NewReplay(NamedTuple):
+    """A replay to be made, checked and planned."""
+
+    id: UUID
+    subscription_id: UUID
+    only_dead: bool
+    event_types: list[str] | None
+    first_id: UUID
+    end_id: UUID
+    rate: int
+    planned: int
+    plan_exact: bool
+    not_before: datetime
+
+
+class Waiting(NamedTuple):
+    """A job that may have a chunk now."""
+
+    org_id: OrgId
+    id: UUID
+    subscription_id: UUID
+
+
+class PastEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event without its payload, as a job looks at it."""
+
+    id: UUID
+    type: str
+    source: str | None
+    subject: str | None
+    ordering_key: str | None
+    payload_size: int
+
+
+# ---- jobs ----------------------------------------------------------------------------------------
+
+
+async def create(database: Database, org_id: OrgId, new: NewReplay) -> Job:
+    """Make a replay that runs from now on.
+
+    Raises:
+        Conflict: too many of the organisation's jobs run.
+    """
+    row = await database.row(
+        _SQL["insert"],
+        org_id,
+        new.id,
+        new.subscription_id,
+        new.only_dead,
+        new.event_types,
+        new.first_id,
+        new.end_id,
+        new.rate,
+        new.planned,
+        new.plan_exact,
+        new.not_before,
+        MAX_RUNNING,
+    )
+    if row is None:
+        raise Conflict(f"{MAX_RUNNING} replays run already; wait for one of them or cancel it.")
+    return _job(row)
+
+
+async def find(database: Database, org_id: OrgId, job_id: UUID | None) -> Job:
+    """A job by its id.
+
+    Raises:
+        NotFound: the organisation has none such.
+    """
+    row = await database.row(_SQL["one"], org_id, job_id)
+    if row is None:
+        raise NotFound("There is no such replay.")
+    return _job(row)
+
+
+async def listed(
+    database: Database,
+    org_id: OrgId,
+    *,
+    before: UUID | None,
+    subscription_id: UUID | None,
+    status: str | None,
+    limit: int,
+) -> list[Job]:
+    """Jobs, newest first."""
+    rows = await database.fetch(
+        _SQL["listed"], org_id, before or UUID(int=(1 << 128) - 1), subscription_id, status, limit
+    )
+    return [_job(row) for row in rows]
+
+
+async def cancel(database: Database, org_id: OrgId, job_id: UUID | None, reason: str) -> Job:
+    """End a job that runs; one that has ended stays as it is. What it made stays made."""
+    row = await database.row(_SQL["cancel"], org_id, job_id, reason)
+    return await find(database, org_id, job_id) if row is None else _job(row)
+
+
+# ---- chunks --------------------------------------------------------------------------------------
+
+
+async def waiting(database: Database, limit: int) -> list[Waiting]:
+    """Jobs of all organisations that may have a chunk now."""
+    return [
+        Waiting(OrgId(row["org_id"]), row["id"], row["subscription_id"])
+        for row in await database.fetch(_SQL["waiting"], limit)
+    ]
+
+
+async def claim(connection: Connection, org_id: OrgId, job_id: UUID) -> Job | None:
+    """Have a job to oneself until the transaction ends; None if another has it or it may not go on."""
+    row = await connection.fetchrow(_SQL["claim"], org_id, job_id)
+    return None if row is None else _job(row)
+
+
+async def advance(connection: Connection, job: Job, position: UUID, made: int, seconds: float) -> None:
+    """Note that all below `position` is done, and what may come next in `seconds`; be done at the end."""
+    await connection.execute(_SQL["advance"], job.org_id, job.id, position, made, timedelta(seconds=seconds))
+
+
+async def hold(connection: Connection, job: Job, seconds: float, reason: str) -> None:
+    """Let a job wait, and say why."""
+    await connection.execute(_SQL["hold"], job.org_id, job.id, timedelta(seconds=seconds), reason)
+
+
+async def finish(connection: Connection, waiting: Waiting, status: str, reason: str) -> None:
+    """End a job before its end."""
+    await connection.execute(_SQL["finish"], waiting.org_id, waiting.id, status, reason)
+
+
+async def due_already(connection: Connection, org_id: UUID, subscription_id: UUID, most: int) -> int:
+    """How many deliveries are due there, `most` at most."""
+    number: int = await connection.fetchval(_SQL["due_already"], org_id, subscription_id, most)
+    return number
+
+
+# ---- the past ------------------------------------------------------------------------------------
+
+
+async def first_event(database: Database, org_id: OrgId) -> UUID | None:
+    """The oldest event that is kept."""
+    row = await database.row(_SQL["first_event"], org_id)
+    return None if row is None else row["id"]
+
+
+async def events(
+    connection: Connection, org_id: UUID, lowest: UUID, below: UUID, limit: int
+) -> list[PastEvent]:
+    """The first events of a range."""
+    rows = await connection.fetch(_SQL["events"], org_id, lowest, below, limit)
+    return [PastEvent(**row) for row in rows]
+
+
+async def unhappy(
+    connection: Connection, org_id: UUID, subscription_id: UUID, lowest: UUID, below: UUID, limit: int
+) -> list[UUID]:
+    """The first events of a range with a delivery that did not arrive; one may be named twice."""
+    rows = await connection.fetch(_SQL["unhappy"], org_id, subscription_id, lowest, below, limit)
+    return [row["event_id"] for row in rows]
+
+
+async def events_of(connection: Connection, org_id: UUID, ids: Sequence[UUID]) -> list[PastEvent]:
+    """These events, those of them that are still kept, oldest first."""
+    if not ids:
+        return []
+    rows = await connection.fetch(_SQL["events_of"], org_id, ids, min(ids), max(ids))
+    return [PastEvent(**row) for row in rows]
+
+
+async def payloads(connection: Connection, org_id: UUID, ids: Sequence[UUID]) -> dict[UUID, bytes]:
+    """The payloads of these events. The caller keeps their sum within bounds."""
+    if not ids:
+        return {}
+    rows = await connection.fetch(_SQL["payloads"], org_id, ids, min(ids), max(ids))
+    return {row["id"]: row["payload"] for row in rows}
+
+
+async def to_make_again(
+    connection: Connection, org_id: UUID, subscription_id: UUID, ids: Sequence[UUID], *, only_unhappy: bool
+) -> int:
+    """Of how many of these events a replay would make a delivery."""
+    number: int = await connection.fetchval(_SQL["to_make_again"], org_id, subscription_id, ids, only_unhappy)
+    return number
+
+
+def _job(row: Row) -> Job:
+    return Job(**{name: row[name] for name in Job.__struct_fields__})

@@ -1,0 +1,102 @@
+-- name: insert
+insert into replays (
+    org_id, id, kind, subscription_id, status, only_dead, event_types, first_id, end_id, position, rate, planned,
+    plan_exact, not_before, created_at, updated_at
+)
+select $1, $2, 'replay', $3, 'running', $4, $5, $6, $7, $6, $8, $9, $10, $11, now(), now()
+where (select count(*) from (
+    select from replays where org_id = $1 and status = 'running' limit $12
+) running) < $12
+returning *
+
+-- name: one
+select * from replays where org_id = $1 and id = $2
+
+-- name: listed
+select * from replays
+where org_id = $1 and id < $2
+  and ($3::uuid is null or subscription_id = $3) and ($4::text is null or status = $4)
+order by id desc limit $5
+
+-- name: cancel
+update replays set status = 'cancelled', reason = $3, updated_at = now(), finished_at = now()
+where org_id = $1 and id = $2 and status = 'running'
+returning *
+
+-- name: waiting
+-- Jobs that may have a chunk now, those that waited longest first.
+select org_id, id, subscription_id from replays
+where status = 'running' and not_before <= now() order by updated_at limit $1
+
+-- name: claim
+-- Whoever has the row does the next chunk; the others have something else to do.
+select *, now() as now from replays
+where org_id = $1 and id = $2 and status = 'running' and not_before <= now()
+for update skip locked
+
+-- name: advance
+-- In the transaction of the chunk: what is made and how far it came are one commit. The rate is kept
+-- from the moment that the last chunk was due, but never made up for by more than a second.
+update replays
+set position = $3, made = made + $4, updated_at = now(), reason = null,
+    not_before = greatest(not_before, now() - interval '1 second') + $5::interval,
+    status = case when $3 >= end_id then 'done' else status end,
+    finished_at = case when $3 >= end_id then now() end
+where org_id = $1 and id = $2
+
+-- name: hold
+update replays set not_before = now() + $3::interval, updated_at = now(), reason = $4
+where org_id = $1 and id = $2
+
+-- name: finish
+update replays set status = $3, reason = $4, updated_at = now(), finished_at = now()
+where org_id = $1 and id = $2 and status = 'running'
+
+-- name: due_already
+-- Counted up to a bound: whether what is live would stand behind too much.
+select count(*) from (
+    select from deliveries where org_id = $1 and subscription_id = $2 and due_at <= now() limit $3
+) due
+
+-- name: first_event
+select id from events where org_id = $1 order by id limit 1
+
+-- name: events
+select id, type, source, subject, ordering_key, octet_length(payload) as payload_size
+from events where org_id = $1 and id >= $2 and id < $3 order by id limit $4
+
+-- name: events_of
+select id, type, source, subject, ordering_key, octet_length(payload) as payload_size
+from events where org_id = $1 and id = any ($2::uuid[]) and id >= $3 and id <= $4 order by id
+
+-- name: payloads
+select id, payload from events where org_id = $1 and id = any ($2::uuid[]) and id >= $3 and id <= $4
+
+-- name: unhappy
+-- Three parts, each in the order of its index; some may have a younger generation by now.
+select event_id from (
+    (select event_id from settled_deliveries
+    where org_id = $1 and subscription_id = $2 and status = 'dead' and event_id >= $3 and event_id < $4
+    order by event_id limit $5)
+    union all
+    (select event_id from settled_deliveries
+    where org_id = $1 and subscription_id = $2 and status = 'cancelled' and event_id >= $3 and event_id < $4
+    order by event_id limit $5)
+    union all
+    (select event_id from settled_deliveries
+    where org_id = $1 and subscription_id = $2 and status = 'expired' and event_id >= $3 and event_id < $4
+    order by event_id limit $5)
+) unhappy
+order by event_id limit $5
+
+-- name: to_make_again
+-- Of these events: those that a replay would make a delivery of.
+select count(*) from unnest($3::uuid[]) as b (id)
+left join lateral (
+    select d.status from settled_deliveries d
+    where d.org_id = $1 and d.subscription_id = $2 and d.event_id = b.id order by d.generation desc limit 1
+) last on true
+where (not $4 or last.status in ('dead', 'cancelled', 'expired'))
+  and not exists (
+    select from deliveries d where d.org_id = $1 and d.subscription_id = $2 and d.event_id = b.id
+  )
