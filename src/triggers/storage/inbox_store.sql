@@ -53,9 +53,11 @@ select * from marked
 -- name: claim
 -- Oldest due first. What is locked is being claimed by somebody else this moment. The low bound $3
 -- is a hint that spares the index's dead beginning; a lease ends at $4 bytes of payload; a message
--- that was leased $8 times already is not leased again but quarantined.
+-- that was leased $8 times already is not leased again but quarantined. What is due is found again
+-- by the columns of `due` alone: told the organisation and the inbox, the planner, who thinks that
+-- those two agree by chance, expects one row there and reads the whole backlog for every claim.
 with due as materialized (
-    select event_id, generation, lease_count, payload_size, due_at
+    select org_id, subscription_id, event_id, generation, lease_count, payload_size, due_at
     from deliveries
     where org_id = $1 and subscription_id = $2 and due_at >= $3 and due_at <= now()
     order by due_at, event_id limit $5
@@ -68,12 +70,14 @@ with due as materialized (
     update deliveries d
     set status = 'leased', lease_id = $6, due_at = now() + $7::interval, lease_count = d.lease_count + 1
     from chosen c
-    where d.org_id = $1 and d.subscription_id = $2 and d.event_id = c.event_id and d.generation = c.generation
+    where d.org_id = c.org_id and d.subscription_id = c.subscription_id
+      and d.event_id = c.event_id and d.generation = c.generation
       and ($8::integer is null or c.lease_count < $8)
     returning d.event_id, d.lease_count, d.due_at, c.due_at as was_due_at
 ), worn as (
     delete from deliveries d using chosen c
-    where d.org_id = $1 and d.subscription_id = $2 and d.event_id = c.event_id and d.generation = c.generation
+    where d.org_id = c.org_id and d.subscription_id = c.subscription_id
+      and d.event_id = c.event_id and d.generation = c.generation
       and c.lease_count >= $8
     returning d.event_id, d.generation, d.lease_count, d.accepted_at, c.due_at as was_due_at
 ), quarantined as (
