@@ -231,11 +231,11 @@ select org_id, id, status_at < now() - $1::interval as quiet from subscriptions
 where status = 'deleting' and deleted_at is null order by status_at limit 100
 
 -- name: cancel_some
-with some as (
+with oldest as (
     select event_id, generation from deliveries
     where org_id = $1 and subscription_id = $2 order by event_id limit $3
 ), gone as (
-    delete from deliveries d using some s
+    delete from deliveries d using oldest s
     where d.org_id = $1 and d.subscription_id = $2 and d.event_id = s.event_id and d.generation = s.generation
     returning d.event_id, d.generation, d.lease_count, d.accepted_at
 ), settled as (
