@@ -12,6 +12,7 @@ PARTITIONED: Final = ("events", "settled_deliveries", "attempts")
 WIDTH: Final = timedelta(days=7)
 """Nine months fit into the forty partitions up to which planning stays cheap."""
 AHEAD: Final = 2
+_LOCK: Final = 0x7061_7274_6974_696F  # "partitio", as an advisory lock's number
 _EPOCH: Final = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -26,9 +27,13 @@ async def ensure(connection: Connection) -> list[str]:
     for parent in PARTITIONED:
         for start in _starts(now):
             name = f"{parent}_p{start:%Y%m%d}"
-            if await connection.fetchval("select to_regclass($1) is not null", name):
+            if await _exists(connection, name):
                 continue
             async with connection.transaction():
+                # Nodes that were started together come here together.
+                await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
+                if await _exists(connection, name):
+                    continue
                 await connection.execute(f"create table {name} (like {parent} including all)")
                 await connection.execute(
                     f"alter table {parent} attach partition {name}"
@@ -36,6 +41,16 @@ async def ensure(connection: Connection) -> list[str]:
                 )
             made.append(name)
     return made
+
+
+async def _exists(connection: Connection, name: str) -> bool:
+    # Not by to_regclass: inside a transaction that goes by what this session remembers.
+    found: bool = await connection.fetchval(
+        "select exists (select from pg_class"
+        " where relname = $1 and relnamespace = current_schema()::regnamespace)",
+        name,
+    )
+    return found
 
 
 def _starts(now: datetime) -> list[datetime]:
