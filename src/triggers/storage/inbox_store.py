@@ -10,6 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
+from asyncpg import UniqueViolationError
 
 from triggers.domain import (
     MAX_PAGE_BYTES,
@@ -136,9 +137,12 @@ async def create(
         Conflict: the organisation has all the subscriptions it may have.
     """
     check_text(key, "/key", longest=100)
-    row = await database.row(
-        _SQL["create"], org_id, clock.mint(), key, *_types(event_types), max_leases, retention
-    )
+    try:
+        row = await database.row(
+            _SQL["create"], org_id, clock.mint(), key, *_types(event_types), max_leases, retention
+        )
+    except UniqueViolationError:  # made by another while this waited for the organisation's row
+        row = None
     if row is not None:
         return _inbox(row)
     room = await database.row(_SQL["room"], org_id)
