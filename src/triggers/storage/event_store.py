@@ -171,6 +171,14 @@ async def payloads(database: Database, org_id: OrgId, ids: Sequence[UUID]) -> di
     return {row["id"]: Payload(row["id"], row["type"], row["payload"]) for row in rows}
 
 
+async def payload_sizes(database: Database, org_id: OrgId, ids: Sequence[UUID]) -> dict[UUID, int]:
+    """How many bytes the payloads of these events have, by id."""
+    if not ids:
+        return {}
+    rows = await database.fetch(_SQL["payload_sizes"], org_id, ids, min(ids), max(ids))
+    return {row["id"]: row["size"] for row in rows}
+
+
 async def types(database: Database, org_id: OrgId, ids: Sequence[UUID]) -> dict[UUID, str]:
     """The types of these events, by id."""
     if not ids:

@@ -95,6 +95,10 @@ select payload from events where org_id = $1 and id = $2
 select id, type, payload from events
 where org_id = $1 and id = any ($2::uuid[]) and id >= $3 and id <= $4
 
+-- name: payload_sizes
+select id, octet_length(payload) as size from events
+where org_id = $1 and id = any ($2::uuid[]) and id >= $3 and id <= $4
+
 -- name: types
 select id, type from events where org_id = $1 and id = any ($2::uuid[]) and id >= $3 and id <= $4
 

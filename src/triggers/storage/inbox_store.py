@@ -20,7 +20,8 @@ from triggers.domain import (
     check_type_patterns,
     parse_id,
 )
-from triggers.errors import Conflict, NameTaken, NotFound
+from triggers.errors import Conflict, Invalid, NameTaken, NotFound
+from triggers.storage import event_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, Row, statements
 
@@ -315,7 +316,9 @@ async def messages(
     if status == "quarantined":
         rows = await database.fetch(_SQL[f"quarantined_{direction}"], inbox.org_id, inbox.id, start, limit)
         found = [Message(row["event_id"], status, row["lease_count"], None, row["reason"]) for row in rows]
-        return MessagePage(found, found[-1].event_id if len(found) == limit else None)
+        fitting = await _fitting(database, inbox, found)
+        more = fitting < len(found) or len(found) == limit
+        return MessagePage(found[:fitting], found[fitting - 1].event_id if more else None)
     scan = limit if status is None else _SCAN_LIMIT
     rows = await database.fetch(_SQL[direction], inbox.org_id, inbox.id, start, scan)
     found = []
@@ -338,6 +341,17 @@ class DeliveryState(msgspec.Struct, frozen=True, kw_only=True):
     subscription_id: UUID
     kind: str
     key: str | None
+async def _fitting(database: Database, inbox: Inbox, found: Sequence[Message]) -> int:
+    """How many of these settled messages fit into a page: their rows do not tell the size any more."""
+    sizes = await event_store.payload_sizes(database, inbox.org_id, [message.event_id for message in found])
+    total = 0
+    for index, message in enumerate(found):
+        total += sizes.get(message.event_id, 0)
+        if total > MAX_PAGE_BYTES and index:
+            return index
+    return len(found)
+
+
     generation: int
     status: str
     reason: str | None
