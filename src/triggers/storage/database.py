@@ -45,6 +45,8 @@ class Database:
         self._url = url
         self._pool_size = pool_size
         self._pool: asyncpg.Pool | None = None
+        # The pool's own queue lets newcomers overtake, so that under load a few never get a turn.
+        self._turns = asyncio.Semaphore(pool_size)
 
     async def open(self) -> None:
         """Open the pool, failing now if the server cannot be used."""
@@ -81,12 +83,18 @@ class Database:
         """
         assert self._pool is not None
         with unavailable():
-            connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+            async with asyncio.timeout(ACQUIRE_SECONDS):
+                await self._turns.acquire()
         try:
             with unavailable():
-                yield connection
+                connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+            try:
+                with unavailable():
+                    yield connection
+            finally:
+                await asyncio.shield(self._pool.release(connection))
         finally:
-            await asyncio.shield(self._pool.release(connection))
+            self._turns.release()
 
     async def fetch(self, statement: str, *values: Any) -> list[Row]:
         """All rows of one statement."""
