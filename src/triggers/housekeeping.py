@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 
 from triggers import observability
-from triggers.storage import event_store, inbox_store, partitions
+from triggers.storage import ending, event_store, inbox_store, partitions, subscription_store
 from triggers.storage.database import Database
 from triggers.storage.health import Health
 
@@ -46,7 +46,8 @@ class Housekeeping:
             (self._make_partitions, 3600),
             (self._sweep_dedup, 15),
             (self._expire_messages, 30),
-            (self._finish_deletions, 2),
+            (self._expire_subscriptions, 2),
+            (self._follow_ends, 2),
             (self._watch_disk, 2),
         ]
         await self._watch_disk()
@@ -87,8 +88,14 @@ class Housekeeping:
         self._expire_after = after or (UUID(int=0), UUID(int=0))
         return after is not None
 
-    async def _finish_deletions(self) -> bool:
-        return await inbox_store.finish_deletions(self._database, CHUNK) > 0
+    async def _expire_subscriptions(self) -> bool:
+        expired = await subscription_store.expire(self._database, CHUNK)
+        for org_id, subscription_id in expired:
+            log.info("subscription_expired", org_id=str(org_id), subscription_id=str(subscription_id))
+        return len(expired) == CHUNK
+
+    async def _follow_ends(self) -> bool:
+        return await ending.follow(self._database, CHUNK) > 0
 
     async def _watch_disk(self) -> bool:
         if self._data_dir is not None:

@@ -40,26 +40,25 @@ Concurrency = Annotated[int, Meta(ge=1, le=1000, description="Requests in flight
 RateLimit = Annotated[
     float, Meta(ge=0.001, le=100_000, description="Requests a second, fractions allowed. Null: no limit.")
 ]
-Delay = Annotated[float, Meta(ge=0, le=WEEK_SECONDS)]
+Delays = Annotated[
+    list[Annotated[float, Meta(ge=0, le=WEEK_SECONDS)]],
+    Meta(
+        max_length=50,
+        description="Seconds before the 2nd, 3rd … attempt; after the last one it is a dead letter. Null: the"
+        " default schedule.",
+    ),
+]
+Deadline = Annotated[
+    float,
+    Meta(gt=0, le=30 * 86_400, description="No attempt begins later than so many seconds after the first."),
+]
 
 
 class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When a failed delivery is tried again."""
 
-    delays: Annotated[
-        list[Delay] | None,
-        Meta(
-            max_length=50,
-            description="Seconds before the 2nd, 3rd … attempt; after the last one it is a dead letter."
-            " Null: the default schedule.",
-        ),
-    ] = None
-    deadline: Annotated[
-        float | None,
-        Meta(
-            gt=0, le=30 * 86_400, description="No attempt begins later than so many seconds after the first."
-        ),
-    ] = None
+    delays: Delays | None = None
+    deadline: Deadline | None = None
 
 
 class PushSettings(Struct, frozen=True, kw_only=True):
@@ -124,6 +123,19 @@ def checked(
         if (changed is None or name in changed) and (value := getattr(settings, name)) is not None
     }
     settings = msgspec.structs.replace(settings, **judged)
+    return _consistent(settings, changed)
+
+
+def check_ordering(present: Ordering, wanted: Ordering) -> None:
+    """Raise Invalid for a change that what is owed already, without a key, could not follow."""
+    if (present, wanted) == ("none", "key"):
+        raise Invalid(
+            "Order cannot be brought into what was accepted without; make another subscription.",
+            pointer="/ordering",
+        )
+
+
+def _consistent(settings: PushSettings, changed: Collection[str] | None) -> PushSettings:
     if settings.ordering == "none" and settings.ordering_key is not None:
         if changed is None or "ordering_key" in changed:
             raise Invalid("Only a subscription with `ordering: key` has a key.", pointer="/ordering_key")

@@ -33,7 +33,7 @@ def describe(route: Route) -> dict[str, Any]:
         statuses[404] = "There is no such thing in this organisation."
     if route.method in ("POST", "PUT", "PATCH"):
         statuses |= {400: "The body is not JSON.", 413: "The body is too large."}
-    if route.method != "GET" and "inboxes" in route.path:
+    if route.method != "GET" and route.path.startswith(("/v1/inboxes", "/v1/subscriptions")):
         statuses[409] = "The present state forbids it."
     statuses[422] = "A parameter or field is wrong."
     described: dict[str, Any] = {
@@ -148,6 +148,8 @@ def _operation_id(route: Route, parts: list[Any]) -> str:
     """The handler's name; for another path that answers the same, with that path behind it."""
     name = route.handler.__name__
     path = "/" + "/".join(map(str, parts))
+    if "{" in route.path and parts[1] != route.path.split("/")[2]:
+        return f"{name}_{parts[1]}"
     return name if "{" in route.path or path == route.path else f"{name}{path.replace('/', '_')}"
 
 
@@ -155,4 +157,4 @@ def _tag(path: str) -> str:
     parts = path.split("/")
     if len(parts) < 3 or parts[1] != "v1":
         return "operation"
-    return {"ack": "inbox", "org": "keys"}.get(parts[2], parts[2])
+    return {"ack": "inbox", "org": "keys", "samples": "subscriptions"}.get(parts[2], parts[2])

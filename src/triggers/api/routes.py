@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from triggers.api import events, inbox, inboxes, keys, operation
+from triggers.api import events, inbox, inboxes, keys, operation, subscriptions, trials
 from triggers.api.accept import BatchAnswer, EventAccepted
 from triggers.api.event_body import EventBody
 from triggers.domain import Scope
@@ -67,6 +67,13 @@ ACCEPT_ROUTES = (
     ),
 )
 
+def _push(method: Method, path: str, handler: Callable[..., Any], status: int = 200) -> Route:
+    """A route of push subscriptions; hook platforms find the same under `/v1/hooks`."""
+    return Route(
+        method, f"/v1/subscriptions{path}", handler, Scope.SUBSCRIPTIONS, status, also=(f"/v1/hooks{path}",)
+    )
+
+
 ROUTES = (
     Route("GET", "/v1/events", events.list_events, Scope.EVENTS_READ, also=("/events",)),
     Route("GET", "/v1/events/{event_id:str}", events.get_event, Scope.EVENTS_READ),
@@ -87,6 +94,20 @@ ROUTES = (
     Route("POST", "/v1/inboxes/{inbox:str}/messages/release", inboxes.release_messages, Scope.INBOX, 201),
     Route("POST", "/v1/inboxes/{inbox:str}/messages/extend", inboxes.extend_lease, Scope.INBOX, 201),
     Route("POST", "/v1/inboxes/{inbox:str}/messages/redrive", inboxes.redrive_messages, Scope.INBOX),
+    _push("GET", "", subscriptions.list_subscriptions),
+    _push("POST", "", subscriptions.create_subscription, 201),
+    _push("PUT", "", subscriptions.ensure_subscription),
+    _push("POST", "/dry-run", trials.dry_run),
+    _push("GET", "/{subscription_id:str}", subscriptions.get_subscription),
+    _push("PATCH", "/{subscription_id:str}", subscriptions.change_subscription),
+    _push("DELETE", "/{subscription_id:str}", subscriptions.delete_subscription, 204),
+    _push("POST", "/{subscription_id:str}/pause", subscriptions.pause_subscription),
+    _push("POST", "/{subscription_id:str}/resume", subscriptions.resume_subscription),
+    _push("POST", "/{subscription_id:str}/disable", subscriptions.disable_subscription),
+    _push("POST", "/{subscription_id:str}/enable", subscriptions.enable_subscription),
+    _push("POST", "/{subscription_id:str}/rotate-secret", subscriptions.rotate_secret),
+    _push("POST", "/{subscription_id:str}/test", trials.test_subscription),
+    Route("GET", "/v1/samples", trials.list_samples, Scope.SUBSCRIPTIONS),
     Route("GET", "/v1/org", keys.get_org, None),
     Route("GET", "/v1/keys", keys.list_keys, Scope.KEYS),
     Route("POST", "/v1/keys", keys.create_key, Scope.KEYS, 201),

@@ -356,6 +356,7 @@ async def _fitting(database: Database, inbox: Inbox, found: Sequence[Message]) -
     status: str
     reason: str | None
     lease_count: int
+    attempts: int
     due_at: datetime | None
     settled_at: datetime | None
 
@@ -386,7 +387,7 @@ async def wishes(database: Database, org_id: OrgId) -> list[Wish]:
     ]
 
 
-# ---- the end of messages and of inboxes ----------------------------------------------------------
+# ---- the end of messages -----------------------------------------------------------------------
 
 
 async def expire(
@@ -399,22 +400,6 @@ async def expire(
     row = await database.row(_SQL["expire"], *after, 1000, limit)
     assert row is not None
     return row["expired"], (row["last_org"], row["last_id"]) if row["inboxes"] == 1000 else None
-
-
-async def finish_deletions(database: Database, limit: int) -> int:
-    """Cancel messages of inboxes that are being deleted; return how many.
-
-    An inbox is gone when it is empty and no accept that began before its deletion can still commit.
-    """
-    cancelled = 0
-    rows = await database.fetch(_SQL["being_deleted"], timedelta(seconds=2 * ACCEPT_SECONDS + 2))
-    for row in rows:
-        result = await database.row(_SQL["cancel_some"], row["org_id"], row["id"], limit)
-        assert result is not None
-        cancelled += result[0]
-        if result[0] == 0 and row["quiet"]:
-            await database.fetch(_SQL["tombstone"], row["org_id"], row["id"])
-    return cancelled
 
 
 # ---- rows ----------------------------------------------------------------------------------------

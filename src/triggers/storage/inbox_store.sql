@@ -226,39 +226,16 @@ select (select count(*) from gone) as expired, (select count(*) from slice) as i
     (select org_id from slice order by org_id desc, id desc limit 1) as last_org,
     (select id from slice order by org_id desc, id desc limit 1) as last_id
 
--- name: being_deleted
-select org_id, id, status_at < now() - $1::interval as quiet from subscriptions
-where status = 'deleting' and deleted_at is null order by status_at limit 100
-
--- name: cancel_some
-with oldest as (
-    select event_id, generation from deliveries
-    where org_id = $1 and subscription_id = $2 order by event_id limit $3
-), gone as (
-    delete from deliveries d using oldest s
-    where d.org_id = $1 and d.subscription_id = $2 and d.event_id = s.event_id and d.generation = s.generation
-    returning d.event_id, d.generation, d.lease_count, d.accepted_at
-), settled as (
-    insert into settled_deliveries
-        (org_id, subscription_id, event_id, generation, status, reason, lease_count, accepted_at, settled_at)
-    select $1, $2, event_id, generation, 'cancelled', 'subscription deleted', lease_count, accepted_at, now()
-    from gone
-)
-select count(*) from gone
-
--- name: tombstone
-update subscriptions set deleted_at = now() where org_id = $1 and id = $2
-
 -- name: deliveries_of_event
 -- Through the organisation's subscriptions, because deliveries are kept by subscription.
 select s.id as subscription_id, s.kind, s.key, d.generation,
     case when d.status = 'leased' and d.due_at <= now() then 'pending' else d.status end as status,
-    null as reason, d.lease_count, d.due_at, null::timestamptz as settled_at
+    d.reason, d.lease_count, d.attempts, d.due_at, null::timestamptz as settled_at
 from subscriptions s join deliveries d
   on d.org_id = s.org_id and d.subscription_id = s.id and d.event_id = $2
 where s.org_id = $1
 union all
-select s.id, s.kind, s.key, d.generation, d.status, d.reason, d.lease_count, null, d.settled_at
+select s.id, s.kind, s.key, d.generation, d.status, d.reason, d.lease_count, d.attempts, null, d.settled_at
 from subscriptions s join settled_deliveries d
   on d.org_id = s.org_id and d.subscription_id = s.id and d.event_id = $2
 where s.org_id = $1

@@ -1,0 +1,338 @@
+"""Trying a subscription out: a test delivery, samples of what would come, and a filter's dry run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime
+from typing import Annotated, Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+from litestar import Response
+from litestar.params import Parameter
+from msgspec import Meta
+
+from triggers.api.services import Services
+from triggers.api.subscriptions import EventTypes, Filter
+from triggers.api.views import Timestamp, optional_timestamp, raw
+from triggers.body_format import Format, render
+from triggers.domain import (
+    MAX_PAGE_BYTES,
+    RESERVED_TYPE_PREFIX,
+    Caller,
+    OrgId,
+    SubscriptionStatus,
+    check_type_patterns,
+    created_at,
+    rfc3339,
+    type_matches,
+)
+from triggers.errors import Conflict
+from triggers.payload_filter import FilterInput, PayloadFilter
+from triggers.storage import event_store, subscription_store
+from triggers.storage.event_store import StoredEvent
+from triggers.storage.subscription_store import Attempted
+
+TEST_TYPE = RESERVED_TYPE_PREFIX + "test"
+TEST_WAIT_SECONDS = 20.0
+POLL_SECONDS = (0.02, 0.25)
+"""How often a test looks for its attempt: soon at first, then less and less."""
+
+SLICE = 1_000
+MAX_SCANNED = 20_000
+"""Events that samples look through for those of a type."""
+DRY_RUN_SECONDS = 2.0
+"""What a dry run may spend on judging; it says how far it came."""
+DRY_RUN_BYTES = 4 * MAX_PAGE_BYTES
+
+_BEYOND = UUID(int=(1 << 128) - 1)
+
+
+class AttemptView(msgspec.Struct, kw_only=True):
+    """One HTTP request that was made for a delivery."""
+
+    id: UUID
+    attempt: int
+    outcome: str
+    reason: str
+    status_code: int | None
+    response: str | None
+    duration_ms: int
+    began_at: Timestamp
+    retry_at: Timestamp | None
+
+
+class TestAnswer(msgspec.Struct, kw_only=True):
+    """The test's delivery, and its first attempt if that was made in time."""
+
+    delivery_id: str
+    event_id: UUID
+    attempt: AttemptView | None
+
+
+class DryRunBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What to judge, and how many of the newest events to judge it on."""
+
+    event_types: EventTypes | None = None
+    filter: Filter | None = None
+    last: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class DryRunMatch(msgspec.Struct, kw_only=True):
+    """An event that would be delivered; `filter_error` says that the filter failed on it."""
+
+    id: UUID
+    type: str
+    created_at: Timestamp
+    filter_error: str | None
+
+
+class DryRunAnswer(msgspec.Struct, kw_only=True):
+    """What would match of the newest events, newest first."""
+
+    judged: int
+    matched: int
+    failed: Annotated[int, Meta(description="Of the matches, those that match because the filter failed.")]
+    complete: Annotated[bool, Meta(description="False: it took too long, and older events were not judged.")]
+    matches: list[DryRunMatch]
+
+
+class WholeEvent(NamedTuple):
+    """An event as body formats need it."""
+
+    org_id: UUID
+    id: UUID
+    type: str
+    payload: bytes
+    source: str | None
+    subject: str | None
+    occurred_at: datetime | None
+
+
+# ---- handlers ------------------------------------------------------------------------------------
+
+
+async def test_subscription(caller: Caller, services: Services, subscription_id: str) -> Response[TestAnswer]:
+    """Send a test event to this subscription alone.
+
+    It is an event of the type `triggers.test` and a delivery like any other, retries included. 200 with
+    the first attempt, whatever came of it; 202 if none was made within 20 seconds, as while paused.
+    """
+    found = await subscription_store.find(
+        services.database, services.key_ring, caller.org_id, subscription_id
+    )
+    event_id = services.clock.mint()
+    payload = {"message": "A test of this subscription.", "subscription_id": str(found.id)}
+    if not await subscription_store.store_test(
+        services.database, caller.org_id, found.id, event_id, TEST_TYPE, msgspec.json.encode(payload)
+    ):
+        raise Conflict("The subscription is disabled; enable it first.")
+    attempt = None
+    if found.status == SubscriptionStatus.ACTIVE:
+        attempt = await _first_attempt(services, caller.org_id, found.id, event_id)
+    answer = TestAnswer(
+        delivery_id=f"{event_id}.{found.id}",
+        event_id=event_id,
+        attempt=None if attempt is None else _attempt(attempt),
+    )
+    return Response(answer, status_code=202 if attempt is None else 200)
+
+
+async def list_samples(
+    caller: Caller,
+    services: Services,
+    event_type: Annotated[
+        str | None,
+        Parameter(query="type", description="An exact type, or `order.*`. Left out: any.", max_length=255),
+    ] = None,
+    body_format: Annotated[
+        Format, Parameter(query="format", description="The subscription's format.")
+    ] = "standard",
+    limit: Annotated[int, Parameter(ge=1, le=100)] = 3,
+) -> list[Any]:
+    """Give the newest events, newest first, each exactly as it would be delivered.
+
+    A bare array, as hook platforms ask for; empty when the newest 20,000 events hold none of the type.
+    """
+    wanted = await _newest_of(
+        services, caller.org_id, check_type_patterns([event_type] if event_type else None), limit
+    )
+    samples: list[Any] = []
+    size = 0
+    for event in await _whole(services, caller.org_id, wanted):
+        body = render(body_format, event)[1]
+        size += len(body)
+        if samples and size > MAX_PAGE_BYTES:
+            break
+        samples.append(raw(body))
+    return samples
+
+
+async def dry_run(caller: Caller, services: Services, data: DryRunBody) -> DryRunAnswer:
+    """Say which of the newest events a subscription with these types and this filter would get."""
+    patterns = check_type_patterns(data.event_types)
+    payload_filter = None if data.filter is None else PayloadFilter.compile(data.filter)
+    page = await event_store.listed(
+        services.database,
+        caller.org_id,
+        lowest=UUID(int=0),
+        below=_BEYOND,
+        newest_first=True,
+        event_type=None,
+        limit=data.last,
+    )
+    if payload_filter is None:
+        matches = [_match(event, None) for event in page.events if type_matches(event.type, patterns)]
+        return DryRunAnswer(
+            judged=len(page.events), matched=len(matches), failed=0, complete=True, matches=matches
+        )
+    judging = _Judging(services, caller.org_id, patterns, payload_filter)
+    judged = await judging.run(page.events)
+    return DryRunAnswer(
+        judged=judged,
+        matched=len(judging.matches),
+        failed=sum(match.filter_error is not None for match in judging.matches),
+        complete=judged == len(page.events),
+        matches=judging.matches,
+    )
+
+
+# ---- steps ---------------------------------------------------------------------------------------
+
+
+class _Judging:
+    """A filter on many events: on the loop, but never for long at a time, and not for ever."""
+
+    def __init__(
+        self, services: Services, org_id: OrgId, patterns: list[str] | None, payload_filter: PayloadFilter
+    ) -> None:
+        self._services = services
+        self._org_id = org_id
+        self._patterns = patterns
+        self._filter = payload_filter
+        self._seconds_left = DRY_RUN_SECONDS
+        self._bytes_left = DRY_RUN_BYTES
+        self.matches: list[DryRunMatch] = []
+
+    async def run(self, events: list[StoredEvent]) -> int:
+        """Judge from the first on; return how many were judged."""
+        for start, slice_ in _slices(events):
+            candidates = [event for event in slice_ if type_matches(event.type, self._patterns)]
+            whole = {each.id: each for each in await _whole(self._services, self._org_id, candidates)}
+            for place, event in enumerate(slice_):
+                if (content := whole.get(event.id)) is None:
+                    continue
+                self._bytes_left -= event.payload_size
+                if self._seconds_left <= 0 or self._bytes_left < 0:
+                    return start + place
+                await self._judge(event, content)
+        return len(events)
+
+    async def _judge(self, event: StoredEvent, content: WholeEvent) -> None:
+        began = time.perf_counter()
+        verdict = self._filter.judge(
+            FilterInput(content.payload, content.type, content.source, content.subject)
+        )
+        spent = time.perf_counter() - began
+        self._seconds_left -= spent
+        if verdict.matched:
+            self.matches.append(_match(event, verdict.failure))
+        # Whatever it took, others have the loop for as long.
+        await asyncio.sleep(spent if spent > 0.001 else 0)
+
+
+def _slices(events: list[StoredEvent]) -> list[tuple[int, list[StoredEvent]]]:
+    """Events in slices whose payloads fit into a page, each with its place."""
+    slices: list[tuple[int, list[StoredEvent]]] = []
+    size = MAX_PAGE_BYTES + 1
+    for place, event in enumerate(events):
+        size += event.payload_size
+        if size > MAX_PAGE_BYTES:
+            slices.append((place, []))
+            size = event.payload_size
+        slices[-1][1].append(event)
+    return slices
+
+
+async def _first_attempt(
+    services: Services, org_id: OrgId, subscription_id: UUID, event_id: UUID
+) -> Attempted | None:
+    services.wakeup.give({org_id}, [(org_id, subscription_id)])
+    deadline = asyncio.get_running_loop().time() + TEST_WAIT_SECONDS
+    pause, longest = POLL_SECONDS
+    while True:
+        found = await subscription_store.first_attempt(services.database, org_id, subscription_id, event_id)
+        left = deadline - asyncio.get_running_loop().time()
+        if found is not None or left <= 0 or services.health.stopping:
+            return found
+        await asyncio.sleep(min(left, pause))
+        pause = min(longest, pause * 1.5)
+
+
+async def _newest_of(
+    services: Services, org_id: OrgId, patterns: list[str] | None, limit: int
+) -> list[StoredEvent]:
+    """The newest events of some types, within what may be looked through."""
+    found: list[StoredEvent] = []
+    below: UUID | None = _BEYOND
+    for _ in range(MAX_SCANNED // SLICE):
+        page = await event_store.listed(
+            services.database,
+            org_id,
+            lowest=UUID(int=0),
+            below=below or _BEYOND,
+            newest_first=True,
+            event_type=None,
+            limit=limit if patterns is None else SLICE,
+        )
+        found += [event for event in page.events if type_matches(event.type, patterns)]
+        below = page.last
+        if len(found) >= limit or below is None:
+            break
+    return found[:limit]
+
+
+async def _whole(services: Services, org_id: OrgId, events: list[StoredEvent]) -> list[WholeEvent]:
+    """These events with their payloads, as long as they fit into a page; one at least."""
+    fitting: list[StoredEvent] = []
+    size = 0
+    for event in events:
+        size += event.payload_size
+        if fitting and size > MAX_PAGE_BYTES:
+            break
+        fitting.append(event)
+    payloads = await event_store.payloads(services.database, org_id, [event.id for event in fitting])
+    return [
+        WholeEvent(
+            org_id=org_id,
+            id=event.id,
+            type=event.type,
+            payload=payloads[event.id].payload,
+            source=event.source,
+            subject=event.subject,
+            occurred_at=event.occurred_at,
+        )
+        for event in fitting
+        if event.id in payloads
+    ]
+
+
+def _match(event: StoredEvent, failure: str | None) -> DryRunMatch:
+    return DryRunMatch(
+        id=event.id, type=event.type, created_at=rfc3339(created_at(event.id)), filter_error=failure
+    )
+
+
+def _attempt(attempt: Attempted) -> AttemptView:
+    return AttemptView(
+        id=attempt.id,
+        attempt=attempt.attempt,
+        outcome=attempt.outcome,
+        reason=attempt.reason,
+        status_code=attempt.status_code,
+        response=attempt.response,
+        duration_ms=attempt.duration_ms,
+        began_at=rfc3339(created_at(attempt.id)),
+        retry_at=optional_timestamp(attempt.retry_at),
+    )

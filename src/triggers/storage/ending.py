@@ -1,0 +1,30 @@
+"""The end of subscriptions, pull and push: to delete or disable is one flag, and the rows follow it here."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from triggers.storage.database import ACCEPT_SECONDS, Database, Row, statements
+
+_SQL = statements("ending")
+
+
+async def follow(database: Database, limit: int) -> int:
+    """Cancel what is owed to deleted and disabled subscriptions, `limit` rows of each; return how many.
+
+    One is done with when nothing is owed to it and no accept that began before the flag can still commit.
+    """
+    cancelled = 0
+    for row in await database.fetch(_SQL["unfinished"], timedelta(seconds=2 * ACCEPT_SECONDS + 2)):
+        result = await database.row(_SQL["cancel_some"], row["org_id"], row["id"], limit, _reason(row))
+        assert result is not None
+        cancelled += result[0]
+        if result[0] == 0 and row["quiet"]:
+            await database.fetch(_SQL["emptied"], row["org_id"], row["id"], row["status_at"])
+    return cancelled
+
+
+def _reason(row: Row) -> str:
+    if row["status"] == "deleting":
+        return "subscription deleted"
+    return f"subscription disabled: {row['status_reason']}"
