@@ -28,8 +28,10 @@ from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, Row,
 _SQL = statements("inbox_store")
 # A paused inbox gives what it had: read by id up to the pause, so that what it collects
 # meanwhile costs a claim nothing.
-_CLAIM_PAUSED = _SQL["claim"].replace(
-    "order by due_at, event_id limit $5", "and event_id < $9 order by event_id limit $5"
+_CLAIM_PAUSED = (
+    _SQL["claim"]
+    .replace("order by due_at, event_id limit $5", "and event_id < $9 order by event_id limit $5")
+    .replace("s.status = 'active'", "s.status <> 'deleting'")
 )
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 _SCAN_LIMIT = 5_000

@@ -56,10 +56,12 @@ select * from marked
 -- that was leased $8 times already is not leased again but quarantined. What is due is found again
 -- by the columns of `due` alone: told the organisation and the inbox, the planner, who thinks that
 -- those two agree by chance, expects one row there and reads the whole backlog for every claim.
+-- The status is asked for here because a long poll may have begun before the inbox was paused or deleted.
 with due as materialized (
     select org_id, subscription_id, event_id, generation, lease_count, payload_size, due_at
     from deliveries
     where org_id = $1 and subscription_id = $2 and due_at >= $3 and due_at <= now()
+      and exists (select from subscriptions s where s.org_id = $1 and s.id = $2 and s.status = 'active')
     order by due_at, event_id limit $5
     for update skip locked
 ), summed as (
