@@ -17,7 +17,16 @@ from triggers.api.inbox import MessageStatus
 from triggers.api.lines import line_of
 from triggers.api.services import Services
 from triggers.api.views import Cursor, Limit, Timestamp, make_cursor, optional_timestamp, raw, read_cursor
-from triggers.domain import DEFAULT_INBOX, Caller, SubscriptionStatus, created_at, parse_id, rfc3339
+from triggers.domain import (
+    DEFAULT_INBOX,
+    Caller,
+    SubscriptionStatus,
+    check_text,
+    check_type_patterns,
+    created_at,
+    parse_id,
+    rfc3339,
+)
 from triggers.errors import Conflict, Invalid, NameTaken, NotFound, Paused
 from triggers.storage import event_store, inbox_store
 from triggers.storage.inbox_store import Inbox, Message
@@ -205,6 +214,8 @@ async def list_inboxes(
     cursor: Cursor = None,
 ) -> InboxList:
     """List the inboxes in the order they were made."""
+    if key is not None:
+        check_text(key, "key", longest=100)
     found = await inbox_store.listed(
         services.database, caller.org_id, read_cursor(cursor), key, status, limit
     )
@@ -230,7 +241,7 @@ async def ensure_inbox(caller: Caller, services: Services, data: InboxBody) -> R
                 return Response(_view(await _create(services, caller, data)), status_code=201)
             except NameTaken:
                 continue
-        if (found.event_types, found.max_leases) != (data.event_types, data.max_leases):
+        if not _as_asked(found, data):
             raise Conflict("There is an inbox with this key and other settings.")
         return Response(_view(found), status_code=200)
     raise Conflict("The inbox is being made and deleted by others at this moment.")
@@ -490,6 +501,13 @@ async def _disconnected(request: Request[Any, Any, Any]) -> None:
 def _refuse_deleting(inbox: Inbox) -> None:
     if inbox.status == SubscriptionStatus.DELETING:
         raise Conflict("The inbox is being deleted.")
+
+
+def _as_asked(inbox: Inbox, asked: InboxBody) -> bool:
+    """Whether an inbox has the settings asked for; patterns mean the same in any order, twice as once."""
+    patterns = check_type_patterns(asked.event_types)
+    same = patterns == inbox.event_types or set(patterns or ()) == set(inbox.event_types or ())
+    return same and asked.max_leases == inbox.max_leases
 
 
 def _refuse_later_fields(payload_filter: str | None, notification_url: str | None) -> None:

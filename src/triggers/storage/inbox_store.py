@@ -109,6 +109,10 @@ async def find(database: Database, org_id: OrgId, id_or_key: str) -> Inbox:
     Raises:
         NotFound: the organisation has none such.
     """
+    try:
+        check_text(id_or_key, "", longest=100)
+    except Invalid:  # no key can be so, and PostgreSQL cannot even be asked for a NUL
+        raise NotFound("There is no such inbox.") from None
     row = await database.row(_SQL["inbox"], org_id, parse_id(id_or_key), id_or_key)
     if row is None:
         raise NotFound("There is no such inbox.")
@@ -337,12 +341,6 @@ async def messages(
     return MessagePage(found, rows[-1]["event_id"] if len(rows) == scan else None)
 
 
-class DeliveryState(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one event for one subscription."""
-
-    subscription_id: UUID
-    kind: str
-    key: str | None
 async def _fitting(database: Database, inbox: Inbox, found: Sequence[Message]) -> int:
     """How many of these settled messages fit into a page: their rows do not tell the size any more."""
     sizes = await event_store.payload_sizes(database, inbox.org_id, [message.event_id for message in found])
@@ -354,6 +352,12 @@ async def _fitting(database: Database, inbox: Inbox, found: Sequence[Message]) -
     return len(found)
 
 
+class DeliveryState(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one event for one subscription."""
+
+    subscription_id: UUID
+    kind: str
+    key: str | None
     generation: int
     status: str
     reason: str | None
