@@ -204,11 +204,15 @@ def _invalid(error: ValidationException) -> errors.Invalid:
     found = []
     for item in error.extra if isinstance(error.extra, list) else []:
         in_body = item.get("source") in (None, "body")
+        message = str(item.get("message"))
         key = re.sub(r"\.|\[(\d+)\]", lambda m: f"/{m[1] or ''}", str(item.get("key", "")))
-        key = key.removeprefix("data/") if in_body else key
-        found.append(
-            {"pointer": f"/{key}" if in_body and key != "data" else key, "detail": str(item.get("message"))}
-        )
+        if in_body:
+            # A name that is missing or too many stands in the message, the rest of the way in the key.
+            named = re.search(r"(?:missing required|unknown) field `(.+)`", message)
+            way = [] if key == "data" else key.split("/")
+            key = "/".join(["", *way, *([named[1]] if named else [])])
+            message = "The body is missing." if message == "'data'" else message
+        found.append({"pointer": key, "detail": message})
     detail = "; ".join(f"{e['pointer']}: {e['detail']}" for e in found) or error.detail
     return errors.Invalid(detail, errors=found or [{"pointer": "", "detail": error.detail}])
 
