@@ -1,0 +1,436 @@
+"""Named inboxes: their settings, their states, what they collect, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from harness import Node, Tenant, Tenants, eventually
+from triggers.domain import first_id_at
+from triggers.storage import event_store, inbox_store, partitions
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import Database
+
+
+async def send(client: httpx.AsyncClient, *types: str) -> list[str]:
+    body = [{"type": each, "payload": {}} for each in types]
+    return [result["id"] for result in (await client.post("/v1/events/batch", json=body)).json()["results"]]
+
+
+async def lease(client: httpx.AsyncClient, inbox: str, **body: Any) -> Any:
+    answer = await client.post(f"/v1/inboxes/{inbox}/messages/lease", json=body)
+    assert answer.status_code in (200, 201), answer.text
+    return answer.json()
+
+
+async def types_in(client: httpx.AsyncClient, inbox: str) -> list[str]:
+    messages = (await client.get(f"/v1/inboxes/{inbox}/messages")).json()["data"]
+    return [message["message_attributes"]["event_type"] for message in messages]
+
+
+def ids_of(found: Any) -> list[str]:
+    return [each["id"] for each in found]
+
+
+async def test_made_shown_listed_changed(client: httpx.AsyncClient) -> None:
+    made = await client.post(
+        "/v1/inboxes", json={"key": "jobs", "event_types": ["a", "b.*", "a"], "max_leases": 3}
+    )
+    assert made.status_code == 201
+    inbox = made.json()
+    assert inbox == {
+        "id": inbox["id"],
+        "key": "jobs",
+        "status": "active",
+        "paused_reason": None,
+        "event_types": ["a", "b.*"],
+        "max_leases": 3,
+        "retention_seconds": None,
+        "created_at": inbox["created_at"],
+        "status_at": inbox["created_at"],
+    }
+    for name in ("jobs", inbox["id"]):
+        assert (await client.get(f"/v1/inboxes/{name}")).json() == inbox
+    taken = await client.post("/v1/inboxes", json={"key": "jobs"})
+    assert (taken.status_code, taken.json()["type"]) == (409, "/problems/name-taken")
+    default = (await client.get("/v1/inboxes/default")).json()
+    assert default["retention_seconds"] == 7 * 86_400
+    listed = (await client.get("/v1/inboxes")).json()
+    assert (listed["data"], listed["next_cursor"]) == ([default, inbox], None)
+    page = (await client.get("/v1/inboxes", params={"limit": 1})).json()
+    assert page["data"] == [default]
+    assert (await client.get("/v1/inboxes", params={"cursor": page["next_cursor"]})).json()["data"] == [inbox]
+    assert (await client.get("/v1/inboxes", params={"key": "jobs"})).json()["data"] == [inbox]
+    assert (await client.get("/v1/inboxes", params={"status": "paused"})).json()["data"] == []
+    changed = await client.patch("/v1/inboxes/jobs", json={"event_types": ["c"]})
+    assert changed.json() == inbox | {"event_types": ["c"]}
+    assert (await client.patch("/v1/inboxes/jobs", json={})).json() == changed.json()
+    assert (await client.patch("/v1/inboxes/jobs", json={"event_types": None})).json()["event_types"] is None
+
+
+async def test_what_an_inbox_cannot_be(client: httpx.AsyncClient) -> None:
+    for body, pointer in (
+        ({}, "/key"),
+        ({"key": ""}, "/key"),
+        ({"key": "x" * 101}, "/key"),
+        ({"key": "a\nb"}, "/key"),
+        ({"key": "a\u0000b"}, "/key"),
+        ({"key": 1}, "/key"),
+        ({"key": "k", "event_types": []}, "/event_types"),
+        ({"key": "k", "event_types": ["x"] * 101}, "/event_types"),
+        ({"key": "k", "event_types": ["a", "b*"]}, "/event_types/1"),
+        ({"key": "k", "event_types": ["a.*.b"]}, "/event_types/0"),
+        ({"key": "k", "event_types": [""]}, "/event_types/0"),
+        ({"key": "k", "event_types": ["a", 1]}, "/event_types/1"),
+        ({"key": "k", "max_leases": 0}, "/max_leases"),
+        ({"key": "k", "filter": "true"}, "/filter"),
+        ({"key": "k", "notification_url": "https://example.com"}, "/notification_url"),
+        ({"key": "k", "surprise": 1}, "/surprise"),
+    ):
+        for method in ("POST", "PUT"):
+            answer = await client.request(method, "/v1/inboxes", json=body)
+            assert answer.status_code == 422, (method, body, answer.text)
+            assert [error["pointer"] for error in answer.json()["errors"]] == [pointer], (body, answer.text)
+    assert (await client.post("/v1/inboxes", content=b"[")).status_code == 400
+    assert (await client.post("/v1/inboxes", json=[])).status_code == 422
+    for path in ("%00", "%ff", "%ed%a0%80", "a%0ab", "x" * 3000, "nowhere", str(uuid.uuid4())):
+        answer = await client.get(f"/v1/inboxes/{path}")
+        assert answer.status_code == 404, (path, answer.text)
+    assert (await client.get("/v1/inboxes?key=%00")).status_code == 422
+
+
+async def test_ensuring(client: httpx.AsyncClient) -> None:
+    wish = {"key": "jobs", "event_types": ["b", "a", "a"], "max_leases": 2}
+    made = await client.put("/v1/inboxes", json=wish)
+    assert made.status_code == 201
+    for same in (wish, wish | {"event_types": ["a", "b"]}):
+        again = await client.put("/v1/inboxes", json=same)
+        assert (again.status_code, again.json()) == (200, made.json()), same
+    for other in ({"key": "jobs"}, wish | {"max_leases": 3}, wish | {"event_types": ["a"]}):
+        assert (await client.put("/v1/inboxes", json=other)).status_code == 409, other
+    assert (await client.put("/v1/inboxes", json={"key": "default"})).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_made_by_twenty_at_once(client: httpx.AsyncClient, database: Database, method: str) -> None:
+    answers = await asyncio.gather(
+        *[client.request(method, "/v1/inboxes", json={"key": "jobs"}) for _ in range(20)]
+    )
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses == ([201] + [409] * 19 if method == "POST" else [200] * 19 + [201])
+    row = await database.row(
+        "select subscription_count, (select count(*) from subscriptions) from organisations"
+    )
+    assert row is not None
+    assert tuple(row) == (2, 2)
+
+
+async def test_an_organisation_has_a_bound_on_subscriptions(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    await database.fetch("update organisations set max_subscriptions = 3")
+    answers = await asyncio.gather(*[client.post("/v1/inboxes", json={"key": f"{n}"}) for n in range(9)])
+    assert sorted(answer.status_code for answer in answers) == [201] * 2 + [409] * 7
+    made = next(answer.json()["id"] for answer in answers if answer.status_code == 201)
+    assert (await client.delete(f"/v1/inboxes/{made}")).status_code == 202
+    assert (await client.post("/v1/inboxes", json={"key": "again"})).status_code == 201
+
+
+async def test_types_choose_what_is_collected(client: httpx.AsyncClient) -> None:
+    sent = ["order", "order.", "order.paid", "order.paid.late", "orders.paid", "Order.paid", "ö.x", "a%b_c"]
+    wishes: dict[str, list[str] | None] = {
+        "all": None,
+        "star": ["*"],
+        "exact": ["order.paid"],
+        "prefix": ["order.*"],
+        "deep": ["order.paid.*"],
+        "two": ["order", "ö.*"],
+        "sql": ["a%b_c", "%"],
+        "both": ["order.*", "order.paid", "*"],
+    }
+    for key, wish in wishes.items():
+        body = {"key": key} | ({"event_types": wish} if wish else {})
+        assert (await client.post("/v1/inboxes", json=body)).status_code == 201
+    ids = await send(client, *sent)
+    expected = {
+        "all": sent,
+        "star": sent,
+        "exact": ["order.paid"],
+        "prefix": ["order.", "order.paid", "order.paid.late"],
+        "deep": ["order.paid.late"],
+        "two": ["order", "ö.x"],
+        "sql": ["a%b_c"],
+        "both": sent,
+    }
+    for key, types in expected.items():
+        assert await types_in(client, key) == types, key
+
+    await client.patch("/v1/inboxes/exact", json={"event_types": ["order"]})
+    await send(client, "order", "order.paid")
+    assert await types_in(client, "exact") == ["order.paid", "order"]
+
+    explained = (await client.get(f"/v1/events/{ids[2]}?explain")).json()
+    assert len(explained["deliveries"]) == 6
+    why = {each["key"]: (each["matched"], each["why"]) for each in explained["explanations"]}
+    assert {key: matched for key, (matched, _) in why.items()} == {
+        key: "order.paid" in types for key, types in expected.items()
+    } | {"default": True}
+    assert why["deep"][1] == "order.paid is none of order.paid.*"
+    await client.post("/v1/inboxes", json={"key": "young"})
+    explained = (await client.get(f"/v1/events/{ids[2]}?explain")).json()["explanations"]
+    young = next(each for each in explained if each["key"] == "young")
+    assert (young["matched"], young["why"]) == (False, "the subscription is younger than the event")
+    assert "explanations" not in (await client.get(f"/v1/events/{ids[2]}")).json()
+
+
+async def test_worn_messages_go_to_quarantine_and_come_back(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    await client.post("/v1/inboxes", json={"key": "jobs", "max_leases": 2})
+    messages = "/v1/inboxes/jobs/messages"
+    ids = await send(client, *["a"] * 5)
+    for _ in range(2):
+        held = await lease(client, "jobs")
+        assert ids_of(held["results"]) == ids
+        await client.post(f"{messages}/release", json={"lease_id": held["lease_id"]})
+    fresh = await send(client, "b")
+    held = await lease(client, "jobs", lease_limit=2)
+    assert ids_of(held["results"]) == fresh, "the worn are put aside, and do not stand in the way"
+    page = (await client.get(messages, params={"status": "quarantined"})).json()["data"]
+    assert ids_of(page) == ids
+    assert page[0]["status"] == "quarantined"
+    assert page[0]["message_attributes"] == {
+        "lease_count": 2,
+        "event_type": "a",
+        "error_message": "leased as often as max_leases allows",
+        "possible_duplicate_data": True,
+    }
+    shown = (await client.get(f"/v1/events/{ids[0]}")).json()["deliveries"]
+    assert {(delivery["key"], delivery["status"]) for delivery in shown} == {
+        ("default", "pending"),
+        ("jobs", "dead"),
+    }
+
+    ghosts = [str(uuid.uuid4()), fresh[0], "x"]
+    body = {"message_ids": [ids[2], *ghosts]}
+    redriven = await client.post(f"{messages}/redrive", json=body)
+    assert redriven.status_code == 200
+    assert redriven.json() == {"results": [{"id": ids[2], "status": "available"}]}
+    assert (await client.post(f"{messages}/redrive", json=body)).json() == {"results": []}
+    answers = await asyncio.gather(*[client.post(f"{messages}/redrive") for _ in range(5)])
+    assert sorted(each for answer in answers for each in ids_of(answer.json()["results"])) == sorted(
+        {*ids} - {ids[2]}
+    )
+    assert (await client.get(messages, params={"status": "quarantined"})).json()["data"] == []
+    again = await lease(client, "jobs", lease_limit=10)
+    assert sorted(ids_of(again["results"])) == sorted(ids)
+    assert {message["message_attributes"]["lease_count"] for message in again["results"]} == {1}
+    assert (
+        len((await client.post(f"{messages}/ack", json={"lease_id": again["lease_id"]})).json()["results"])
+        == 5
+    )
+    shown = (await client.get(f"/v1/events/{ids[0]}")).json()["deliveries"]
+    jobs = [(each["generation"], each["status"]) for each in shown if each["key"] == "jobs"]
+    assert jobs == [(0, "dead"), (1, "acknowledged")]
+
+
+async def test_paused(client: httpx.AsyncClient) -> None:
+    before = await send(client, "a", "a", "a")
+    paused = await client.post("/v1/inboxes/default/pause")
+    assert (paused.status_code, paused.json()["status"]) == (200, "paused")
+    assert paused.json()["paused_reason"] == "paused by request"
+    assert (await client.post("/v1/inboxes/default/pause")).status_code == 409
+    after = await send(client, "b")
+    held = await lease(client, "default", lease_limit=2)
+    assert ids_of(held["results"]) == before[:2]
+    assert held["inbox_attributes"] == {"status": "paused", "paused_reason": "paused by request"}
+    rest = await lease(client, "default", wait_seconds=20)
+    assert ids_of(rest["results"]) == before[2:]
+    assert (await lease(client, "default"))["results"] == [], "what is leased may still come back: no 409 yet"
+    await client.post("/v1/inboxes/default/messages/release", json={"lease_id": rest["lease_id"]})
+    rest = await lease(client, "default")
+    assert ids_of(rest["results"]) == before[2:]
+    for each in (held, rest):
+        acked = await client.post("/v1/inboxes/default/messages/ack", json={"lease_id": each["lease_id"]})
+        assert acked.status_code == 201
+    drained = await client.post("/v1/inboxes/default/messages/lease", json={"wait_seconds": 20})
+    assert (drained.status_code, drained.json()["type"]) == (409, "/problems/inbox-paused")
+    assert ids_of((await client.get("/v1/inbox")).json()["events"]) == after
+    resumed = await client.post("/v1/inboxes/default/resume")
+    assert (resumed.status_code, resumed.json()["status"], resumed.json()["paused_reason"]) == (
+        200,
+        "active",
+        None,
+    )
+    assert (await client.post("/v1/inboxes/default/resume")).status_code == 409
+    assert ids_of((await lease(client, "default"))["results"]) == after
+
+
+async def test_a_pause_reaches_who_is_waiting(node: Node, client: httpx.AsyncClient) -> None:
+    """What comes after the pause waits for the resume, though a long poll began before it."""
+    polling = asyncio.create_task(lease(client, "default", wait_seconds=20))
+    await eventually(lambda: node.wakeup._waiters)
+    await client.post("/v1/inboxes/default/pause")
+    ids = await send(client, "a")
+    listed = (await client.get("/v1/inbox")).json()["events"]
+    assert [event["delivery_status"] for event in listed] == ["available"]
+    assert not polling.done()
+    await client.post("/v1/inboxes/default/resume")
+    assert ids_of((await polling)["results"]) == ids
+
+
+async def test_deleted_and_made_again(node: Node, client: httpx.AsyncClient, database: Database) -> None:
+    old = await send(client, "a", "b")
+    held = await lease(client, "default", lease_limit=1)
+    gone = await client.delete("/v1/inboxes/default")
+    assert (gone.status_code, gone.json()["status"]) == (202, "deleting")
+    inbox_id = gone.json()["id"]
+    for path in ("/v1/inboxes/default", "/v1/inbox"):
+        assert (await client.get(path)).status_code == 404
+    assert (await client.get(f"/v1/inboxes/{inbox_id}")).json()["status"] == "deleting"
+    for answer in (
+        await client.delete(f"/v1/inboxes/{inbox_id}"),
+        await client.patch(f"/v1/inboxes/{inbox_id}", json={"event_types": ["x"]}),
+        await client.post(f"/v1/inboxes/{inbox_id}/pause"),
+        await client.post(f"/v1/inboxes/{inbox_id}/messages/lease"),
+        await client.post(f"/v1/inboxes/{inbox_id}/messages/redrive"),
+    ):
+        assert answer.status_code == 409, answer.text
+    assert (await client.post("/v1/ack", json={"event_ids": old})).status_code == 404
+    (unseen,) = await send(client, "c")
+    assert (await client.get(f"/v1/events/{unseen}")).json()["deliveries"] == []
+
+    assert (await client.put("/v1/inboxes", json={"key": "default"})).status_code == 201
+    fresh = (await client.get("/v1/inboxes/default")).json()
+    assert fresh["id"] != inbox_id
+    assert fresh["retention_seconds"] == 7 * 86_400
+    (seen,) = await send(client, "d")
+    assert ids_of((await client.get("/v1/inbox")).json()["events"]) == [seen]
+    late = await client.post("/v1/inboxes/default/messages/ack", json={"lease_id": held["lease_id"]})
+    assert late.json()["results"] == []
+
+    assert (
+        await inbox_store.finish_deletions(database, 1000)
+        + await inbox_store.finish_deletions(database, 1000)
+        <= 2
+    )
+    await eventually(lambda: _states_are(client, old[0], "cancelled"))
+    await database.fetch(
+        "update subscriptions set status_at = now() - interval '1 minute' where status = 'deleting'"
+    )
+    await inbox_store.finish_deletions(database, 1000)
+    assert (await client.get(f"/v1/inboxes/{inbox_id}")).status_code == 404
+    shown = (await client.get(f"/v1/events/{old[0]}")).json()["deliveries"]
+    assert [(each["status"], each["reason"]) for each in shown] == [("cancelled", "subscription deleted")]
+
+
+async def _states_are(client: httpx.AsyncClient, event_id: str, status: str) -> bool:
+    shown = (await client.get(f"/v1/events/{event_id}")).json()["deliveries"]
+    return {each["status"] for each in shown} == {status}
+
+
+async def test_the_unread_expire_with_the_inboxes_retention(
+    client: httpx.AsyncClient, database: Database, clock: DatabaseClock, tenant: Tenant, tenants: Tenants
+) -> None:
+    await client.post("/v1/inboxes", json={"key": "forever"})
+    other = await tenants.make(retention=3 * 86_400)
+    now = datetime.now(UTC)
+    ages = [timedelta(days=d) for d in (1, 2, 4, 6.99)] + [timedelta(days=7, minutes=1)]
+    async with database.connection() as connection:
+        for org_id in (tenant.id, other.id):
+            for age in ages:
+                await connection.execute(
+                    "insert into deliveries"
+                    " (org_id, subscription_id, event_id, due_at, accepted_at, payload_size)"
+                    " select $1, id, $2, now() - $3::interval, now() - $3::interval, 1"
+                    " from subscriptions where org_id = $1",
+                    org_id,
+                    first_id_at(now - age),
+                    age,
+                )
+        # The oldest of the second organisation is held by somebody.
+        await connection.execute(
+            "update deliveries set status = 'leased', lease_id = gen_random_uuid(),"
+            " due_at = now() + interval '1 hour' where org_id = $1 and event_id = $2",
+            other.id,
+            first_id_at(now - ages[-1]),
+        )
+    expired, after = await inbox_store.expire(database, (uuid.UUID(int=0), uuid.UUID(int=0)), 1000)
+    assert (expired, after) == (3, None)
+    left = await database.fetch(
+        "select s.org_id, s.key, array_agg(d.event_id order by d.event_id desc) as ids"
+        " from deliveries d join subscriptions s on s.id = d.subscription_id group by 1, 2"
+    )
+    ids = [first_id_at(now - age) for age in ages]
+    assert {(row["org_id"], row["key"]): row["ids"] for row in left} == {
+        (tenant.id, "default"): ids[:4],
+        (tenant.id, "forever"): ids,
+        (other.id, "default"): [*ids[:2], ids[4]],
+    }
+    settled = await database.fetch("select status, reason from settled_deliveries")
+    assert {tuple(row) for row in settled} == {("expired", "unread for the inbox's retention")}
+
+
+async def test_expiry_goes_in_bounded_chunks(database: Database, tenant: Tenant) -> None:
+    old = datetime.now(UTC) - timedelta(days=7, minutes=2)
+    await database.fetch(
+        "insert into deliveries (org_id, subscription_id, event_id, due_at, accepted_at, payload_size)"
+        " select $1, s.id, ($2::text || to_char(n, 'FM0000'))::uuid, now(), now(), 1"
+        " from subscriptions s, generate_series(1, 25) n",
+        tenant.id,
+        str(first_id_at(old))[:-4],
+    )
+    chunks = [
+        (await inbox_store.expire(database, (uuid.UUID(int=0), uuid.UUID(int=0)), 10))[0] for _ in range(4)
+    ]
+    assert chunks == [10, 10, 5, 0]
+
+
+async def test_dedup_rows_are_swept_once_they_have_run_out(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    for number in range(5):
+        await client.post("/v1/events", json={"type": "a", "payload": 1, "dedup_id": f"{number}"})
+    await database.fetch("update dedup set expires_at = now() where dedup_id < '3'")
+    assert await event_store.sweep_dedup(database, 2) == 2
+    assert await event_store.sweep_dedup(database, 2) == 1
+    left = await database.fetch("select dedup_id from dedup order by dedup_id")
+    assert [row["dedup_id"] for row in left] == ["3", "4"]
+
+
+async def test_partitions_are_made_ahead_and_once(database: Database, database_url: str) -> None:
+    async with database.connection() as connection:
+        names = await connection.fetch(
+            "select relname as name from pg_class where relispartition and relkind = 'r'"
+        )
+        week = datetime.now(UTC) + 2 * partitions.WIDTH
+        for parent in partitions.PARTITIONED:
+            made = sorted(row["name"] for row in names if row["name"].startswith(f"{parent}_p"))
+            assert made[-1] >= f"{parent}_p{week - partitions.WIDTH:%Y%m%d}"
+        for row in names:
+            await connection.execute(f"drop table {row['name']}")
+    async with _two(database_url) as (first, second):
+        made_by = await asyncio.gather(
+            partitions.ensure(first), partitions.ensure(second), return_exceptions=True
+        )
+        again = await partitions.ensure(first)
+        assert not [each for each in made_by if isinstance(each, BaseException)]
+        assert again == []
+
+
+@asynccontextmanager
+async def _two(url: str) -> AsyncIterator[tuple[Any, Any]]:
+    database = Database(url, pool_size=2)
+    first, second = await database.connect(15), await database.connect(15)
+    try:
+        yield first, second
+    finally:
+        await first.close()
+        await second.close()
