@@ -3,6 +3,10 @@
 Concurrent callers share a transaction (group commit): whoever comes while a flush is under way
 waits for the next one, and a lone caller waits for nobody. Each is answered after its own
 commit, so a 2xx always means stored.
+
+Events are judged by their payloads where their organisation's subscriptions ask for it, when they
+come in. If those have changed by the time an event is stored, all of that organisation's events
+step aside, are judged again and come back in their order; nobody else waits for that.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import structlog
 
 from triggers import errors, observability
 from triggers.domain import Accepted, NewEvent
+from triggers.judging import Finding, Judged, Judging, Pace
 from triggers.storage import event_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, is_data_error, is_unavailable
@@ -26,6 +31,10 @@ log = structlog.get_logger()
 
 FLUSH_ROWS = 512
 FLUSH_BYTES = 4 * 1024 * 1024
+FINDING_BYTES = 200
+"""What a finding counts for beside payloads: a thousand filters are more than the event they judge."""
+JUDGING_ROUNDS = 8
+"""How often an event is judged again, before its sender is told to try later."""
 FLUSHERS = 1
 """Flushes in flight. A second one gained nothing on two cores and halves the batches."""
 
@@ -35,12 +44,19 @@ Outcome = Accepted | errors.TriggersError
 class Waiting:
     """An event on its way to its commit, and the future that its caller waits on."""
 
-    __slots__ = ("event", "followers", "future")
+    __slots__ = ("event", "followers", "future", "judged", "rounds", "size")
 
-    def __init__(self, event: NewEvent, future: asyncio.Future[Outcome]) -> None:
+    def __init__(self, event: NewEvent, judged: Judged, future: asyncio.Future[Outcome]) -> None:
         self.event = event
+        self.judge(judged)
         self.future = future
+        self.rounds = 0  # how often it was judged again
         self.followers: list[Waiting] = []  # of the same org and dedup_id, decided with this one
+
+    def judge(self, judged: Judged) -> None:
+        """Take in what it was found to be."""
+        self.judged = judged
+        self.size = len(self.event.payload) + FINDING_BYTES * len(judged.findings)
 
 
 class Intake:
@@ -63,28 +79,39 @@ class Intake:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._committed = committed
+        self._judging = Judging(database)
         self._queue: deque[Waiting] = deque()
+        self._left_over: list[Waiting] = []  # of the batch at hand, for the next one
+        self._aside: dict[UUID, deque[Waiting]] = {}  # being judged again; older than what is queued
+        self._number_aside = 0
         self._waiting_bytes = 0
         self._waiting_by_org: Counter[UUID] = Counter()
         self._work = asyncio.Event()
         self._stopping = False
         self._flushers: list[asyncio.Task[None]] = []
+        self._judges: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Learn the database's time and begin to store."""
         await event_store.learn_time(self._database, self.clock)
+        await self._judging.start()
         self._flushers = [asyncio.create_task(self._run(), name=f"flusher {n}") for n in range(FLUSHERS)]
 
     async def stop(self) -> None:
         """Store what is waiting, then end."""
         self._stopping = True
         self._work.set()
-        await asyncio.gather(*self._flushers)
+        try:
+            await asyncio.gather(*self._flushers)
+        finally:
+            for judge in self._judges:
+                judge.cancel()
+            await self._judging.stop()
 
     @property
     def waiting(self) -> tuple[int, int]:
         """Events and bytes that wait for a flush."""
-        return len(self._queue), self._waiting_bytes
+        return len(self._queue) + self._number_aside, self._waiting_bytes
 
     async def accept(self, event: NewEvent) -> Accepted:
         """Store one event; return when it is committed.
@@ -100,7 +127,12 @@ class Intake:
 
     async def accept_many(self, events: Sequence[NewEvent]) -> list[Outcome]:
         """Store events; return the outcome of each, in order, when all are decided."""
-        return await asyncio.gather(*[self._put(event) for event in events])
+        pace = Pace()  # a thousand events with filters are seconds
+        outcomes = []
+        for event in events:
+            outcomes.append(self._put(event))
+            await pace.breathe()
+        return await asyncio.gather(*outcomes)
 
     # ---- the waiting room ------------------------------------------------------------------------
 
@@ -109,16 +141,17 @@ class Intake:
         if (refusal := self._refusal(event)) is not None:
             future.set_result(refusal)
             return future
-        self._waiting_bytes += len(event.payload)
+        waiting = Waiting(event, self._judging.judge(event), future)
+        self._waiting_bytes += waiting.size
         self._waiting_by_org[event.org_id] += 1
-        self._queue.append(Waiting(event, future))
+        self._queue.append(waiting)
         self._work.set()
         return future
 
     def _refusal(self, event: NewEvent) -> errors.TriggersError | None:
         if self._stopping:
             return errors.Unavailable("The service is stopping; nothing was accepted.")
-        waiting = len(self._queue)
+        waiting = len(self._queue) + self._number_aside
         if waiting >= self._max_events or self._waiting_bytes + len(event.payload) > self._max_bytes:
             return errors.Overloaded()
         mine = self._waiting_by_org[event.org_id]
@@ -135,8 +168,11 @@ class Intake:
         while self._queue and len(batch) < FLUSH_ROWS and size < FLUSH_BYTES:
             waiting = self._queue.popleft()
             event = waiting.event
-            size += len(event.payload)
-            self._waiting_bytes -= len(event.payload)
+            if event.org_id in self._aside or not self._judging.stands(event.org_id, waiting.judged):
+                self._set_aside(waiting)
+                continue
+            size += waiting.size
+            self._waiting_bytes -= waiting.size
             self._waiting_by_org[event.org_id] -= 1
             if event.dedup_id is not None:
                 leader = leaders.setdefault((event.org_id, event.dedup_id), waiting)
@@ -144,7 +180,7 @@ class Intake:
                     leader.followers.append(waiting)
                     continue
             batch.append(waiting)
-        if not self._queue:
+        if not self._queue and not self._aside:
             self._waiting_by_org.clear()
         return batch
 
@@ -153,20 +189,68 @@ class Intake:
         for waiting in reversed(returned):
             for back in (*reversed(waiting.followers), waiting):
                 self._queue.appendleft(back)
-                self._waiting_bytes += len(back.event.payload)
+                self._waiting_bytes += back.size
                 self._waiting_by_org[back.event.org_id] += 1
             waiting.followers = []
+
+    # ---- judged again ----------------------------------------------------------------------------
+
+    def _set_aside(self, waiting: Waiting) -> None:
+        org_id = waiting.event.org_id
+        if org_id not in self._aside:
+            self._aside[org_id] = deque()
+            judge = asyncio.create_task(self._judge_again(org_id), name=f"judge {org_id}")
+            self._judges.add(judge)
+            judge.add_done_callback(self._judges.discard)
+        self._aside[org_id].append(waiting)
+        self._number_aside += 1
+
+    async def _judge_again(self, org_id: UUID) -> None:
+        """Judge what is set aside, and what joins it meanwhile, and put all back in front of the queue."""
+        aside = self._aside[org_id]
+        judged: list[Waiting] = []
+        refusal: errors.TriggersError | None = None
+        try:
+            await self._judging.refresh(org_id)
+            pace = Pace()
+            while aside:
+                waiting = aside.popleft()
+                judged.append(waiting)
+                self._waiting_bytes -= waiting.size
+                waiting.judge(self._judging.judge(waiting.event))
+                self._waiting_bytes += waiting.size
+                waiting.rounds += 1
+                await pace.breathe()
+        except errors.TriggersError as error:
+            refusal = error
+        except Exception as error:  # noqa: BLE001 - every caller must get an answer
+            log.error("judging_failed", org_id=str(org_id), error=repr(error))
+            refusal = errors.DatabaseUnavailable()
+        del self._aside[org_id]
+        # In the order of arrival, which is that of their ids: some may have joined behind younger ones.
+        for waiting in sorted([*judged, *aside], key=lambda each: each.event.id, reverse=True):
+            self._number_aside -= 1
+            if refusal is None and waiting.rounds <= JUDGING_ROUNDS:
+                self._queue.appendleft(waiting)
+            else:
+                self._waiting_bytes -= waiting.size
+                self._waiting_by_org[org_id] -= 1
+                _answer(waiting, refusal or errors.Unavailable("Subscriptions are changing; try again."))
+        self._work.set()
 
     # ---- the flush -------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         connection: Connection | None = None
-        while self._queue or not self._stopping:
+        while self._queue or self._aside or not self._stopping:
             if not self._queue:
                 self._work.clear()
                 await self._work.wait()
                 continue
-            connection = await self._store(connection, self._take(), again=True)
+            if batch := self._take():
+                connection = await self._store(connection, batch, again=True)
+                self._return(self._left_over)
+                self._left_over = []
         if connection is not None:
             await connection.close()
 
@@ -201,7 +285,14 @@ class Intake:
         return connection
 
     async def _flush(self, connection: Connection, batch: list[Waiting]) -> None:
-        receipt = await event_store.accept(connection, self.clock, [w.event for w in batch], self._window)
+        receipt = await event_store.accept(
+            connection,
+            self.clock,
+            [w.event for w in batch],
+            self._window,
+            [w.judged.rules.version for w in batch],
+            _findings(batch),
+        )
         missing = set(receipt.missing)
         observability.flushes_total.inc()
         self._committed({w.event.org_id for w in batch}, receipt.lanes)
@@ -214,7 +305,6 @@ class Intake:
     async def _explain(self, connection: Connection, missing: list[Waiting]) -> None:
         """Decide the events that a flush did not store."""
         found = await event_store.resolve(connection, [w.event for w in missing])
-        unstored = []
         for waiting in missing:
             event = waiting.event
             reason = found[event.id]
@@ -222,16 +312,27 @@ class Intake:
                 _decide(waiting, event.id, event.fingerprint)
             elif reason.winner is not None:
                 _decide(waiting, reason.winner, reason.fingerprint)
-            elif reason.version != 0:
-                _settle(waiting, errors.Unavailable("Subscriptions that judge payloads are not served yet."))
-            else:  # over the batch's bound of deliveries, or its dedup row has gone since
-                unstored.append(waiting)
-        self._return(unstored)
+            elif reason.version is None:
+                _settle(waiting, errors.NotFound("The organisation of this event does not exist."))
+            else:  # judged by old rules, or over the bound of deliveries, or its dedup row has gone since
+                if reason.version != waiting.judged.rules.version:
+                    self._judging.outdated(event.org_id)
+                self._left_over.append(waiting)
 
     def _refuse(self, guilty: Waiting, error: BaseException) -> None:
         log.warning("event_refused_by_database", event_id=str(guilty.event.id), error=repr(error))
         _answer(guilty, errors.Invalid("The database refused to store this event."))
-        self._return(guilty.followers)
+        self._left_over.extend(guilty.followers)
+
+
+def _findings(batch: list[Waiting]) -> dict[str, Finding]:
+    """What was found out about all events of a batch, under an event's and a subscription's id in one."""
+    return {
+        f"{waiting.event.id}{subscription_id}": finding
+        for waiting in batch
+        if waiting.judged.findings
+        for subscription_id, finding in waiting.judged.findings.items()
+    }
 
 
 def _decide(waiting: Waiting, winner: UUID, fingerprint: bytes | None) -> None:

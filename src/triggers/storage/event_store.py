@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -16,6 +17,8 @@ from triggers.storage.database import Connection, Database, Row, statements
 from triggers.storage.lane_store import LaneId
 
 _SQL = statements("event_store")
+_ACCEPT_FOUND = _SQL["accept"]
+_ACCEPT = re.sub(r".*-- findings\n", "", _ACCEPT_FOUND)
 _SCAN_LIMIT = 5_000
 """Rows that one page of a filtered list may look at: a rare type costs pages, not a scan of the log."""
 
@@ -67,16 +70,23 @@ class Payload(NamedTuple):
 
 
 async def accept(
-    connection: Connection, clock: DatabaseClock, batch: Sequence[NewEvent], window: timedelta
+    connection: Connection,
+    clock: DatabaseClock,
+    batch: Sequence[NewEvent],
+    window: timedelta,
+    versions: Sequence[int] | None = None,
+    findings: Mapping[str, str | Literal[False]] | None = None,
 ) -> Receipt:
     """Store a batch with its deliveries in one transaction; say what it did not store.
 
     A batch that would make more than FLUSH_DELIVERIES is stored up to there. No two events of
-    it may share an organisation and a dedup_id.
+    it may share an organisation and a dedup_id. `versions` are those of the subscriptions that
+    each event was judged by, 0 of all if not given; `findings` are of an event's and a
+    subscription's id in one: False where it is not wanted, or its ordering key.
     """
     asked_at = time.monotonic()
     row = await connection.fetchrow(
-        _SQL["accept"],
+        _ACCEPT_FOUND if findings else _ACCEPT,
         [event.org_id for event in batch],
         [event.id for event in batch],
         [event.type for event in batch],
@@ -87,9 +97,10 @@ async def accept(
         [event.subject for event in batch],
         [event.ordering_key for event in batch],
         [event.occurred_at for event in batch],
-        [0] * len(batch),
+        versions or [0] * len(batch),
         window,
         FLUSH_DELIVERIES,
+        *([msgspec.json.encode(findings).decode()] if findings else ()),
     )
     clock.learn(row["now"], asked_at)
     return Receipt(row["missing"], [_lane(pair) for pair in row["lanes"]])

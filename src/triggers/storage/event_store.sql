@@ -2,6 +2,9 @@
 -- The promise of the 201 in one statement, so in one transaction: the dedup row, the event, and a
 -- delivery for every subscription that matches. Repeating it changes nothing: what is stored under
 -- its own id already is not stored, and not fanned out, again.
+-- The lines marked `findings` stand in it only where judging found something: $14 says of an event and
+-- a subscription, by their two ids in one, that it is not wanted (false), or its ordering key. One
+-- object, because it is searched without a join that a generic plan could turn into a loop.
 with offered as (
     -- What an event will cost is known before it is stored: a batch ends where it would make too
     -- many deliveries, and what is left of it comes again in the next one.
@@ -41,6 +44,9 @@ with offered as (
     select e.org_id, s.id, e.id, now(), now(), e.payload_size, s.lane_group,
         case
             when s.ordering <> 'key' or s.kind <> 'push' then null
+            when s.ordering_pointer is not null and $14::jsonb ? (e.id::text || s.id::text) -- findings
+                then $14::jsonb ->> (e.id::text || s.id::text)                              -- findings
+            -- What has no value there has a key of its own.
             when s.ordering_pointer is not null then e.id::text
             -- Without a key of its own an event belongs to the one key that is the whole subscription.
             else coalesce(e.ordering_key, '')
@@ -48,6 +54,7 @@ with offered as (
     from stored e join subscriptions s on s.org_id = e.org_id
     where s.status in ('active', 'paused')
       and (s.expires_at is null or s.expires_at > now())
+      and (s.filter is null or $14::jsonb -> (e.id::text || s.id::text) is distinct from 'false') -- findings
       and (
         s.all_types and not starts_with(e.type, 'triggers.')
         or e.type = any (s.type_names)
