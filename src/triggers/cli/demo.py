@@ -171,16 +171,17 @@ def _subscribe(client: httpx.Client, url: str, pattern: str, delays: list[float]
 
 
 def _post(client: httpx.Client, path: str, body: Any) -> dict[str, Any]:
-    answer = client.post(path, json=body) if body is not None else client.post(path)
-    answer.raise_for_status()
-    found: dict[str, Any] = answer.json()
-    return found
+    return _read(client.post(path, json=body) if body is not None else client.post(path))
 
 
 def _get(client: httpx.Client, path: str, **parameters: str) -> dict[str, Any]:
-    answer = client.get(path, params=parameters)
-    answer.raise_for_status()
+    return _read(client.get(path, params=parameters))
+
+
+def _read(answer: httpx.Response) -> dict[str, Any]:
     found: dict[str, Any] = answer.json()
+    if answer.is_error:
+        raise OperatorError(f"{answer.request.method} {answer.request.url.path}: {found.get('detail')}")
     return found
 
 
@@ -215,6 +216,8 @@ def _service() -> Iterator[httpx.Client]:
         url, key = _until("the service to start", lambda: _announced(serve, log))
         _say(f"answers on {url}")
         with httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30) as client:
+            _until("its delivery worker", lambda: _delivers(client))
+            _say("its worker is ready to deliver")
             yield client
     finally:
         serve.send_signal(signal.SIGTERM)
@@ -223,6 +226,14 @@ def _service() -> Iterator[httpx.Client]:
         except subprocess.TimeoutExpired:
             serve.kill()
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _delivers(client: httpx.Client) -> bool:
+    """Whether the worker owns its lanes, which is the last that it does at its start."""
+    metrics = client.get("/metrics").text.splitlines()
+    return any(
+        line.startswith("triggers_lane_groups_owned") and not line.endswith(" 0.0") for line in metrics
+    )
 
 
 def _announced(serve: subprocess.Popen[bytes], log: Path) -> tuple[str, str] | None:
