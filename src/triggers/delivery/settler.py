@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
-from uuid import UUID
 
-import msgspec
 import structlog
 
 from triggers.delivery.ownership import Ownership
-from triggers.domain import EventId, NewEvent, OrgId
+from triggers.delivery.telling import DEAD_LETTER, DISABLED, Told, tell
 from triggers.errors import DatabaseUnavailable
-from triggers.storage import event_store, lane_store
+from triggers.judging import Judging
+from triggers.storage import lane_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Connection, Database, unavailable
 from triggers.storage.lane_store import Settlement
@@ -23,8 +21,6 @@ log = structlog.get_logger()
 BATCH = 1_000
 SETTLE_SECONDS = 10.0
 PAUSE_SECONDS = 0.2
-DEAD_LETTER = "triggers.delivery.dead"
-DISABLED = "triggers.subscription.disabled"
 
 
 class Ended:
@@ -53,6 +49,7 @@ class Settler:
         self._database = database
         self._clock = clock
         self._ownership = ownership
+        self._judging = Judging(database)
         self._ended: list[Ended] = []
         self._work = asyncio.Event()
         self._stopping = False
@@ -125,44 +122,20 @@ class Settler:
             await self._disable_and_tell(connection, notable)
 
     async def _disable_and_tell(self, connection: Connection, notable: list[Ended]) -> None:
-        told: list[tuple[UUID, str, dict[str, str | int | None]]] = []
+        told: list[Told] = []
         for ended in notable:
             about = ended.settlement
             if ended.settlement.outcome == "dead" and not ended.event_type.startswith("triggers."):
-                told.append((about.org_id, DEAD_LETTER, _dead_letter(ended)))
+                told.append(Told(about.org_id, DEAD_LETTER, _dead_letter(ended)))
             if ended.disable and await lane_store.disable(
                 connection, about.org_id, about.subscription_id, ended.disable
             ):
                 subscription = {"subscription_id": str(about.subscription_id), "reason": ended.disable}
-                told.append((about.org_id, DISABLED, {**subscription}))
-        await tell(connection, self._clock, told)
+                told.append(Told(about.org_id, DISABLED, subscription))
+        await tell(connection, self._clock, self._judging, told)
 
 
-async def tell(
-    connection: Connection, clock: DatabaseClock, told: list[tuple[UUID, str, dict[str, str | int | None]]]
-) -> None:
-    """Store events of the service's own, for the organisations in which somebody asked for their type."""
-    wanted = []
-    for event_type in {event_type for _, event_type, _ in told}:
-        orgs = list({org_id for org_id, each, _ in told if each == event_type})
-        listening = await lane_store.listeners(connection, orgs, event_type)
-        wanted += [each for each in told if each[1] == event_type and each[0] in listening]
-    if not wanted:
-        return
-    events = [
-        NewEvent(
-            org_id=OrgId(org_id),
-            id=EventId(clock.mint()),
-            type=event_type,
-            payload=msgspec.json.encode(payload),
-            fingerprint=b"",
-        )
-        for org_id, event_type, payload in wanted
-    ]
-    await event_store.accept(connection, clock, events, timedelta(days=1))
-
-
-def _dead_letter(ended: Ended) -> dict[str, str | int | None]:
+def _dead_letter(ended: Ended) -> dict[str, str | int]:
     about = ended.settlement
     return {
         "event_id": str(about.event_id),

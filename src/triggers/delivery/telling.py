@@ -1,0 +1,79 @@
+"""Events of the service's own: `triggers.delivery.dead` and their like, for those who named them.
+
+They are stored in the transaction of what they tell of, so a crash loses both or neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from triggers.domain import EventId, NewEvent, OrgId
+from triggers.errors import DatabaseUnavailable
+from triggers.judging import Finding, Judging
+from triggers.storage import event_store, lane_store
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import Connection
+
+DEAD_LETTER: Final = "triggers.delivery.dead"
+DISABLED: Final = "triggers.subscription.disabled"
+ROUNDS: Final = 5
+_NO_WINDOW: Final = timedelta(0)  # they have no dedup_id
+
+
+class Told(NamedTuple):
+    """Something to tell an organisation."""
+
+    org_id: UUID
+    type: str
+    payload: Mapping[str, str | int]
+
+
+async def tell(connection: Connection, clock: DatabaseClock, judging: Judging, told: Sequence[Told]) -> None:
+    """Store an event for each, in the transaction under way, where a subscription named its type.
+
+    Raises:
+        DatabaseUnavailable: subscriptions keep changing under it; the transaction is to be repeated.
+    """
+    waiting = [
+        NewEvent(
+            org_id=OrgId(each.org_id),
+            id=EventId(clock.mint()),
+            type=each.type,
+            payload=msgspec.json.encode(each.payload),
+            fingerprint=b"",
+        )
+        for each in await _wanted(connection, told)
+    ]
+    for _ in range(ROUNDS):
+        if not waiting:
+            return
+        for org_id in {event.org_id for event in waiting}:
+            await judging.refresh(org_id)
+        judged = [judging.judge(event) for event in waiting]
+        findings: dict[str, Finding] = {
+            f"{event.id}{subscription_id}": finding
+            for event, each in zip(waiting, judged, strict=True)
+            for subscription_id, finding in each.findings.items()
+        }
+        receipt = await event_store.accept(
+            connection, clock, waiting, _NO_WINDOW, [each.rules.version for each in judged], findings
+        )
+        missing = set(receipt.missing)
+        waiting = [event for event in waiting if event.id in missing]
+        for event in waiting:
+            judging.outdated(event.org_id)
+    raise DatabaseUnavailable("Subscriptions changed faster than they could be told of something.")
+
+
+async def _wanted(connection: Connection, told: Sequence[Told]) -> list[Told]:
+    wanted = []
+    for event_type in {each.type for each in told}:
+        those = [each for each in told if each.type == event_type]
+        listening = await lane_store.listeners(connection, list({each.org_id for each in those}), event_type)
+        wanted += [each for each in those if each.org_id in listening]
+    return wanted
