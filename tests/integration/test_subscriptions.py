@@ -1,4 +1,4 @@
-"""Push subscriptions over HTTP: what is made, shown, changed and ended, and what each leaves in the tables."""
+"""Push subscriptions over HTTP: made, shown, changed and ended, and what each leaves in the tables."""
 
 from __future__ import annotations
 
@@ -169,7 +169,9 @@ async def test_everything_that_can_be_chosen_is_kept(
         ({"key": "a\nb"}, "/key"),
     ],
 )
-async def test_what_is_wrong_is_named(client: httpx.AsyncClient, fields: dict[str, Any], pointer: str) -> None:
+async def test_what_is_wrong_is_named(
+    client: httpx.AsyncClient, fields: dict[str, Any], pointer: str
+) -> None:
     answer = await client.post("/v1/subscriptions", json={"target_url": URL, **fields})
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["pointer"] == pointer, answer.text
@@ -304,7 +306,8 @@ async def test_shows_what_is_oldest_and_what_comes_next(
     await send(client, "b")
     later = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
     await database.fetch(
-        "update deliveries set due_at = $3::timestamptz + interval '1 minute' where org_id = $1 and subscription_id = $2",
+        "update deliveries set due_at = $3::timestamptz + interval '1 minute'"
+        " where org_id = $1 and subscription_id = $2",
         tenant.id,
         UUID(made["id"]),
         later,
@@ -329,8 +332,8 @@ async def test_shows_what_is_oldest_and_what_comes_next(
 async def test_what_does_not_exist_is_not_found(client: httpx.AsyncClient, subscription_id: str) -> None:
     path = f"/v1/subscriptions/{subscription_id}"
     answers = [await client.get(path), await client.patch(path, json={}), await client.delete(path)]
-    for verb in ("pause", "resume", "disable", "enable", "rotate-secret", "test"):
-        answers.append(await client.post(f"{path}/{verb}"))
+    verbs = ("pause", "resume", "disable", "enable", "rotate-secret", "test")
+    answers += [await client.post(f"{path}/{verb}") for verb in verbs]
     assert {answer.status_code for answer in answers} == {404}
 
 
@@ -352,7 +355,8 @@ async def test_patch_changes_what_is_named_and_no_more(client: httpx.AsyncClient
     assert changed["changed_at"] > made["changed_at"]
     cleared = (
         await client.patch(
-            path, json={"name": None, "headers": None, "rate_limit": None, "event_types": None, "format": None}
+            path,
+            json={"name": None, "headers": None, "rate_limit": None, "event_types": None, "format": None},
         )
     ).json()
     assert (cleared["name"], cleared["header_names"], cleared["rate_limit"]) == (None, [], None)
@@ -449,7 +453,8 @@ async def test_disable_matches_nothing_and_cancels_what_is_queued(
 
     async def cancelled() -> Any:
         return await database.fetch(
-            "select event_id, status, reason from settled_deliveries where org_id = $1 and subscription_id = $2",
+            "select event_id, status, reason from settled_deliveries"
+            " where org_id = $1 and subscription_id = $2",
             tenant.id,
             UUID(made["id"]),
         )
