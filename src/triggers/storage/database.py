@@ -154,6 +154,7 @@ async def _keep_session(_: Connection) -> None:
 
 _DATA_CLASSES = ("22", "23", "54")
 _NO_PARTITION = "no partition of relation"
+_LOST = re.compile("clos(ed|ing)|released|terminat")
 
 
 def is_data_error(error: BaseException) -> bool:
@@ -172,9 +173,10 @@ def is_unavailable(error: BaseException) -> bool:
         return sqlstate.startswith(("08", "25006", "40", "53", "55", "57", "58")) or _NO_PARTITION in str(
             error
         )
-    return isinstance(
-        error, OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError | EOFError
-    ) and not isinstance(error, asyncpg.exceptions.DataError)
+    if isinstance(error, asyncpg.InterfaceError):
+        # The driver's word for a lost connection, but for a wrong call of ours too, which must not hide.
+        return _LOST.search(str(error)) is not None
+    return isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError | EOFError)
 
 
 @contextmanager
