@@ -1,0 +1,124 @@
+"""Every setting from the environment and from flags, and what is wrong with them said plainly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from triggers.errors import SettingsError
+from triggers.settings import Setting, Settings, describe, env_name, load, parse_duration, settings_list
+
+SECRETS = [setting.name for setting in settings_list() if setting.secret]
+
+# A value that is not the default, as text, and what it becomes; the rest are made from the type.
+PARTICULAR: dict[str, tuple[str, Any]] = {
+    "database_url": ("postgresql://u:p@h/d", "postgresql://u:p@h/d"),
+    "redis_url": ("rediss://:p@h:1/0", "rediss://:p@h:1/0"),
+    "outbound_allow": ("10.0.0.0/8", "10.0.0.0/8"),
+    "outbound_proxy": ("http://u:p@proxy:3128", "http://u:p@proxy:3128"),
+    "public_url": ("https://example.com/", "https://example.com/"),
+    "log_format": ("json", "json"),
+    "log_level": ("debug", "debug"),
+}
+
+
+def other_value(setting: Setting) -> tuple[str, Any]:
+    if setting.name in PARTICULAR:
+        return PARTICULAR[setting.name]
+    if setting.duration:
+        return "90s", 90.0
+    if isinstance(setting.default, bool):
+        return str(not setting.default).lower(), not setting.default
+    if isinstance(setting.default, int):
+        return str(setting.default + 1), setting.default + 1
+    return "/tmp/other", "/tmp/other"
+
+
+@pytest.mark.parametrize("setting", settings_list(), ids=lambda setting: setting.name)
+def test_a_setting_comes_from_the_environment_or_a_flag(setting: Setting) -> None:
+    text, value = other_value(setting)
+    assert getattr(load({}), setting.name) == setting.default
+    assert value != setting.default
+    environ = {env_name(setting.name): text}
+    assert getattr(load(environ), setting.name) == value
+    assert getattr(load({}, **{setting.name: text}), setting.name) == value
+    if isinstance(value, bool):
+        assert getattr(load(environ, **{setting.name: not value}), setting.name) is not value
+    assert getattr(load({env_name(setting.name): ""}), setting.name) == setting.default, "empty is not set"
+    assert getattr(load(environ, **{setting.name: None}), setting.name) == value, "a flag not given"
+    assert setting.help
+    assert setting.help.endswith(".")
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_may_stand_in_a_file_and_is_never_shown(name: str, tmp_path: Path) -> None:
+    text, value = other_value(describe(name))
+    file = tmp_path / "secret"
+    file.write_text(f"{text}\n")
+    settings = load({env_name(name) + "_FILE": str(file)})
+    assert getattr(settings, name) == value
+    assert settings.masked()[name] == "(set)"
+    for shown in (repr(settings), str(settings.masked())):
+        assert text not in shown
+    with pytest.raises(SettingsError, match=f"{env_name(name)}_FILE"):
+        load({env_name(name) + "_FILE": str(tmp_path / "nowhere")})
+
+
+def test_only_secrets_stand_in_files(tmp_path: Path) -> None:
+    (tmp_path / "port").write_text("1")
+    assert load({"TRIGGERS_PORT_FILE": str(tmp_path / "port")}).port == 8080
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("1.5", 1.5),
+        ("500ms", 0.5),
+        ("30s", 30),
+        ("15m", 900),
+        ("24h", 86_400),
+        ("7d", 604_800),
+        (" 2h ", 7200),
+    ],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+    assert load({"TRIGGERS_DEDUP_WINDOW": text}).dedup_window == seconds
+
+
+@pytest.mark.parametrize("text", ["", "h", "-1", "1w", "1 h", "1h30m", "1e3", "∞", "nan"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"TRIGGERS_PORT": "x"}, "TRIGGERS_PORT is 'x'"),
+        ({"TRIGGERS_PORT": "65536"}, "TRIGGERS_PORT"),
+        ({"TRIGGERS_PORT": "-1"}, "TRIGGERS_PORT"),
+        ({"TRIGGERS_POOL_SIZE": "1"}, "TRIGGERS_POOL_SIZE"),
+        ({"TRIGGERS_DEDUP_WINDOW": "soon"}, "TRIGGERS_DEDUP_WINDOW is 'soon': a duration"),
+        ({"TRIGGERS_DEDUP_WINDOW": "0"}, "TRIGGERS_DEDUP_WINDOW"),
+        ({"TRIGGERS_SHUTDOWN_TIMEOUT": "0s"}, "TRIGGERS_SHUTDOWN_TIMEOUT"),
+        ({"TRIGGERS_LOG_LEVEL": "loud"}, "TRIGGERS_LOG_LEVEL"),
+        ({"TRIGGERS_LOG_ACCEPTED": "perhaps"}, "TRIGGERS_LOG_ACCEPTED"),
+        ({"TRIGGERS_DATABASE_URL": "mysql://u:secret@h"}, "TRIGGERS_DATABASE_URL"),
+        ({"TRIGGERS_REDIS_URL": "http://:secret@h"}, "TRIGGERS_REDIS_URL"),
+        ({"TRIGGERS_DATABASE_URL": "postgresql://h/d", "TRIGGERS_DATA_DIR": "/x"}, "exclude each other"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_name_and_no_secret(environ: dict[str, str], named: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load(environ)
+    assert named in raised.value.message
+    assert "secret" not in raised.value.message
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(AttributeError):
+        Settings().port = 1  # type: ignore[misc]  # that is the point
