@@ -21,6 +21,7 @@ from triggers.errors import SettingsError, TriggersError
 from triggers.housekeeping import Housekeeping
 from triggers.intake import Intake
 from triggers.key_ring import SETTING, KeyRing
+from triggers.replaying import Replaying
 from triggers.settings import Settings
 from triggers.storage import api_keys, event_store, migrate, organisations
 from triggers.storage.clock import DatabaseClock
@@ -132,6 +133,7 @@ class ApiNode:
         self._housekeeping = Housekeeping(
             self.database, self.health, data_dir=data_dir, min_free_mib=settings.min_free_disk
         )
+        self._replaying = Replaying(self.database, self.wakeup)
         self._redis = (
             RedisLink(settings.redis_url, self.wakeup, self._limiter, self._note_redis)
             if settings.redis_url
@@ -163,6 +165,7 @@ class ApiNode:
         await self._intake.start()
         await self._keys.start()
         await self._housekeeping.start()
+        await self._replaying.start()
         if self._redis is not None:
             self.health.redis = False
             await self._redis.start()
@@ -180,6 +183,7 @@ class ApiNode:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._redis is not None:
             await self._redis.stop()
+        await self._replaying.stop()
         await self._housekeeping.stop()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._intake.stop(), self.settings.shutdown_timeout)

@@ -32,6 +32,7 @@ SubscriptionId = Annotated[
         query="subscription_id", description="Only those of this subscription or inbox.", max_length=36
     ),
 ]
+_NO_DELIVERY = "There is no such delivery; one is named `<event id>.<subscription id>`."
 
 
 class AttemptView(msgspec.Struct, kw_only=True):
@@ -107,7 +108,7 @@ class DeliveryList(msgspec.Struct):
 # ---- looking -------------------------------------------------------------------------------------
 
 
-async def list_attempts_of_subscription(
+async def list_subscription_attempts(
     caller: Caller, services: Services, subscription_id: str, limit: Limit = 100, cursor: Cursor = None
 ) -> AttemptList:
     """List what was sent to a subscription, newest first."""
@@ -118,7 +119,7 @@ async def list_attempts_of_subscription(
     return _attempts(found, limit)
 
 
-async def list_attempts_of_event(
+async def list_event_attempts(
     caller: Caller,
     services: Services,
     event_id: str,
@@ -245,7 +246,7 @@ async def _generations(
 ) -> list[Delivery]:
     found = await delivery_store.generations(services.database, caller.org_id, event_id, subscription_id)
     if not found:
-        raise NotFound("There is no such delivery.")
+        raise NotFound(_NO_DELIVERY)
     return found
 
 
@@ -253,7 +254,7 @@ def _parsed(delivery_id: str) -> tuple[UUID, UUID]:
     event_id, _, subscription_id = delivery_id.partition(".")
     event, subscription = parse_id(event_id), parse_id(subscription_id)
     if event is None or subscription is None:
-        raise NotFound("There is no such delivery; one is named `<event id>.<subscription id>`.")
+        raise NotFound(_NO_DELIVERY)
     return event, subscription
 
 

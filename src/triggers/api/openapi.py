@@ -20,6 +20,7 @@ _ALWAYS = {
     429: "The rate limit is reached; `Retry-After` says when to come back.",
     503: "Try again; `Retry-After` says when.",
 }
+_WITH_STATES = ("/v1/inboxes", "/v1/subscriptions", "/v1/deliveries", "/v1/replays")
 _DONE = {200: "Done.", 201: "Made.", 202: "Begun.", 204: "Done; there is nothing to say."}
 
 
@@ -33,7 +34,7 @@ def describe(route: Route) -> dict[str, Any]:
         statuses[404] = "There is no such thing in this organisation."
     if route.method in ("POST", "PUT", "PATCH"):
         statuses |= {400: "The body is not JSON.", 413: "The body is too large."}
-    if route.method != "GET" and route.path.startswith(("/v1/inboxes", "/v1/subscriptions")):
+    if route.method != "GET" and route.path.startswith(_WITH_STATES):
         statuses[409] = "The present state forbids it."
     statuses[422] = "A parameter or field is wrong."
     described: dict[str, Any] = {

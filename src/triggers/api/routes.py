@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from triggers.api import events, inbox, inboxes, keys, operation, subscriptions, trials
+from triggers.api import deliveries, events, inbox, inboxes, keys, operation, replays, subscriptions, trials
 from triggers.api.accept import BatchAnswer, EventAccepted
 from triggers.api.event_body import EventBody
 from triggers.domain import Scope
@@ -67,6 +67,7 @@ ACCEPT_ROUTES = (
     ),
 )
 
+
 def _push(method: Method, path: str, handler: Callable[..., Any], status: int = 200) -> Route:
     """A route of push subscriptions; hook platforms find the same under `/v1/hooks`."""
     return Route(
@@ -108,6 +109,16 @@ ROUTES = (
     _push("POST", "/{subscription_id:str}/rotate-secret", subscriptions.rotate_secret),
     _push("POST", "/{subscription_id:str}/test", trials.test_subscription),
     Route("GET", "/v1/samples", trials.list_samples, Scope.SUBSCRIPTIONS),
+    _push("GET", "/{subscription_id:str}/attempts", deliveries.list_subscription_attempts),
+    Route("GET", "/v1/events/{event_id:str}/attempts", deliveries.list_event_attempts, Scope.SUBSCRIPTIONS),
+    Route("GET", "/v1/deliveries", deliveries.list_deliveries, Scope.SUBSCRIPTIONS),
+    Route("GET", "/v1/deliveries/{delivery_id:str}", deliveries.get_delivery, Scope.SUBSCRIPTIONS),
+    Route("POST", "/v1/deliveries/{delivery_id:str}/retry", deliveries.retry_delivery, Scope.SUBSCRIPTIONS),
+    Route("POST", "/v1/deliveries/{delivery_id:str}/cancel", deliveries.cancel_delivery, Scope.SUBSCRIPTIONS),
+    Route("GET", "/v1/replays", replays.list_replays, Scope.SUBSCRIPTIONS),
+    Route("POST", "/v1/replays", replays.create_replay, Scope.SUBSCRIPTIONS, 201),
+    Route("GET", "/v1/replays/{replay_id:str}", replays.get_replay, Scope.SUBSCRIPTIONS),
+    Route("DELETE", "/v1/replays/{replay_id:str}", replays.cancel_replay, Scope.SUBSCRIPTIONS),
     Route("GET", "/v1/org", keys.get_org, None),
     Route("GET", "/v1/keys", keys.list_keys, Scope.KEYS),
     Route("POST", "/v1/keys", keys.create_key, Scope.KEYS, 201),
