@@ -25,7 +25,7 @@ import structlog
 
 from triggers import errors
 from triggers.domain import RESERVED_TYPE_PREFIX, NewEvent
-from triggers.payload_filter import Budget, FilterInput, PayloadFilter, judge_all
+from triggers.payload_filter import Budget, FilterInput, PayloadFilter, Verdict, failed, judge_all
 from triggers.storage import judging_store
 from triggers.storage.database import Database
 from triggers.storage.judging_store import FilterFailure, StoredRule
@@ -192,6 +192,14 @@ class Judging:
             except Exception as error:  # noqa: BLE001 - a duty outlives what stops it for a while
                 log.warning("filter_failures_not_recorded", failures=len(failures), error=repr(error))
             await asyncio.sleep(RECORD_EVERY.total_seconds())
+
+
+def judge_again(expression: str, event: FilterInput) -> Verdict:
+    """What a stored filter says of an event; one that cannot be used any more fails."""
+    try:
+        return PayloadFilter.compile(expression).judge(event)
+    except errors.Invalid as error:
+        return failed(error.message)
 
 
 class Pace:

@@ -396,3 +396,36 @@ async def test_stop_waits_for_what_is_judged_again(
     await intake.stop()
     assert [outcome.result() for outcome in outcomes] == [Accepted(event.id, False) for event in events]
     assert await subscriptions.owed_ids(push) == [str(event.id) for event in events[2:]]
+
+
+async def test_an_explanation_judges_by_todays_filter(
+    client: httpx.AsyncClient, subscriptions: Subscriptions
+) -> None:
+    made = {
+        "matches": await subscriptions.push(filter="payload.n > 1"),
+        "misses": await subscriptions.push(filter="payload.n > 100"),
+        "fails": await subscriptions.push(filter="payload.m > 1"),
+        "changes": await subscriptions.push(filter="payload.n > 1"),
+        "has none": await subscriptions.push(),
+        "other type": await subscriptions.push(
+            all_types=False, type_names=["b"], event_types=["b"], filter="payload.n > 1"
+        ),
+    }
+    event_id = await post(client, {"n": 5})
+    await subscriptions.change(made["changes"], filter="payload.n > 100")
+    answer = await client.get(f"/v1/events/{event_id}", params={"explain": ""})
+    said = {each["subscription_id"]: (each["matched"], each["why"]) for each in answer.json()["explanations"]}
+    told = {name: said[str(subscription_id)] for name, subscription_id in made.items()}
+    assert {name: matched for name, (matched, _) in told.items()} == {
+        "matches": True,
+        "misses": False,
+        "fails": True,
+        "changes": True,
+        "has none": True,
+        "other type": False,
+    }
+    assert told["matches"][1].endswith("; today's filter matches it")
+    assert told["misses"][1] == "today's filter does not match it"
+    assert "today's filter fails on it, which counts as a match: " in told["fails"][1]
+    assert told["changes"][1].endswith("; today's filter does not match it")
+    assert "filter" not in told["has none"][1] + told["other type"][1]

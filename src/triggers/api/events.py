@@ -23,7 +23,9 @@ from triggers.api.views import (
 )
 from triggers.domain import Caller, created_at, first_id_at, parse_id, rfc3339, type_matches
 from triggers.errors import NotFound
-from triggers.storage import event_store, inbox_store
+from triggers.judging import Pace, judge_again
+from triggers.payload_filter import FilterInput, Verdict
+from triggers.storage import event_store, inbox_store, judging_store
 from triggers.storage.event_store import StoredEvent
 
 _BEYOND = UUID(int=(1 << 128) - 1)
@@ -150,7 +152,9 @@ async def get_event(
             )
             for state in states
         ],
-        explanations=None if explain is None else await _explain(services, caller, event, states),
+        explanations=(
+            None if explain is None else await _explain(services, caller, event, payload or b"null", states)
+        ),
     )
 
 
@@ -172,13 +176,21 @@ async def _find(services: Services, caller: Caller, event_id: str) -> StoredEven
 
 
 async def _explain(
-    services: Services, caller: Caller, event: StoredEvent, states: list[inbox_store.DeliveryState]
+    services: Services,
+    caller: Caller,
+    event: StoredEvent,
+    payload: bytes,
+    states: list[inbox_store.DeliveryState],
 ) -> list[Explanation]:
     """Judged by what is known now; a delivery that exists is proof that it matched then."""
     delivered = {state.subscription_id for state in states}
+    filters = await judging_store.filters(services.database, caller.org_id)
+    seen = FilterInput(payload, event.type, event.source, event.subject)
+    pace = Pace()
     explanations = []
     for wish in await inbox_store.wishes(services.database, caller.org_id):
         matched = wish.id in delivered
+        fits = type_matches(event.type, wish.event_types)
         if matched:
             why = (
                 "every type matches"
@@ -186,11 +198,16 @@ async def _explain(
                 else f"matched by {', '.join(wish.event_types)}"
             )
         elif wish.created_at > created_at(event.id):
-            why = "the subscription is younger than the event"
-        elif not type_matches(event.type, wish.event_types):
+            why, fits = "the subscription is younger than the event", False
+        elif not fits:
             why = f"{event.type} is none of {', '.join(wish.event_types or ['the types it may see'])}"
         else:
             why = f"it would match now; it is {wish.status}, and was changed since or matched nothing then"
+        if wish.id in filters and (matched or fits):
+            verdict = judge_again(filters[wish.id], seen)
+            said = _said(verdict)
+            why = f"{why}; {said}" if matched or verdict.matched else said
+            await pace.breathe()
         explanations.append(
             Explanation(
                 subscription_id=wish.id,
@@ -202,6 +219,13 @@ async def _explain(
             )
         )
     return explanations
+
+
+def _said(verdict: Verdict) -> str:
+    """What a filter says of an event that it may never have seen: it is today's filter."""
+    if verdict.failure is not None:
+        return f"today's filter fails on it, which counts as a match: {verdict.failure}"
+    return "today's filter matches it" if verdict.matched else "today's filter does not match it"
 
 
 def _members(event: StoredEvent) -> dict[str, Any]:
