@@ -14,6 +14,7 @@ import pytest
 from .processes import Service
 
 _notes: list[str] = []
+_services: list[Service] = []
 
 
 @pytest.fixture
@@ -27,6 +28,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("acceptance notes")
         for text in _notes:
             terminalreporter.write_line(text)
+
+
+@pytest.fixture(autouse=True)
+def _show_logs() -> Iterator[None]:
+    """Where a test fails, the end of what each service said is shown."""
+    yield
+    for service in _services:
+        if service.log.exists():
+            print(f"--- the end of {service.log}\n{service.log.read_text(errors='replace')[-8000:]}")
 
 
 @contextmanager
@@ -48,7 +58,8 @@ def launch() -> Iterator[Callable[..., Service]]:
 
         def make(**options: Any) -> Service:
             service = Service(place, **options)
-            stack.callback(service.close)
+            stack.callback(_end, service)
+            _services.append(service)
             return service
 
         yield make
@@ -59,6 +70,12 @@ def shared() -> Iterator[Service]:
     """A running service for tests that leave it in peace; each takes a `tenant` of its own."""
     with ExitStack() as stack:
         service = Service(stack.enter_context(_place()))
-        stack.callback(service.close)
+        stack.callback(_end, service)
+        _services.append(service)
         service.start()
         yield service
+
+
+def _end(service: Service) -> None:
+    service.close()
+    _services.remove(service)

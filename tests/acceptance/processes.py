@@ -137,16 +137,20 @@ class Service:
             self.process.kill()
             self.process.wait()
         if (postmaster := self.postmaster_pid()) is not None:
-            for process in self.postgres_processes():
-                process.send_signal(signal.SIGCONT)  # a stopped one would not notice
+            self.signal_postgres(signal.SIGCONT)  # a stopped one would not notice
             with suppress(ProcessLookupError):
                 os.kill(postmaster, signal.SIGQUIT)
         deadline = time.monotonic() + 10
-        while left := self.postgres_processes():
+        while self.postgres_processes():
             if time.monotonic() > deadline:
-                for process in left:
-                    process.kill()
+                self.signal_postgres(signal.SIGKILL)
             time.sleep(0.02)
+
+    def signal_postgres(self, number: signal.Signals) -> None:
+        """Send a signal to every process of PostgreSQL."""
+        for process in self.postgres_processes():
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     # ---- what is where ---------------------------------------------------------------------------
 
