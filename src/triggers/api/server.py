@@ -13,10 +13,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from triggers.errors import OperatorError
 
+_TIMED_OUT_BODY = (
+    b'{"type":"/problems/request-timeout","title":"The request came too slowly",'
+    b'"status":408,"detail":"See receive_timeout."}'
+)
 _TIMED_OUT = (
     b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/problem+json\r\nconnection: close\r\n"
-    b'content-length: 117\r\n\r\n{"type":"/problems/request-timeout","title":"The request came too slowly",'
-    b'"status":408,"detail":"See receive_timeout."}'
+    b"content-length: %d\r\n\r\n%b" % (len(_TIMED_OUT_BODY), _TIMED_OUT_BODY)
 )
 
 
