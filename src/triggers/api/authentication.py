@@ -125,7 +125,7 @@ class KeyCache:
             await asyncio.sleep(READ_EVERY_SECONDS)
             try:
                 await self._read_version()
-            except (TriggersError, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, the next read may succeed
                 log.warning("key_version_unread", error=repr(error))
 
     async def _read_version(self) -> None:
@@ -140,8 +140,10 @@ class KeyCache:
     async def _touch_used(self) -> None:
         while True:
             await asyncio.sleep(TOUCH_EVERY_SECONDS)
-            with contextlib.suppress(TriggersError):
+            try:
                 await self._touch()
+            except Exception as error:  # noqa: BLE001 - a note of a use is worth no more than a line
+                log.warning("key_use_unnoted", error=repr(error))
 
     async def _touch(self) -> None:
         used: Iterable[UUID]
