@@ -108,7 +108,9 @@ async def import_hash(
 
     Importing the same row into the same organisation again answers the key that is there.
     """
-    if len(prefix) != PREFIX_LENGTH:
+    if name is not None:
+        check_text(name, "/name", longest=255)
+    if len(prefix) != PREFIX_LENGTH or not (prefix.isascii() and prefix.isprintable()):
         raise Invalid(f"A prefix is the key's first {PREFIX_LENGTH} characters.", pointer="/prefix")
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise Invalid("A SHA-256 is 64 hexadecimal digits.", pointer="/sha256")
