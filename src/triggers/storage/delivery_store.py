@@ -209,7 +209,9 @@ async def listed(
         start = after if after and after.subscription_id == owner else _before_all(owner)
         # What has an index of its own is read no further than it is shown.
         most = limit - len(found) if status in UNHAPPY or status == DeliveryStatus.PENDING else budget
-        rows = await database.fetch(_OF_STATUS[status], org_id, owner, start.event_id, start.generation, most)
+        rows = await database.fetch(
+            _OF_STATUS[status], org_id, owner, start.event_id, start.generation, most, _FIRST_ID
+        )
         for row in rows:
             if row["status"] == status:
                 found.append(_delivery(row))
