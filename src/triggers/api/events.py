@@ -46,7 +46,7 @@ class EventView(msgspec.Struct, kw_only=True):
 
 
 class DeliveryView(msgspec.Struct, kw_only=True):
-    """What became of the event for one subscription."""
+    """What became of the event for one subscription. Of a pending one, `due_at` is when it goes next."""
 
     subscription_id: UUID
     kind: str
@@ -55,6 +55,7 @@ class DeliveryView(msgspec.Struct, kw_only=True):
     status: str
     reason: str | None
     lease_count: int
+    attempts: int
     due_at: Timestamp | None
     settled_at: Timestamp | None
 
@@ -147,6 +148,7 @@ async def get_event(
                 status=state.status,
                 reason=state.reason,
                 lease_count=state.lease_count,
+                attempts=state.attempts,
                 due_at=optional_timestamp(state.due_at),
                 settled_at=optional_timestamp(state.settled_at),
             )
