@@ -80,9 +80,9 @@ class RunningWorker:
         tasks = [
             *worker._senders,
             *worker._duties,
-            worker._reader._task,
-            worker._settler._task,
-            worker.ownership._task,
+            worker._reader.task,
+            worker._settler.task,
+            worker.ownership.task,
         ]
         for task in tasks:
             assert task is not None

@@ -108,6 +108,13 @@ class Intake:
                 judge.cancel()
             await self._judging.stop()
 
+    async def broken(self) -> None:
+        """Return when a flusher has ended unasked, which only a bug of ours can bring about."""
+        done, _ = await asyncio.wait(self._flushers, return_when=asyncio.FIRST_COMPLETED)
+        for flusher in done:
+            if not self._stopping and not flusher.cancelled():
+                log.critical("flusher_ended", exc_info=flusher.exception())
+
     @property
     def waiting(self) -> tuple[int, int]:
         """Events and bytes that wait for a flush."""

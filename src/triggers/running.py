@@ -106,19 +106,23 @@ async def work(settings: Settings) -> None:
         parent = ParentSocket(worker.hint)
         await worker.start()
         log.info("worker_started", worker_id=str(worker.ownership.worker_id))
-        while not stopping.asked.is_set() and not parent.orphaned:
+        broken = asyncio.create_task(worker.broken())
+        while not (stopping.asked.is_set() or parent.orphaned or broken.done()):
             parent.say(generate_latest(metrics.registry))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.asked.wait(), 1)
-        finishing = asyncio.create_task(worker.stop(settings.shutdown_timeout))
+        # An orphan's database is going too, and whoever comes next will want its lanes.
+        finishing = asyncio.create_task(worker.stop(1 if parent.orphaned else settings.shutdown_timeout))
         hurried = asyncio.create_task(stopping.hurried.wait())
         await asyncio.wait({finishing, hurried}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (finishing, hurried):
+        for task in (finishing, hurried, broken):
             task.cancel()
-        await asyncio.gather(finishing, hurried, return_exceptions=True)
+        await asyncio.gather(finishing, hurried, broken, return_exceptions=True)
         if redis is not None:
             await redis.stop()
         log.info("worker_stopped")
+        if not (stopping.asked.is_set() or parent.orphaned):
+            raise OperatorError("The worker ended by itself; the log says why.")
 
 
 @asynccontextmanager
@@ -169,19 +173,20 @@ async def _run_api(
     serving = asyncio.create_task(node.server.serve(sockets=[bound]), name="server")
     started = asyncio.create_task(node.server.has_started.wait())
     asked = asyncio.create_task(stopping.asked.wait())
+    broken = asyncio.create_task(node.intake.broken())
     hurried = asyncio.create_task(_hurry_server(node, stopping))
     try:
         await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
         if node.server.started:
             ready(await ensure_first_key(node.database, node.clock, node.settings))
-        await asyncio.wait({serving, asked}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving, asked, broken}, return_when=asyncio.FIRST_COMPLETED)
         node.health.stopping = True
         node.server.should_exit = True
         await serving
         if not stopping.asked.is_set():
-            raise OperatorError("The HTTP server ended by itself; the log says why.")
+            raise OperatorError("The service ended by itself; the log says why.")
     finally:
-        for task in (started, asked, hurried):
+        for task in (started, asked, broken, hurried):
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await node.stop()

@@ -115,7 +115,7 @@ class ApiNode:
         self.more_metrics: list[Callable[[], bytes]] = []
         self._limiter = RateLimiter()
         self._keys = KeyCache(self.database, self.clock)
-        self._intake = Intake(
+        self.intake = Intake(
             self.database,
             self.clock,
             dedup_window=settings.dedup_window,
@@ -124,7 +124,7 @@ class ApiNode:
             committed=self.wakeup.give,
         )
         self._accept = accept.AcceptApp(
-            self._intake,
+            self.intake,
             self._keys,
             self._limiter,
             self.health,
@@ -146,7 +146,7 @@ class ApiNode:
                     settings=settings,
                     database=self.database,
                     clock=self.clock,
-                    intake=self._intake,
+                    intake=self.intake,
                     keys=self._keys,
                     limiter=self._limiter,
                     wakeup=self.wakeup,
@@ -162,7 +162,7 @@ class ApiNode:
     async def start(self) -> None:
         """Open the database and start every part but the server."""
         await self.database.open()
-        await self._intake.start()
+        await self.intake.start()
         await self._keys.start()
         await self._housekeeping.start()
         await self._replaying.start()
@@ -186,7 +186,7 @@ class ApiNode:
         await self._replaying.stop()
         await self._housekeeping.stop()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._intake.stop(), self.settings.shutdown_timeout)
+            await asyncio.wait_for(self.intake.stop(), self.settings.shutdown_timeout)
         await self._keys.stop()
         await self.database.close()
 

@@ -95,7 +95,7 @@ class WorkerProcess:
             ours.setblocking(False)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "triggers", "worker"],
-                env=self._environ | {SOCKET_ENV: str(theirs.fileno())},
+                env=self._environ | {SOCKET_ENV: f"{theirs.fileno()} {os.getpid()}"},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 process_group=0,  # Ctrl-C reaches serve alone, which then stops the worker in good order
@@ -119,9 +119,9 @@ class ParentSocket:
 
     def __init__(self, hint: Callable[[Sequence[Lane]], None]) -> None:
         self._hint = hint
-        number = os.environ.get(SOCKET_ENV)
+        number, _, parent = os.environ.get(SOCKET_ENV, "").partition(" ")
         self._socket = socket.socket(fileno=int(number)) if number else None
-        self._parent = os.getppid()
+        self._parent = int(parent or 0)  # as it was told: it may have died before this process could ask
         if self._socket is not None:
             self._socket.setblocking(False)
             asyncio.get_running_loop().add_reader(self._socket, self._receive)

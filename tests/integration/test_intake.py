@@ -105,7 +105,7 @@ async def test_a_repeated_accept_is_answered_as_the_first_time(
     if meanwhile == "another took it over":
         assert await store(connection, clock, [new_event(tenant.id, clock, "d")]) == []
     before = await counts(database)
-    accepted = await node._intake.accept(event)
+    accepted = await node.intake.accept(event)
     assert (accepted.id, accepted.duplicate) == (event.id, False)
     assert await counts(database) == before
 
@@ -148,7 +148,7 @@ async def test_what_a_batch_leaves_over_is_not_mistaken_for_a_duplicate(
     await database.fetch("update dedup set expires_at = now()")
     await subscribe(database, tenant.id, 999)
     batch = [new_event(tenant.id, clock, f"d{n}") for n in range(20)] + [new_event(tenant.id, clock, "last")]
-    outcomes = await node._intake.accept_many(batch)
+    outcomes = await node.intake.accept_many(batch)
     assert [outcome.id for outcome in outcomes] == [event.id for event in batch]
     assert not any(outcome.duplicate for outcome in outcomes)
     row = await database.row(

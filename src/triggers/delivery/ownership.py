@@ -66,18 +66,18 @@ class Ownership:
         self._groups: dict[int, Group] = {}
         self._beat_at = float("-inf")
         self._balanced_at = float("-inf")
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Register and begin to beat."""
         await self._register()
-        self._task = asyncio.create_task(self._run(), name="heartbeat")
+        self.task = asyncio.create_task(self._run(), name="heartbeat")
 
     async def stop(self) -> None:
         """Give every group back and retire. Whoever waits for them gets them at once."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
         try:
             async with self._database.connection() as connection:
                 await lane_store.release(connection, self.worker_id, list(self._groups))

@@ -54,18 +54,18 @@ class Settler:
         self._work = asyncio.Event()
         self._stopping = False
         self._connection: Connection | None = None
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to write."""
-        self._task = asyncio.create_task(self._run(), name="settler")
+        self.task = asyncio.create_task(self._run(), name="settler")
 
     async def stop(self) -> None:
         """Write what is left, then end."""
         self._stopping = True
         self._work.set()
-        if self._task is not None:
-            await self._task
+        if self.task is not None:
+            await self.task
 
     def put(self, ended: Ended) -> None:
         """Have an attempt settled with the next batch."""
