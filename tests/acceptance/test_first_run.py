@@ -1,0 +1,148 @@
+"""From nothing to an acknowledged event, as a newcomer does it; restarts, stops, and what goes wrong."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import asyncpg
+import msgspec
+import pytest
+
+from .processes import Service, ask, wait_for
+
+
+def test_the_printed_curl_is_accepted_listed_and_acknowledged(
+    launch: Callable[..., Service], note: Callable[[str], None]
+) -> None:
+    service = launch()
+    note(f"first start to ready: {service.start():.1f} s")
+    key = service.first_key()
+    assert service.log.read_text().count(key) == 2, "once by itself, once in the curl"
+
+    (curl,) = re.findall(r"^ *(curl .*)$", service.said(), re.MULTILINE)
+    pasted = subprocess.run(["/bin/sh", "-c", curl], capture_output=True, text=True, check=True, timeout=20)
+    assert pasted.stdout.startswith("HTTP/1.1 201 ")
+    event_id = msgspec.json.decode(pasted.stdout.rpartition("\n")[2])["id"]
+
+    _, listed = ask(service.port, "/v1/inbox", key)
+    assert [(each["id"], each["type"], each["payload"]) for each in listed["events"]] == [
+        (event_id, "hello.world", {"n": 1})
+    ]
+    status, acked = ask(service.port, "/v1/ack", key, {"event_ids": [event_id]})
+    assert (status, acked["acknowledged"]) == (200, 1)
+    assert ask(service.port, "/v1/inbox", key)[1]["events"] == []
+
+    # What is there outlives a restart; the key is the same, and none is printed again.
+    _, kept = ask(service.port, "/v1/events", key, {"type": "kept", "payload": 1.50})
+    assert service.stop() == 0
+    assert service.postgres_processes() == []
+    note(f"restart to ready: {service.start():.1f} s")
+    assert "zap_" not in service.said()
+    assert "curl" not in service.said()
+    _, listed = ask(service.port, "/v1/inbox", key)
+    assert [each["id"] for each in listed["events"]] == [kept["id"]]
+    assert service.stop() == 0
+
+
+def test_commands_work_beside_a_running_serve(shared: Service) -> None:
+    def run(*arguments: str) -> str:
+        done = shared.command(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    made = msgspec.json.decode(run("orgs", "create", "beside", "--json"))
+    assert made["plan"] == "free"
+    assert "beside" in run("orgs", "list")
+    run("orgs", "set-plan", "beside", "business")
+
+    key = msgspec.json.decode(run("keys", "create", "--org", "beside", "--live", "--json"))
+    assert key["key"].startswith("zap_live_")
+    status, org = ask(shared.port, "/v1/org", key["key"])
+    assert status == 200
+    assert "beside" in str(org)
+    assert "business" in str(org)
+
+    run("keys", "revoke", key["id"], "--org", "beside")
+    wait_for(lambda: ask(shared.port, "/v1/org", key["key"])[0] == 401, 2, "refusal of the revoked key")
+    listed = msgspec.json.decode(run("keys", "list", "--org", "beside", "--json"))
+    assert [each["id"] for each in listed] == [key["id"]]
+
+    assert run("db", "url").startswith("postgresql://")
+    assert "nothing to apply" in run("migrate")
+    assert "ok" in run("check")
+    wrong = shared.command("keys", "create", "--org", "nobody")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
+
+
+def test_a_second_signal_hurries(launch: Callable[..., Service]) -> None:
+    """A request that never ends holds up the first SIGTERM, and not the second."""
+    service = launch()
+    service.start()
+    key = service.first_key()
+    assert service.process is not None
+    with closing(socket.create_connection(("127.0.0.1", service.port), timeout=10)) as slow:
+        head = (
+            f"POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+        )
+        slow.sendall(head.encode())
+        assert ask(service.port, "/livez")[0] == 200, "it has been read before this was answered"
+        service.process.terminate()
+        wait_for(lambda: ask(service.port, "/livez") is None, 10, "end of listening")
+        assert service.process.poll() is None, "it waits for the request in flight"
+        began = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(10) == 0
+        assert time.monotonic() - began < 10
+    wait_for(lambda: not service.postgres_processes(), 5, "end of PostgreSQL")
+
+
+def assert_refused(service: Service, *words: str, flags: tuple[str, ...] = ()) -> None:
+    """It ends by itself with exit code 1, and one line that says why."""
+    process = service.launch(*flags)
+    assert process.wait(30) == 1, service.said()
+    lines = [line for line in service.said().splitlines() if not line.startswith("{")]
+    assert len(lines) == 1, lines
+    for word in words:
+        assert word in lines[0]
+
+
+def test_a_port_in_use(shared: Service, launch: Callable[..., Service]) -> None:
+    other = launch()
+    assert_refused(other, f"port {shared.port}", "in use", flags=("--port", str(shared.port)))
+    assert not other.data_dir.exists(), "nothing was begun"
+
+
+def test_a_data_directory_in_use(shared: Service, launch: Callable[..., Service]) -> None:
+    other = launch()
+    assert shared.process is not None
+    assert_refused(
+        other,
+        str(shared.data_dir),
+        f"process {shared.process.pid}",
+        flags=("--data-dir", str(shared.data_dir)),
+    )
+    assert ask(shared.port, "/readyz")[0] == 200
+
+
+async def test_a_newer_schema(launch: Callable[..., Service]) -> None:
+    service = launch()
+    service.start()
+    connection = await asyncpg.connect(service.database_url())
+    await connection.execute("insert into schema_migrations values (9999, 'from the future', now())")
+    await connection.close()
+    assert "9999" in ask(service.port, "/readyz")[1]["checks"]["database"]
+    assert service.stop() == 0
+    assert_refused(service, "9999", "newer version")
+    assert service.postgres_processes() == []
+
+
+@pytest.mark.parametrize("flags", [("--port", "70000"), ("--log-format", "loud"), ("--dedup-window", "soon")])
+def test_a_bad_setting(launch: Callable[..., Service], flags: tuple[str, str]) -> None:
+    assert_refused(launch(), flags[1], flags=flags)
