@@ -109,10 +109,10 @@ def checked(
     Only the fields in `changed` are judged, all of them for None: what was valid once may stay.
     """
     checks: dict[str, Callable[[Any], Any]] = {
-        "target_url": lambda url: _check_url(url, policy),
+        "target_url": lambda url: check_target(url, policy, "/target_url"),
         "name": lambda name: check_text(name, "/name", longest=255),
         "event_types": check_type_patterns,
-        "filter": _check_filter,
+        "filter": check_filter,
         "headers": check_headers,
         "ordering_key": check_pointer,
         "expires_at": lambda moment: _check_future(moment, now),
@@ -141,6 +141,23 @@ def _consistent(settings: PushSettings, changed: Collection[str] | None) -> Push
             raise Invalid("Only a subscription with `ordering: key` has a key.", pointer="/ordering_key")
         settings = msgspec.structs.replace(settings, ordering_key=None)
     return settings
+
+
+def same_types(one: Collection[str] | None, other: Collection[str] | None) -> bool:
+    """Whether patterns mean the same: in any order, and twice as once."""
+    return one == other or (one is not None and other is not None and set(one) == set(other))
+
+
+def check_target(url: str, policy: OutboundPolicy, pointer: str) -> str:
+    """A URL that can be delivered to, or Invalid."""
+    _at(pointer, check_url, url, policy)
+    return url
+
+
+def check_filter(expression: str) -> str:
+    """A filter that can be judged, or Invalid."""
+    PayloadFilter.compile(expression)
+    return expression
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
@@ -201,16 +218,6 @@ _OURS: Final = frozenset(
     }
 )
 _OUR_PREFIXES: Final = ("content-", "proxy-", "webhook-", "ce-")
-
-
-def _check_url(url: str, policy: OutboundPolicy) -> str:
-    _at("/target_url", check_url, url, policy)
-    return url
-
-
-def _check_filter(expression: str) -> str:
-    PayloadFilter.compile(expression)
-    return expression
 
 
 def _check_future(moment: datetime, now: datetime) -> datetime:

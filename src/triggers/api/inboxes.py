@@ -27,9 +27,11 @@ from triggers.domain import (
     parse_id,
     rfc3339,
 )
-from triggers.errors import Conflict, Invalid, NameTaken, NotFound, Paused
-from triggers.storage import event_store, inbox_store
+from triggers.errors import Conflict, NameTaken, NotFound, Paused
+from triggers.storage import event_store, inbox_changes, inbox_store
+from triggers.storage.inbox_changes import NewInbox
 from triggers.storage.inbox_store import Inbox, Message
+from triggers.subscription import check_filter, check_target, same_types
 
 POLL_SECONDS = 1.0
 """How often a long poll looks without a hint; hints only shorten the wait."""
@@ -44,7 +46,15 @@ EventTypes = Annotated[
 MaxLeases = Annotated[
     int, Meta(ge=1, le=1_000_000, description="Quarantine a message that was leased so often. Null: never.")
 ]
-_NOT_YET = "Comes with push delivery; leave it out until then."
+Filter = Annotated[str, Meta(max_length=2048, description="CEL over `payload` and `event`: true or false.")]
+NotificationUrl = Annotated[
+    str,
+    Meta(
+        max_length=2048,
+        description="Where a signed `{inbox_id, received_message_count, redelivery}` is POSTed to when"
+        " messages come.",
+    ),
+]
 
 
 class InboxBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -53,16 +63,16 @@ class InboxBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     key: Annotated[str, Meta(min_length=1, max_length=100)]
     event_types: EventTypes | None = None
     max_leases: MaxLeases | None = None
-    filter: str | None = None
-    notification_url: str | None = None
+    filter: Filter | None = None
+    notification_url: NotificationUrl | None = None
 
 
 class InboxChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What to change; what is left out stays."""
 
     event_types: EventTypes | UnsetType | None = UNSET
-    filter: str | UnsetType | None = UNSET
-    notification_url: str | UnsetType | None = UNSET
+    filter: Filter | UnsetType | None = UNSET
+    notification_url: NotificationUrl | UnsetType | None = UNSET
 
 
 class LeaseBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -100,6 +110,14 @@ class RedriveBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     message_ids: Annotated[list[str], Meta(max_length=1000)] | None = None
 
 
+class NotificationsView(msgspec.Struct, kw_only=True):
+    """The state of an inbox's notices. They are deliveries of a push subscription of this id."""
+
+    subscription_id: UUID
+    status: str
+    status_reason: str | None
+
+
 class InboxView(msgspec.Struct, kw_only=True):
     """An inbox."""
 
@@ -108,10 +126,23 @@ class InboxView(msgspec.Struct, kw_only=True):
     status: str
     paused_reason: str | None
     event_types: list[str] | None
+    filter: str | None
+    filter_error: Annotated[
+        str | None, Meta(description="How the filter failed last; what it fails on counts as a match.")
+    ]
+    filter_error_at: Timestamp | None
+    notification_url: str | None
+    notifications: NotificationsView | None
     max_leases: int | None
     retention_seconds: float | None
     created_at: Timestamp
     status_at: Timestamp
+
+
+class NotifyingInboxView(InboxView, kw_only=True):
+    """An inbox whose notices are new, and the secret that signs them: no other answer shows it."""
+
+    notification_secret: str
 
 
 class InboxList(msgspec.Struct):
@@ -220,65 +251,68 @@ async def list_inboxes(
         services.database, caller.org_id, read_cursor(cursor), key, status, limit
     )
     return InboxList(
-        [_view(inbox) for inbox in found], make_cursor(found[-1].id if len(found) == limit else None)
+        await _views(services, found), make_cursor(found[-1].id if len(found) == limit else None)
     )
 
 
-async def create_inbox(caller: Caller, services: Services, data: InboxBody) -> InboxView:
+async def create_inbox(caller: Caller, services: Services, data: InboxBody) -> InboxView | NotifyingInboxView:
     """Make an inbox; it collects from now on."""
-    _refuse_later_fields(data.filter, data.notification_url)
-    return _view(await _create(services, caller, data))
+    return await _create(services, caller, data)
 
 
-async def ensure_inbox(caller: Caller, services: Services, data: InboxBody) -> Response[InboxView]:
+async def ensure_inbox(
+    caller: Caller, services: Services, data: InboxBody
+) -> Response[InboxView | NotifyingInboxView]:
     """Make an inbox unless it is there: 201 when made, 200 when it was there with these settings."""
-    _refuse_later_fields(data.filter, data.notification_url)
     for _ in range(3):  # made and deleted by others in between, at worst
         try:
             found = await inbox_store.find(services.database, caller.org_id, data.key)
         except NotFound:
             try:
-                return Response(_view(await _create(services, caller, data)), status_code=201)
+                return Response(await _create(services, caller, data), status_code=201)
             except NameTaken:
                 continue
-        if not _as_asked(found, data):
-            raise Conflict("There is an inbox with this key and other settings.")
-        return Response(_view(found), status_code=200)
+        if different := _different(found, data):
+            raise Conflict(f"There is an inbox with this key and another {', '.join(different)}.")
+        return Response(await _view(services, found), status_code=200)
     raise Conflict("The inbox is being made and deleted by others at this moment.")
 
 
 async def get_inbox(caller: Caller, services: Services, inbox: str) -> InboxView:
     """Show one inbox."""
-    return _view(await inbox_store.find(services.database, caller.org_id, inbox))
+    return await _view(services, await inbox_store.find(services.database, caller.org_id, inbox))
 
 
-async def change_inbox(caller: Caller, services: Services, inbox: str, data: InboxChange) -> InboxView:
-    """Change what an inbox collects from now on."""
-    _refuse_later_fields(data.filter or None, data.notification_url or None)
+async def change_inbox(
+    caller: Caller, services: Services, inbox: str, data: InboxChange
+) -> InboxView | NotifyingInboxView:
+    """Change what an inbox collects from now on, and where its notices go."""
+    changes = {name: value for name, value in msgspec.structs.asdict(data).items() if value is not UNSET}
+    _check(services, changes)
     found = await inbox_store.find(services.database, caller.org_id, inbox)
-    if data.event_types is not UNSET:
-        found = await inbox_store.change_types(services.database, found, data.event_types)
-    return _view(found)
+    changed = await inbox_changes.patch(services.database, services.clock, services.key_ring, found, changes)
+    return await _changed_view(services, changed)
 
 
 async def delete_inbox(caller: Caller, services: Services, inbox: str) -> InboxView:
     """Delete an inbox: it collects nothing from now on, and its messages are cancelled."""
     found = await inbox_store.find(services.database, caller.org_id, inbox)
-    return _view(await inbox_store.delete(services.database, found))
+    return await _view(services, await inbox_changes.delete(services.database, found))
 
 
 async def pause_inbox(caller: Caller, services: Services, inbox: str) -> InboxView:
     """Pause an inbox: what is there can still be leased, what comes is kept for the resume."""
     found = await inbox_store.find(services.database, caller.org_id, inbox)
-    return _view(await inbox_store.pause(services.database, found, "paused by request"))
+    paused = await inbox_changes.pause(services.database, services.key_ring, found, "paused by request")
+    return await _view(services, paused)
 
 
 async def resume_inbox(caller: Caller, services: Services, inbox: str) -> InboxView:
     """Resume a paused inbox."""
     found = await inbox_store.find(services.database, caller.org_id, inbox)
-    resumed = await inbox_store.resume(services.database, found)
+    resumed = await inbox_changes.resume(services.database, services.key_ring, found)
     services.wakeup.give({caller.org_id})
-    return _view(resumed)
+    return await _view(services, resumed)
 
 
 # ---- messages ------------------------------------------------------------------------------------
@@ -417,17 +451,28 @@ async def redrive_messages(
 # ---- steps ---------------------------------------------------------------------------------------
 
 
-async def _create(services: Services, caller: Caller, data: InboxBody) -> Inbox:
+async def _create(services: Services, caller: Caller, data: InboxBody) -> InboxView | NotifyingInboxView:
     retention = services.settings.inbox_retention if data.key == DEFAULT_INBOX else None
-    return await inbox_store.create(
+    wanted = msgspec.structs.asdict(data)
+    _check(services, wanted)
+    made = await inbox_changes.create(
         services.database,
         services.clock,
+        services.key_ring,
         caller.org_id,
-        data.key,
-        data.event_types,
-        data.max_leases,
-        timedelta(seconds=retention) if retention else None,
+        NewInbox(**wanted, retention=timedelta(seconds=retention) if retention else None),
     )
+    return await _changed_view(services, made)
+
+
+def _check(services: Services, wanted: dict[str, Any]) -> None:
+    """Bring what was asked for into the form that is kept, or raise Invalid, naming the field."""
+    if "event_types" in wanted:
+        wanted["event_types"] = check_type_patterns(wanted["event_types"])
+    if wanted.get("filter") is not None:
+        check_filter(wanted["filter"])
+    if (url := wanted.get("notification_url")) is not None:
+        check_target(url, services.settings.outbound_policy(), "/notification_url")
 
 
 async def _lease_waiting(
@@ -503,18 +548,12 @@ def _refuse_deleting(inbox: Inbox) -> None:
         raise Conflict("The inbox is being deleted.")
 
 
-def _as_asked(inbox: Inbox, asked: InboxBody) -> bool:
-    """Whether an inbox has the settings asked for; patterns mean the same in any order, twice as once."""
-    patterns = check_type_patterns(asked.event_types)
-    same = patterns == inbox.event_types or set(patterns or ()) == set(inbox.event_types or ())
-    return same and asked.max_leases == inbox.max_leases
-
-
-def _refuse_later_fields(payload_filter: str | None, notification_url: str | None) -> None:
-    if payload_filter:
-        raise Invalid(_NOT_YET, pointer="/filter")
-    if notification_url:
-        raise Invalid(_NOT_YET, pointer="/notification_url")
+def _different(found: Inbox, asked: InboxBody) -> list[str]:
+    """Which settings an inbox has otherwise than asked for."""
+    names = ["filter", "notification_url", "max_leases"]
+    different = [name for name in names if getattr(found, name) != getattr(asked, name)]
+    same = same_types(found.event_types, check_type_patterns(asked.event_types))
+    return different if same else ["event_types", *different]
 
 
 def _ids(texts: list[str] | None) -> list[UUID] | None:
@@ -544,15 +583,38 @@ def _paused_reason(inbox: Inbox) -> str | None:
     return inbox.status_reason if inbox.status == SubscriptionStatus.PAUSED else None
 
 
-def _view(inbox: Inbox) -> InboxView:
-    return InboxView(
-        id=inbox.id,
-        key=inbox.key,
-        status=inbox.status,
-        paused_reason=_paused_reason(inbox),
-        event_types=inbox.event_types,
-        max_leases=inbox.max_leases,
-        retention_seconds=inbox.retention.total_seconds() if inbox.retention else None,
-        created_at=rfc3339(inbox.created_at),
-        status_at=rfc3339(inbox.status_at),
-    )
+async def _view(services: Services, inbox: Inbox) -> InboxView:
+    return (await _views(services, [inbox]))[0]
+
+
+async def _changed_view(services: Services, changed: inbox_changes.Changed) -> InboxView | NotifyingInboxView:
+    view = await _view(services, changed.inbox)
+    if changed.secret is None:
+        return view
+    return NotifyingInboxView(**msgspec.structs.asdict(view), notification_secret=changed.secret)
+
+
+async def _views(services: Services, inboxes: list[Inbox]) -> list[InboxView]:
+    if not inboxes:
+        return []
+    notifying = [inbox.id for inbox in inboxes if inbox.notification_url is not None]
+    notices = await inbox_changes.notices(services.database, inboxes[0].org_id, notifying)
+    return [
+        InboxView(
+            id=inbox.id,
+            key=inbox.key,
+            status=inbox.status,
+            paused_reason=_paused_reason(inbox),
+            event_types=inbox.event_types,
+            filter=inbox.filter,
+            filter_error=inbox.filter_error,
+            filter_error_at=optional_timestamp(inbox.filter_error_at),
+            notification_url=inbox.notification_url,
+            notifications=NotificationsView(**notices[inbox.id]._asdict()) if inbox.id in notices else None,
+            max_leases=inbox.max_leases,
+            retention_seconds=inbox.retention.total_seconds() if inbox.retention else None,
+            created_at=rfc3339(inbox.created_at),
+            status_at=rfc3339(inbox.status_at),
+        )
+        for inbox in inboxes
+    ]

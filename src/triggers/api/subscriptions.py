@@ -47,6 +47,7 @@ from triggers.subscription import (
     check_ordering,
     checked,
     new_secret,
+    same_types,
 )
 
 Key = Annotated[str, Meta(min_length=1, max_length=100, description="A name of yours, unique among them.")]
@@ -220,6 +221,7 @@ async def ensure_subscription(
     """Make a subscription unless it is there: 201 when made, 200 when it was there with these settings."""
     if data.key is None:
         raise Invalid("To ensure a subscription it needs a key.", pointer="/key")
+    check_text(data.key, "/key", longest=100)
     for _ in range(3):  # made and deleted by others in between, at worst
         found = await subscription_store.by_key(services.database, services.key_ring, caller.org_id, data.key)
         if found is None:
@@ -241,6 +243,8 @@ async def list_subscriptions(
     cursor: Cursor = None,
 ) -> SubscriptionList:
     """List the subscriptions in the order they were made."""
+    if key is not None:
+        check_text(key, "key", longest=100)
     found = await subscription_store.listed(
         services.database,
         services.key_ring,
@@ -441,7 +445,8 @@ async def _start(services: Services, org_id: OrgId, start: str | None) -> UUID |
 def _check_same(found: Subscription, data: SubscriptionBody) -> None:
     """Raise Conflict unless the subscription has just these settings; `start` is none that lasts."""
     wanted = PushSettings(**_settings_in(data, None))
-    wanted = msgspec.structs.replace(wanted, event_types=check_type_patterns(wanted.event_types))
+    if same_types(found.settings.event_types, check_type_patterns(wanted.event_types)):
+        wanted = msgspec.structs.replace(wanted, event_types=found.settings.event_types)
     different = [
         name
         for name in PushSettings.__struct_fields__

@@ -10,19 +10,16 @@ from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
-from asyncpg import UniqueViolationError
 
 from triggers.domain import (
     MAX_PAGE_BYTES,
     OrgId,
     SubscriptionStatus,
     check_text,
-    check_type_patterns,
     parse_id,
 )
-from triggers.errors import Conflict, Invalid, NameTaken, NotFound
+from triggers.errors import Invalid, NotFound
 from triggers.storage import event_store
-from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, Row, statements
 
 _SQL = statements("inbox_store")
@@ -48,6 +45,10 @@ class Inbox(msgspec.Struct, frozen=True, kw_only=True):
     status_at: datetime
     created_at: datetime
     event_types: list[str] | None
+    filter: str | None
+    filter_error: str | None
+    filter_error_at: datetime | None
+    notification_url: str | None
     max_leases: int | None
     retention: timedelta | None
 
@@ -116,7 +117,7 @@ async def find(database: Database, org_id: OrgId, id_or_key: str) -> Inbox:
     row = await database.row(_SQL["inbox"], org_id, parse_id(id_or_key), id_or_key)
     if row is None:
         raise NotFound("There is no such inbox.")
-    return _inbox(row)
+    return inbox_of(row)
 
 
 async def listed(
@@ -124,77 +125,7 @@ async def listed(
 ) -> list[Inbox]:
     """Inboxes in the order they were made, those after `after`."""
     rows = await database.fetch(_SQL["list_inboxes"], org_id, after or UUID(int=0), key, status, limit)
-    return [_inbox(row) for row in rows]
-
-
-async def create(
-    database: Database,
-    clock: DatabaseClock,
-    org_id: OrgId,
-    key: str,
-    event_types: list[str] | None,
-    max_leases: int | None,
-    retention: timedelta | None,
-) -> Inbox:
-    """Make an inbox; it collects from now on.
-
-    Raises:
-        Invalid: a bad key or pattern.
-        NameTaken: the key is in use.
-        Conflict: the organisation has all the subscriptions it may have.
-    """
-    check_text(key, "/key", longest=100)
-    try:
-        row = await database.row(
-            _SQL["create"], org_id, clock.mint(), key, *_types(event_types), max_leases, retention
-        )
-    except UniqueViolationError:  # made by another while this waited for the organisation's row
-        row = None
-    if row is not None:
-        return _inbox(row)
-    room = await database.row(_SQL["room"], org_id)
-    if room is not None and not room[0]:
-        raise Conflict("The organisation has as many subscriptions as it may have.")
-    raise NameTaken(f"There is an inbox with the key {key!r} already.")
-
-
-async def change_types(database: Database, inbox: Inbox, event_types: list[str] | None) -> Inbox:
-    """Collect other types from now on."""
-    row = await database.row(_SQL["change"], inbox.org_id, inbox.id, *_types(event_types))
-    if row is None:
-        raise Conflict("The inbox is being deleted.")
-    return _inbox(row)
-
-
-async def pause(database: Database, inbox: Inbox, reason: str) -> Inbox:
-    """Give out only what is there now; go on collecting."""
-    return await _set_status(database, inbox, SubscriptionStatus.PAUSED, reason, SubscriptionStatus.ACTIVE)
-
-
-async def resume(database: Database, inbox: Inbox) -> Inbox:
-    """Give out everything again."""
-    return await _set_status(database, inbox, SubscriptionStatus.ACTIVE, None, SubscriptionStatus.PAUSED)
-
-
-async def delete(database: Database, inbox: Inbox) -> Inbox:
-    """Mark an inbox for deletion: it matches nothing more, its key is free, its messages follow."""
-    row = await database.row(_SQL["delete"], inbox.org_id, inbox.id)
-    if row is None:
-        raise Conflict("The inbox is being deleted already.")
-    return _inbox(row)
-
-
-async def _set_status(
-    database: Database,
-    inbox: Inbox,
-    status: SubscriptionStatus,
-    reason: str | None,
-    before: SubscriptionStatus,
-) -> Inbox:
-    row = await database.row(_SQL["set_status"], inbox.org_id, inbox.id, status, reason, [before])
-    if row is None:
-        raise Conflict(f"The inbox is {(await find(database, inbox.org_id, str(inbox.id))).status}.")
-    return _inbox(row)
+    return [inbox_of(row) for row in rows]
 
 
 # ---- leases --------------------------------------------------------------------------------------
@@ -411,16 +342,6 @@ async def expire(
 # ---- rows ----------------------------------------------------------------------------------------
 
 
-def _types(event_types: list[str] | None) -> tuple[list[str] | None, list[str], list[str], bool]:
-    """Patterns as they were asked for, and taken apart into names, prefixes and whether all match."""
-    patterns = check_type_patterns(event_types)
-    if patterns is None:
-        return None, [], [], True
-    names = [p for p in patterns if not p.endswith("*")]
-    prefixes = [p[:-1] for p in patterns if p.endswith(".*")]
-    return patterns, names, prefixes, "*" in patterns
-
-
 def _id_ceiling(moment: datetime) -> UUID:
     return UUID(int=(int(moment.timestamp() * 1000) + 1) << 80)
 
@@ -439,7 +360,8 @@ def _listed(row: Row) -> Message:
     )
 
 
-def _inbox(row: Row) -> Inbox:
+def inbox_of(row: Row) -> Inbox:
+    """The inbox that a row of `subscriptions` describes."""
     return Inbox(
         org_id=OrgId(row["org_id"]),
         id=row["id"],
@@ -449,6 +371,10 @@ def _inbox(row: Row) -> Inbox:
         status_at=row["status_at"],
         created_at=row["created_at"],
         event_types=row["event_types"],
+        filter=row["filter"],
+        filter_error=row["filter_error"],
+        filter_error_at=row["filter_error_at"],
+        notification_url=row["notification_url"],
         max_leases=row["max_leases"],
         retention=row["retention"],
     )

@@ -193,7 +193,7 @@ async def insert(
     )
     if row is None:
         raise NameTaken(f"There is a subscription with the key {new.key!r} already.")
-    await change.connection.execute(_SQL["count"], org_id, 1)
+    await count(change, org_id, 1)
     if settings.needs_judging:
         await raise_version(change, org_id)
     if new.start is not None:
@@ -311,10 +311,10 @@ async def delete(database: Database, org_id: OrgId, subscription_id: str) -> Non
             raise NotFound("There is no such subscription.")
         if row["notifies_inbox"] is not None:
             raise Conflict("It sends an inbox's notices; set the inbox's `notification_url` to null.")
-        await end(change, org_id, row)
+        await _end(change, org_id, row)
 
 
-async def end(change: Change, org_id: OrgId, row: Row) -> None:
+async def _end(change: Change, org_id: OrgId, row: Row) -> None:
     """Delete the subscription of a locked row."""
     if row["status"] == SubscriptionStatus.DELETING:
         return
@@ -322,7 +322,7 @@ async def end(change: Change, org_id: OrgId, row: Row) -> None:
         _SQL["set_status"], org_id, row["id"], change.now, SubscriptionStatus.DELETING, "deleted by request"
     )
     await change.connection.execute(_SQL["end_jobs"], org_id, row["id"], change.now)
-    await change.connection.execute(_SQL["count"], org_id, -1)
+    await count(change, org_id, -1)
     if row["filter"] is not None or row["ordering_pointer"] is not None:
         await raise_version(change, org_id)
 
@@ -363,6 +363,17 @@ async def set_status(
     return _subscription(ring, row)
 
 
+async def count(change: Change, org_id: OrgId, step: int) -> None:
+    """Note that the organisation has one subscription more, or less."""
+    await change.connection.execute(_SQL["count"], org_id, step)
+
+
+async def room(change: Change, org_id: OrgId) -> bool:
+    """Whether the organisation may have one more, after what this change made already."""
+    row = await change.connection.fetchrow(_SQL["lock"], org_id)
+    return bool(row["room"])
+
+
 async def raise_version(change: Change, org_id: OrgId) -> None:
     """Have accept judge the organisation's events anew: it stores none that was judged before this."""
     await change.connection.execute(_SQL["raise_version"], org_id)
@@ -372,6 +383,13 @@ async def notices_of(change: Change, ring: KeyRing, org_id: OrgId, inbox_id: UUI
     """The subscription that sends an inbox's notices, locked."""
     found = await change.connection.fetchval(_SQL["notifying"], org_id, inbox_id)
     return None if found is None else await _locked(change, ring, org_id, found)
+
+
+async def end_notices(change: Change, org_id: OrgId, inbox_id: UUID) -> None:
+    """Delete the subscription that sends an inbox's notices, if there is one."""
+    found = await change.connection.fetchval(_SQL["notifying"], org_id, inbox_id)
+    if found is not None:
+        await _end(change, org_id, await change.connection.fetchrow(_SQL["locked"], org_id, found))
 
 
 async def _move(

@@ -1,0 +1,207 @@
+"""Inboxes made, changed and ended, each with the push subscription that sends its notices.
+
+An inbox with a `notification_url` has a hidden push subscription beside it, which `notifies_inbox`
+names. It wishes for the same events and follows every change of the inbox, so that a notice is a
+delivery like any other: signed, guarded, retried, and seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from triggers.domain import OrgId, SubscriptionStatus, check_text
+from triggers.errors import Conflict, NameTaken, NotFound
+from triggers.key_ring import KeyRing
+from triggers.signing_secrets import generate_secret
+from triggers.storage import subscription_store
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import Database, Row, statements
+from triggers.storage.inbox_store import Inbox, inbox_of
+from triggers.storage.subscription_store import Change, NewSubscription, changing, type_columns
+from triggers.subscription import PushSettings
+
+_SQL = statements("inbox_changes")
+
+
+class NewInbox(NamedTuple):
+    """An inbox to be made, of settings that were checked."""
+
+    key: str
+    event_types: list[str] | None = None
+    filter: str | None = None
+    notification_url: str | None = None
+    max_leases: int | None = None
+    retention: timedelta | None = None
+
+
+class Changed(NamedTuple):
+    """An inbox after a change; `secret` signs its notices, and is known only where it was made."""
+
+    inbox: Inbox
+    secret: str | None = None
+
+
+class Notices(NamedTuple):
+    """The state of what sends an inbox's notices."""
+
+    subscription_id: UUID
+    status: str
+    status_reason: str | None
+
+
+async def create(
+    database: Database, clock: DatabaseClock, ring: KeyRing, org_id: OrgId, new: NewInbox
+) -> Changed:
+    """Make an inbox; it collects from now on.
+
+    Raises:
+        Invalid: a bad key.
+        NameTaken: the key is in use.
+        Conflict: the organisation has all the subscriptions it may have.
+    """
+    check_text(new.key, "/key", longest=100)
+    async with changing(database, org_id) as change:
+        if not change.room:
+            raise Conflict("The organisation has as many subscriptions as it may have.")
+        row = await change.connection.fetchrow(
+            _SQL["insert"],
+            org_id,
+            clock.mint(),
+            new.key,
+            change.now,
+            *type_columns(new.event_types),
+            new.filter,
+            new.notification_url,
+            new.max_leases,
+            new.retention,
+        )
+        if row is None:
+            raise NameTaken(f"There is an inbox with the key {new.key!r} already.")
+        await subscription_store.count(change, org_id, 1)
+        if new.filter is not None:
+            await subscription_store.raise_version(change, org_id)
+        inbox = inbox_of(row)
+        return Changed(inbox, await _notify(change, clock, ring, inbox))
+
+
+async def patch(
+    database: Database, clock: DatabaseClock, ring: KeyRing, inbox: Inbox, changes: dict[str, Any]
+) -> Changed:
+    """Give an inbox other `event_types`, `filter` or `notification_url`; what is not named stays.
+
+    Raises:
+        Conflict: it is being deleted, or there is no room for the subscription that sends notices.
+    """
+    async with changing(database, inbox.org_id) as change:
+        before = await _locked(change, inbox)
+        wanted = msgspec.structs.replace(before, **changes)
+        row = await change.connection.fetchrow(
+            _SQL["change"],
+            inbox.org_id,
+            inbox.id,
+            change.now,
+            *type_columns(wanted.event_types),
+            wanted.filter,
+            wanted.notification_url,
+        )
+        if before.filter is not None or wanted.filter is not None:
+            await subscription_store.raise_version(change, inbox.org_id)
+        changed = inbox_of(row)
+        return Changed(changed, await _notify(change, clock, ring, changed))
+
+
+async def pause(database: Database, ring: KeyRing, inbox: Inbox, reason: str) -> Inbox:
+    """Give out only what is there now, and give no notice; go on collecting."""
+    return await _move(database, ring, inbox, SubscriptionStatus.ACTIVE, SubscriptionStatus.PAUSED, reason)
+
+
+async def resume(database: Database, ring: KeyRing, inbox: Inbox) -> Inbox:
+    """Give out everything again."""
+    return await _move(database, ring, inbox, SubscriptionStatus.PAUSED, SubscriptionStatus.ACTIVE, None)
+
+
+async def delete(database: Database, inbox: Inbox) -> Inbox:
+    """Mark an inbox for deletion: it matches nothing more, its key is free, its messages follow."""
+    async with changing(database, inbox.org_id) as change:
+        before = await _locked(change, inbox, "The inbox is being deleted already.")
+        row = await _set_status(change, before, SubscriptionStatus.DELETING, "deleted by request")
+        await subscription_store.count(change, inbox.org_id, -1)
+        await subscription_store.end_notices(change, inbox.org_id, inbox.id)
+        return inbox_of(row)
+
+
+async def notices(database: Database, org_id: OrgId, inbox_ids: Sequence[UUID]) -> dict[UUID, Notices]:
+    """What sends the notices of these inboxes, by inbox."""
+    if not inbox_ids:
+        return {}
+    rows = await database.fetch(_SQL["notices"], org_id, inbox_ids)
+    return {row["notifies_inbox"]: Notices(row["id"], row["status"], row["status_reason"]) for row in rows}
+
+
+async def _move(
+    database: Database,
+    ring: KeyRing,
+    inbox: Inbox,
+    before: SubscriptionStatus,
+    after: SubscriptionStatus,
+    reason: str | None,
+) -> Inbox:
+    async with changing(database, inbox.org_id) as change:
+        present = await _locked(change, inbox)
+        if present.status != before:
+            raise Conflict(f"The inbox is {present.status}.")
+        row = await _set_status(change, present, after, reason)
+        sender = await subscription_store.notices_of(change, ring, inbox.org_id, inbox.id)
+        if sender is not None and sender.status == before:
+            await subscription_store.set_status(change, ring, sender, after, reason)
+        return inbox_of(row)
+
+
+async def _set_status(change: Change, inbox: Inbox, status: SubscriptionStatus, reason: str | None) -> Row:
+    row: Row = await change.connection.fetchrow(
+        _SQL["set_status"], inbox.org_id, inbox.id, change.now, status, reason
+    )
+    if inbox.filter is not None:
+        await subscription_store.raise_version(change, inbox.org_id)
+    return row
+
+
+async def _locked(change: Change, inbox: Inbox, refusal: str = "The inbox is being deleted.") -> Inbox:
+    row = await change.connection.fetchrow(_SQL["locked"], inbox.org_id, inbox.id)
+    if row is None:
+        raise NotFound("There is no such inbox.")
+    if row["status"] == SubscriptionStatus.DELETING:
+        raise Conflict(refusal)
+    return inbox_of(row)
+
+
+async def _notify(change: Change, clock: DatabaseClock, ring: KeyRing, inbox: Inbox) -> str | None:
+    """Have notices sent as the inbox has it now; return the secret of a sender that is new."""
+    sender = await subscription_store.notices_of(change, ring, inbox.org_id, inbox.id)
+    if inbox.notification_url is None:
+        if sender is not None:
+            await subscription_store.end_notices(change, inbox.org_id, inbox.id)
+        return None
+    wanted = PushSettings(
+        target_url=inbox.notification_url,
+        name=f"notices of the inbox {inbox.key}",
+        event_types=inbox.event_types,
+        filter=inbox.filter,
+    )
+    if sender is None:
+        room = await subscription_store.room(change, inbox.org_id)
+        secret = generate_secret()
+        new = NewSubscription(wanted, "v1", secret, status=inbox.status, notifies_inbox=inbox.id)
+        await subscription_store.insert(change._replace(room=room), clock, ring, inbox.org_id, new)
+        return secret
+    if sender.settings != wanted:
+        await subscription_store.change_settings(change, ring, sender, wanted)
+    if sender.settings.target_url != wanted.target_url and sender.status == SubscriptionStatus.DISABLED:
+        # What the last endpoint did is none of this one's business.
+        await subscription_store.set_status(change, ring, sender, inbox.status, None)
+    return None
