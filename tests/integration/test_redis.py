@@ -1,0 +1,106 @@
+"""Redis is disposable: it shares limits and shortens waits between nodes, and nothing rests on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from harness import Node, RedisServer, Tenant, Tenants, eventually
+from triggers.api import inboxes
+from triggers.domain import Plan
+
+Two = tuple[Node, Node]
+
+
+async def linked(*nodes: Node) -> None:
+    """Until every node hears the others."""
+    await eventually(lambda: all(node.health.redis for node in nodes), 10)
+
+
+@pytest.fixture
+async def nodes(make_node: Callable[..., Any], redis_of_our_own: RedisServer) -> Two:
+    both = (await make_node(redis_url=redis_of_our_own.url), await make_node(redis_url=redis_of_our_own.url))
+    await linked(*both)
+    return both
+
+
+@pytest.fixture
+async def clients(nodes: Two, tenant: Tenant) -> AsyncIterator[tuple[httpx.AsyncClient, httpx.AsyncClient]]:
+    async with nodes[0].client(tenant) as first, nodes[1].client(tenant) as second:
+        yield first, second
+
+
+async def wake_up(nodes: Two, clients: tuple[httpx.AsyncClient, httpx.AsyncClient]) -> float:
+    """Seconds from an accept on one node to the message at a long poll on the other."""
+    loop = asyncio.get_running_loop()
+    body = {"wait_seconds": 20}
+    polling = asyncio.create_task(clients[1].post("/v1/inboxes/default/messages/lease", json=body))
+    await eventually(lambda: nodes[1].wakeup._waiters)
+    posted = await clients[0].post("/v1/events", json={"type": "a", "payload": 1})
+    assert posted.status_code == 201
+    began = loop.time()
+    found = await polling
+    assert [message["id"] for message in found.json()["results"]] == [posted.json()["id"]]
+    await eventually(lambda: not nodes[1].wakeup._waiters)
+    return loop.time() - began
+
+
+async def test_a_long_poll_on_another_node_wakes(
+    nodes: Two, clients: tuple[httpx.AsyncClient, httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inboxes, "POLL_SECONDS", 60)
+    delays = sorted([await wake_up(nodes, clients) for _ in range(5)])
+    assert delays[2] < 0.15
+
+
+async def test_a_limit_is_shared(nodes: Two, tenants: Tenants) -> None:
+    tenant = await tenants.make(plan=Plan.FREE)
+    async with nodes[0].client(tenant) as first, nodes[1].client(tenant) as second:
+        for _ in range(60):
+            assert (await first.get("/v1/org")).status_code == 200
+
+        async def told() -> bool:
+            header = (await second.get("/v1/org")).headers["ratelimit"]
+            return int(header.split("r=")[1].split(";")[0]) < 60
+
+        await eventually(told)
+        answers = [await client.get("/v1/org") for _ in range(60) for client in (first, second)]
+        granted = 60 + sum(answer.status_code == 200 for answer in answers)
+        assert granted < 130, "without the other's spending it would be 180"
+        assert answers[-1].status_code == answers[-2].status_code == 429
+
+
+async def test_flushed_and_killed_it_costs_latency_and_nothing_else(
+    nodes: Two,
+    clients: tuple[httpx.AsyncClient, httpx.AsyncClient],
+    redis_of_our_own: RedisServer,
+    tenants: Tenants,
+) -> None:
+    redis_of_our_own.flush()
+    assert await wake_up(nodes, clients) < 3
+    redis_of_our_own.kill()
+    assert await wake_up(nodes, clients) < 3, "found by looking, once a second"
+    await eventually(lambda: not any(node.health.redis for node in nodes), 10)
+    ready = await clients[0].get("/readyz", params={"verbose": ""})
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+    assert "unreachable" in ready.json()["checks"]["redis"]
+    limited = await tenants.make(plan=Plan.FREE)
+    async with nodes[0].client(limited) as client:
+        answers = await asyncio.gather(*[client.get("/v1/org") for _ in range(120)])
+        assert 100 <= sum(answer.status_code == 200 for answer in answers) <= 110, "limits hold by themselves"
+    redis_of_our_own.start()
+    await linked(*nodes)
+    assert await wake_up(nodes, clients) < 3
+    listed = (await clients[0].get("/v1/inbox")).json()["events"]
+    assert len(listed) == 3
+
+
+async def test_a_redis_that_is_not_there_yet(make_node: Callable[..., Any], tenant: Tenant) -> None:
+    node: Node = await make_node(redis_url="redis://127.0.0.1:1/0")
+    async with node.client(tenant) as client:
+        assert (await client.post("/v1/events", json={"type": "a", "payload": 1})).status_code == 201
+        assert (await client.get("/readyz")).status_code == 200
