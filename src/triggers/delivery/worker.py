@@ -144,6 +144,7 @@ class Worker:
                 self._dispatcher.give_back(lane, due)
                 await self._until_trusted(lane)
                 continue
+            self._hold(lane)  # the next one may go when the rate allows, not when this one is answered
             self._unsettled[lane.group] += 1
             try:
                 await self._send(lane, due, probation=group.probation)
