@@ -23,7 +23,7 @@ from triggers.addresses import OutboundPolicy
 from triggers.delivery import metrics
 from triggers.delivery.attempt import after_a_lost_worker, attempt, never_sent, told
 from triggers.delivery.dispatcher import Dispatcher
-from triggers.delivery.lane import READ_AHEAD, Lane, Target
+from triggers.delivery.lane import Lane, Target
 from triggers.delivery.outbound import Outbound
 from triggers.delivery.ownership import Ownership
 from triggers.delivery.reader import Reader
@@ -119,16 +119,6 @@ class Worker:
         await self.ownership.stop()
         await self._outbound.close()
 
-    async def broken(self) -> None:
-        """Return when a part that must run for ever has ended, which only a bug of ours can bring about."""
-        parts = {self._reader.task, self._settler.task, self.ownership.task}
-        done, _ = await asyncio.wait(
-            {part for part in parts if part is not None}, return_when=asyncio.FIRST_COMPLETED
-        )
-        for part in done:
-            if not part.cancelled():
-                log.critical("worker_part_ended", part=part.get_name(), exc_info=part.exception())
-
     def hint(self, lanes: Iterable[LaneId]) -> None:
         """These lanes may have something due: told by whoever just stored it."""
         for lane_id in lanes:
@@ -218,7 +208,7 @@ class Worker:
         def settled() -> None:
             self._unsettled[lane.group] -= 1
             self._reader.forget(lane, due.key)
-            if lane.ordered or (not lane.drained and lane.wants() > READ_AHEAD // 2):
+            if lane.ordered or (not lane.drained and lane.wants() > len(lane.queue)):
                 self._reader.hint(lane.id)
             if ended.settlement.due_at is not None:
                 wait = (ended.settlement.due_at - self._now()).total_seconds()
