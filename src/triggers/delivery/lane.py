@@ -68,7 +68,7 @@ class Lane:
         self.target = target
         self.breaker = Breaker(endpoint.failing_since, endpoint.probe_at, endpoint.probe_delay)
         self.queue: deque[Due] = deque()
-        self.known: set[Key] = set()
+        self.known: dict[Key, datetime] = {}  # and when it was due
         self.in_flight = 0
         self.position = BEGINNING
         self.after_key: str | None = None
@@ -183,7 +183,7 @@ class Lane:
     def add(self, dues: Sequence[Due]) -> None:
         """Take in what a read found."""
         for due in dues:
-            self.known.add(due.key)
+            self.known[due.key] = due.due_at
             self.queue.append(due)
         self.used_at = time.monotonic()
 
@@ -195,12 +195,16 @@ class Lane:
 
     def forget(self, key: Key) -> None:
         """No read can return this one as it was any more."""
-        self.known.discard(key)
+        self.known.pop(key, None)
+
+    def known_since(self, moment: datetime) -> int:
+        """How many of those known were due after a moment."""
+        return sum(due_at > moment for due_at in self.known.values())
 
     def empty(self) -> None:
         """Drop what waits here; it is read again. What is in flight stays known."""
         for due in self.queue:
-            self.known.discard(due.key)
+            self.known.pop(due.key, None)
         self.queue.clear()
         self.position = BEGINNING
         self.after_key = None

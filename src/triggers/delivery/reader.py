@@ -156,8 +156,8 @@ class Reader:
         since = (self._polled_at or now) - timedelta(seconds=OVERLAP_SECONDS)
         for lane_id, rows in (await lane_store.due_lanes(connection, groups, since)).items():
             lane = self._lane(lane_id)
-            # Rows that are known already are no news; whoever has fewer than it knows is read anyway.
-            if lane is None or len(lane.known) < rows:
+            # Rows that are known already are no news.
+            if lane is None or lane.known_since(since) < rows:
                 self.hint(lane_id)
         self._polled_at = now
 
