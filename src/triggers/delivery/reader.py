@@ -64,17 +64,17 @@ class Reader:
         self._poll_due = 0.0
         self._sweep_due = 0.0
         self._to_sweep: deque[int] = deque()
-        self.task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to read."""
-        self.task = asyncio.create_task(self._run(), name="reader")
+        self._task = asyncio.create_task(self._run(), name="reader")
 
     async def stop(self) -> None:
         """Stop reading."""
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def hint(self, lane_id: LaneId) -> None:
         """This lane may have something to read."""
@@ -170,7 +170,12 @@ class Reader:
         if not new and owned:
             new = [owned[int(time.monotonic() / SWEEP_SECONDS) % len(owned)]]
         if new:
-            for lane_id in await lane_store.lanes_with_work(connection, new):
+            try:
+                lanes = await lane_store.lanes_with_work(connection, new)
+            except Exception:
+                self.sweep(new)
+                raise
+            for lane_id in lanes:
                 self.hint(lane_id)
 
     def _take_hungry(self) -> list[LaneId]:
@@ -183,6 +188,14 @@ class Reader:
 
     async def _read(self, connection: Connection) -> None:
         hungry = self._take_hungry()
+        try:
+            await self._read_lanes(connection, hungry)
+        except Exception:
+            for lane_id in hungry:  # they are as hungry as before
+                self.hint(lane_id)
+            raise
+
+    async def _read_lanes(self, connection: Connection, hungry: list[LaneId]) -> None:
         await self._load(connection, hungry)
         lanes = [lane for lane_id in hungry if (lane := self._lane(lane_id)) is not None and lane.wants() > 0]
         lanes = [lane for lane in lanes if self._ownership.group(lane.group) is not None]
