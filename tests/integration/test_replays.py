@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +15,9 @@ import pytest
 
 from harness import Node, Tenant, Tenants, eventually
 from triggers import replaying
-from triggers.domain import created_at
+from triggers.domain import created_at, first_id_at
 from triggers.signing_secrets import generate_secret
-from triggers.storage import replay_store, subscription_store
+from triggers.storage import inbox_store, replay_store, subscription_store
 from triggers.storage.database import Database, Row
 from triggers.storage.subscription_store import NewSubscription
 from triggers.subscription import PushSettings
@@ -278,18 +279,27 @@ async def test_a_replay_joins_the_end_and_a_backfill_goes_before(still: World) -
 
 
 async def test_an_inbox_is_replayed_and_keeps_what_it_got(world: World) -> None:
+    """Messages older than its retention are young again: what it keeps is judged by when it got them."""
     inbox = UUID((await world.client.get("/v1/inboxes/default")).json()["id"])
-    events = await world.post_many(3)
-    acked = await world.client.post("/v1/ack", json={"event_ids": [str(each) for each in events]})
-    assert acked.json()["acknowledged"] == 3
     await world.database.fetch(
-        "update subscriptions set retention = interval '1 ms', changed_at = '2020-01-01',"
-        " status_at = '2020-01-01', created_at = '2020-01-01' where id = $1",
+        "update subscriptions set created_at = long_ago, status_at = long_ago, changed_at = long_ago"
+        " from (select now() - interval '1 h' as long_ago) past where id = $1",
         inbox,
     )
+    events = [UUID(int=first_id_at(datetime.now(UTC) - timedelta(days=2)).int + n) for n in range(3)]
+    await world.database.fetch(
+        "insert into events (org_id, id, type, payload) select $1, id, 'a', '1' from unnest($2::uuid[]) e (id)",
+        world.tenant.id,
+        events,
+    )
+    await world.database.fetch("update subscriptions set retention = interval '1 day' where id = $1", inbox)
     await world.done(await world.replay(inbox, only="all"))
+    nothing = (UUID(int=0), UUID(int=0))
+    assert (await inbox_store.expire(world.database, nothing, 100))[0] == 0
     listed = (await world.client.get("/v1/inbox")).json()["events"]
     assert [event["id"] for event in listed] == [str(each) for each in events]
+    await world.database.fetch("update deliveries set accepted_at = now() - interval '2 days'")
+    assert (await inbox_store.expire(world.database, nothing, 100))[0] == 3
 
 
 async def test_what_cannot_be_replayed(world: World, tenants: Tenants) -> None:

@@ -170,6 +170,8 @@ with slice as (
         where d.org_id = s.org_id and d.subscription_id = s.id
           and d.event_id < (substr(h.hex, 3, 8) || '-' || substr(h.hex, 11, 4) || '-7000-8000-000000000000')::uuid
           and (d.status = 'pending' or d.due_at <= now())
+          -- What was replayed into it is an old event, and a young message.
+          and d.accepted_at < now() - s.retention
         order by d.event_id limit $4
     ) d
 ), gone as (
