@@ -1,0 +1,214 @@
+"""The plans of the hot statements, asked of PostgreSQL itself: what they read follows what they return."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from harness import Tenant, Tenants
+from triggers.domain import MAX_PAGE_BYTES, SubscriptionStatus
+from triggers.storage import api_keys, event_store, inbox_store
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import Connection, Database
+
+BACKLOG = 50_000
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+BIG = {"deliveries", "events", "settled_deliveries", "dedup", "subscriptions", "api_keys"}
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
+
+
+async def explained(connection: Connection, statement: str, *values: Any) -> dict[str, Any]:
+    """The plan of a statement that is carried out and taken back, with what it read."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        text = await connection.fetchval(f"explain (analyze, buffers, format json) {statement}", *values)
+    finally:
+        await transaction.rollback()
+    plan: dict[str, Any] = json.loads(text)[0]["Plan"]
+    return plan
+
+
+def read(plan: dict[str, Any]) -> int:
+    blocks: int = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    return blocks
+
+
+def scanned(plan: dict[str, Any]) -> set[str]:
+    """The big tables that a plan reads from end to end."""
+    return {
+        node["Relation Name"]
+        for node in nodes(plan)
+        if node["Node Type"] == "Seq Scan"
+        and any(node["Relation Name"].startswith(name) for name in BIG)
+        and read(node) > 8  # an empty partition is read that way, and rightly
+    }
+
+
+@pytest.fixture
+async def connection(database: Database) -> Any:
+    opened = await database.connect(60)
+    yield opened
+    await opened.close()
+
+
+async def inbox_of(database: Database, tenant: Tenant) -> inbox_store.Inbox:
+    return await inbox_store.find(database, tenant.id, "default")
+
+
+async def fill(database: Database, tenant: Tenant, number: int, ago: str = "2 hours") -> None:
+    """So many events with their deliveries, accepted over the time since `ago`."""
+    inbox = await inbox_of(database, tenant)
+    async with database.connection() as filling:
+        await filling.execute(
+            "create temporary table filler as select"
+            " now() - $1::text::interval * (1 - n::float / $2::int) as at, n"
+            " from generate_series(1, $2::int) n",
+            ago,
+            number,
+        )
+        await filling.execute(
+            "alter table filler add column id uuid;"
+            " update filler set id = (lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0')"
+            " || '7000' || '8000' || lpad(to_hex(n), 12, '0'))::uuid"
+        )
+        await filling.execute(
+            "insert into events (org_id, id, type, payload, dedup_id)"
+            " select $1, id, 'type ' || n % 7, '{}', 'd' || n from filler",
+            tenant.id,
+        )
+        await filling.execute(
+            "insert into dedup select $1, 'd' || n, id, '', now() + interval '1 day' from filler", tenant.id
+        )
+        await filling.execute(
+            "insert into deliveries (org_id, subscription_id, event_id, due_at, accepted_at, payload_size)"
+            " select $1, $2, id, at, at, 2 from filler",
+            tenant.id,
+            inbox.id,
+        )
+        await filling.execute("drop table filler")
+
+
+async def test_the_hot_statements_use_their_indexes(
+    database: Database, connection: Connection, tenants: Tenants, clock: DatabaseClock
+) -> None:
+    tenant, other = await tenants.make(), await tenants.make()
+    for each in (tenant, other):
+        await fill(database, each, BACKLOG // 2)
+    await database.fetch(
+        "insert into subscriptions (org_id, id, kind, key, status_at, created_at, all_types)"
+        " select gen_random_uuid(), gen_random_uuid(), 'inbox', 'k', now(), now(), true"
+        " from generate_series(1, 5000)"
+    )
+    await database.fetch(
+        "insert into api_keys (id, org_id, prefix, hash, scopes, created_at)"
+        " select gen_random_uuid(), $1, lpad(n::text, 12, 'x'), lpad(to_hex(n), 64, '0'), '{}', now()"
+        " from generate_series(1, 20000) n",
+        other.id,
+    )
+    inbox = await inbox_of(database, tenant)
+    lease_id = uuid.uuid4()
+    leased = await inbox_store.claim(
+        database, inbox_store.Positions(), inbox, lease_id, 300, 100, repeatable=False
+    )
+    ids = [message.event_id for message in leased]
+    await inbox_store.acknowledge(database, inbox, ids[50:])
+    await connection.execute("analyze")
+
+    inbox_sql, event_sql, key_sql = inbox_store._SQL, event_store._SQL, api_keys._SQL
+    who = (tenant.id, inbox.id)
+    claim = (MAX_PAGE_BYTES, 100, uuid.uuid4(), timedelta(seconds=300), None)
+    beyond = uuid.UUID(int=(1 << 128) - 1)
+    asked: list[tuple[str, str, tuple[Any, ...], int]] = [
+        ("claim", inbox_sql["claim"], (*who, BEGINNING, *claim), 4_000),
+        (
+            "claim of a paused one",
+            inbox_store._CLAIM_PAUSED,
+            (*who, BEGINNING, *claim, inbox_store._id_ceiling(inbox.status_at)),
+            4_000,
+        ),
+        ("held", inbox_sql["held"], (*who, lease_id), 200),
+        ("ack", inbox_sql["ack"], (*who, lease_id, None), 2_000),
+        ("ack of some", inbox_sql["ack"], (*who, lease_id, ids[:5]), 1_000),
+        ("release", inbox_sql["release"], (*who, lease_id, None, timedelta(0)), 2_500),
+        ("extend", inbox_sql["extend"], (*who, lease_id, timedelta(seconds=9)), 2_500),
+        ("acknowledge", inbox_sql["acknowledge"], (*who, ids[:10]), 600),
+        ("acknowledged before", inbox_sql["acknowledged_before"], (*who, ids[50:60], ids[50], ids[60]), 100),
+        ("list", inbox_sql["oldest_first"], (*who, ids[5], 100), 300),
+        ("list backwards", inbox_sql["newest_first"], (*who, beyond, 100), 300),
+        ("quarantined", inbox_sql["quarantined_oldest_first"], (*who, uuid.UUID(int=0), 100), 100),
+        ("holds any", inbox_sql["holds_any"], (*who, beyond), 20),
+        ("deliveries of an event", inbox_sql["deliveries_of_event"], (tenant.id, ids[0]), 100),
+        ("find an inbox", inbox_sql["inbox"], (tenant.id, None, "default"), 30),
+        ("events", event_sql["newest_first"], (tenant.id, uuid.UUID(int=0), beyond, 100), 300),
+        ("events backwards", event_sql["oldest_first"], (tenant.id, uuid.UUID(int=0), beyond, 100), 300),
+        ("one event", event_sql["one"], (tenant.id, ids[0]), 20),
+        ("payloads", event_sql["payloads"], (tenant.id, ids, min(ids), max(ids)), 1_000),
+        ("key", key_sql["by_prefix"], ("xxxxxxx10000",), 30),
+    ]
+    for name, statement, values, most in asked:
+        plan = await explained(connection, statement, *values)
+        assert not scanned(plan), name
+        assert read(plan) <= most, f"{name} read {read(plan)} blocks"
+
+
+async def test_expiry_reads_what_expires(database: Database, connection: Connection, tenant: Tenant) -> None:
+    await fill(database, tenant, BACKLOG)
+    await connection.execute("analyze")
+    plan = await explained(
+        connection, inbox_store._SQL["expire"], uuid.UUID(int=0), uuid.UUID(int=0), 1000, 1000
+    )
+    assert "deliveries" not in scanned(plan)
+    assert read(plan) < 200
+
+
+async def test_a_held_snapshot_does_not_make_claims_wade_through_the_dead(
+    database: Database, database_url: str, connection: Connection, tenant: Tenant
+) -> None:
+    """What was settled during somebody's long transaction cannot be cleaned away, but is not read again."""
+    holder = await asyncpg.connect(database_url)
+    held = holder.transaction(isolation="repeatable_read")
+    await held.start()
+    await holder.fetchval("select count(*) from deliveries")
+    try:
+        await fill(database, tenant, 20_000, ago="10 minutes")
+        inbox = await inbox_of(database, tenant)
+        assert inbox.status == SubscriptionStatus.ACTIVE
+        positions = inbox_store.Positions()
+        taken = 0
+        while taken < 19_000:
+            lease_id = uuid.uuid4()
+            leased = await inbox_store.claim(
+                database, positions, inbox, lease_id, 300, 1000, repeatable=False
+            )
+            assert len(leased) == 1000
+            assert len(await inbox_store.acknowledge_lease(database, inbox, lease_id, None)) == 1000
+            taken += 1000
+        await connection.execute("vacuum deliveries")
+        values = (MAX_PAGE_BYTES, 100, uuid.uuid4(), timedelta(seconds=300), None)
+        claim = inbox_store._SQL["claim"]
+        from_start = await explained(connection, claim, tenant.id, inbox.id, BEGINNING, *values)
+        positions._known[inbox.id] = (positions._known[inbox.id][0], float("inf"))  # no reading anew just now
+        from_hint = await explained(
+            connection, claim, tenant.id, inbox.id, positions.start(inbox.id), *values
+        )
+        due = [
+            next(node for node in nodes(plan) if node.get("Subplan Name") == "CTE due")
+            for plan in (from_start, from_hint)
+        ]
+        assert read(due[0]) > 500, "the dead are there: this is not a test of nothing"
+        assert read(due[1]) * 3 < read(due[0])
+    finally:
+        await held.rollback()
+        await holder.close()
