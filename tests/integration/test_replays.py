@@ -288,7 +288,8 @@ async def test_an_inbox_is_replayed_and_keeps_what_it_got(world: World) -> None:
     )
     events = [UUID(int=first_id_at(datetime.now(UTC) - timedelta(days=2)).int + n) for n in range(3)]
     await world.database.fetch(
-        "insert into events (org_id, id, type, payload) select $1, id, 'a', '1' from unnest($2::uuid[]) e (id)",
+        "insert into events (org_id, id, type, payload)"
+        " select $1, id, 'a', '1' from unnest($2::uuid[]) as e (id)",
         world.tenant.id,
         events,
     )

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from triggers import __version__
-from triggers.cli import client, demo, serving, tenants
+from triggers.cli import client, demo, mending, secrets, serving, subscriptions, tenants
 from triggers.errors import TriggersError
 
 app = typer.Typer(
@@ -20,7 +20,10 @@ app = typer.Typer(
 serving.add_to(app)
 app.add_typer(tenants.orgs, name="orgs")
 app.add_typer(tenants.keys, name="keys")
+app.add_typer(subscriptions.subscriptions, name="subscriptions")
+app.add_typer(secrets.secrets, name="secrets")
 client.add_to(app)
+mending.add_to(app)
 demo.add_to(app)
 
 

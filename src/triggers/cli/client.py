@@ -21,7 +21,7 @@ inbox = typer.Typer(no_args_is_help=True, help="Read and acknowledge an inbox.")
 Url = Annotated[str, typer.Option("--url", envvar="TRIGGERS_URL", help="Where the service answers.")]
 Key = Annotated[str, typer.Option("--key", envvar="TRIGGERS_API_KEY", help="An API key.")]
 InboxName = Annotated[str, typer.Option("--inbox", help="Id or key of the inbox.")]
-_DEFAULT_URL = "http://127.0.0.1:8080"
+DEFAULT_URL = "http://127.0.0.1:8080"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def send(
         str, typer.Argument(metavar="[FILE|-]", help="The payload, JSON; - is standard input.")
     ] = "-",
     key: Key = ...,  # type: ignore[assignment]
-    url: Url = _DEFAULT_URL,
+    url: Url = DEFAULT_URL,
     ndjson: Annotated[
         bool, typer.Option("--ndjson", help="Each line is the payload of an event of its own.")
     ] = False,
@@ -45,33 +45,33 @@ def send(
     ] = None,
 ) -> None:
     """Send one event, or with --ndjson one for each line."""
-    with _client(url, key) as client, _open(source) as stream:
+    with open_client(url, key) as client, _open(source) as stream:
         if ndjson:
             _send_lines(client, event_type, stream, source)
             return
         body = b'{"type":%b,"payload":%b' % (msgspec.json.encode(event_type), stream.read().strip() or b"{}")
         body += b',"dedup_id":%b}' % msgspec.json.encode(dedup_id) if dedup_id else b"}"
-        typer.echo(_call(client, "POST", "/v1/events", content=body).text)
+        typer.echo(call(client, "POST", "/v1/events", content=body).text)
 
 
 @inbox.command("list")
 def list_messages(
     key: Key,
-    url: Url = _DEFAULT_URL,
+    url: Url = DEFAULT_URL,
     status: Annotated[str | None, typer.Option(help="available, leased or quarantined.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
 ) -> None:
     """List the default inbox, a JSON event a line. Changes nothing."""
     parameters: dict[str, Any] = {"limit": limit} | ({"status": status} if status else {})
-    with _client(url, key) as client:
-        for event in _call(client, "GET", "/v1/inbox", params=parameters).json()["events"]:
+    with open_client(url, key) as client:
+        for event in call(client, "GET", "/v1/inbox", params=parameters).json()["events"]:
             typer.echo(msgspec.json.encode(event))
 
 
 @inbox.command("lease")
 def lease(
     key: Key,
-    url: Url = _DEFAULT_URL,
+    url: Url = DEFAULT_URL,
     inbox: InboxName = "default",
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 10,
     seconds: Annotated[int, typer.Option(min=1, max=3600, help="How long to hold them.")] = 300,
@@ -79,25 +79,25 @@ def lease(
 ) -> None:
     """Lease messages and print the lease."""
     body = {"lease_limit": limit, "lease_seconds": seconds, "wait_seconds": wait}
-    with _client(url, key) as client:
-        typer.echo(_call(client, "POST", f"/v1/inboxes/{inbox}/messages/lease", json=body).text)
+    with open_client(url, key) as client:
+        typer.echo(call(client, "POST", f"/v1/inboxes/{inbox}/messages/lease", json=body).text)
 
 
 @inbox.command("ack")
 def acknowledge(
     ids: Annotated[list[str], typer.Argument(help="Ids of events in the default inbox.")],
     key: Key,
-    url: Url = _DEFAULT_URL,
+    url: Url = DEFAULT_URL,
 ) -> None:
     """Acknowledge events of the default inbox."""
-    with _client(url, key) as client:
-        typer.echo(_call(client, "POST", "/v1/ack", json={"event_ids": ids}).text)
+    with open_client(url, key) as client:
+        typer.echo(call(client, "POST", "/v1/ack", json={"event_ids": ids}).text)
 
 
 @inbox.command("tail")
 def tail(
     key: Key,
-    url: Url = _DEFAULT_URL,
+    url: Url = DEFAULT_URL,
     inbox: InboxName = "default",
     keep: Annotated[
         bool, typer.Option("--keep", help="Give the messages back in place of acknowledging.")
@@ -108,10 +108,10 @@ def tail(
     # What is kept is held for as long as this runs, so that it is printed once.
     body = {"lease_limit": 100, "lease_seconds": 3600 if keep else 60, "wait_seconds": 20}
     held: list[str] = []
-    with _client(url, key) as client:
+    with open_client(url, key) as client:
         try:
             while True:
-                found = _call(client, "POST", f"{path}/lease", json=body).json()
+                found = call(client, "POST", f"{path}/lease", json=body).json()
                 for message in found["results"]:
                     typer.echo(msgspec.json.encode(message))
                 if not found["results"]:
@@ -119,10 +119,10 @@ def tail(
                 if keep:
                     held.append(found["lease_id"])
                 else:
-                    _call(client, "POST", f"{path}/ack", json={"lease_id": found["lease_id"]})
+                    call(client, "POST", f"{path}/ack", json={"lease_id": found["lease_id"]})
         except KeyboardInterrupt:
             for lease_id in held:
-                _call(client, "POST", f"{path}/release", json={"lease_id": lease_id})
+                call(client, "POST", f"{path}/release", json={"lease_id": lease_id})
 
 
 def _send_lines(client: httpx.Client, event_type: str, stream: BinaryIO, source: str) -> None:
@@ -136,7 +136,7 @@ def _send_lines(client: httpx.Client, event_type: str, stream: BinaryIO, source:
         first = 1
         for lines in _batches(stream, len(prefix) + 2):
             body = b"\n".join(prefix + line + b"}" for line in lines)
-            answer = _call(
+            answer = call(
                 client,
                 "POST",
                 "/v1/events/batch",
@@ -179,7 +179,8 @@ def _batches(stream: BinaryIO, overhead: int) -> Iterator[list[bytes]]:
         yield lines
 
 
-def _client(url: str, key: str) -> httpx.Client:
+def open_client(url: str, key: str) -> httpx.Client:
+    """A client of a running service."""
     return httpx.Client(
         base_url=url,
         headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
@@ -194,7 +195,8 @@ def _open(source: str) -> BinaryIO:
         raise OperatorError(f"Cannot read {source}: {error.strerror}.") from None
 
 
-def _call(client: httpx.Client, method: str, path: str, **arguments: Any) -> httpx.Response:
+def call(client: httpx.Client, method: str, path: str, **arguments: Any) -> httpx.Response:
+    """What the service answers; whatever it refuses is an OperatorError."""
     try:
         answer = client.request(method, path, **arguments)
     except httpx.HTTPError as error:

@@ -1,0 +1,114 @@
+"""`triggers replay`, `deliveries` and `attempts` against a running node."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from harness import Node, Tenant
+from triggers.cli import app, mending
+from triggers.storage.database import Database
+
+
+class Terminal:
+    """Runs commands in a thread, for the node answers from the test's loop."""
+
+    def __init__(self, node: Node, tenant: Tenant) -> None:
+        self._environment = {"TRIGGERS_URL": node.url, "TRIGGERS_API_KEY": tenant.key, "COLUMNS": "300"}
+
+    async def run(self, *arguments: str, **options: Any) -> Result:
+        return await asyncio.to_thread(
+            CliRunner().invoke, app, list(arguments), env=self._environment, **options
+        )
+
+
+@pytest.fixture
+def terminal(node: Node, tenant: Tenant) -> Terminal:
+    return Terminal(node, tenant)
+
+
+@pytest.fixture
+async def dead(client: httpx.AsyncClient, database: Database) -> str:
+    """A subscription to which three deliveries are dead; its id."""
+    made = await client.post("/v1/subscriptions", json={"target_url": "https://example.com/"})
+    for number in range(3):
+        await client.post("/v1/events", json={"type": "order.created", "payload": number})
+    await database.fetch(
+        "with gone as (delete from deliveries where lane_group is not null returning *)"
+        " insert into settled_deliveries (org_id, subscription_id, event_id, generation, status, reason,"
+        " lease_count, attempts, accepted_at, settled_at)"
+        " select org_id, subscription_id, event_id, 0, 'dead', 'timeout (exhausted)', 0, 9, now(), now()"
+        " from gone"
+    )
+    found: str = made.json()["id"]
+    return found
+
+
+async def test_replay_shows_the_plan_asks_and_waits(terminal: Terminal, dead: str) -> None:
+    refused = await terminal.run("replay", dead, input="n\n")
+    assert refused.exit_code == 1
+    assert "3 deliveries that did not arrive" in refused.output
+    assert "none" in (await terminal.run("replays", "list")).output
+    done = await terminal.run("replay", dead, input="y\n")
+    assert done.exit_code == 0, done.output
+    assert "done: 3 made" in done.output
+    nothing = await terminal.run("replay", dead, "--yes")
+    assert nothing.exit_code == 0
+    assert "0 deliveries" in nothing.output
+    listed = (await terminal.run("replays", "list", "--subscription", dead)).output
+    assert "replay dead" in listed
+    assert "100%" in listed
+
+
+async def test_an_interrupt_leaves_it_running(
+    terminal: Terminal, dead: str, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mending.time, "sleep", interrupt)
+    left = await terminal.run("replay", dead, "--yes", "--rate", "1")
+    assert left.exit_code == 130
+    [replay] = (await client.get("/v1/replays")).json()["data"]
+    assert replay["status"] == "running"
+    assert f"triggers replays cancel {replay['id']}" in left.output
+    cancelled = await terminal.run("replays", "cancel", replay["id"])
+    assert cancelled.output.startswith("cancelled, ")
+    watched = await terminal.run("replays", "watch", replay["id"])
+    assert watched.exit_code != 0
+    assert "cancelled by request" in str(watched.exception)
+
+
+async def test_deliveries_are_listed_and_mended(
+    terminal: Terminal, dead: str, client: httpx.AsyncClient
+) -> None:
+    listed = await terminal.run("deliveries", "list", "--status", "dead", "--subscription", dead)
+    rows = [line.split() for line in listed.output.splitlines() if dead in line]
+    assert len(rows) == 3
+    assert "timeout (exhausted)" in listed.output
+    one = rows[0][0]
+    assert (await terminal.run("deliveries", "retry", one)).output == f"{one} pending\n"
+    assert "its turn" in (await terminal.run("deliveries", "list", "--subscription", dead)).output
+    assert (await terminal.run("deliveries", "cancel", one)).output == f"{one} cancelled\n"
+    short = await terminal.run("deliveries", "list", "--status", "dead", "--limit", "1")
+    assert short.output.count(dead) == 1
+
+
+async def test_attempts_are_listed(terminal: Terminal, dead: str, node: Node, tenant: Tenant) -> None:
+    event = node.clock.mint()
+    await node.database.fetch(
+        "insert into attempts (org_id, subscription_id, id, event_id, generation, attempt, outcome, reason,"
+        " status_code, duration_ms, worker_id)"
+        " values ($1, $2, $3, $4, 0, 1, 'retry', 'http_error', 503, 12, $4)",
+        tenant.id,
+        dead,
+        node.clock.mint(),
+        event,
+    )
+    found = await terminal.run("attempts", "--subscription", dead)
+    assert "http_error 503" in found.output
+    assert (await terminal.run("attempts")).exit_code != 0
