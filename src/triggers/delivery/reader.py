@@ -64,17 +64,17 @@ class Reader:
         self._poll_due = 0.0
         self._sweep_due = 0.0
         self._to_sweep: deque[int] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to read."""
-        self._task = asyncio.create_task(self._run(), name="reader")
+        self.task = asyncio.create_task(self._run(), name="reader")
 
     async def stop(self) -> None:
         """Stop reading."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
 
     def hint(self, lane_id: LaneId) -> None:
         """This lane may have something to read."""

@@ -119,6 +119,16 @@ class Worker:
         await self.ownership.stop()
         await self._outbound.close()
 
+    async def broken(self) -> None:
+        """Return when a part that must run for ever has ended, which only a bug of ours can bring about."""
+        parts = {self._reader.task, self._settler.task, self.ownership.task}
+        done, _ = await asyncio.wait(
+            {part for part in parts if part is not None}, return_when=asyncio.FIRST_COMPLETED
+        )
+        for part in done:
+            if not part.cancelled():
+                log.critical("worker_part_ended", part=part.get_name(), exc_info=part.exception())
+
     def hint(self, lanes: Iterable[LaneId]) -> None:
         """These lanes may have something due: told by whoever just stored it."""
         for lane_id in lanes:
