@@ -1,0 +1,241 @@
+"""The command line against a real node and a real database."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from harness import SECRET_KEYS, Node, Tenant, eventually
+from triggers.cli import app, options
+from triggers.domain import TENANT_SCOPES
+from triggers.errors import TriggersError
+from triggers.settings import env_name, settings_list
+
+
+class Commands:
+    """Runs `triggers …` in a thread, so that the node in the test's loop can answer it."""
+
+    def __init__(self, environ: dict[str, str]) -> None:
+        self.environ = environ
+
+    async def __call__(self, *arguments: str, stdin: bytes | None = None) -> str:
+        """What it prints."""
+        result = await self.run(*arguments, stdin=stdin)
+        assert result.exit_code == 0, (arguments, result.output, result.exception)
+        return result.stdout
+
+    async def json(self, *arguments: str) -> Any:
+        return json.loads(await self(*arguments, "--json"))
+
+    async def fails(self, *arguments: str, stdin: bytes | None = None) -> str:
+        """What it says is wrong."""
+        result = await self.run(*arguments, stdin=stdin)
+        assert result.exit_code != 0, (arguments, result.output)
+        if isinstance(result.exception, TriggersError):
+            return result.exception.message
+        assert isinstance(result.exception, SystemExit), result.exception
+        return result.stderr
+
+    async def run(self, *arguments: str, stdin: bytes | None = None) -> Result:
+        runner = CliRunner(env=self.environ)
+        return await asyncio.to_thread(runner.invoke, app, list(arguments), input=stdin)
+
+
+@pytest.fixture
+def commands(node: Node, tenant: Tenant, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    monkeypatch.setattr(options, "configure_logging", lambda *_: None)
+    return Commands(
+        {
+            "TRIGGERS_DATABASE_URL": database_url,
+            "TRIGGERS_SECRET_KEYS": SECRET_KEYS,
+            "TRIGGERS_URL": node.url,
+            "TRIGGERS_API_KEY": tenant.key,
+            "COLUMNS": "300",
+            "TERM": "dumb",
+        }
+    )
+
+
+async def test_help_lists_every_setting(commands: Commands) -> None:
+    shown = re.sub(r"\s+", " ", await commands("serve", "--help"))
+    for setting in settings_list():
+        assert f"--{setting.name.replace('_', '-')}" in shown
+        assert env_name(setting.name) in shown
+    assert (await commands("--help")).count("inbox") >= 1
+    assert re.match(r"\d+\.\d+", await commands("version"))
+
+
+async def test_a_flag_wins_over_the_environment(commands: Commands) -> None:
+    url = commands.environ["TRIGGERS_DATABASE_URL"]
+    assert (await commands("db", "url")).strip() == url
+    assert (
+        await commands("db", "url", "--database-url", "postgresql://elsewhere/x")
+    ).strip() == "postgresql://elsewhere/x"
+    assert "TRIGGERS_PORT" in await commands.fails("check", "--port", "many")
+
+
+async def test_check(commands: Commands, database_url: str) -> None:
+    good = await commands("check")
+    assert "schema up to date" in good
+    assert database_url not in good
+    commands.environ["TRIGGERS_REDIS_URL"] = "redis://127.0.0.1:1/0"
+    result = await commands.run("check")
+    assert result.exit_code != 0
+    assert re.search(r"redis\s+does not answer", result.stdout)
+    del commands.environ["TRIGGERS_REDIS_URL"]
+    commands.environ["TRIGGERS_DATABASE_URL"] = "postgresql://127.0.0.1:1/nowhere"
+    result = await commands.run("check")
+    assert result.exit_code != 0
+    assert "PostgreSQL does not answer" in result.stdout
+    assert "nothing to apply" in await Commands(commands.environ | {"TRIGGERS_DATABASE_URL": database_url})(
+        "migrate"
+    )
+
+
+async def test_organisations_and_keys(commands: Commands, node: Node, tmp_path: Path) -> None:
+    org = await commands.json("orgs", "create", "acme")
+    assert (org["plan"], org["requests_per_minute"]) == ("free", 100)
+    assert "already" in await commands.fails("orgs", "create", "acme")
+    changed = await commands.json("orgs", "set-plan", "acme", "enterprise", "--requests-per-minute", "9")
+    assert (changed["plan"], changed["requests_per_minute"]) == ("enterprise", 9)
+    assert "no organisation" in await commands.fails("orgs", "set-plan", "nobody", "pro")
+    assert "gold" in await commands.fails("orgs", "create", "b", "--plan", "gold")
+    assert [each["name"] for each in await commands.json("orgs", "list")][1:] == ["acme"]
+    assert "acme" in await commands("orgs", "list")
+
+    made = await commands.json(
+        "keys", "create", "--org", "acme", "--live", "--name", "ci", "--expires-in", "90d"
+    )
+    assert made["key"].startswith("zap_live_")
+    assert set(made["scopes"]) == {scope.value for scope in TENANT_SCOPES}
+    admin = await commands.json("keys", "create", "--org", "acme", "--scope", "admin", "--scope", "inbox")
+    assert admin["scopes"] == ["admin", "inbox"]
+    listed = await commands.json("keys", "list", "--org", "acme")
+    assert [each["id"] for each in listed] == [made["id"], admin["id"]]
+    assert not any("key" in each for each in listed)
+    assert made["key"] not in await commands("keys", "list", "--org", "acme")
+    successor = await commands.json("keys", "rotate", made["id"], "--org", "acme", "--overlap", "1h")
+    assert successor["key"].startswith("zap_live_")
+    assert "not a duration" in await commands.fails(
+        "keys", "rotate", made["id"], "--org", "acme", "--overlap", "soon"
+    )
+    assert (await commands.json("keys", "revoke", made["id"], "--org", "acme"))["revoked_at"]
+    assert "no such" in await commands.fails("keys", "revoke", org["id"], "--org", "acme")
+    assert "not the id" in await commands.fails("keys", "revoke", "x", "--org", "acme")
+
+    keys = [f"acme_key_number_{n}" for n in range(3)]
+    rows = [(key[:12], hashlib.sha256(key.encode()).hexdigest()) for key in keys]
+    await commands("keys", "import", "--org", "acme", "--prefix", rows[0][0], "--sha256", rows[0][1])
+    file = tmp_path / "rows.csv"
+    file.write_text(
+        "\ufeffprefix,sha256,name\n" + "".join(f"{p},{h},key {n}\n" for n, (p, h) in enumerate(rows))
+    )
+    assert (
+        len(await commands.json("keys", "import", "--org", "acme", "--file", str(file), "--scope", "inbox"))
+        == 3
+    )
+    async with node.client() as client:
+        for key in keys:
+
+            async def works(key: str = key) -> bool:
+                return (await client.get("/v1/org", headers={"x-api-key": key})).status_code == 200
+
+            await eventually(works, 2)
+    file.write_text("prefix,sha256\nshort,x\n")
+    assert "line 2" in await commands.fails("keys", "import", "--org", "acme", "--file", str(file))
+    file.write_text("a,b\n1,2\n")
+    assert "first line" in await commands.fails("keys", "import", "--org", "acme", "--file", str(file))
+    assert "either" in await commands.fails("keys", "import", "--org", "acme")
+
+
+async def test_sending(commands: Commands, client: httpx.AsyncClient, tmp_path: Path) -> None:
+    sent = json.loads(
+        await commands("send", "order.paid", "-", "--dedup-id", "d", stdin=b' { "n" : 1.0 } \n')
+    )
+    assert (sent["status"], sent["dedup_id"]) == ("accepted", "d")
+    assert (await client.get(f"/v1/events/{sent['id']}/payload")).content == b'{ "n" : 1.0 }'
+    file = tmp_path / "payload.json"
+    file.write_bytes(b"[1]")
+    assert json.loads(await commands("send", "a", str(file)))["type"] == "a"
+    assert "400" in await commands.fails("send", "a", stdin=b"{")
+    assert "422" in await commands.fails("send", "", stdin=b"1")
+    assert "Cannot read" in await commands.fails("send", "a", str(tmp_path / "nowhere"))
+    assert "401" in await commands.fails("send", "a", "--key", "zap_live_no", stdin=b"1")
+    assert "Is `triggers serve` running?" in await commands.fails(
+        "send", "a", "--url", "http://127.0.0.1:1", stdin=b"1"
+    )
+
+    lines = tmp_path / "lines"
+    lines.write_bytes(b"".join(b'{"n":%d}\n\n' % n for n in range(2_500)))
+    assert json.loads(await commands("send", "line", str(lines), "--ndjson")) == {
+        "accepted": 2_500,
+        "duplicate": 0,
+        "failed": 0,
+    }
+    result = await commands.run("send", "line", "--ndjson", stdin=b'1\n{"a":\n3')
+    assert result.exit_code != 0
+    assert json.loads(result.stdout) == {"accepted": 2, "duplicate": 0, "failed": 1}
+    assert "line 2" in result.stderr
+
+
+async def test_reading_an_inbox(commands: Commands, client: httpx.AsyncClient) -> None:
+    posted = [await client.post("/v1/events", json={"type": "a", "payload": n}) for n in range(3)]
+    ids = [answer.json()["id"] for answer in posted]
+    listed = [json.loads(line) for line in (await commands("inbox", "list")).splitlines()]
+    assert [event["id"] for event in listed] == ids
+    assert len((await commands("inbox", "list", "--limit", "2")).splitlines()) == 2
+    lease = json.loads(await commands("inbox", "lease", "--limit", "1"))
+    assert [message["id"] for message in lease["results"]] == ids[:1]
+    assert json.loads((await commands("inbox", "list", "--status", "leased")).strip())["id"] == ids[0]
+    assert json.loads(await commands("inbox", "ack", *ids[:2]))["acknowledged"] == 2
+    assert len((await commands("inbox", "list")).splitlines()) == 1
+    assert "404" in await commands.fails("inbox", "lease", "--inbox", "nowhere")
+
+
+@pytest.mark.parametrize("keep", [False, True])
+async def test_tailing_an_inbox(commands: Commands, client: httpx.AsyncClient, keep: bool) -> None:
+    """In a process of its own, because it goes on until it is interrupted."""
+    tail = subprocess.Popen(  # noqa: ASYNC220 - it is only started here, and read in a thread
+        [sys.executable, "-c", "from triggers.cli import main; main()", "inbox", "tail", *["--keep"] * keep],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **commands.environ},
+    )
+    try:
+        assert tail.stdout
+        ids = []
+        for number in range(3):
+            answer = await client.post("/v1/events", json={"type": "a", "payload": number})
+            ids.append(answer.json()["id"])
+            line = await asyncio.wait_for(asyncio.to_thread(tail.stdout.readline), 30)
+            assert json.loads(line)["id"] == ids[-1]
+
+        async def settled() -> bool:
+            listed = (await client.get("/v1/inbox")).json()["events"]
+            return [event["delivery_status"] for event in listed] == (["leased"] * 3 if keep else [])
+
+        await eventually(settled)
+        tail.send_signal(signal.SIGINT)
+        _, said = await asyncio.to_thread(tail.communicate, timeout=30)
+        assert b"Traceback" not in said
+
+        async def given_back() -> bool:
+            listed = (await client.get("/v1/inbox", params={"status": "available"})).json()["events"]
+            return [event["id"] for event in listed] == (ids if keep else [])
+
+        await eventually(given_back)
+    finally:
+        tail.kill()
+        tail.wait()
