@@ -28,15 +28,32 @@ def check(text: bytes) -> None:
     goes a colon. So the text is decoded and written again: where the colons agree, no name was
     dropped. Where they do not, or an escaped colon may deceive, the slow reader decides.
     """
-    if text.count(b"[") + text.count(b"{") > MAX_DEPTH:
-        _check_depth(text)
     try:
         value = _decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         _check_slowly(text)
-    else:
-        if text.count(b":") != _encode(value).count(b":") or b"\\u003" in text:
-            _check_slowly(text)
+        return
+    if (
+        text.count(b":") != _encode(value).count(b":")
+        or (b"\\" in text and b"\\u003" in text)
+        or (text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_deep(value))
+    ):
+        _check_slowly(text)
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a decoded value is nested too deep, level by level."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for each in level
+            for child in (each.values() if type(each) is dict else each)
+            if type(child) is dict or type(child) is list
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _check_depth(text: bytes) -> None:
@@ -52,6 +69,7 @@ def _check_depth(text: bytes) -> None:
 
 
 def _check_slowly(text: bytes) -> None:
+    _check_depth(text)  # first: the reader below goes as deep as the text does
     try:
         decoded = text.decode()
     except UnicodeDecodeError as error:
