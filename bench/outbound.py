@@ -1,6 +1,6 @@
 """Which client sends deliveries: ours against pyreqwest and aiohttp, guarded and raw.
 
-    python bench/outbound.py [--requests 20000] [--in-flight 64] [--rounds 3]
+    python -m bench.outbound [--requests 20000] [--in-flight 64] [--rounds 3]
 
 Needs nginx as the receiver. Clients that are not installed are left out. Every client sends in every
 round, in turn, so a busy machine is busy for all of them; shown are medians, and what each reaches of the
@@ -12,21 +12,17 @@ import asyncio
 import ipaddress
 import os
 import platform
-import shutil
 import socket
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from uuid import UUID
 
 import uvloop
 
+from bench.receiver import receiver
 from triggers.addresses import OutboundPolicy, permitted
 from triggers.delivery.connection import Connection
 from triggers.delivery.outbound import Outbound
@@ -51,43 +47,8 @@ HEADERS = [
 NAME = "hooks.test"
 HOME = (ipaddress.ip_network("127.0.0.0/8"),)
 ORG = UUID(int=1)
-NGINX = """
-worker_processes 1; daemon off; pid {home}/pid; error_log {home}/error.log crit;
-events {{ worker_connections 2048; }}
-http {{
-  access_log off; keepalive_requests 100000000; server_tokens off;
-  client_body_temp_path {home}/a; proxy_temp_path {home}/b; fastcgi_temp_path {home}/c;
-  uwsgi_temp_path {home}/d; scgi_temp_path {home}/e;
-  server {{ listen 127.0.0.1:{port}; location / {{ return 200 'ok'; }} }}
-}}
-"""
 
 Send = Callable[[], Awaitable[None]]
-
-
-@contextmanager
-def receiver():
-    """A local nginx; yields its port."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        sys.exit("nginx is needed as the receiver")
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    with tempfile.TemporaryDirectory() as home:
-        configuration = Path(home, "nginx.conf")
-        configuration.write_text(NGINX.format(home=home, port=port))
-        process = subprocess.Popen([program, "-c", str(configuration), "-p", home], stderr=subprocess.DEVNULL)
-        try:
-            deadline = time.monotonic() + 5
-            while time.monotonic() < deadline:
-                with socket.socket() as sock:
-                    if sock.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-            yield port
-        finally:
-            process.terminate()
-            process.wait()
 
 
 @asynccontextmanager
@@ -275,7 +236,8 @@ def main() -> None:
     print(f"{machine}, load {os.getloadavg()[0]:.1f}")
     print(f"{arguments.in_flight} in flight, a body of {len(BODY)} B, one nginx worker")
     figures: dict[str, list[tuple[float, float]]] = {name: [] for name in clients}
-    with receiver() as port:
+    with receiver() as nginx:
+        port = nginx.port
         for _ in range(arguments.rounds):
             for name, client in clients.items():
                 figures[name].append(

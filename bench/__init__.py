@@ -1,0 +1,1 @@
+"""How every published figure is made; `docs/benchmarks.md` says what each one means."""

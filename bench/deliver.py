@@ -1,0 +1,92 @@
+"""Deliveries a second from a backlog, beside what the bare client reaches against the same receiver."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import uvloop
+
+from bench import outbound
+from bench.findings import Findings, Ratio, Row
+from bench.processes import Service, fill, place
+from bench.pushing import OPEN, drain, subscribe, subscribe_all, without_inbox
+from bench.receiver import Receiver, receiver
+
+IN_FLIGHT = 64
+LANES_EACH = 1000
+
+
+def run(*, quick: bool) -> Findings:
+    """One lane, many lanes with one delivery each, and one event to a thousand lanes."""
+    backlog, organisations = (10_000, 1) if quick else (50_000, 10)
+    found = Findings("deliver: from a backlog, one worker, receiver nginx")
+    with place() as home, receiver() as nginx, Service(home, **OPEN) as service:
+        requests = 5_000 if quick else 20_000
+        before = [_bare(nginx, client, requests) for client in (outbound.ours, outbound.ours_raw)]
+        one = _one_lane(service, nginx, backlog)
+        keys = _lanes(service, nginx, organisations)
+        each = _one_each(service, nginx, keys)
+        fan_out = _fan_out(service, nginx, keys[0])
+        after = [_bare(nginx, client, requests) for client in (outbound.ours, outbound.ours_raw)]
+    client, raw = (
+        max(rows, key=lambda row: float(row["per second"])) for rows in zip(before, after, strict=True)
+    )
+    found.rows = [
+        {"": f"bare connections, {IN_FLIGHT} in flight", **raw},
+        {"": "the outbound client alone", **client},
+        {"": "one lane", **one},
+        {"": f"{organisations * LANES_EACH:,} lanes with one each", **each},
+        {"": f"one event to {LANES_EACH:,} lanes", **fan_out},
+    ]
+    found.at_least("one lane per second", one["per second"], 5_000)
+    found.at_least("one lane to the outbound client", one["per second"] / client["per second"], 0.5)
+    found.ratios.append(Ratio("one lane to bare connections", one["per second"] / raw["per second"]))
+    found.at_least("many lanes to one lane", each["per second"] / one["per second"], 0.5)
+    found.at_least("one event to many, to one lane", fan_out["per second"] / one["per second"], 0.5)
+    found.notes.append(
+        "every attempt recorded; rates as nginx counted them, without the first tenth"
+    )
+    return found
+
+
+def _bare(nginx: Receiver, client: Any, requests: int) -> Row:
+    rate, cpu = uvloop.run(outbound.measure(client, nginx.port, requests, IN_FLIGHT))
+    return {"per second": rate, "worker µs": cpu}
+
+
+def _one_lane(service: Service, nginx: Receiver, backlog: int) -> Row:
+    """Collected while the subscription is paused, delivered when it is resumed."""
+    key = without_inbox(service)
+    subscription = subscribe(service, key, nginx.url + "/hook")
+    service.must("POST", f"/v1/subscriptions/{subscription}/pause", key=key)
+    fill(service, key, backlog)
+    resume = f"/v1/subscriptions/{subscription}/resume"
+    return drain(service, nginx, backlog, lambda: service.must("POST", resume, key=key))
+
+
+def _lanes(service: Service, nginx: Receiver, organisations: int) -> list[str]:
+    keys = [without_inbox(service) for _ in range(organisations)]
+    subscribe_all(
+        service,
+        (
+            (key, {"target_url": f"{nginx.url}/{lane}", "event_types": [f"lane.{lane}", "to.all"]})
+            for key in keys
+            for lane in range(LANES_EACH)
+        ),
+    )
+    return keys
+
+
+def _one_each(service: Service, nginx: Receiver, keys: list[str]) -> Row:
+    batch = [{"type": f"lane.{lane}", "payload": {"lane": lane}} for lane in range(LANES_EACH)]
+
+    def post() -> None:
+        for key in keys:
+            service.must("POST", "/v1/events/batch", batch, key)
+
+    return drain(service, nginx, len(keys) * LANES_EACH, post)
+
+
+def _fan_out(service: Service, nginx: Receiver, key: str) -> Row:
+    event = {"type": "to.all", "payload": {}}
+    return drain(service, nginx, LANES_EACH, lambda: service.must("POST", "/v1/events", event, key))
