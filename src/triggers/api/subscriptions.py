@@ -332,8 +332,8 @@ async def enable_subscription(caller: Caller, services: Services, subscription_i
         missed_until=None if missed_since is None else view.status_at,
         hint=None
         if missed_since is None
-        else f"POST /v1/replays with subscription_id {enabled.id}, since {rfc3339(missed_since)} and until"
-        f" {view.status_at} sends what came in between.",
+        else f"POST /v1/replays with subscription_id {enabled.id}, only all, since {rfc3339(missed_since)}"
+        f" and until {view.status_at} sends what came in between.",
     )
 
 
