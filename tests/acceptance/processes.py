@@ -63,7 +63,7 @@ def ask(port: int, path: str, key: str | None = None, body: Any = None, method: 
 class Service:
     """One `triggers serve`, which may be started and ended many times on its port and its data.
 
-    With `database_url` it is a further node on a PostgreSQL that is someone else's.
+    With `database_url` it is a `triggers api`, a further node on a PostgreSQL that is someone else's.
     """
 
     def __init__(self, place: Path, name: str = "serve", database_url: str | None = None) -> None:
@@ -76,11 +76,14 @@ class Service:
             "TRIGGERS_LOG_FORMAT": "json",
         }
         if database_url is None:
+            self._command = "serve"
             self.environment["TRIGGERS_DATA_DIR"] = str(self.data_dir)
         else:
+            self._command = "api"
             self.environment["TRIGGERS_DATABASE_URL"] = database_url
             self.environment["TRIGGERS_SECRET_KEYS"] = base64.b64encode(bytes(32)).decode()
         self.process: subprocess.Popen[bytes] | None = None
+        self.orphans: list[psutil.Process] = []
         self._first_key: str | None = None
         self._admin_key: str | None = None
         self._said_before = 0
@@ -92,7 +95,7 @@ class Service:
         self._said_before = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [TRIGGERS, "serve", "--port", str(self.port), *flags],
+                [TRIGGERS, self._command, "--port", str(self.port), *flags],
                 env=self.environment,
                 cwd=self.place,
                 stdin=subprocess.DEVNULL,
@@ -120,8 +123,11 @@ class Service:
         wait_for(ready, seconds, "ready service")
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """SIGKILL. Its children, PostgreSQL aside, become `orphans`, who have to notice it by themselves."""
         assert self.process is not None
+        with suppress(psutil.NoSuchProcess):
+            children = psutil.Process(self.process.pid).children()
+            self.orphans += [child for child in children if child.name() != "postgres"]
         self.process.kill()
         self.process.wait()
 
@@ -134,8 +140,10 @@ class Service:
     def close(self) -> None:
         """Leave nothing behind, whatever state it is in."""
         if self.process is not None:
-            self.process.kill()
-            self.process.wait()
+            self.kill()
+        for orphan in self.orphans:
+            with suppress(psutil.NoSuchProcess):
+                orphan.kill()
         if (postmaster := self.postmaster_pid()) is not None:
             self.signal_postgres(signal.SIGCONT)  # a stopped one would not notice
             with suppress(ProcessLookupError):

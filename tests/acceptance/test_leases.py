@@ -258,7 +258,7 @@ async def test_one_holder_at_a_time(shared: Service, note: Callable[[str], None]
         "message_ids",
         "wait_seconds",
     }
-    assert set(wire.headers_sent) == {"Authorization", "Content-Length", "Content-Type", "Host"}
+    assert wire.headers_sent == {"Authorization", "Content-Length", "Content-Type", "Host"}
 
     async with shared.client(key) as client:
         assert await whole_inbox(client) == []

@@ -6,13 +6,12 @@ A ready-made client may send a request again by itself, which would hide from a 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
 import msgspec
 
-headers_sent: Counter[str] = Counter()
+headers_sent: set[str] = set()
 """Names of the request headers of every call, for a test that says what no request carries."""
 
 
