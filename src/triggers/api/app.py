@@ -136,6 +136,7 @@ def _handler(route: Route) -> HTTPRouteHandler:
         path=[route.path, *route.also],
         http_method=route.method,
         status_code=route.status,
+        media_type=route.media_type,
         opt={"scope": None if route.scope == PUBLIC else route.scope, "route": route.path},
         include_in_schema=not route.hidden,
         **describe(route),

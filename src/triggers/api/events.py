@@ -160,7 +160,7 @@ async def get_event(
     )
 
 
-async def get_payload(caller: Caller, services: Services, event_id: str) -> Response[bytes]:
+async def get_payload(caller: Caller, services: Services, event_id: str) -> Response[Any]:
     """Give the payload's bytes exactly as they were sent."""
     found = parse_id(event_id)
     payload = None if found is None else await event_store.payload(services.database, caller.org_id, found)

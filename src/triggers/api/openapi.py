@@ -1,52 +1,68 @@
-"""The OpenAPI document: from the handlers' own types, and the accept path's row of the route table."""
+"""The OpenAPI document: operations from the route table, schemas from the types that handlers take and give.
+
+Of the framework's own document only paths, parameters and ids are kept. What a route answers follows from
+its row: from its key, its parameters, its body, and what the row says besides.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+import re
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
-from litestar import Litestar, Router
-from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar import Litestar, Response, Router
+from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 from triggers import __version__
+from triggers.api import webhooks
 from triggers.api.problems import PROBLEM_JSON, Problem
-from triggers.api.routes import ACCEPT_ROUTES, PUBLIC, AcceptRoute, Route
+from triggers.api.routes import ACCEPT_ROUTES, PUBLIC, ROUTES, AcceptRoute, Answer, Route
 from triggers.errors import NotFound
 
-_ALWAYS = {
-    401: "The key is missing, unknown, expired or revoked.",
-    403: "The key lacks the scope.",
-    429: "The rate limit is reached; `Retry-After` says when to come back.",
-    503: "Try again; `Retry-After` says when.",
-}
-_WITH_STATES = ("/v1/inboxes", "/v1/subscriptions", "/v1/deliveries", "/v1/replays")
 _DONE = {200: "Done.", 201: "Made.", 202: "Begun.", 204: "Done; there is nothing to say."}
+_LIMITS = ("RateLimit", "RateLimit-Policy")
+# What many routes answer alike: the name of the response, what it means, and headers of its own.
+_USUAL: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
+    400: ("MalformedBody", "The body is not JSON as in RFC 7493.", _LIMITS),
+    401: ("Unauthenticated", "The key is missing, unknown, expired or revoked.", ("WWW-Authenticate",)),
+    403: ("Forbidden", "The key lacks the scope, or what it was to grant.", _LIMITS),
+    404: ("NotFound", "There is no such thing in this organisation.", _LIMITS),
+    413: ("TooLarge", "The body is over its limit.", _LIMITS),
+    415: ("UnsupportedMediaType", "The content type or coding is not read here.", _LIMITS),
+    422: ("Invalid", "A parameter or field is missing or wrong; `errors` says which.", _LIMITS),
+    429: (
+        "RateLimited",
+        "The rate limit is reached; `Retry-After` says when to come back.",
+        (*_LIMITS, "Retry-After"),
+    ),
+    503: ("Unavailable", "Try again; `Retry-After` says when.", (*_LIMITS, "Retry-After")),
+    "default": (
+        "Other",
+        "What can befall any request: 408 if it arrives too slowly, 500 for an error of ours.",
+        (),
+    ),
+}
+_HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "X-Request-Id": ("The caller's own, if it is presentable; it names the log line.", {"type": "string"}),
+    "Location": ("The path of what was made.", {"type": "string"}),
+    "RateLimit": ('If the plan has a limit: `"plan";r=<left>;t=<seconds until whole>`.', {"type": "string"}),
+    "RateLimit-Policy": ('If the plan has a limit: `"plan";q=<quota>;w=<seconds>`.', {"type": "string"}),
+    "Retry-After": ("Seconds.", {"type": "integer", "minimum": 1}),
+    "WWW-Authenticate": ("`Bearer`.", {"type": "string"}),
+}
 
 
 def describe(route: Route) -> dict[str, Any]:
     """What Litestar is told of a route beside its handler's types."""
     lines = (route.handler.__doc__ or "").strip().split("\n\n", 1)
-    statuses: dict[int, str] = {}
-    if route.scope != PUBLIC:
-        statuses |= _ALWAYS
-    if "{" in route.path:
-        statuses[404] = "There is no such thing in this organisation."
-    if route.method in ("POST", "PUT", "PATCH"):
-        statuses |= {400: "The body is not JSON.", 413: "The body is too large."}
-    if route.method != "GET" and route.path.startswith(_WITH_STATES):
-        statuses[409] = "The present state forbids it."
-    statuses[422] = "A parameter or field is wrong."
     described: dict[str, Any] = {
         "summary": lines[0].strip(),
         "description": " ".join(lines[1].split()) if len(lines) > 1 else None,
         "operation_id": lambda _, __, parts: _operation_id(route, parts),
         "tags": [_tag(route.path)],
-        "response_description": _DONE[route.status],
-        "responses": {
-            status: ResponseSpec(Problem, description=text, media_type=PROBLEM_JSON, generate_examples=False)
-            for status, text in statuses.items()
-        },
     }
     if route.scope != PUBLIC:
         described["security"] = _security(route.scope)
@@ -78,65 +94,110 @@ def _nowhere(*_: Any) -> None:
 def document(app: Litestar) -> dict[str, Any]:
     """The whole document, OpenAPI 3.1."""
     schema: dict[str, Any] = app.openapi_schema.to_schema()
-    _drop_foreign_answers(schema)
-    types = [Problem, *[answer for route in ACCEPT_ROUTES for answer in route.answers.values()]]
-    types += [route.body for route in ACCEPT_ROUTES]
-    outs, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    by_type = dict(zip(map(repr, types), outs, strict=True))
-    schema["components"].setdefault("schemas", {}).update(components)
-    for route in ACCEPT_ROUTES:
+    shown = [route for route in ROUTES if not route.hidden]
+    schemas = _Schemas([*shown, *ACCEPT_ROUTES])
+    schema["components"] |= {
+        "schemas": schemas.components,
+        "headers": {name: {"description": text, "schema": value} for name, (text, value) in _HEADERS.items()},
+        "responses": {
+            name: _response(text, PROBLEM_JSON, schemas.of(Problem), headers)
+            for name, text, headers in _USUAL.values()
+        },
+    }
+    for route in shown:
         for path in (route.path, *route.also):
-            operation = _operation(route, by_type)
-            if path != route.path:
+            operation = schema["paths"][re.sub(r":\w+\}", "}", path)][route.method.lower()]
+            _complete(operation, route, schemas)
+    for accepting in ACCEPT_ROUTES:
+        for path in (accepting.path, *accepting.also):
+            operation = _accept_operation(accepting, schemas)
+            if path != accepting.path:
                 operation["operationId"] += "_unversioned"
             schema["paths"].setdefault(path, {})["post"] = operation
+    schema["webhooks"] = webhooks.webhooks()
     return schema
 
 
-def _drop_foreign_answers(schema: dict[str, Any]) -> None:
-    """Litestar adds a 400 of its own to whatever has a parameter; ours is a 422 of the other form."""
-    for methods in schema["paths"].values():
-        for operation in methods.values():
-            if PROBLEM_JSON not in operation["responses"].get("400", {}).get("content", {PROBLEM_JSON: ()}):
-                del operation["responses"]["400"]
+# ---- operations ----------------------------------------------------------------------------------
 
 
-def _operation(route: AcceptRoute, by_type: dict[str, Any]) -> dict[str, Any]:
-    problems = {
-        400: "The body is not JSON as in RFC 7493.",
-        409: "The dedup_id names an event with other content; `original_id` is its id.",
-        413: "The body is over its limit.",
-        415: "The content type or coding is not read here.",
-        422: "A field is missing or wrong.",
-    } | _ALWAYS
-    if route.handler == "batch":
-        del problems[409]
-    body = {media_type: {"schema": by_type[repr(route.body)]} for media_type in route.media_types}
-    if "application/x-ndjson" in body:
-        body["application/x-ndjson"] = {"schema": {"type": "string", "description": "One event a line."}}
-    answers = {
-        str(status): {
-            "description": {201: "Stored.", 200: "A duplicate: stored before."}.get(status, "")
-            if route.handler == "single"
-            else "The outcome of each event.",
-            "content": {"application/json": {"schema": by_type[repr(answer)]}},
+def _complete(operation: dict[str, Any], route: Route, schemas: _Schemas) -> None:
+    """Say of an operation of the framework's what it takes and answers."""
+    for parameter in operation.get("parameters", ()):
+        for said in ("deprecated", "allowEmptyValue", "allowReserved"):
+            if parameter.get(said) is False:
+                del parameter[said]
+    operation.pop("deprecated", None)
+    body = _body_of(route)
+    if body is not None:
+        operation["requestBody"] = {
+            "required": _asks_for_a_body(route),
+            "content": {"application/json": {"schema": schemas.of(body)}},
         }
-        for status, answer in route.answers.items()
-    }
-    for status, text in problems.items():
-        answers[str(status)] = {
-            "description": text,
-            "content": {PROBLEM_JSON: {"schema": by_type[repr(Problem)]}},
-        }
+    usual: list[int | str] = ["default"]
+    if route.scope != PUBLIC:
+        usual += [401, 429, 503] if route.scope is None else [401, 403, 429, 503]
+    if "{" in route.path:
+        usual.append(404)
+    if body is not None:
+        usual += [400, 413]
+    asked = [each for each in operation.get("parameters", ()) if each["in"] == "query"]
+    if route.scope != PUBLIC and (body is not None or asked):
+        usual.append(422)
+    operation["responses"] = _responses(route, usual, schemas)
+
+
+def _accept_operation(route: AcceptRoute, schemas: _Schemas) -> dict[str, Any]:
+    content = {media_type: {"schema": schemas.of(route.body)} for media_type in route.media_types}
+    if "application/x-ndjson" in content:
+        content["application/x-ndjson"] = {"schema": {"type": "string", "description": "One event a line."}}
     return {
         "summary": route.summary,
         "description": route.description,
         "operationId": f"accept_{route.handler}",
         "tags": [_tag(route.path)],
         "security": _security(route.scope),
-        "requestBody": {"required": True, "content": body},
-        "responses": answers,
+        "requestBody": {"required": True, "content": content},
+        "responses": _responses(route, [400, 401, 403, 413, 415, 422, 429, 503, "default"], schemas),
     }
+
+
+def _responses(route: Route | AcceptRoute, usual: list[int | str], schemas: _Schemas) -> dict[str, Any]:
+    """By status: what the row says, and what is usual."""
+    found = {
+        str(status): {"$ref": f"#/components/responses/{_USUAL[status][0]}"}
+        for status in sorted(usual, key=str)
+    }
+    limits = () if route.scope == PUBLIC else _LIMITS
+    for answer in _answers_of(route):
+        body, media_type = answer.body, getattr(route, "media_type", "application/json")
+        if body is None and answer.status >= 400:
+            body, media_type = Problem, PROBLEM_JSON
+        elif body is None and isinstance(route, Route):
+            body = _returned(route)
+        content = {"type": "string"} if media_type.startswith("text/") else schemas.of(body)
+        found[str(answer.status)] = _response(
+            answer.text, media_type, None if body is NoneType else content, (*limits, *answer.headers)
+        )
+    return dict(sorted(found.items()))
+
+
+def _response(text: str, media_type: str, schema: Any, headers: tuple[str, ...]) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": text,
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *headers)},
+    }
+    if schema is not None:
+        response["content"] = {media_type: {"schema": schema}}
+    return response
+
+
+def _answers_of(route: Route | AcceptRoute) -> list[Answer]:
+    """Every status that the row names; its usual success too, in general words if it says no more."""
+    answers = list(route.answers)
+    if isinstance(route, Route) and route.status not in {answer.status for answer in answers}:
+        answers.insert(0, Answer(route.status, _DONE[route.status]))
+    return answers
 
 
 def _security(scope: str | None) -> list[dict[str, list[str]]]:
@@ -159,3 +220,48 @@ def _tag(path: str) -> str:
     if len(parts) < 3 or parts[1] != "v1":
         return "operation"
     return {"ack": "inbox", "org": "keys", "samples": "subscriptions"}.get(parts[2], parts[2])
+
+
+# ---- types ---------------------------------------------------------------------------------------
+
+
+class _Schemas:
+    """The schemas of every type that a body or an answer has, made by what decodes and encodes them."""
+
+    def __init__(self, routes: list[Route | AcceptRoute]) -> None:
+        types: list[Any] = [Problem, *webhooks.TYPES]
+        for route in routes:
+            taken = [route.body] if isinstance(route, AcceptRoute) else [_body_of(route), _returned(route)]
+            for each in (*taken, *[answer.body for answer in route.answers]):
+                types += _members(each)
+        outs, self.components = msgspec.json.schema_components(
+            types, ref_template="#/components/schemas/{name}"
+        )
+        self._by_type = dict(zip(map(repr, types), outs, strict=True))
+
+    def of(self, wanted: Any) -> dict[str, Any]:
+        """The schema of a type, or of any of several."""
+        found: list[dict[str, Any]] = [self._by_type[repr(each)] for each in _members(wanted)]
+        return found[0] if len(found) == 1 else {"anyOf": found}
+
+
+def _body_of(route: Route) -> Any:
+    """The type of a handler's body, None if it takes none."""
+    members = _members(get_type_hints(route.handler, include_extras=True).get("data"))
+    return members[0] if members else None
+
+
+def _asks_for_a_body(route: Route) -> bool:
+    return inspect.signature(route.handler).parameters["data"].default is inspect.Parameter.empty
+
+
+def _returned(route: Route) -> Any:
+    """The type of what a handler answers with."""
+    found = get_type_hints(route.handler, include_extras=True)["return"]
+    return get_args(found)[0] if get_origin(found) is Response else found
+
+
+def _members(found: Any) -> list[Any]:
+    """The types of a union, of which msgspec describes one at a time; None has no schema."""
+    several = get_args(found) if get_origin(found) in (Union, UnionType) else (found,)
+    return [each for each in several if each not in (None, NoneType)]

@@ -23,7 +23,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"code": _code, "prose": _prose, "number": "{:,.0f}".format}
+    environment.filters |= {"code": _code, "prose": _prose, "number": _number}
     return environment
 
 
@@ -60,6 +60,11 @@ def _answer(html: str) -> Response[str]:
             "x-content-type-options": "nosniff",
         },
     )
+
+
+def _number(value: float) -> str:
+    """A bound as people write it."""
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
 def _code(text: str) -> Markup:

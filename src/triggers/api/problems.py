@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 
 from triggers import errors
 
@@ -53,16 +55,21 @@ class FieldError(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """An error as RFC 9457 writes it."""
+    """An error as RFC 9457 writes it. What is optional is there where it says something."""
 
-    type: str
+    type: Annotated[str, Meta(description="`/problems/<slug>`: stable, and a page that says what to do.")]
     title: str
     status: int
-    detail: str
-    errors: list[FieldError] = []
-    request_id: str | None = None
-    original_id: str | None = None
-    scope: str | None = None
+    detail: Annotated[str, Meta(description="What was wrong this time.")]
+    errors: Annotated[list[FieldError], Meta(description="Of a 422: every field that is wrong.")] = []
+    request_id: Annotated[str | None, Meta(description="As in `X-Request-Id`; names the log line.")] = None
+    original_id: Annotated[
+        UUID | None, Meta(description="The event that has the `dedup_id`, with other content.")
+    ] = None
+    scope: Annotated[str | None, Meta(description="Of a 403: what the key lacks.")] = None
+    allow: Annotated[list[str], Meta(description="Of a 405: the methods that the path answers.")] = []
+    limit: Annotated[int | None, Meta(description="Of a 413: how many bytes the body may have.")] = None
+    retry_after: Annotated[int | None, Meta(description="Of a 429: the seconds to wait.")] = None
 
 
 def kind_of(error: errors.TriggersError) -> Kind:

@@ -46,6 +46,11 @@ class Reference(NamedTuple):
 def arrange(document: bytes) -> Reference:
     """The reference of an OpenAPI document."""
     parsed = msgspec.json.decode(document)
+    for operation in (each for methods in parsed["paths"].values() for each in methods.values()):
+        for status, answer in operation["responses"].items():
+            if "$ref" in answer:
+                usual = parsed["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+                operation["responses"][status] = usual
     # Subjects come in the order in which the document first names them.
     subjects: dict[str, list[Operation]] = {}
     for operation in _operations(parsed["paths"]):

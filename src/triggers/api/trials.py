@@ -49,8 +49,8 @@ DRY_RUN_BYTES = 4 * MAX_PAGE_BYTES
 _BEYOND = UUID(int=(1 << 128) - 1)
 
 
-class AttemptView(msgspec.Struct, kw_only=True):
-    """One HTTP request that was made for a delivery."""
+class TestAttempt(msgspec.Struct, kw_only=True):
+    """The HTTP request that was made for the test."""
 
     id: UUID
     attempt: int
@@ -68,7 +68,7 @@ class TestAnswer(msgspec.Struct, kw_only=True):
 
     delivery_id: str
     event_id: UUID
-    attempt: AttemptView | None
+    attempt: TestAttempt | None
 
 
 class DryRunBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -324,8 +324,8 @@ def _match(event: StoredEvent, failure: str | None) -> DryRunMatch:
     )
 
 
-def _attempt(attempt: Attempted) -> AttemptView:
-    return AttemptView(
+def _attempt(attempt: Attempted) -> TestAttempt:
+    return TestAttempt(
         id=attempt.id,
         attempt=attempt.attempt,
         outcome=attempt.outcome,

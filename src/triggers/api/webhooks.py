@@ -1,0 +1,111 @@
+"""What receivers are sent, for the OpenAPI document. `body_format.py` writes it; a test compares the two."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from triggers.api.views import Timestamp
+
+Payload = Annotated[Any, Meta(description="The payload, byte for byte as it was sent.")]
+
+
+class StandardBody(msgspec.Struct, forbid_unknown_fields=True):
+    """A delivery in the format `standard`. `timestamp` is `occurred_at`, else when it was accepted."""
+
+    id: UUID
+    type: str
+    timestamp: Timestamp
+    data: Payload
+
+
+class CloudEvent(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A delivery in the format `cloudevents`: CloudEvents 1.0, structured."""
+
+    specversion: Literal["1.0"]
+    id: UUID
+    source: Annotated[str, Meta(description="The event's `source`, else `/orgs/<organisation>`.")]
+    type: str
+    subject: Annotated[str, Meta(description="If the event has one.")] = ""
+    time: Timestamp
+    datacontenttype: Literal["application/json"]
+    data: Payload
+
+
+class Notice(msgspec.Struct, forbid_unknown_fields=True):
+    """Messages have come to an inbox; lease them to see them."""
+
+    inbox_id: UUID
+    received_message_count: Annotated[int, Meta(ge=1, description="How many this notice speaks for.")]
+    redelivery: Annotated[bool, Meta(description="Whether a notice of them was sent before.")]
+
+
+TYPES = (StandardBody, CloudEvent, Notice)
+
+
+def webhooks() -> dict[str, Any]:
+    """The `webhooks` of the document: what is POSTed to subscribers, and what their answers mean."""
+    standard, cloud_event, notice = ({"$ref": f"#/components/schemas/{each.__name__}"} for each in TYPES)
+    raw = {"description": "The format `raw`: the payload and nothing else."}
+    return {
+        "delivery": _webhook(
+            "An event, to the `target_url` of a subscription that it matches",
+            "receive_delivery",
+            {
+                "application/json": {"schema": {"anyOf": [standard, raw]}},
+                "application/cloudevents+json": {"schema": cloud_event},
+            },
+        ),
+        "notice": _webhook(
+            "A notice, to the `notification_url` of an inbox that received messages",
+            "receive_notice",
+            {"application/json": {"schema": notice}},
+        ),
+    }
+
+
+def _webhook(summary: str, operation_id: str, content: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "post": {
+            "summary": summary,
+            "description": "Signed as Standard Webhooks has it. It comes at least once, with the same"
+            " `webhook-id` each time.",
+            "operationId": operation_id,
+            "parameters": [
+                _header("webhook-id", "The event's id.", {"type": "string", "format": "uuid"}),
+                _header("webhook-timestamp", "Seconds since 1970, of this attempt.", {"type": "string"}),
+                _header("webhook-signature", "`v1,…` or `v1a,…`, separated by spaces.", {"type": "string"}),
+            ],
+            "requestBody": {"required": True, "content": content},
+            "responses": {
+                "2XX": {"description": "Received."},
+                "410": {"description": "Gone: the subscription is disabled, what is queued is cancelled."},
+                "429": _come_back("Tried again after `Retry-After`, else by the schedule."),
+                "5XX": _come_back("Likewise."),
+                "default": {
+                    "description": "Tried again by the schedule. Redirects are not followed.",
+                    "headers": {
+                        "webhook-delivery": {
+                            "description": "`abort-message` ends this delivery, `disable` the subscription.",
+                            "schema": {"enum": ["abort-message", "disable"]},
+                        }
+                    },
+                },
+            },
+        }
+    }
+
+
+def _header(name: str, description: str, schema: dict[str, str]) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": True, "description": description, "schema": schema}
+
+
+def _come_back(description: str) -> dict[str, Any]:
+    text = "Seconds or an HTTP date, at most a day ahead."
+    return {
+        "description": description,
+        "headers": {"Retry-After": {"description": text, "schema": {"type": "string"}}},
+    }
