@@ -51,6 +51,10 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    @property
+    def connected(self) -> bool:
+        return self._writer is not None
+
     async def close(self) -> None:
         """Drop the connection at once."""
         if self._writer is not None:
