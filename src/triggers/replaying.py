@@ -326,19 +326,19 @@ async def _planned(connection: Connection, to: Recipient, chosen: Range) -> tupl
     return round(number * share * scale), judged_all and not full
 
 
-def earliest_start(to: Recipient, chosen: Range, now: datetime) -> datetime:
-    """When a replay may begin: not while an accept is under way that began before the last change.
+def earliest_start(to: Recipient, chosen: Range, now: datetime) -> datetime | None:
+    """When a replay may begin, None for at once: not while an accept runs that began before the last change.
 
     Such a one may commit an event of the range that the subscription, as it was, did not want. What
     did not arrive is known already.
     """
     settled_at = to.changed_at + ACCEPTS_ENDED
     near = chosen.end_id > first_id_at(to.changed_at - ACCEPTS_ENDED)
-    return max(now, settled_at) if near and not chosen.only_dead else now
+    return settled_at if near and settled_at > now and not chosen.only_dead else None
 
 
 def new_replay(
-    replay_id: UUID, to: Recipient, chosen: Range, rate: int, found: Plan, start: datetime
+    replay_id: UUID, to: Recipient, chosen: Range, rate: int, found: Plan, start: datetime | None
 ) -> NewReplay:
     """The row of a planned replay."""
     return NewReplay(

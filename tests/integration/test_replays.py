@@ -357,6 +357,21 @@ async def test_a_chunk_is_no_more_than_the_rate_allows(still: World) -> None:
     assert await replay_store.waiting(still.database, 10) == []
 
 
+async def test_after_a_change_it_waits_for_the_accepts_that_did_not_see_it(still: World) -> None:
+    await still.post()
+    subscription = await still.subscribe()
+    await still.database.fetch("update subscriptions set changed_at = now() where id = $1", subscription)
+    waiting = await still.replay(subscription, only="all", rate=1)
+    assert waiting["planned_seconds"] > 9
+    assert await replay_store.waiting(still.database, 10) == []
+    long_ago = created_at(first_id_at(datetime.now(UTC) - timedelta(hours=1))).isoformat()
+    for at_once in ({"only": "dead"}, {"only": "all", "until": long_ago}):
+        replay = await still.replay(subscription, **at_once)
+        [job] = await replay_store.waiting(still.database, 10)
+        assert str(job.id) == replay["id"]
+        await still.client.delete(f"/v1/replays/{replay['id']}")
+
+
 async def test_cancelling_ends_it_and_keeps_what_it_made(still: World) -> None:
     subscription = await still.subscribe()
     await still.post_many(10)

@@ -99,7 +99,9 @@ async def create_replay(caller: Caller, services: Services, data: ReplayBody) ->
     now = datetime.fromtimestamp(services.clock.now(), UTC)
     chosen = await _range(services, caller, data, now)
     start = earliest_start(to, chosen, now)
-    found = await plan(services.database, to, chosen, data.rate, (start - now).total_seconds())
+    found = await plan(
+        services.database, to, chosen, data.rate, (start - now).total_seconds() if start else 0
+    )
     if data.plan_only:
         return Response(_planned(to, chosen, data, found), status_code=200)
     job = await replay_store.create(

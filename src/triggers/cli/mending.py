@@ -256,5 +256,5 @@ def _watch(client: httpx.Client, console: Console, found: dict[str, Any]) -> Non
 def _share(found: dict[str, Any]) -> float:
     """How much is done: of what was counted, else of the range."""
     if found["planned"] and found["planned_exact"]:
-        return min(1.0, float(found["made"]) / found["planned"])
+        return min(1.0, float(found["made"]) / float(found["planned"]))
     return float(found["progress"])

@@ -19,7 +19,7 @@ from triggers.domain import (
     parse_id,
 )
 from triggers.errors import Invalid, NotFound
-from triggers.storage import event_store
+from triggers.storage import delivery_store, event_store
 from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, Row, statements
 
 _SQL = statements("inbox_store")
@@ -222,7 +222,10 @@ async def acknowledge(database: Database, inbox: Inbox, ids: Sequence[UUID]) -> 
 
 async def redrive(database: Database, inbox: Inbox, ids: Sequence[UUID] | None, limit: int) -> list[UUID]:
     """Make quarantined messages available again, as a new generation; return which."""
-    rows = await database.fetch(_SQL["redrive"], inbox.org_id, inbox.id, ids, limit)
+    async with database.connection() as connection, connection.transaction():
+        # Alone with the inbox: a retry of the same message may make the same generation.
+        await delivery_store.lock_recipient(connection, inbox.org_id, inbox.id)
+        rows = await connection.fetch(_SQL["redrive"], inbox.org_id, inbox.id, ids, limit)
     return [row["event_id"] for row in rows]
 
 

@@ -47,7 +47,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewReplay(NamedTuple):
-    """A replay to be made, checked and planned."""
+    """A replay to be made, checked and planned. `not_before` None: it may begin at once."""
 
     id: UUID
     subscription_id: UUID
@@ -58,7 +58,7 @@ class NewReplay(NamedTuple):
     rate: int
     planned: int
     plan_exact: bool
-    not_before: datetime
+    not_before: datetime | None
 
 
 class Waiting(NamedTuple):

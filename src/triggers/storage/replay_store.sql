@@ -3,7 +3,7 @@ insert into replays (
     org_id, id, kind, subscription_id, status, only_dead, event_types, first_id, end_id, position, rate, planned,
     plan_exact, not_before, created_at, updated_at
 )
-select $1, $2, 'replay', $3, 'running', $4, $5, $6, $7, $6, $8, $9, $10, $11, now(), now()
+select $1, $2, 'replay', $3, 'running', $4, $5, $6, $7, $6, $8, $9, $10, coalesce($11, now()), now(), now()
 where (select count(*) from (
     select from replays where org_id = $1 and status = 'running' limit $12
 ) running) < $12
