@@ -14,13 +14,14 @@ from triggers.judging import Judging
 from triggers.storage import lane_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Connection, Database, unavailable
-from triggers.storage.lane_store import Settlement
+from triggers.storage.lane_store import DeliveryId, Settlement
 
 log = structlog.get_logger()
 
 BATCH = 1_000
 SETTLE_SECONDS = 10.0
 PAUSE_SECONDS = 0.2
+FAILING_TOO_LONG = "failing_too_long"
 
 
 class Ended:
@@ -118,18 +119,22 @@ class Settler:
             return
         # What is to be told is stored with what it tells of, or not at all.
         async with connection.transaction():
-            await lane_store.settle(connection, self._ownership.worker_id, tokens, settlements)
-            await self._disable_and_tell(connection, notable)
+            changed = await lane_store.settle(connection, self._ownership.worker_id, tokens, settlements)
+            await self._disable_and_tell(connection, notable, changed)
 
-    async def _disable_and_tell(self, connection: Connection, notable: list[Ended]) -> None:
+    async def _disable_and_tell(
+        self, connection: Connection, notable: list[Ended], changed: set[DeliveryId]
+    ) -> None:
+        """`changed`: what this settle was the first to say, as the owner. Repeated, it tells nothing."""
         told: list[Told] = []
         for ended in notable:
             about = ended.settlement
-            if ended.settlement.outcome == "dead" and not ended.event_type.startswith("triggers."):
+            ours = about.delivery in changed
+            if ours and about.outcome == "dead" and not ended.event_type.startswith("triggers."):
                 told.append(Told(about.org_id, DEAD_LETTER, _dead_letter(ended)))
-            if ended.disable and await lane_store.disable(
-                connection, about.org_id, about.subscription_id, ended.disable
-            ):
+            if ended.disable is None or (ended.disable == FAILING_TOO_LONG and not ours):
+                continue  # what a stale owner remembers may be out of date; an endpoint's own word stands
+            if await lane_store.disable(connection, about.org_id, about.subscription_id, ended.disable):
                 subscription = {"subscription_id": str(about.subscription_id), "reason": ended.disable}
                 told.append(Told(about.org_id, DISABLED, subscription))
         await tell(connection, self._clock, self._judging, told)

@@ -28,7 +28,7 @@ from triggers.delivery.outbound import Outbound
 from triggers.delivery.ownership import Ownership
 from triggers.delivery.reader import Reader
 from triggers.delivery.result import Reason
-from triggers.delivery.settler import Ended, Settler
+from triggers.delivery.settler import FAILING_TOO_LONG, Ended, Settler
 from triggers.delivery.signature import Signer
 from triggers.errors import TriggersError
 from triggers.key_ring import KeyRing
@@ -255,7 +255,7 @@ class Worker:
             since = lane.breaker.failing_since
             if since is None or self._now() - since < self._disable_after:
                 return None
-            disable = "failing_too_long"
+            disable = FAILING_TOO_LONG
         self._empty(lane)
         lane.disable()
         return str(disable)

@@ -16,6 +16,8 @@ _SQL = statements("lane_store")
 
 LaneId = tuple[UUID, UUID]
 """Organisation and subscription."""
+DeliveryId = tuple[UUID, UUID, UUID, int]
+"""Organisation, subscription, event and generation."""
 
 
 class Group(NamedTuple):
@@ -99,6 +101,11 @@ class Settlement(msgspec.Struct, kw_only=True, gc=False):
     duration_ms: int
     attempt_id: UUID | None
     began_at: datetime
+
+    @property
+    def delivery(self) -> DeliveryId:
+        """Which one it settles."""
+        return self.org_id, self.subscription_id, self.event_id, self.generation
 
 
 class LaneHealth(NamedTuple):
@@ -234,9 +241,12 @@ async def contents(connection: Connection, ids: Sequence[tuple[UUID, UUID]]) -> 
 
 async def settle(
     connection: Connection, worker_id: UUID, groups: Sequence[Group], batch: Sequence[Settlement]
-) -> None:
-    """Record attempts, and change the states of deliveries whose group's token still lives."""
-    await connection.execute(
+) -> set[DeliveryId]:
+    """Record attempts, and change the states of deliveries whose group's token still lives.
+
+    Returns those that failed and whose state this changed: none that was settled before, or by others.
+    """
+    rows = await connection.fetch(
         _SQL["settle"],
         [group.id for group in groups],
         [group.token for group in groups],
@@ -257,6 +267,7 @@ async def settle(
         [each.began_at for each in batch],
         worker_id,
     )
+    return {tuple(row) for row in rows}
 
 
 async def begin_attempt(database: Database, group: Group, due: Due, next_due_at: datetime) -> bool:

@@ -140,7 +140,8 @@ where e.id >= $3 and e.id <= $4
 -- The one place where a push delivery changes its state. The fence: the rows that carry the tokens
 -- are locked, so a takeover waits for this or this finds its token gone. State changes only under
 -- a living token and from the attempt that was read; the attempt is recorded in any case.
--- Every value is absolute, so repeating this after an unknown outcome changes nothing.
+-- Every value is absolute, so repeating this after an unknown outcome changes nothing. Returns what
+-- failed and was changed by it, so that its consequences follow once, and from the owner alone.
 with fence as materialized (
     select g.id from lane_groups g
     join unnest($1::smallint[], $2::uuid[]) as t (id, token) on g.id = t.id and g.token = t.token
@@ -173,13 +174,18 @@ with fence as materialized (
     where b.outcome = 'retry' and b.lane_group in (select id from fence)
       and d.org_id = b.org_id and d.subscription_id = b.subscription_id and d.event_id = b.event_id
       and d.generation = b.generation and d.attempts = b.read_attempts
+    returning d.org_id, d.subscription_id, d.event_id, d.generation
+), recorded as (
+    insert into attempts (org_id, subscription_id, id, event_id, generation, attempt, outcome, reason, status_code,
+        response, duration_ms, retry_at, worker_id)
+    select org_id, subscription_id, attempt_id, event_id, generation, attempts, outcome, reason, status_code,
+        response, duration_ms, case when outcome = 'retry' then due_at end, $18
+    from batch where attempt_id is not null
+    on conflict do nothing
 )
-insert into attempts (org_id, subscription_id, id, event_id, generation, attempt, outcome, reason, status_code,
-    response, duration_ms, retry_at, worker_id)
-select org_id, subscription_id, attempt_id, event_id, generation, attempts, outcome, reason, status_code,
-    response, duration_ms, case when outcome = 'retry' then due_at end, $18
-from batch where attempt_id is not null
-on conflict do nothing
+select org_id, subscription_id, event_id, generation from ended where outcome = 'dead'
+union all
+select org_id, subscription_id, event_id, generation from retried
 
 -- name: begin_attempt
 -- On probation an attempt is counted before it is sent: one that kills its worker is used up.
