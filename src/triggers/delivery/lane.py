@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -59,6 +60,7 @@ class Lane:
         "reread_at",
         "stale",
         "target",
+        "timer",
         "used_at",
     )
 
@@ -77,6 +79,7 @@ class Lane:
         self.next_send_at = 0.0  # monotonic: what the rate limit allows
         self.offered = False  # stands in the line for slots
         self.stale = False  # the subscription changed: its settings are to be read again
+        self.timer: asyncio.TimerHandle | None = None  # while something holds it: when it is offered again
         self.used_at = time.monotonic()
 
     @property

@@ -277,8 +277,20 @@ class Worker:
         if lane.offered or not lane.queue or self._stopping:
             return
         wait = lane.wait_seconds(self._now())
-        if wait is not None:
-            asyncio.get_running_loop().call_later(wait + 0.001, self._dispatcher.offer, lane)
+        if wait is None:
+            return
+        loop = asyncio.get_running_loop()
+        at = loop.time() + wait + 0.001
+        if lane.timer is not None:
+            if lane.timer.when() <= at:
+                return
+            lane.timer.cancel()
+        lane.timer = loop.call_at(at, self._let_go, lane)
+
+    def _let_go(self, lane: Lane) -> None:
+        # Held again if it is too early still: the database's clock, learned anew, may have stepped back.
+        lane.timer = None
+        self._offer(lane)
 
     async def _load(self, connection: Connection, lane_ids: list[LaneId]) -> None:
         """Bring lanes into memory that are not there, and renew the settings of those that are stale."""
