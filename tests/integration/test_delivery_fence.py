@@ -1,0 +1,294 @@
+"""The one statement that settles: what a stale owner may do, and what doing it twice does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from delivering import States, Workers, post
+from harness import Tenant, eventually
+from receiving import FAILED, Receiver
+from triggers.delivery.ownership import Ownership
+from triggers.delivery.settler import Ended, Settler
+from triggers.storage import lane_store
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import Connection, Database
+from triggers.storage.lane_store import Group, Settlement
+from triggers.storage.subscription_store import Subscription
+
+from .conftest import Subscribe
+
+REASONS = {"delivered": "delivered", "retry": "unavailable", "dead": "unavailable (exhausted)"}
+
+
+class Owner:
+    """A worker that owns every group, as the database sees it."""
+
+    def __init__(self, database: Database, clock: DatabaseClock) -> None:
+        self.id: UUID = clock.mint()
+        self._database = database
+        self._clock = clock
+        self.groups: dict[int, Group] = {}
+
+    async def take(self) -> None:
+        async with self._database.connection() as connection:
+            await lane_store.register(connection, self.id, "test")
+            await lane_store.take(connection, self.id, self._clock.mint())
+            self.groups = await lane_store.owned(connection, self.id)
+        assert len(self.groups) == 64
+
+    async def lose(self) -> None:
+        """Be declared dead."""
+        async with self._database.connection() as connection:
+            await lane_store.bury(connection, 0)
+
+    async def settle(self, *batch: Settlement) -> None:
+        async with self._database.connection() as connection:
+            await lane_store.settle(connection, self.id, list(self.groups.values()), list(batch))
+
+
+@pytest.fixture
+async def owner(database: Database, clock: DatabaseClock) -> Owner:
+    found = Owner(database, clock)
+    await found.take()
+    return found
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[Connection]:
+    opened = await database.connect(10)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def subscription(subscribed: Subscribe) -> Subscription:
+    return await subscribed("http://127.0.0.1:9/")
+
+
+async def settlement(states: States, clock: DatabaseClock, outcome: str, **changed: Any) -> Settlement:
+    """How the one delivery that there is may have ended."""
+    row = await states.database.row("select *, now() as now from deliveries where lane_group is not null")
+    assert row is not None
+    now: datetime = row["now"]
+    values: dict[str, Any] = {
+        "org_id": row["org_id"],
+        "subscription_id": row["subscription_id"],
+        "event_id": row["event_id"],
+        "generation": row["generation"],
+        "lane_group": row["lane_group"],
+        "read_attempts": row["attempts"],
+        "attempts": row["attempts"] + 1,
+        "outcome": outcome,
+        "due_at": now + timedelta(seconds=30) if outcome == "retry" else None,
+        "reason": REASONS[outcome],
+        "status_code": 500,
+        "response": None,
+        "duration_ms": 1,
+        "attempt_id": clock.mint(),
+        "began_at": now,
+    }
+    return Settlement(**values | changed)
+
+
+async def everything(database: Database) -> list[Any]:
+    """Every row that a settle may touch."""
+    found = []
+    for table in ("deliveries", "settled_deliveries", "attempts", "events", "subscriptions"):
+        rows = await database.fetch(f"select * from {table} order by 1, 2, 3")
+        found.append([dict(row) for row in rows])
+    return found
+
+
+@pytest.mark.parametrize("outcome", ["delivered", "retry", "dead"])
+async def test_a_stale_owner_is_recorded_and_changes_nothing(
+    client: httpx.AsyncClient,
+    subscription: Subscription,
+    owner: Owner,
+    states: States,
+    clock: DatabaseClock,
+    database: Database,
+    outcome: str,
+) -> None:
+    await post(client, [{}])
+    stale = await settlement(states, clock, outcome)
+    before = await states.deliveries(subscription.id)
+    await owner.lose()
+    successor = Owner(database, clock)
+    await successor.take()
+    await owner.settle(stale)
+    assert [dict(row) | {"now": 0} for row in await states.deliveries(subscription.id)] == [
+        dict(row) | {"now": 0} for row in before
+    ]
+    assert await states.settled(subscription.id) == {}
+    (attempt,) = await states.attempts(subscription.id)
+    assert (attempt["outcome"], attempt["worker_id"]) == (outcome, owner.id)
+    # The same from who owns it now does change the state.
+    await successor.settle(await settlement(states, clock, "delivered"))
+    assert await states.settled(subscription.id) == {"delivered": 1}
+
+
+@pytest.mark.parametrize("outcome", ["delivered", "retry", "dead"])
+async def test_settling_again_changes_nothing(
+    client: httpx.AsyncClient,
+    subscription: Subscription,
+    owner: Owner,
+    states: States,
+    clock: DatabaseClock,
+    database: Database,
+    outcome: str,
+) -> None:
+    await post(client, [{}])
+    once = await settlement(states, clock, outcome)
+    await owner.settle(once)
+    after = await everything(database)
+    await owner.settle(once)
+    assert await everything(database) == after
+    assert len(await states.attempts(subscription.id)) == 1
+    assert await states.pending(subscription.id) == (1 if outcome == "retry" else 0)
+
+
+async def test_an_attempt_that_was_overtaken_changes_nothing(
+    client: httpx.AsyncClient,
+    subscription: Subscription,
+    owner: Owner,
+    states: States,
+    clock: DatabaseClock,
+) -> None:
+    """A settle names the attempt that it was read with: the row has moved on, so only the record is kept."""
+    await post(client, [{}])
+    slow = await settlement(states, clock, "delivered")
+    await owner.settle(await settlement(states, clock, "retry"))
+    await owner.settle(slow)
+    (left,) = await states.deliveries(subscription.id)
+    assert (left["attempts"], left["reason"]) == (1, "unavailable")
+    assert len(await states.attempts(subscription.id)) == 2
+
+
+async def test_one_batch_of_two_groups_of_which_one_is_lost(
+    client: httpx.AsyncClient, subscribed: Subscribe, owner: Owner, states: States, clock: DatabaseClock
+) -> None:
+    subscriptions = [await subscribed("http://127.0.0.1:9/") for _ in range(8)]
+    kept, lost = next(
+        (one, two)
+        for one in subscriptions
+        for two in subscriptions
+        if one.id.bytes[-1] & 63 != two.id.bytes[-1] & 63
+    )
+    await post(client, [{}])
+    batch = []
+    for each in (kept, lost):
+        row = (await states.deliveries(each.id))[0]
+        batch.append(
+            await settlement(
+                states,
+                clock,
+                "delivered",
+                subscription_id=each.id,
+                lane_group=row["lane_group"],
+                event_id=row["event_id"],
+            )
+        )
+    await states.database.fetch(
+        "update lane_groups set token = $2 where id = $1", batch[1].lane_group, clock.mint()
+    )
+    await owner.settle(*batch)
+    assert await states.settled(kept.id) == {"delivered": 1}
+    assert await states.settled(lost.id) == {}
+    assert await states.pending(lost.id) == 1
+    assert len(await states.attempts(lost.id)) == 1
+
+
+class Standing(Ownership):
+    """Owns what it is given, without beating."""
+
+    def __init__(self, database: Database, clock: DatabaseClock, owner: Owner) -> None:
+        super().__init__(
+            database,
+            clock,
+            gained=lambda _: None,
+            lost=lambda _: None,
+            changed=lambda _: None,
+            busy=lambda _: False,
+        )
+        self._groups = owner.groups
+        self.worker_id = owner.id
+
+
+@pytest.mark.parametrize("stale", [False, True])
+async def test_a_dead_letter_is_told_once_and_only_by_the_owner(
+    client: httpx.AsyncClient,
+    subscription: Subscription,
+    subscribed: Subscribe,
+    owner: Owner,
+    states: States,
+    clock: DatabaseClock,
+    connection: Connection,
+    stale: bool,
+) -> None:
+    """The outcome of a commit may be unknown: what is repeated after it tells nothing anew."""
+    await subscribed("http://127.0.0.1:9/", event_types=["triggers.*"])
+    await post(client, [{}])
+    database = states.database
+    settler = Settler(database, clock, Standing(database, clock, owner))
+    ended = Ended(await settlement(states, clock, "dead"), "a", lambda: None)
+    if stale:
+        await owner.lose()
+    for _ in range(2):
+        await settler._write(connection, [ended])
+    row = await database.row("select count(*) from events where type = 'triggers.delivery.dead'")
+    assert row is not None
+    assert row[0] == (0 if stale else 1)
+    assert await states.settled(subscription.id) == ({} if stale else {"dead": 1})
+
+
+async def test_a_stale_owner_does_not_disable_for_failing_too_long(
+    client: httpx.AsyncClient,
+    subscription: Subscription,
+    owner: Owner,
+    states: States,
+    clock: DatabaseClock,
+    database: Database,
+    connection: Connection,
+) -> None:
+    """What it remembers of the endpoint may be out of date; a 410 is the endpoint's own word and stands."""
+    await post(client, [{}])
+    settler = Settler(database, clock, Standing(database, clock, owner))
+    retry = await settlement(states, clock, "retry")
+    await owner.lose()
+    await settler._write(connection, [Ended(retry, "a", lambda: None, "failing_too_long")])
+    assert (await states.status(subscription.id))[0] == "active"
+    await settler._write(connection, [Ended(retry, "a", lambda: None, "gone")])
+    assert await states.status(subscription.id) == ("disabled", "gone")
+
+
+async def test_what_is_told_is_stored_with_what_it_tells_of(
+    client: httpx.AsyncClient,
+    receiver: Receiver,
+    subscribed: Subscribe,
+    states: States,
+    workers: Workers,
+    database: Database,
+    tenant: Tenant,
+) -> None:
+    """While the telling cannot be stored the dead letter is not one either; then both are."""
+    async with Receiver() as told:
+        receiver.answer = lambda _: FAILED
+        failing = await subscribed(receiver.url, delays=[], event_types=["a"])
+        await subscribed(told.url, event_types=["triggers.delivery.dead"])
+        await post(client, [{}])
+        # Whoever would store an event waits for this, and gives up at its lock timeout.
+        async with database.connection() as other, other.transaction():
+            await other.execute("lock table events in exclusive mode")
+            await workers.start()
+            await eventually(lambda: receiver.hooks, 10)
+            assert await states.settled(failing.id) == {}
+        await eventually(lambda: told.hooks, 20)
+        assert await states.settled(failing.id) == {"dead": 1}
+        assert len(told.hooks) == 1
+        assert len(receiver.hooks) == 1

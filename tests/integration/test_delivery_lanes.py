@@ -1,0 +1,361 @@
+"""One lane: what may be sent when, how it follows its subscription, and what it survives."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Awaitable, Callable
+
+import httpx
+import msgspec
+import pytest
+
+from delivering import NEVER_AGAIN, RING, States, Workers, post, subscribe
+from harness import Tenant, Tenants, eventually
+from receiving import FAILED, OK, Hook, Receiver, status
+from triggers.delivery import breaker
+from triggers.delivery.lane import OVERLAP_SECONDS
+from triggers.key_ring import KeyRing
+from triggers.storage import subscription_store
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import Database
+
+from .conftest import Subscribe
+
+
+def after(seconds: float, answer: bytes = OK) -> Callable[[Hook], Awaitable[bytes]]:
+    """An endpoint that takes its time."""
+
+    async def answering(_: Hook) -> bytes:
+        await asyncio.sleep(seconds)
+        return answer
+
+    return answering
+
+
+# ---- limits --------------------------------------------------------------------------------------
+
+
+async def test_concurrency_is_kept_and_used(
+    client: httpx.AsyncClient, receiver: Receiver, subscribed: Subscribe, workers: Workers
+) -> None:
+    receiver.answer = after(0.05)
+    await subscribed(receiver.url, max_concurrency=3)
+    await post(client, [{}] * 60)
+    await workers.start()
+    await eventually(lambda: len(receiver.hooks) == 60, 15)
+    assert receiver.most_in_flight == 3
+
+
+async def test_a_rate_limit_counts_sends_not_answers(
+    client: httpx.AsyncClient, receiver: Receiver, subscribed: Subscribe, workers: Workers
+) -> None:
+    """A slow endpoint gets as many a second as a quick one: they overlap."""
+    receiver.answer = after(2.0)
+    await subscribed(receiver.url, rate_limit=20)
+    await post(client, [{}] * 60)
+    await workers.start()
+    await eventually(lambda: len(receiver.hooks) == 60, 12)
+    first, last = receiver.hooks[0].at, receiver.hooks[-1].at
+    assert last - first > 59 / 20 - 0.3
+    assert receiver.most_in_flight > 10
+    for start in receiver.hooks:
+        assert sum(start.at <= hook.at < start.at + 1 for hook in receiver.hooks) <= 20 * 1.1 + 3
+
+
+# ---- the breaker ---------------------------------------------------------------------------------
+
+
+async def test_the_breaker_opens_probes_and_closes(
+    client: httpx.AsyncClient,
+    receiver: Receiver,
+    subscribed: Subscribe,
+    workers: Workers,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(breaker, "LONGEST_PROBE_SECONDS", 1.0)
+    receiver.answer = lambda _: FAILED
+    subscription = await subscribed(receiver.url, delays=NEVER_AGAIN, max_concurrency=2)
+    await post(client, [{}] * 1_500)
+    await workers.start()
+
+    async def probing() -> bool:
+        row = await database.row(
+            "select probe_at, failing_since from subscriptions where id = $1", subscription.id
+        )
+        return row is not None and row[0] is not None and row[1] is not None
+
+    await eventually(probing, 20)
+    until_open = len(receiver.hooks)
+    assert breaker.OPENS_AFTER <= until_open <= breaker.OPENS_AFTER + 3
+    # Probes come one at a time; most of what waits uses up no attempt.
+    await eventually(lambda: len(receiver.hooks) >= until_open + 2, 10)
+    assert len(receiver.hooks) <= until_open + 5
+    receiver.answer = lambda _: OK
+    await eventually(lambda: len(receiver.hooks) >= 1_500, 20)
+
+    async def closed() -> bool:
+        return not await probing()
+
+    await eventually(closed, 20)
+
+
+async def test_probes_go_on_when_the_one_that_was_read_is_used_up(
+    client: httpx.AsyncClient,
+    receiver: Receiver,
+    subscribed: Subscribe,
+    workers: Workers,
+    database: Database,
+    states: States,
+) -> None:
+    """A worker that finds a breaker open reads one delivery; after its failure it has to read another."""
+    receiver.answer = lambda hook: FAILED if hook.number < 2 else OK
+    subscription = await subscribed(receiver.url, delays=NEVER_AGAIN)
+    await database.fetch(
+        "update subscriptions set failing_since = now(), probe_at = now(), probe_delay = 0.5 where id = $1",
+        subscription.id,
+    )
+    await post(client, [{}] * 20)
+    await database.fetch("update deliveries set due_at = due_at - interval '1 hour'")
+    await workers.start()
+    await eventually(lambda: len(receiver.hooks) == 20, 15)
+
+    async def settled() -> bool:
+        return await states.settled(subscription.id) == {"delivered": 18}
+
+    await eventually(settled)
+
+
+async def test_failing_for_too_long_disables(
+    client: httpx.AsyncClient, receiver: Receiver, subscribed: Subscribe, workers: Workers, states: States
+) -> None:
+    receiver.answer = lambda _: FAILED
+    subscription = await subscribed(receiver.url, delays=[0.1] * 50)
+    await workers.start(disable_after=1.0)
+    await post(client, [{}])
+
+    async def disabled() -> bool:
+        return await states.status(subscription.id) == ("disabled", "failing_too_long")
+
+    await eventually(disabled, 15)
+    assert receiver.hooks[-1].at - receiver.hooks[0].at > 0.9
+
+
+# ---- following the subscription ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", ["pause", "disable", "delete"])
+async def test_no_attempt_begins_more_than_a_second_after(
+    client: httpx.AsyncClient,
+    receiver: Receiver,
+    subscribed: Subscribe,
+    workers: Workers,
+    database: Database,
+    tenant: Tenant,
+    change: str,
+) -> None:
+    receiver.answer = after(0.002)
+    subscription = await subscribed(receiver.url, max_concurrency=4)
+    subscription_id = str(subscription.id)
+    await post(client, [{}] * 5_000)
+    await workers.start()
+    await eventually(lambda: len(receiver.hooks) > 100, 10)
+    if change == "pause":
+        await subscription_store.pause(database, RING, tenant.id, subscription_id)
+    elif change == "disable":
+        await subscription_store.disable(database, RING, tenant.id, subscription_id, "enough")
+    else:
+        await subscription_store.delete(database, tenant.id, subscription_id)
+    answered = time.monotonic()
+    # The proof that the pipeline lives: another lane is served, and then again a second later.
+    async with Receiver() as other:
+        await subscribed(other.url)
+
+        async def served_late() -> bool:
+            await post(client, [{}])
+            return any(hook.at > answered + 2 for hook in other.hooks)
+
+        await eventually(served_late, 15)
+    assert len(receiver.hooks) < 5_000, "it was over before the change: the test tested nothing"
+    assert receiver.hooks[-1].at < answered + 1
+    if change == "pause":
+        await subscription_store.resume(database, RING, tenant.id, subscription_id)
+        receiver.answer = lambda _: OK
+        await eventually(lambda: len(receiver.counts()) >= 5_000, 20)
+
+
+async def test_a_busy_lane_follows_another_url(
+    client: httpx.AsyncClient,
+    receiver: Receiver,
+    subscribed: Subscribe,
+    workers: Workers,
+    database: Database,
+    tenant: Tenant,
+    states: States,
+) -> None:
+    receiver.answer = after(0.005)
+    subscription = await subscribed(receiver.url, max_concurrency=4)
+    ids = await post(client, [{}] * 2_000)
+    await workers.start()
+    await eventually(lambda: len(receiver.hooks) > 50, 10)
+    async with Receiver() as moved:
+        await subscription_store.patch(
+            database,
+            RING,
+            tenant.id,
+            str(subscription.id),
+            lambda now: msgspec.structs.replace(now, target_url=moved.url, max_concurrency=64),
+        )
+        answered = time.monotonic()
+
+        async def all_there() -> bool:
+            return await states.settled(subscription.id) == {"delivered": 2_000}
+
+        await eventually(all_there, 20)
+        assert receiver.hooks[-1].at < answered + 1
+        counts = receiver.counts() + moved.counts()
+        assert counts == dict.fromkeys(ids, 1), "each once, here or there"
+
+
+async def test_an_expired_subscription_is_sent_nothing(
+    client: httpx.AsyncClient,
+    receiver: Receiver,
+    subscribed: Subscribe,
+    workers: Workers,
+    database: Database,
+) -> None:
+    subscription = await subscribed(receiver.url)
+    await post(client, [{}] * 10)
+    await database.fetch(
+        "update subscriptions set expires_at = now() - interval '1 second' where id = $1", subscription.id
+    )
+    async with Receiver() as other:
+        await subscribed(other.url)
+        await workers.start()
+        await post(client, [{}])
+        await eventually(lambda: other.hooks, 10)
+    assert receiver.hooks == []
+
+
+async def test_a_lane_whose_secrets_cannot_be_opened_stands_alone(
+    client: httpx.AsyncClient,
+    receiver: Receiver,
+    database: Database,
+    clock: DatabaseClock,
+    tenant: Tenant,
+    subscribed: Subscribe,
+    workers: Workers,
+    states: States,
+) -> None:
+    foreign = KeyRing.from_setting(base64.b64encode(bytes(32)).decode())
+    lost = await subscribe(database, clock, tenant, "http://127.0.0.1:9/", ring=foreign)
+    await subscribed(receiver.url)
+    await workers.start()
+    ids = await post(client, [{}] * 50)
+    await eventually(lambda: receiver.counts() == dict.fromkeys(ids, 1), 10)
+    assert await states.pending(lost.id) == 50
+    assert await states.attempts(lost.id) == []
+
+
+# ---- nothing is missed ---------------------------------------------------------------------------
+
+
+async def test_what_nobody_hinted_at_is_found_behind_a_slow_endpoint(
+    client: httpx.AsyncClient,
+    receiver: Receiver,
+    subscribed: Subscribe,
+    workers: Workers,
+) -> None:
+    """Few new rows behind many in flight, and no hint: looking has to tell the new ones from the known."""
+    stuck = asyncio.Event()
+
+    async def wait(hook: Hook) -> bytes:
+        if hook.number < 30:
+            await stuck.wait()
+        return OK
+
+    receiver.answer = wait
+    await subscribed(receiver.url)
+    await workers.start()
+    await post(client, [{}] * 30)
+    await eventually(lambda: len(receiver.hooks) == 30, 10)
+    # Until they are older than the slice of time that is looked through for new ones.
+    await eventually(lambda: time.monotonic() > receiver.hooks[-1].at + OVERLAP_SECONDS + 1, 10)
+    await post(client, [{}] * 3)
+    await eventually(lambda: len(receiver.hooks) == 33, 10)
+    stuck.set()
+
+
+async def test_a_delivery_that_fails_comes_back_once(
+    client: httpx.AsyncClient, receiver: Receiver, subscribed: Subscribe, workers: Workers, states: States
+) -> None:
+    """Every third request fails, thousands of times: none is lost, none sent again that was taken."""
+    taken: list[str] = []
+
+    def every_third(hook: Hook) -> bytes:
+        if hook.number % 3 == 0:
+            return FAILED
+        taken.append(hook.id)
+        return OK
+
+    receiver.answer = every_third
+    subscription = await subscribed(receiver.url, delays=[0.05] * 30)
+    await workers.start()
+    ids = await post(client, [{}] * 3_000)
+    await eventually(lambda: len(taken) >= 3_000, 30)
+    assert sorted(taken) == sorted(ids)
+
+    async def settled() -> bool:
+        return await states.settled(subscription.id) == {"delivered": 3_000}
+
+    await eventually(settled)
+    assert len(await states.attempts(subscription.id)) == len(receiver.hooks)
+
+
+# ---- operational events --------------------------------------------------------------------------
+
+
+async def test_operational_events_go_to_those_who_name_them(
+    client: httpx.AsyncClient,
+    tenants: Tenants,
+    database: Database,
+    clock: DatabaseClock,
+    subscribed: Subscribe,
+    workers: Workers,
+    states: States,
+) -> None:
+    stranger = await tenants.make()
+    async with Receiver() as failing, Receiver() as named, Receiver() as everything, Receiver() as foreign:
+        failing.answer = lambda hook: status(410) if hook.body == b"2" else FAILED
+        dead = await subscribed(failing.url, delays=[], format="raw", event_types=["a"])
+        await subscribed(named.url, event_types=["triggers.*"], format="raw")
+        await subscribed(everything.url)
+        await subscribe(database, clock, stranger, foreign.url, event_types=["triggers.*"])
+        # Told of a dead letter and failing itself: of that nobody is told.
+        async with Receiver(lambda _: FAILED) as sulking:
+            sulky = await subscribed(sulking.url, event_types=["triggers.delivery.dead"], delays=[])
+            await workers.start()
+            (first,) = await post(client, [{"payload": 1}])
+            await eventually(lambda: len(named.hooks) == 1, 10)
+            await eventually(lambda: states.settled(sulky.id), 10)
+            await post(client, [{"payload": 2}])
+            await eventually(lambda: len(named.hooks) == 3, 10)
+            await eventually(lambda: len(sulking.hooks) == 2, 10)
+        told = [msgspec.json.decode(hook.body) for hook in named.hooks]
+        assert told[0] == {
+            "event_id": first,
+            "subscription_id": str(dead.id),
+            "generation": 0,
+            "event_type": "a",
+            "attempts": 1,
+            "reason": "unavailable (exhausted)",
+        }
+        assert {"subscription_id": str(dead.id), "reason": "gone"} in told[1:]
+        assert len(named.hooks) == 3
+        await eventually(lambda: len(everything.hooks) == 2, 10)
+        assert foreign.hooks == []
+        row = await database.row("select count(*) from events where type like 'triggers.%'")
+        assert row is not None
+        assert row[0] == 3
