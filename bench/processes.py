@@ -202,7 +202,7 @@ class Service:
 
     def ask(self, method: str, path: str, body: Any = None, key: str | None = "") -> tuple[int, Any] | None:
         """One request, with the first key unless another is given; None for no answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         headers = {"Content-Type": "application/json"}
         if key is not None:
             headers["Authorization"] = f"Bearer {key or self.key}"
