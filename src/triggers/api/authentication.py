@@ -30,6 +30,7 @@ TRUST_SECONDS = 1.0
 TOUCH_EVERY_SECONDS = 60.0
 MAX_REMEMBERED = 50_000
 MAX_LOOKUPS = 4
+LOOKUP_SECONDS = 3.0
 MAX_LOOKUPS_WAITING = 1_000
 MAX_KEY_LENGTH = 512
 
@@ -111,9 +112,12 @@ class KeyCache:
         return await asyncio.shield(task)
 
     async def _verify(self, key: bytes, digest: bytes) -> Caller | None:
-        async with self._slots:
-            version = self._version
-            caller = await api_keys.verify(self._database, key.decode("ascii"))
+        try:
+            async with asyncio.timeout(LOOKUP_SECONDS), self._slots:
+                version = self._version
+                caller = await api_keys.verify(self._database, key.decode("ascii"))
+        except TimeoutError:
+            raise Unavailable("The API key cannot be looked up: the database does not answer.") from None
         if version == self._version:  # else it may have been read before the change
             if len(self._callers) >= MAX_REMEMBERED:
                 self._callers.clear()

@@ -23,6 +23,7 @@ become visible this long after the time it bears.
 CONNECT_SECONDS = 3.0
 REQUEST_SECONDS = 15.0
 ACQUIRE_SECONDS = 5.0
+GIVE_BACK_SECONDS = 1.0  # for a statement that was given up to be cancelled on the server
 
 Connection: TypeAlias = asyncpg.Connection
 Row: TypeAlias = asyncpg.Record
@@ -92,9 +93,18 @@ class Database:
                 with unavailable():
                     yield connection
             finally:
-                await asyncio.shield(self._pool.release(connection))
+                await self._give_back(connection)
         finally:
             self._turns.release()
+
+    async def _give_back(self, connection: Connection) -> None:
+        """What came of the statement stands, even if the pool has to close its connection."""
+        assert self._pool is not None
+        try:
+            await asyncio.shield(self._pool.release(connection, timeout=GIVE_BACK_SECONDS))
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
 
     async def fetch(self, statement: str, *values: Any) -> list[Row]:
         """All rows of one statement."""
