@@ -1,0 +1,160 @@
+"""What the routes of subscriptions promise, kept by a real worker: changes reach it within a second."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+import standardwebhooks
+
+from delivering import Workers, post
+from harness import eventually
+from receiving import Hook, Receiver, status
+
+
+async def subscribe(client: httpx.AsyncClient, url: str, **fields: Any) -> dict[str, Any]:
+    answer = await client.post("/v1/hooks", json={"target_url": url, **fields})
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def verifies(hook: Hook, secret: str) -> bool:
+    try:
+        standardwebhooks.Webhook(secret).verify(hook.body, hook.headers)
+    except standardwebhooks.WebhookVerificationError:
+        return False
+    return True
+
+
+async def test_a_test_is_sent_and_its_attempt_answered(
+    client: httpx.AsyncClient, workers: Workers, receiver: Receiver
+) -> None:
+    await workers.start()
+    made = await subscribe(client, receiver.url, event_types=["never"], headers={"X-Team": "a"})
+    answer = await client.post(f"/v1/hooks/{made['id']}/test")
+    assert answer.status_code == 200, answer.text
+    attempt = answer.json()["attempt"]
+    assert (attempt["outcome"], attempt["status_code"], attempt["attempt"]) == ("delivered", 204, 1)
+    (hook,) = receiver.hooks
+    assert hook.id == answer.json()["event_id"]
+    assert hook.headers["x-team"] == "a"
+    assert verifies(hook, made["secret"])
+
+
+async def test_a_test_that_fails_says_how(
+    client: httpx.AsyncClient, workers: Workers, receiver: Receiver
+) -> None:
+    await workers.start()
+    receiver.answer = lambda _: status(500)
+    made = await subscribe(client, receiver.url)
+    attempt = (await client.post(f"/v1/hooks/{made['id']}/test")).json()["attempt"]
+    assert (attempt["outcome"], attempt["status_code"]) == ("retry", 500)
+    assert attempt["retry_at"] is not None
+
+
+async def test_both_secrets_sign_while_a_rotation_overlaps(
+    client: httpx.AsyncClient, workers: Workers, receiver: Receiver
+) -> None:
+    await workers.start()
+    made = await subscribe(client, receiver.url)
+    path = f"/v1/hooks/{made['id']}"
+    assert (await client.post(f"{path}/test")).status_code == 200
+    second = (await client.post(f"{path}/rotate-secret")).json()["secret"]
+    third = (await client.post(f"{path}/rotate-secret")).json()["secret"]
+
+    async def both() -> bool:
+        assert (await client.post(f"{path}/test")).status_code == 200
+        return all(verifies(receiver.hooks[-1], secret) for secret in (made["secret"], second, third))
+
+    await eventually(both, 5)
+    await client.post(f"{path}/rotate-secret", json={"overlap_seconds": 0})
+
+    async def neither() -> bool:
+        assert (await client.post(f"{path}/test")).status_code == 200
+        return not any(verifies(receiver.hooks[-1], secret) for secret in (made["secret"], second, third))
+
+    await eventually(neither, 5)
+
+
+async def test_nothing_begins_a_second_after_a_pause_and_all_comes_after_the_resume(
+    client: httpx.AsyncClient, workers: Workers, receiver: Receiver
+) -> None:
+    await workers.start()
+    made = await subscribe(client, receiver.url, event_types=["a"])
+    path = f"/v1/hooks/{made['id']}"
+    sent = await post(client, [{}] * 20)
+    await eventually(lambda: set(receiver.ids) == set(sent))
+    await client.post(f"{path}/pause")
+    await asyncio.sleep(1)
+    kept = await post(client, [{}] * 20)
+    await subscribe(client, receiver.url, event_types=["b"])
+    (alive,) = await post(client, [{"type": "b"}])
+    await eventually(lambda: alive in receiver.ids)
+    assert set(receiver.ids) == {*sent, alive}
+    shown = (await client.get(path)).json()
+    assert shown["oldest_pending"] is not None
+    await client.post(f"{path}/resume")
+    await eventually(lambda: set(kept) <= set(receiver.ids))
+    await eventually(lambda: _settled(client, path))
+
+
+async def _settled(client: httpx.AsyncClient, path: str) -> bool:
+    return (await client.get(path)).json()["oldest_pending"] is None
+
+
+@pytest.mark.parametrize("verb", ["disable", "delete"])
+async def test_nothing_begins_a_second_after_the_end(
+    client: httpx.AsyncClient, workers: Workers, receiver: Receiver, verb: str
+) -> None:
+    await workers.start()
+    receiver.answer = lambda _: status(500)
+    made = await subscribe(client, receiver.url, retry={"delays": [0.05] * 50})
+    await post(client, [{}] * 5)
+    await eventually(lambda: len(receiver.hooks) > 10)
+    path = f"/v1/hooks/{made['id']}"
+    await (client.delete(path) if verb == "delete" else client.post(f"{path}/disable"))
+    await asyncio.sleep(1)
+    seen = len(receiver.hooks)
+    await asyncio.sleep(0.5)
+    assert len(receiver.hooks) == seen
+
+
+async def test_another_url_is_where_it_goes_from_then_on(
+    client: httpx.AsyncClient, workers: Workers, receiver: Receiver
+) -> None:
+    await workers.start()
+    async with Receiver() as old:
+        old.answer = lambda _: status(503)
+        made = await subscribe(client, old.url, retry={"delays": [0.2] * 50})
+        sent = await post(client, [{}] * 3)
+        await eventually(lambda: set(old.ids) == set(sent))
+        began = time.monotonic()
+        await client.patch(f"/v1/hooks/{made['id']}", json={"target_url": receiver.url})
+        await eventually(lambda: set(receiver.ids) == set(sent))
+        assert time.monotonic() - began < 5
+
+
+async def test_notices_of_an_inbox_are_thin_and_signed(
+    client: httpx.AsyncClient, workers: Workers, receiver: Receiver
+) -> None:
+    await workers.start()
+    answer = await client.post(
+        "/v1/inboxes", json={"key": "work", "event_types": ["a"], "notification_url": receiver.url}
+    )
+    inbox = answer.json()
+    await post(client, [{"payload": {"n": 1}}] * 3)
+    await eventually(lambda: _noticed(receiver) == 3)
+    for hook in receiver.hooks:
+        assert verifies(hook, inbox["notification_secret"])
+        notice = json.loads(hook.body)
+        assert sorted(notice) == ["inbox_id", "received_message_count", "redelivery"]
+        assert notice["inbox_id"] == inbox["id"]
+
+
+def _noticed(receiver: Receiver) -> int:
+    return sum(json.loads(hook.body)["received_message_count"] for hook in receiver.hooks)
