@@ -383,7 +383,7 @@ async def test_expiry_goes_in_bounded_chunks(database: Database, tenant: Tenant)
     old = datetime.now(UTC) - timedelta(days=7, minutes=2)
     await database.fetch(
         "insert into deliveries (org_id, subscription_id, event_id, due_at, accepted_at, payload_size)"
-        " select $1, s.id, ($2::text || to_char(n, 'FM0000'))::uuid, now(), now(), 1"
+        " select $1, s.id, ($2::text || to_char(n, 'FM0000'))::uuid, now(), now() - interval '8 days', 1"
         " from subscriptions s, generate_series(1, 25) n",
         tenant.id,
         str(first_id_at(old))[:-4],
