@@ -43,9 +43,7 @@ def run(*, quick: bool) -> Findings:
     found.ratios.append(Ratio("one lane to bare connections", one["per second"] / raw["per second"]))
     found.at_least("many lanes to one lane", each["per second"] / one["per second"], 0.5)
     found.at_least("one event to many, to one lane", fan_out["per second"] / one["per second"], 0.5)
-    found.notes.append(
-        "every attempt recorded; rates as nginx counted them, without the first tenth"
-    )
+    found.notes.append("every attempt recorded; rates as nginx counted them, without the first tenth")
     return found
 
 
