@@ -9,7 +9,13 @@ from uuid import UUID
 
 import msgspec
 
-from triggers.domain import DeliveryStatus, OrgId, SubscriptionStatus, created_at
+from triggers.domain import (
+    DeliveryStatus,
+    OrgId,
+    SubscriptionStatus,
+    begins_a_minute_before,
+    created_at,
+)
 from triggers.errors import NotFound
 from triggers.storage.database import Connection, Database, Row, statements
 
@@ -180,7 +186,13 @@ async def attempts_of_event(
 ) -> list[Attempt]:
     """Attempts made for an event, newest first; of one subscription if it is named."""
     rows = await database.fetch(
-        _SQL["attempts_of_event"], org_id, event_id, before or _LAST_ID, limit, subscription_id
+        _SQL["attempts_of_event"],
+        org_id,
+        event_id,
+        before or _LAST_ID,
+        limit,
+        subscription_id,
+        begins_a_minute_before(event_id),
     )
     return [_attempt(row) for row in rows]
 

@@ -12,9 +12,10 @@ select status from subscriptions where org_id = $1 and id = $2 for no key update
 select * from attempts where org_id = $1 and subscription_id = $2 and id < $3 order by id desc limit $4
 
 -- name: attempts_of_event
--- An attempt is younger than its event: partitions from before it are not looked at.
+-- An attempt is younger than its event: partitions from before it are not looked at. Its id may be the
+-- lower one all the same, minted a moment later by a process that knows the time by a moment less.
 select * from attempts
-where org_id = $1 and event_id = $2 and id >= $2 and id < $3 and ($5::uuid is null or subscription_id = $5)
+where org_id = $1 and event_id = $2 and id >= $6 and id < $3 and ($5::uuid is null or subscription_id = $5)
 order by id desc limit $4
 
 -- name: with_unsettled

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from triggers.body_format import Format
-from triggers.domain import OrgId, SubscriptionStatus, created_at, first_id_at, parse_id
+from triggers.domain import OrgId, SubscriptionStatus, begins_a_minute_before, first_id_at, parse_id
 from triggers.errors import Conflict, NameTaken, NotFound
 from triggers.key_ring import KeyRing
 from triggers.signing_secrets import Scheme
@@ -438,9 +438,9 @@ async def first_attempt(
     database: Database, org_id: OrgId, subscription_id: UUID, event_id: UUID
 ) -> Attempted | None:
     """The first attempt of a delivery, once it was made."""
-    # Minted by another process a few milliseconds later, an attempt's id may still be the lower one.
-    lowest = first_id_at(created_at(event_id) - timedelta(minutes=1))
-    row = await database.row(_SQL["attempt_of"], org_id, subscription_id, event_id, lowest)
+    row = await database.row(
+        _SQL["attempt_of"], org_id, subscription_id, event_id, begins_a_minute_before(event_id)
+    )
     return None if row is None else Attempted(**row)
 
 
