@@ -128,6 +128,7 @@ class ApiNode:
             self._keys,
             self._limiter,
             self.health,
+            max_bytes_of_org=settings.max_waiting_bytes,
             log_accepted=settings.log_accepted,
         )
         self._housekeeping = Housekeeping(

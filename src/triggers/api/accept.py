@@ -25,6 +25,7 @@ from triggers.api.rate_limit import Grant, RateLimiter
 from triggers.domain import MAX_BATCH_BYTES, MAX_EVENT_BYTES, Accepted, Caller, NewEvent, Scope
 from triggers.errors import (
     DiskFull,
+    Overloaded,
     RateLimited,
     TooLarge,
     TriggersError,
@@ -74,6 +75,7 @@ class Request:
         "id",
         "length",
         "media_type",
+        "reserved",
         "scope",
         "x_api_key",
     )
@@ -84,6 +86,7 @@ class Request:
         self.coding: bytes | None = None
         self.media_type = b""
         self.length = 0
+        self.reserved = 0
         self.authorization: bytes | None = None
         self.x_api_key: bytes | None = None
         given_id = None
@@ -114,9 +117,14 @@ class AcceptApp:
         limiter: RateLimiter,
         health: Health,
         *,
+        max_bytes_of_org: int,
         log_accepted: bool,
     ) -> None:
+        """`max_bytes_of_org` bounds what is under way of one organisation's bodies; all have twice that."""
         self.accepted: Counter[str] = Counter()
+        self._under_way: dict[UUID, int] = {}
+        self._under_way_in_all = 0
+        self._max_bytes_of_org = max(max_bytes_of_org, MAX_BATCH_BYTES)
         self._intake = intake
         self._keys = keys
         self._limiter = limiter
@@ -134,6 +142,7 @@ class AcceptApp:
             body = await self._body(request, receive, MAX_EVENT_BYTES)
             assert request.caller is not None
             event = event_body.parse_event(body, request.caller.org_id, self._intake.clock.mint)
+            del body  # the event has a copy of its payload
             accepted = await self._intake.accept(event)
             status = 200 if accepted.duplicate else 201
             await _answer_accepted(send, status, event, accepted, request.headers)
@@ -142,6 +151,8 @@ class AcceptApp:
         except TriggersError as error:
             await self._refuse(send, request, error, began)
             return
+        finally:
+            self._unreserve(request)
         self._note(request, status, "duplicate" if accepted.duplicate else "accepted", 1, began)
 
     async def batch(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> None:
@@ -153,12 +164,15 @@ class AcceptApp:
             ndjson = _is_ndjson(request.media_type)
             body = await self._body(request, receive, MAX_BATCH_BYTES)
             items = event_body.split_batch(body, ndjson=ndjson)
+            del body
             results = await self._accept_items(request, items, grant)
         except exchange.ClientGone:
             return
         except TriggersError as error:
             await self._refuse(send, request, error, began)
             return
+        finally:
+            self._unreserve(request)
         await exchange.answer_json(send, 200, BatchAnswer(results), request.headers)
         counts = Counter(_result_name(item.status) for item in results)
         for name, count in counts.items():
@@ -189,7 +203,33 @@ class AcceptApp:
     async def _body(self, request: Request, receive: exchange.Receive, limit: int) -> bytes:
         if request.length > limit:
             raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
+        self._reserve(request, limit)
         return await exchange.read_body(receive, limit, request.coding)
+
+    def _reserve(self, request: Request, limit: int) -> None:
+        """Count a body before it is read, until it is answered: the waiting room knows only whole events.
+
+        An organisation that sends slowly has at most half, so that the others have the rest.
+        """
+        assert request.caller is not None
+        size = limit if request.coding or not request.length else request.length
+        org_id = request.caller.org_id
+        of_org = self._under_way.get(org_id, 0) + size
+        in_all = self._under_way_in_all + size
+        if of_org > self._max_bytes_of_org or in_all > 2 * self._max_bytes_of_org:
+            raise Overloaded("Too much is arriving at the same moment; nothing of this request was accepted.")
+        self._under_way[org_id] = of_org
+        self._under_way_in_all = in_all
+        request.reserved = size
+
+    def _unreserve(self, request: Request) -> None:
+        if request.reserved:
+            assert request.caller is not None
+            org_id = request.caller.org_id
+            self._under_way_in_all -= request.reserved
+            self._under_way[org_id] -= request.reserved
+            if not self._under_way[org_id]:
+                del self._under_way[org_id]
 
     async def _accept_items(
         self, request: Request, items: list[bytes], grant: Grant | None
