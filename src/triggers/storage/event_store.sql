@@ -58,7 +58,7 @@ with offered as (
       and (
         s.all_types and not starts_with(e.type, 'triggers.')
         or e.type = any (s.type_names)
-        or exists (select from unnest(s.type_prefixes) prefix where starts_with(e.type, prefix))
+        or s.type_prefixes <> '{}' and exists (select from unnest(s.type_prefixes) p where starts_with(e.type, p))
       )
     returning org_id, subscription_id, lane_group
 ), lanes as (
