@@ -7,7 +7,6 @@
     │   ├── Forbidden               the key lacks a scope
     │   ├── NotFound                no such thing in this organisation
     │   ├── MethodNotAllowed        the path exists, the method does not
-    │   ├── NotAcceptable           no representation that the caller accepts
     │   ├── RequestTimeout          headers or body came too slowly
     │   ├── Conflict                the state of the thing forbids it
     │   │   ├── DedupConflict       same dedup_id, other content
@@ -96,13 +95,6 @@ class MethodNotAllowed(RequestError):
     """This path does not answer that method.
 
     The `Allow` header names the methods that it answers.
-    """
-
-
-class NotAcceptable(RequestError):
-    """There is no representation of this that you accept.
-
-    Leave the `Accept` header out, or let it include `application/json`.
     """
 
 

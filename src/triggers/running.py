@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
-from prometheus_client import generate_latest
+from prometheus_client import generate_latest, start_http_server
 
 from triggers.api import server
 from triggers.delivery import metrics
@@ -104,6 +104,8 @@ async def work(settings: Settings) -> None:
         if redis is not None:
             await redis.start()
         parent = ParentSocket(worker.hint)
+        if settings.worker_metrics_port is not None:
+            start_http_server(settings.worker_metrics_port, settings.host, metrics.registry)
         await worker.start()
         log.info("worker_started", worker_id=str(worker.ownership.worker_id))
         broken = asyncio.create_task(worker.broken())

@@ -106,6 +106,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     outbound_allow_http: Annotated[
         bool, Meta(description="Deliver to plain http:// as well; for intranets and tests.")
     ] = False
+    worker_metrics_port: Annotated[
+        int | None,
+        Meta(description="Port on which `triggers worker` shows its metrics. `serve` shows them in its own."),
+    ] = None
     disable_after: Annotated[
         float,
         Meta(

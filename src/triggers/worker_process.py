@@ -153,7 +153,7 @@ def _environ(settings: Settings, url: str, secret_keys: str) -> dict[str, str]:
     """The environment that gives the worker this process's settings, however they were given here."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
     given = {name: getattr(settings, name) for name in settings.__struct_fields__}
-    given |= {"database_url": url, "secret_keys": secret_keys, "data_dir": None}
+    given |= {"database_url": url, "secret_keys": secret_keys, "data_dir": None, "worker_metrics_port": None}
     return environ | {
         env_name(name): str(int(value) if isinstance(value, bool) else value)
         for name, value in given.items()

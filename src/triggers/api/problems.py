@@ -27,7 +27,6 @@ KINDS: dict[type[errors.TriggersError], Kind] = {
     errors.Forbidden: Kind(403, "forbidden", "The API key lacks a scope"),
     errors.NotFound: Kind(404, "not-found", "There is no such thing"),
     errors.MethodNotAllowed: Kind(405, "method-not-allowed", "The path does not answer that method"),
-    errors.NotAcceptable: Kind(406, "not-acceptable", "No representation that you accept"),
     errors.RequestTimeout: Kind(408, "request-timeout", "The request came too slowly"),
     errors.Conflict: Kind(409, "conflict", "The present state forbids it"),
     errors.DedupConflict: Kind(409, "dedup-conflict", "The dedup_id names another event"),

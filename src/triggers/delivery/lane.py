@@ -156,7 +156,8 @@ class Lane:
 
     def renew(self, target: Target) -> None:
         """Go on with the settings as they are now; what was held against the endpoint is forgotten."""
-        if target.endpoint.status != self.target.endpoint.status:
+        before, after = self.target.endpoint, target.endpoint
+        if (before.status, before.target_url) != (after.status, after.target_url):
             self.breaker = Breaker(None, None, None)
         self.target = target
         self.stale = False

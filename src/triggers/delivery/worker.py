@@ -228,7 +228,9 @@ class Worker:
         ended.settled = settled
         self._reader.sent(due)
         self._settler.put(ended)
-        log.debug(
+        if ended.settlement.outcome == "delivered":
+            return  # thousands a second: the metrics and the attempts themselves tell of them
+        log.info(
             "attempt",
             org_id=str(due.org_id),
             subscription_id=str(due.subscription_id),
