@@ -21,6 +21,7 @@ PARTICULAR: dict[str, tuple[str, Any]] = {
     "public_url": ("https://example.com/", "https://example.com/"),
     "log_format": ("json", "json"),
     "log_level": ("debug", "debug"),
+    "worker_metrics_port": ("9100", 9100),
 }
 
 
