@@ -212,7 +212,11 @@ class Worker:
         self._unsettled[lane.group] -= 1
         self._reader.sent(due)
         self._reader.forget(lane, due.key)
-        asyncio.get_running_loop().call_later(seconds, self._reader.hint, lane.id)
+        asyncio.get_running_loop().call_later(seconds, self._read_again, lane, due.due_at)
+
+    def _read_again(self, lane: Lane, due_at: datetime) -> None:
+        lane.position = min(lane.position, due_at)  # the read may have come further meanwhile
+        self._reader.hint(lane.id)
 
     def _settle(self, lane: Lane, due: Due, ended: Ended) -> None:
         def settled() -> None:
