@@ -112,13 +112,13 @@ def tail(
         try:
             while True:
                 found = call(client, "POST", f"{path}/lease", json=body).json()
-                for message in found["results"]:
-                    typer.echo(msgspec.json.encode(message))
                 if not found["results"]:
                     continue
-                if keep:
+                if keep:  # noted before anybody sees it and interrupts us
                     held.append(found["lease_id"])
-                else:
+                for message in found["results"]:
+                    typer.echo(msgspec.json.encode(message))
+                if not keep:
                     call(client, "POST", f"{path}/ack", json={"lease_id": found["lease_id"]})
         except KeyboardInterrupt:
             for lease_id in held:
