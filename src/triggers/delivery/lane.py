@@ -50,6 +50,7 @@ class Lane:
         "after_key",
         "breaker",
         "drained",
+        "held",
         "id",
         "in_flight",
         "known",
@@ -77,6 +78,7 @@ class Lane:
         self.reread_at = 0.0
         self.drained = False
         self.next_send_at = 0.0  # monotonic: what the rate limit allows
+        self.held = False  # its group is on probation, and another delivery of it is under way
         self.offered = False  # stands in the line for slots
         self.stale = False  # the subscription changed: its settings are to be read again
         self.timer: asyncio.TimerHandle | None = None  # while something holds it: when it is offered again
@@ -114,6 +116,7 @@ class Lane:
         return (
             bool(self.queue)
             and not self.stale
+            and not self.held
             and self.in_flight < self.concurrency
             and self.next_send_at <= time.monotonic()
             and self.breaker.may_send(now, self.in_flight)

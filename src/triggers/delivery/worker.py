@@ -71,6 +71,7 @@ class Worker:
         self._disable_after = timedelta(seconds=disable_after_seconds)
         self._lanes: dict[LaneId, Lane] = {}
         self._unsettled: Counter[int] = Counter()  # by group: in flight, or not written yet
+        self._held: dict[int, list[Lane]] = {}  # by group on probation: whose turn comes after that
         self._outbound = outbound or Outbound(policy, max_connections=slots)
         self.ownership = Ownership(
             database,
@@ -144,6 +145,11 @@ class Worker:
                 self._dispatcher.give_back(lane, due)
                 await self._until_trusted(lane)
                 continue
+            if group.probation and self._unsettled[lane.group]:
+                lane.held = True
+                self._held.setdefault(lane.group, []).append(lane)
+                self._dispatcher.give_back(lane, due)
+                continue
             self._hold(lane)  # the next one may go when the rate allows, not when this one is answered
             self._unsettled[lane.group] += 1
             try:
@@ -207,9 +213,16 @@ class Worker:
         self._postpone(lane, due, PROBATION_PAUSE_SECONDS)
         return False
 
+    def _ended(self, group_id: int) -> None:
+        """One delivery of a group is no longer under way; on probation the next one may go."""
+        self._unsettled[group_id] -= 1
+        for lane in self._held.pop(group_id, ()):
+            lane.held = False
+            self._offer(lane)
+
     def _postpone(self, lane: Lane, due: Due, seconds: float) -> None:
         """Nothing was sent: let it be read again in a while."""
-        self._unsettled[lane.group] -= 1
+        self._ended(lane.group)
         self._reader.sent(due)
         self._reader.forget(lane, due.key)
         asyncio.get_running_loop().call_later(seconds, self._read_again, lane, due.due_at)
@@ -220,7 +233,7 @@ class Worker:
 
     def _settle(self, lane: Lane, due: Due, ended: Ended) -> None:
         def settled() -> None:
-            self._unsettled[lane.group] -= 1
+            self._ended(lane.group)
             self._reader.forget(lane, due.key)
             if lane.ordered or (not lane.drained and lane.wants() > len(lane.queue)):
                 self._reader.hint(lane.id)
