@@ -5,52 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
-from prometheus_client import generate_latest, start_http_server
 
 from triggers.api import server
-from triggers.delivery import metrics
-from triggers.delivery.worker import Worker
 from triggers.errors import OperatorError
-from triggers.service import (
-    ApiNode,
-    data_dir_of,
-    database_url_of,
-    ensure_first_key,
-    key_ring_of,
-    migrate_only,
-    open_database,
-    secret_keys_of,
-)
+from triggers.opening import data_dir_of, migrate_only, secret_keys_of
+from triggers.process import Stopping, settle_memory
+from triggers.service import ApiNode, ensure_first_key
 from triggers.settings import Settings
 from triggers.storage.embedded import EmbeddedPostgres
-from triggers.storage.redis_link import RedisLink
-from triggers.storage.wakeup import Wakeup
-from triggers.worker_process import ParentSocket, WorkerProcess
+from triggers.worker_process import WorkerProcess
 
 log = structlog.get_logger()
-
-
-class Stopping:
-    """SIGTERM and SIGINT: the first asks everything to finish, the second hurries."""
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.hurried = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signal)
-
-    def _signal(self) -> None:
-        if self.asked.is_set():
-            self.hurried.set()
-        self.asked.set()
 
 
 async def serve(
@@ -84,49 +54,6 @@ async def serve(
             finally:
                 await worker.stop()
                 hurrying.cancel()
-
-
-async def work(settings: Settings) -> None:
-    """Deliver, and nothing else, until a signal asks to stop."""
-    stopping = Stopping()
-    url = database_url_of(settings)
-    await migrate_only(settings, url)
-    async with open_database(settings, url) as (database, clock):
-        worker = Worker(
-            database,
-            clock,
-            key_ring_of(settings, None if settings.database_url else data_dir_of(settings)),
-            settings.outbound_policy(),
-            disable_after_seconds=settings.disable_after,
-        )
-        wakeup = Wakeup()
-        wakeup.listen_for_lanes(worker.hint)
-        redis = RedisLink(settings.redis_url, wakeup, None, lambda _: None) if settings.redis_url else None
-        if redis is not None:
-            await redis.start()
-        parent = ParentSocket(worker.hint)
-        if settings.worker_metrics_port is not None:
-            start_http_server(settings.worker_metrics_port, settings.host, metrics.registry)
-        await worker.start()
-        _settle_memory()
-        log.info("worker_started", worker_id=str(worker.ownership.worker_id))
-        broken = asyncio.create_task(worker.broken())
-        while not (stopping.asked.is_set() or parent.orphaned or broken.done()):
-            parent.say(generate_latest(metrics.registry))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.asked.wait(), 1)
-        # An orphan's database is going too, and whoever comes next will want its lanes.
-        finishing = asyncio.create_task(worker.stop(1 if parent.orphaned else settings.shutdown_timeout))
-        hurried = asyncio.create_task(stopping.hurried.wait())
-        await asyncio.wait({finishing, hurried}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (finishing, hurried, broken):
-            task.cancel()
-        await asyncio.gather(finishing, hurried, broken, return_exceptions=True)
-        if redis is not None:
-            await redis.stop()
-        log.info("worker_stopped")
-        if not (stopping.asked.is_set() or parent.orphaned):
-            raise OperatorError("The worker ended by itself; the log says why.")
 
 
 @asynccontextmanager
@@ -181,7 +108,7 @@ async def _run_api(
     hurried = asyncio.create_task(_hurry_server(node, stopping))
     try:
         await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
-        _settle_memory()
+        settle_memory()
         if node.server.started:
             ready(await ensure_first_key(node.database, node.clock, node.settings))
         await asyncio.wait({serving, asked, broken}, return_when=asyncio.FIRST_COMPLETED)
@@ -196,17 +123,6 @@ async def _run_api(
         with contextlib.suppress(asyncio.CancelledError):
             await node.stop()
         log.info("stopped")
-
-
-def _settle_memory() -> None:
-    """Spare the garbage collector what was made at the start: it stays for good.
-
-    Requests make little garbage in cycles, so collecting seldom costs no memory to speak of, and
-    a full collection does not walk through the framework's routes and schemas each time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 async def _hurry_server(node: ApiNode, stopping: Stopping) -> None:

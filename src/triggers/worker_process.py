@@ -94,7 +94,7 @@ class WorkerProcess:
         with theirs:
             ours.setblocking(False)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "triggers", "worker"],
+                [sys.executable, "-m", "triggers.working"],
                 env=self._environ | {SOCKET_ENV: f"{theirs.fileno()} {os.getpid()}"},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

@@ -478,22 +478,38 @@ def _check(services: Services, wanted: dict[str, Any]) -> None:
 async def _lease_waiting(
     request: Request[Any, Any, Any], services: Services, inbox: Inbox, asked: LeaseBody, lease_id: UUID
 ) -> list[Message]:
-    """Look; stand in line; then listen, look again, wait: so no hint between is lost."""
+    """Look; stand in line; then listen, look again, wait: so no hint between is lost.
+
+    Who left meanwhile holds nothing: an interrupted consumer often gives back what it held at the
+    same moment, and would be given it again by the request that it no longer waits for.
+    """
     _refuse_deleting(inbox)
-    messages = await _claim(services, inbox, asked, lease_id)
-    if messages or not asked.wait_seconds or inbox.status == SubscriptionStatus.PAUSED:
+    gone: asyncio.Future[Any] = asyncio.ensure_future(_disconnected(request))
+    try:
+        messages = await _claim(services, inbox, asked, lease_id)
+        if not messages and asked.wait_seconds and inbox.status != SubscriptionStatus.PAUSED:
+            messages = await _stand_in_line(gone, services, inbox, asked, lease_id)
+        if messages and gone.done():
+            await inbox_store.release(services.database, inbox, lease_id, None, 0)
+            services.wakeup.give({inbox.org_id})
+            return []
         return messages
+    finally:
+        gone.cancel()
+
+
+async def _stand_in_line(
+    gone: asyncio.Future[Any], services: Services, inbox: Inbox, asked: LeaseBody, lease_id: UUID
+) -> list[Message]:
     deadline = asyncio.get_running_loop().time() + asked.wait_seconds
     line = line_of(inbox.id)
     turn: asyncio.Future[Any] = asyncio.ensure_future(line.acquire())
-    gone: asyncio.Future[Any] = asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({turn, gone}, timeout=asked.wait_seconds, return_when=asyncio.FIRST_COMPLETED)
         if not turn.done():
             return []  # those in front looked all the time
         return await _look_until(deadline, gone, services, inbox, asked, lease_id)
     finally:
-        gone.cancel()
         if turn.done():
             line.release()
         else:
@@ -512,10 +528,6 @@ async def _look_until(
         while True:
             hint.clear()
             messages = await _claim(services, inbox, asked, lease_id)
-            if gone.done() and messages:
-                await inbox_store.release(services.database, inbox, lease_id, None, 0)
-                services.wakeup.give({inbox.org_id})
-                return []
             left = deadline - asyncio.get_running_loop().time()
             if messages or left <= 0 or gone.done() or services.health.stopping:
                 return messages

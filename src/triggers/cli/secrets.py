@@ -7,7 +7,7 @@ from uuid import UUID
 import typer
 
 from triggers.cli.options import DATABASE_SETTINGS, run_async, with_settings
-from triggers.service import data_dir_of, key_ring_of, open_database
+from triggers.opening import data_dir_of, key_ring_of, open_database
 from triggers.settings import Settings
 from triggers.storage import subscription_store
 

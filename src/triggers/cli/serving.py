@@ -9,10 +9,10 @@ from rich.console import Console
 
 from triggers.cli.options import DATABASE_SETTINGS, run_async, with_settings
 from triggers.errors import OperatorError
+from triggers.opening import check_configuration, database_url_of, migrate_only
 from triggers.running import serve as run_serve
-from triggers.running import work as run_work
-from triggers.service import check_configuration, database_url_of, migrate_only
 from triggers.settings import Settings
+from triggers.working import work as run_work
 
 database = typer.Typer(no_args_is_help=True, help="The database behind the service.")
 

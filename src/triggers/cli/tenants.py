@@ -16,7 +16,7 @@ from rich.table import Table
 from triggers.cli.options import DATABASE_SETTINGS, run_async, with_settings
 from triggers.domain import TENANT_SCOPES, OrgId, Plan, Scope, parse_id, rfc3339
 from triggers.errors import Invalid, TriggersError
-from triggers.service import open_database
+from triggers.opening import open_database
 from triggers.settings import Settings, parse_duration
 from triggers.storage import api_keys, organisations
 

@@ -1,0 +1,88 @@
+"""`triggers worker`: delivers, and nothing else.
+
+A module of its own, without the API and the command line, because `serve` starts it as a process
+and waits for it: `python -m triggers.working` takes its settings from the environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+
+import structlog
+import uvloop
+from prometheus_client import generate_latest, start_http_server
+
+from triggers.delivery import metrics
+from triggers.delivery.worker import Worker
+from triggers.errors import OperatorError, TriggersError
+from triggers.observability import configure_logging
+from triggers.opening import data_dir_of, database_url_of, key_ring_of, migrate_only, open_database
+from triggers.process import Stopping, settle_memory
+from triggers.settings import Settings, load
+from triggers.storage.wakeup import Wakeup
+from triggers.worker_process import ParentSocket
+
+log = structlog.get_logger()
+
+
+async def work(settings: Settings) -> None:
+    """Deliver, and nothing else, until a signal asks to stop."""
+    stopping = Stopping()
+    url = database_url_of(settings)
+    await migrate_only(settings, url)
+    async with open_database(settings, url) as (database, clock):
+        worker = Worker(
+            database,
+            clock,
+            key_ring_of(settings, None if settings.database_url else data_dir_of(settings)),
+            settings.outbound_policy(),
+            disable_after_seconds=settings.disable_after,
+        )
+        wakeup = Wakeup()
+        wakeup.listen_for_lanes(worker.hint)
+        redis = None
+        if settings.redis_url:
+            from triggers.storage.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used
+
+            redis = RedisLink(settings.redis_url, wakeup, None, lambda _: None)
+            await redis.start()
+        parent = ParentSocket(worker.hint)
+        if settings.worker_metrics_port is not None:
+            start_http_server(settings.worker_metrics_port, settings.host, metrics.registry)
+        await worker.start()
+        settle_memory()
+        log.info("worker_started", worker_id=str(worker.ownership.worker_id))
+        broken = asyncio.create_task(worker.broken())
+        while not (stopping.asked.is_set() or parent.orphaned or broken.done()):
+            parent.say(generate_latest(metrics.registry))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.asked.wait(), 1)
+        # An orphan's database is going too, and whoever comes next will want its lanes.
+        finishing = asyncio.create_task(worker.stop(1 if parent.orphaned else settings.shutdown_timeout))
+        hurried = asyncio.create_task(stopping.hurried.wait())
+        await asyncio.wait({finishing, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (finishing, hurried, broken):
+            task.cancel()
+        await asyncio.gather(finishing, hurried, broken, return_exceptions=True)
+        if redis is not None:
+            await redis.stop()
+        log.info("worker_stopped")
+        if not (stopping.asked.is_set() or parent.orphaned):
+            raise OperatorError("The worker ended by itself; the log says why.")
+
+
+def main() -> None:
+    """Work with the settings of the environment."""
+    try:
+        settings = load(os.environ)
+        configure_logging(settings.log_format, settings.log_level)
+        uvloop.run(work(settings))
+    except TriggersError as error:
+        sys.exit(f"triggers: {error.message}")
+
+
+if __name__ == "__main__":
+    main()
