@@ -1,0 +1,150 @@
+"""One attempt over values: what is sent, and the settlement that follows from each outcome."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from triggers.delivery.attempt import after_a_lost_worker, attempt, never_sent, prepare
+from triggers.delivery.lane import Target
+from triggers.delivery.result import Answered, Failed, Reason, Result
+from triggers.delivery.retry import Disable, Schedule
+from triggers.storage.lane_store import Due
+
+from .test_dispatcher import make_due, make_lane
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 500_000, tzinfo=UTC)
+ATTEMPT = UUID(int=7)
+
+
+class Outbound:
+    """Says what it is told to, and keeps what it was given."""
+
+    def __init__(self, result: Result | Exception) -> None:
+        self._result = result
+        self.sent: list[tuple[str, list[tuple[str, str]], bytes, UUID]] = []
+
+    async def send(self, url: str, headers: list[tuple[str, str]], body: bytes, *, org: UUID) -> Result:
+        self.sent.append((url, headers, body, org))
+        if isinstance(self._result, Exception):
+            raise self._result
+        return self._result
+
+
+def target_of(*delays: float, **settings: object) -> Target:
+    target = make_lane(uuid4(), 0, **settings).target
+    return target._replace(schedule=Schedule(delays), headers=[("X-Mine", "1")])
+
+
+def due_of(target: Target, attempts: int = 0) -> Due:
+    due = make_due(target.endpoint.org_id, target.endpoint.id)
+    due.attempts, due.type, due.payload = attempts, "a.b", b'{ "x": 1.0e2 }'
+    return due
+
+
+async def attempted(target: Target, due: Due, result: Result | Exception, *, counted: bool = False) -> Any:
+    return await attempt(target, due, Outbound(result), lambda: NOW, ATTEMPT, counted=counted)  # type: ignore[arg-type]
+
+
+def answered(status: int, **more: Any) -> Answered:
+    return Answered(status, "text", 0.25, **more)
+
+
+async def test_what_is_sent() -> None:
+    target = target_of(5)
+    due = due_of(target)
+    outbound = Outbound(answered(200))
+    await attempt(target, due, outbound, lambda: NOW, ATTEMPT, counted=False)  # type: ignore[arg-type]
+    ((url, headers, body, org),) = outbound.sent
+    assert (url, body, org) == (target.endpoint.target_url, due.payload, due.org_id)
+    named = dict(headers)
+    assert named["webhook-id"] == str(due.event_id)
+    assert named["webhook-timestamp"] == str(int(NOW.timestamp()))
+    assert named["webhook-signature"].startswith("v1,")
+    assert named["X-Mine"] == "1"
+    assert named["user-agent"].startswith("Triggers/")
+
+
+def test_each_attempt_is_signed_for_its_own_moment() -> None:
+    target = target_of(5)
+    due = due_of(target)
+    first, second = (dict(prepare(target, due, NOW + timedelta(seconds=n)).headers) for n in (0, 5))
+    assert first["webhook-id"] == second["webhook-id"]
+    assert first["webhook-signature"] != second["webhook-signature"]
+
+
+@pytest.mark.parametrize(
+    ("result", "attempts", "outcome", "reason", "disable"),
+    [
+        (answered(204), 0, "delivered", "delivered", None),
+        (answered(200, delivery_control="disable"), 0, "delivered", "delivered", Disable.DECLINED),
+        (answered(500), 0, "retry", "unavailable", None),
+        (answered(500), 2, "dead", "unavailable (exhausted)", None),
+        (answered(410), 0, "dead", "gone", Disable.GONE),
+        (answered(500, delivery_control="disable"), 0, "dead", "unavailable (declined)", Disable.DECLINED),
+        (answered(500, delivery_control="abort-message"), 0, "dead", "unavailable (aborted)", None),
+        (Failed(Reason.DNS, "no such host", 0.0), 1, "retry", "dns", None),
+    ],
+)
+async def test_settlements(
+    result: Result, attempts: int, outcome: str, reason: str, disable: Disable | None
+) -> None:
+    target = target_of(5, 30)
+    due = due_of(target, attempts)
+    found = await attempted(target, due, result)
+    settlement = found.settlement
+    assert (settlement.outcome, settlement.reason, found.disable) == (outcome, reason, disable)
+    assert (settlement.read_attempts, settlement.attempts) == (attempts, attempts + 1)
+    assert settlement.attempt_id == ATTEMPT
+    assert settlement.began_at == NOW
+    assert settlement.delivery == (due.org_id, due.subscription_id, due.event_id, 0)
+    assert (settlement.due_at is not None) == (outcome == "retry")
+    if settlement.due_at is not None:
+        delay = (5, 30)[attempts]
+        assert 0.8 * delay <= (settlement.due_at - NOW).total_seconds() <= 1.2 * delay
+
+
+async def test_what_is_shown_of_an_answer() -> None:
+    target = target_of(5)
+    due = due_of(target)
+    whole = (await attempted(target, due, answered(500))).settlement
+    assert (whole.status_code, whole.response, whole.duration_ms) == (500, "text", 250)
+    cut = (await attempted(target, due, answered(200, cut=Reason.SLOW_BODY))).settlement
+    assert cut.response == "text [slow_body]"
+    none = (await attempted(target, due, Answered(204, "", 0.0))).settlement
+    assert none.response is None
+    failed = (await attempted(target, due, Failed(Reason.TLS, "no trust", 0.0))).settlement
+    assert (failed.status_code, failed.response) == (None, "no trust")
+
+
+async def test_a_bug_of_ours_is_an_attempt_that_failed() -> None:
+    """Or it would be tried again at once and for ever; and what it says stays in the log."""
+    target = target_of(5)
+    found = await attempted(target, due_of(target), RuntimeError("secret"))
+    assert (found.settlement.outcome, found.settlement.reason) == ("retry", "internal")
+    assert "secret" not in found.settlement.response
+
+
+async def test_on_probation_the_attempt_was_counted_before() -> None:
+    target = target_of(5)
+    counted = (await attempted(target, due_of(target, attempts=1), answered(500), counted=True)).settlement
+    assert (counted.read_attempts, counted.attempts, counted.outcome) == (1, 1, "retry")
+    last = (await attempted(target, due_of(target, attempts=2), answered(500), counted=True)).settlement
+    assert (last.read_attempts, last.attempts, last.outcome) == (2, 2, "dead")
+
+
+def test_never_sent_is_dead_without_an_attempt() -> None:
+    target = target_of(5)
+    settlement = never_sent(target, due_of(target, attempts=2), "event_gone", NOW)
+    assert (settlement.outcome, settlement.attempts, settlement.attempt_id) == ("dead", 2, None)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "delays", "seconds"), [(0, (5, 30), 5), (1, (5, 30), 30), (9, (5, 30), 30), (0, (), 5)]
+)
+def test_after_a_lost_worker(attempts: int, delays: tuple[float, ...], seconds: float) -> None:
+    target = target_of(*delays)
+    assert after_a_lost_worker(target, due_of(target, attempts), NOW) == NOW + timedelta(seconds=seconds)

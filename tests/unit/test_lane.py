@@ -1,0 +1,131 @@
+"""A lane in memory: what may go now, what is wanted, and where reading begins."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from triggers.delivery.lane import BEGINNING, OVERLAP_SECONDS, READ_AHEAD, REREAD_SECONDS, Lane
+from triggers.delivery.result import Reason
+
+from .test_dispatcher import make_due, make_lane
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+
+def lane_of(waiting: int = 3, **settings: object) -> Lane:
+    return make_lane(uuid4(), waiting, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "may"),
+    [
+        ({}, True),
+        ({"status": "paused"}, False),
+        ({"status": "disabled"}, False),
+        ({"status": "deleting"}, False),
+        ({"expires_at": NOW + SECOND}, True),
+        ({"expires_at": NOW}, False),
+        ({"probe_at": NOW + SECOND, "probe_delay": 1.0}, False),
+        ({"probe_at": NOW, "probe_delay": 1.0}, True),
+    ],
+)
+def test_may_send(settings: dict[str, object], may: bool) -> None:
+    assert lane_of(**settings).may_send(NOW) is may
+
+
+def test_nothing_waits_nothing_goes() -> None:
+    assert not lane_of(0).may_send(NOW)
+
+
+def test_a_stale_or_disabled_lane_sends_nothing() -> None:
+    lane = lane_of()
+    lane.stale = True
+    assert not lane.may_send(NOW)
+    lane.renew(lane.target)
+    assert lane.may_send(NOW)
+    lane.disable()
+    assert not lane.may_send(NOW)
+    assert lane.wants() == 0
+
+
+def test_concurrency() -> None:
+    lane = lane_of(5, max_concurrency=2)
+    lane.take()
+    assert lane.may_send(NOW)
+    due = lane.take()
+    assert not lane.may_send(NOW)
+    lane.put_back(due)
+    assert lane.may_send(NOW)
+    assert lane.take() is due
+
+
+def test_a_rate_limit_spaces_evenly() -> None:
+    lane = lane_of(5, rate_limit=0.5)
+    assert lane.wait_seconds(NOW) is None
+    lane.take()
+    assert not lane.may_send(NOW)
+    wait = lane.wait_seconds(NOW)
+    assert wait is not None
+    assert 1.8 < wait <= 2
+
+
+def test_what_is_known_until_forgotten() -> None:
+    lane = lane_of(3)
+    first = lane.take()
+    assert first.key in lane.known
+    lane.empty()
+    assert set(lane.known) == {first.key}, "what is in flight stays known"
+    assert lane.queue.maxlen is None
+    lane.forget(first.key)
+    lane.forget(first.key)
+    assert not lane.known
+
+
+def test_known_of_a_slice_of_time() -> None:
+    lane = lane_of(0)
+    dues = [make_due(*lane.id) for _ in range(3)]
+    for place, due in enumerate(dues):
+        due.due_at = NOW + place * SECOND
+    lane.add(dues)
+    assert lane.known_since(NOW - SECOND) == 3
+    assert lane.known_since(NOW) == 2
+    assert lane.known_since(NOW + 2 * SECOND) == 0
+
+
+def test_wants() -> None:
+    lane = lane_of(10)
+    assert lane.wants() == READ_AHEAD - 10
+    for _ in range(20):
+        lane.breaker.failed(NOW, Reason.TIMEOUT)
+    assert lane.wants() == 0, "while only probes go, one that waits is enough"
+    lane.queue.clear()
+    assert lane.wants() == 1
+    assert lane_of(status="paused").wants() == 0
+
+
+def test_a_position_never_comes_near_to_now() -> None:
+    lane = lane_of(0)
+    lane.reread_at = time.monotonic() + REREAD_SECONDS
+    horizon = NOW - timedelta(seconds=OVERLAP_SECONDS)
+    lane.moved(NOW, NOW, drained=False)
+    assert lane.start_of_read() == horizon
+    lane.moved(NOW - timedelta(hours=1), NOW, drained=False)
+    assert lane.start_of_read() == NOW - timedelta(hours=1)
+    lane.moved(None, NOW, drained=True)
+    assert lane.start_of_read() == horizon
+    lane.empty()
+    assert lane.start_of_read() == BEGINNING
+
+
+def test_now_and_then_it_is_read_from_the_beginning() -> None:
+    lane = lane_of(0)
+    lane.moved(None, NOW, drained=True)
+    assert lane.start_of_read() == BEGINNING, "a new lane"
+    assert lane.start_of_read() != BEGINNING
+    lane.reread_at = time.monotonic()
+    assert lane.start_of_read() == BEGINNING
