@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -92,18 +92,25 @@ async def accept(
         [event.type for event in batch],
         [event.payload for event in batch],
         [event.fingerprint for event in batch],
-        [event.dedup_id for event in batch],
-        [event.source for event in batch],
-        [event.subject for event in batch],
-        [event.ordering_key for event in batch],
-        [event.occurred_at for event in batch],
-        versions or [0] * len(batch),
+        _column([event.dedup_id for event in batch]),
+        _column([event.source for event in batch]),
+        _column([event.subject for event in batch]),
+        _column([event.ordering_key for event in batch]),
+        _column([event.occurred_at for event in batch]),
+        versions if versions and any(versions) else [],
         window,
         FLUSH_DELIVERIES,
         *([msgspec.json.encode(findings).decode()] if findings else ()),
     )
     clock.learn(row["now"], asked_at)
     return Receipt(row["missing"], [_lane(pair) for pair in row["lanes"]])
+
+
+def _column(values: list[Any]) -> list[Any]:
+    """A column to be unnested. One of nothing but nulls may be empty: `unnest` fills up with nulls,
+    and the driver looks at each element of an array for longer than PostgreSQL does.
+    """
+    return values if any(values) else []
 
 
 async def resolve(connection: Connection, events: Sequence[NewEvent]) -> dict[UUID, Resolution]:

@@ -11,7 +11,7 @@ with offered as (
     select b.*, sum(o.subscription_count) over (order by b.place) as deliveries,
         -- Filters and keys are judged before this statement, so it stores only what was judged by
         -- the subscriptions that its own snapshot shows: each change of them raises the version.
-        o.judging_version = b.judging_version as judged
+        o.judging_version = coalesce(b.judging_version, 0) as judged
     from unnest(
         $1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[], $6::text[],
         $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::bigint[]
