@@ -58,7 +58,7 @@ class Receiver:
         self.host = host
         self.port = 0
         self._connections: set[_Connection] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[bytes | None]] = set()
         self._server: asyncio.Server | None = None
         self.tls: ssl.SSLContext | None = None
 
@@ -137,18 +137,15 @@ class _Connection(asyncio.Protocol):
         receiver.most_in_flight = max(receiver.most_in_flight, receiver.in_flight)
         answer = receiver.answer(hook)
         if inspect.isawaitable(answer):
-            task = asyncio.ensure_future(self._answer_later(hook, answer))
+            task = asyncio.ensure_future(answer)
             receiver._tasks.add(task)
-            task.add_done_callback(receiver._tasks.discard)
+            task.add_done_callback(lambda done: self._answered(hook, done))
         else:
             self._write(hook, answer)
 
-    async def _answer_later(self, hook: Hook, answer: Awaitable[bytes | None]) -> None:
-        found = None
-        try:
-            found = await answer
-        finally:
-            self._write(hook, found)
+    def _answered(self, hook: Hook, done: asyncio.Future[bytes | None]) -> None:
+        self._receiver._tasks.discard(done)
+        self._write(hook, None if done.cancelled() else done.result())
 
     def _write(self, hook: Hook, answer: bytes | None) -> None:
         self._receiver.in_flight -= 1
