@@ -110,11 +110,19 @@ select h.*, h.due_at <= now() as due, now() as now
 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[]) as l (org_id, subscription_id, after, most)
 cross join lateral (
     with recursive heads as (
+        -- Two branches: with an `or` the index would be read from its first key on, and whatever
+        -- waits behind the keys before $3 thrown away.
         (select d.org_id, d.subscription_id, d.event_id, d.generation, d.attempts, d.first_attempt_at, d.due_at,
             d.accepted_at, d.payload_size, d.ordering_key
         from deliveries d
-        where d.org_id = l.org_id and d.subscription_id = l.subscription_id
-          and d.ordering_key is not null and (l.after is null or d.ordering_key > l.after)
+        where l.after is null and d.org_id = l.org_id and d.subscription_id = l.subscription_id
+          and d.ordering_key is not null
+        order by d.ordering_key, d.accepted_at, d.event_id, d.generation limit 1)
+        union all
+        (select d.org_id, d.subscription_id, d.event_id, d.generation, d.attempts, d.first_attempt_at, d.due_at,
+            d.accepted_at, d.payload_size, d.ordering_key
+        from deliveries d
+        where d.org_id = l.org_id and d.subscription_id = l.subscription_id and d.ordering_key > l.after
         order by d.ordering_key, d.accepted_at, d.event_id, d.generation limit 1)
         union all
         select n.* from heads h
