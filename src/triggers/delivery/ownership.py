@@ -55,7 +55,6 @@ class Ownership:
         `busy` says whether anything of a group is in flight or not settled: such a one is not given away.
         """
         self.worker_id: UUID = clock.mint()
-        self.dead = False
         self._database = database
         self._clock = clock
         self._gained = gained

@@ -44,7 +44,7 @@ class Ended:
 
 
 class Settler:
-    """Writes what ended until it is written, or until this worker is dead to the others."""
+    """Writes what ended until it is written, or until this worker is to stop."""
 
     def __init__(self, database: Database, clock: DatabaseClock, ownership: Ownership) -> None:
         self._database = database
@@ -102,7 +102,7 @@ class Settler:
             except DatabaseUnavailable as error:
                 log.warning("settle_failed", attempts=len(batch), error=repr(error.__cause__))
                 self._drop_connection()
-                if self._stopping or self._ownership.dead:
+                if self._stopping:
                     log.error("attempts_unrecorded", attempts=len(batch))
                     return
                 await asyncio.sleep(PAUSE_SECONDS)
