@@ -173,6 +173,15 @@ class Service:
                         return process.pid
         return None
 
+    def living_orphans(self) -> list[psutil.Process]:
+        """Children of killed processes that have not noticed yet."""
+        found = []
+        for orphan in self.orphans:
+            with suppress(psutil.NoSuchProcess):
+                if orphan.is_running() and orphan.status() != psutil.STATUS_ZOMBIE:
+                    found.append(orphan)
+        return found
+
     def postmaster_pid(self) -> int | None:
         """The living postmaster that the data directory names."""
         living = {process.pid for process in self.postgres_processes()}

@@ -298,6 +298,7 @@ async def test_every_answer_holds_after_kill_minus_9(
         f" {len(history.ids)} accepted, {len(history.rejected)} rejected, {history.unanswered} unanswered,"
         f" statuses {dict(history.statuses)}; back after at most {max(healed):.1f} s"
     )
+    await eventually(lambda: not service.living_orphans(), 30)
     assert len(history.ids) > 1000
     assert history.rejected
     assert history.unanswered, "no kill met a request: the test tested nothing"
