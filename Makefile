@@ -35,6 +35,8 @@ help: ## Show this list
 # uv installs in seconds what takes pip minutes, so where none is on PATH the one of the lock is used.
 # The project itself comes last and without dependencies: nothing is installed that the lock does not
 # name, and the check at the end fails if pyproject.toml asks for something that the lock lacks.
+# All is compiled here once: where Python may not or is told not to write bytecode, each command
+# would compile every module anew, which takes it several times as long as its work.
 $(STAMP): pyproject.toml requirements.lock
 	@set -e; \
 	if uv=$$(command -v uv); then \
@@ -47,7 +49,8 @@ $(STAMP): pyproject.toml requirements.lock
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt; \
 		uv=$(BIN)/uv; \
 	fi; \
-	"$$uv" pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; \
+	"$$uv" pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock; \
 	"$$uv" pip install --quiet --python $(BIN)/python --no-deps --editable .; \
+	$(BIN)/python -m compileall -q src; \
 	"$$uv" pip check --quiet --python $(BIN)/python
 	@touch $@
