@@ -62,7 +62,8 @@ class Postgres:
         self._dropped.append(name)
         if len(self._dropped) >= 20:
             for each in self._dropped:
-                await self.run(f"drop database if exists {each} with (force)")
+                # Only a superuser may end an autovacuum worker that is at work in it.
+                await self.run(f"drop database if exists {each} with (force)", user=SUPERUSER)
             self._dropped.clear()
 
     async def disconnect(self, name: str) -> None:

@@ -6,8 +6,10 @@ order by status_at limit 100
 
 -- name: cancel_some
 -- Asks for the status once more: of one that was enabled meanwhile nothing is to be cancelled.
+-- Joined by columns of the chunk, never by the two constants: under those alone the planner may
+-- choose to read the whole lane for each row of the chunk.
 with chunk as (
-    select event_id, generation from deliveries
+    select org_id, subscription_id, event_id, generation from deliveries
     where org_id = $1 and subscription_id = $2
       and exists (
         select from subscriptions s
@@ -16,7 +18,8 @@ with chunk as (
     order by event_id limit $3
 ), gone as (
     delete from deliveries d using chunk c
-    where d.org_id = $1 and d.subscription_id = $2 and d.event_id = c.event_id and d.generation = c.generation
+    where d.org_id = c.org_id and d.subscription_id = c.subscription_id
+      and d.event_id = c.event_id and d.generation = c.generation
     returning d.event_id, d.generation, d.lease_count, d.attempts, d.accepted_at
 ), settled as (
     insert into settled_deliveries (
