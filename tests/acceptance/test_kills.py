@@ -212,7 +212,7 @@ async def torment(service: Service, history: History, chance: random.Random) -> 
         await asyncio.sleep(chance.uniform(0.0, 1.2))  # the random moment
         accepted = len(history.ids)
         if victim in ("postmaster", "both"):
-            os.kill(await eventually(service.postmaster_pid, RECOVERY_SECONDS), signal.SIGKILL)
+            os.kill(await eventually(lambda: _postmaster(service), RECOVERY_SECONDS), signal.SIGKILL)
         if victim in ("serve", "both"):
             if (listening := service.api_pid()) is not None:
                 os.kill(listening, signal.SIGKILL)
@@ -225,13 +225,24 @@ async def torment(service: Service, history: History, chance: random.Random) -> 
 
 
 def _goes_on(service: Service, history: History, before: int) -> bool:
-    """Whether more was accepted. A `serve` that lost PostgreSQL while it started is started again."""
+    """Whether more was accepted."""
+    _start_again(service)
+    return len(history.ids) > before
+
+
+def _postmaster(service: Service) -> int | None:
+    """The next one to kill, once there is one."""
+    _start_again(service)
+    return service.postmaster_pid()
+
+
+def _start_again(service: Service) -> None:
+    """Start a `serve` again that lost PostgreSQL while it started; it ends by itself for nothing else."""
     assert service.process is not None
     if service.process.poll() is not None:
         assert "answers on" not in service.said(), f"it was up, and ended by itself:\n{service.said()}"
         assert service.process.returncode == 1, service.said()
         service.launch()
-    return len(history.ids) > before
 
 
 def judge(history: History, listed: list[InboxItem]) -> dict[str, Any]:
