@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 import re
 from datetime import UTC, datetime
 from typing import Final, NewType
@@ -108,22 +109,23 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewEvent(msgspec.Struct, kw_only=True, gc=False):
-    """An event that was read and found valid, on its way to be stored.
-
-    `fingerprint` is the SHA-256 of the type, a NUL and the payload's bytes: what
-    "same content" means for deduplication.
-    """
+    """An event that was read and found valid, on its way to be stored."""
 
     org_id: OrgId
     id: EventId
     type: str
     payload: bytes
-    fingerprint: bytes
     dedup_id: str | None = None
     source: str | None = None
     subject: str | None = None
     ordering_key: str | None = None
     occurred_at: datetime | None = None
+
+    @property
+    def fingerprint(self) -> bytes:
+        """What "same content" means for deduplication, as the statement that stores it has it: the
+        SHA-256 of the type, a NUL and the payload's bytes."""
+        return hashlib.sha256(b"%b\0%b" % (self.type.encode(), self.payload)).digest()
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):

@@ -120,30 +120,12 @@ class Intake:
         """Events and bytes that wait for a flush."""
         return len(self._queue) + self._number_aside, self._waiting_bytes
 
-    async def accept(self, event: NewEvent) -> Accepted:
-        """Store one event; return when it is committed.
+    def accept(self, event: NewEvent) -> asyncio.Future[Outcome]:
+        """Have one event stored. Its outcome comes when it is committed, or else as an error:
 
-        Raises:
-            DedupConflict: its dedup_id names an event with other content.
-            Overloaded, DatabaseUnavailable: it is not known to be stored; try again.
+        DedupConflict: its dedup_id names an event with other content.
+        Overloaded, DatabaseUnavailable: it is not known to be stored; try again.
         """
-        outcome = await self._put(event)
-        if isinstance(outcome, errors.TriggersError):
-            raise outcome
-        return outcome
-
-    async def accept_many(self, events: Sequence[NewEvent]) -> list[Outcome]:
-        """Store events; return the outcome of each, in order, when all are decided."""
-        pace = Pace()  # a thousand events with filters are seconds
-        outcomes = []
-        for event in events:
-            outcomes.append(self._put(event))
-            await pace.breathe()
-        return await asyncio.gather(*outcomes)
-
-    # ---- the waiting room ------------------------------------------------------------------------
-
-    def _put(self, event: NewEvent) -> asyncio.Future[Outcome]:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         if (refusal := self._refusal(event)) is not None:
             future.set_result(refusal)
@@ -154,6 +136,17 @@ class Intake:
         self._queue.append(waiting)
         self._work.set()
         return future
+
+    async def accept_many(self, events: Sequence[NewEvent]) -> list[Outcome]:
+        """Store events; return the outcome of each, in order, when all are decided."""
+        pace = Pace()  # a thousand events with filters are seconds
+        outcomes = []
+        for event in events:
+            outcomes.append(self.accept(event))
+            await pace.breathe()
+        return await asyncio.gather(*outcomes)
+
+    # ---- the waiting room ------------------------------------------------------------------------
 
     def _refusal(self, event: NewEvent) -> errors.TriggersError | None:
         if self._stopping:
@@ -305,7 +298,7 @@ class Intake:
         self._committed({w.event.org_id for w in batch}, receipt.lanes)
         for waiting in batch:
             if waiting.event.id not in missing:
-                _decide(waiting, waiting.event.id, waiting.event.fingerprint)
+                _decide(waiting, waiting.event.id)
         if missing:
             await self._explain(connection, [w for w in batch if w.event.id in missing])
 
@@ -316,7 +309,7 @@ class Intake:
             event = waiting.event
             reason = found[event.id]
             if reason.stored:
-                _decide(waiting, event.id, event.fingerprint)
+                _decide(waiting, event.id)
             elif reason.winner is not None:
                 _decide(waiting, reason.winner, reason.fingerprint)
             elif reason.version is None:
@@ -342,13 +335,13 @@ def _findings(batch: list[Waiting]) -> dict[str, Finding]:
     }
 
 
-def _decide(waiting: Waiting, winner: UUID, fingerprint: bytes | None) -> None:
-    """Answer an event and its followers, given which event has their dedup_id."""
+def _decide(waiting: Waiting, winner: UUID, fingerprint: bytes | None = None) -> None:
+    """Answer an event and its followers, given which event has their dedup_id, and its fingerprint
+    unless it is that event itself."""
     for each in (waiting, *waiting.followers):
-        event = each.event
-        if event.id == winner:
-            _answer(each, Accepted(event.id, False))
-        elif event.fingerprint == fingerprint:
+        if each.event.id == winner:
+            _answer(each, Accepted(winner, False))
+        elif each.event.fingerprint == (fingerprint or waiting.event.fingerprint):
             _answer(each, Accepted(winner, True))
         else:
             _answer(each, errors.DedupConflict(original_id=str(winner)))

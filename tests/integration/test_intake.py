@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import random
 import select
 import socket
@@ -41,7 +40,6 @@ def new_event(
         id=EventId(clock.mint()),
         type="a",
         payload=payload,
-        fingerprint=hashlib.sha256(b"a\0" + payload).digest(),
         dedup_id=dedup_id,
     )
 

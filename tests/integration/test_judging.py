@@ -371,9 +371,7 @@ async def test_rules_that_cannot_be_read_are_a_503(
 async def test_an_organisation_that_is_gone_gets_no_201(
     node: Node, clock: DatabaseClock, database: Database
 ) -> None:
-    event = NewEvent(
-        org_id=OrgId(clock.mint()), id=EventId(clock.mint()), type="a", payload=b"1", fingerprint=b"x" * 32
-    )
+    event = NewEvent(org_id=OrgId(clock.mint()), id=EventId(clock.mint()), type="a", payload=b"1")
     with pytest.raises(NotFound):
         await node.intake.accept(event)
 
@@ -387,10 +385,7 @@ async def test_stop_waits_for_what_is_judged_again(
     )
     await intake.start()
     events = [
-        NewEvent(
-            org_id=tenant.id, id=EventId(clock.mint()), type="a", payload=b"%d" % n, fingerprint=b"x" * 32
-        )
-        for n in range(4)
+        NewEvent(org_id=tenant.id, id=EventId(clock.mint()), type="a", payload=b"%d" % n) for n in range(4)
     ]
     outcomes = [intake._put(event) for event in events]
     await intake.stop()

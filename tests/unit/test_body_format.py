@@ -21,7 +21,7 @@ PAYLOAD = b'{ "b": 1.0e2, "a": 12345678901234567890123, "\xc3\xa9": "\\u00e9", "
 
 def event(**fields: object) -> NewEvent:
     given = {"type": "order.created", "payload": PAYLOAD} | fields
-    return NewEvent(org_id=ORG, id=EVENT, fingerprint=b"", **given)  # type: ignore[arg-type]
+    return NewEvent(org_id=ORG, id=EVENT, **given)  # type: ignore[arg-type]
 
 
 def test_standard_holds_the_payload_to_the_byte() -> None:

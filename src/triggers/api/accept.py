@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Awaitable
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -67,43 +68,19 @@ class BatchAnswer(msgspec.Struct):
 class Request:
     """One request to the accept path, while it is handled."""
 
-    __slots__ = (
-        "authorization",
-        "caller",
-        "coding",
-        "headers",
-        "id",
-        "length",
-        "media_type",
-        "reserved",
-        "scope",
-        "x_api_key",
-    )
+    __slots__ = ("caller", "coding", "headers", "id", "key", "length", "media_type", "reserved", "scope")
 
     def __init__(self, scope: exchange.Scope) -> None:
+        given = dict(scope["headers"])
         self.scope = scope
+        self.key = given.get(b"authorization"), given.get(b"x-api-key")
+        self.media_type: bytes = given.get(b"content-type", b"")
+        self.coding: bytes = given.get(b"content-encoding", b"").strip().lower()
+        length: bytes = given.get(b"content-length", b"")
+        self.length = int(length) if length.isdigit() else 0
         self.caller: Caller | None = None
-        self.coding: bytes | None = None
-        self.media_type = b""
-        self.length = 0
         self.reserved = 0
-        self.authorization: bytes | None = None
-        self.x_api_key: bytes | None = None
-        given_id = None
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                self.authorization = value
-            elif name == b"content-length":
-                self.length = int(value) if value.isdigit() else 0
-            elif name == b"content-type":
-                self.media_type = value
-            elif name == b"x-api-key":
-                self.x_api_key = value
-            elif name == b"content-encoding":
-                self.coding = value.strip().lower()
-            elif name == b"x-request-id":
-                given_id = value
-        self.id = exchange.request_id(given_id)
+        self.id = exchange.request_id(given.get(b"x-request-id"))
         self.headers: Headers = [(b"x-request-id", self.id.encode())]  # of the answer
 
 
@@ -136,16 +113,19 @@ class AcceptApp:
         began = time.perf_counter()
         request = Request(scope)
         try:
-            await self._admit(request)
+            request.caller = await self._keys.caller(key_from(*request.key))
+            self._admit(request, request.caller)
             if request.media_type != b"application/json":
                 _check_json(request.media_type)
             body = await self._body(request, receive, MAX_EVENT_BYTES)
-            assert request.caller is not None
             event = event_body.parse_event(body, request.caller.org_id, self._intake.clock.mint)
             del body  # the event has a copy of its payload
             accepted = await self._intake.accept(event)
+            if isinstance(accepted, TriggersError):
+                raise accepted
             status = 200 if accepted.duplicate else 201
-            await _answer_accepted(send, status, event, accepted, request.headers)
+            request.headers.append((b"location", b"/v1/events/%b" % str(accepted.id).encode()))
+            await exchange.answer_json(send, status, _answer(event, accepted), request.headers)
         except exchange.ClientGone:
             return
         except TriggersError as error:
@@ -160,7 +140,8 @@ class AcceptApp:
         began = time.perf_counter()
         request = Request(scope)
         try:
-            grant = await self._admit(request)
+            request.caller = await self._keys.caller(key_from(*request.key))
+            grant = self._admit(request, request.caller)
             ndjson = _is_ndjson(request.media_type)
             body = await self._body(request, receive, MAX_BATCH_BYTES)
             items = event_body.split_batch(body, ndjson=ndjson)
@@ -187,9 +168,8 @@ class AcceptApp:
 
     # ---- steps -----------------------------------------------------------------------------------
 
-    async def _admit(self, request: Request) -> Grant | None:
-        """Find the caller; spend one request of the quota."""
-        caller = request.caller = await self._keys.caller(key_from(request.authorization, request.x_api_key))
+    def _admit(self, request: Request, caller: Caller) -> Grant | None:
+        """Spend one request of the quota."""
         caller.require(Scope.EVENTS_WRITE)
         grant = self._limiter.take(caller)
         if grant is not None:
@@ -200,11 +180,11 @@ class AcceptApp:
             raise DiskFull(retry_after=30)
         return grant
 
-    async def _body(self, request: Request, receive: exchange.Receive, limit: int) -> bytes:
+    def _body(self, request: Request, receive: exchange.Receive, limit: int) -> Awaitable[bytes]:
         if request.length > limit:
             raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
         self._reserve(request, limit)
-        return await exchange.read_body(receive, limit, request.coding)
+        return exchange.read_body(receive, limit, request.coding)
 
     def _reserve(self, request: Request, limit: int) -> None:
         """Count a body before it is read, until it is answered: the waiting room knows only whole events.
@@ -299,19 +279,14 @@ async def sum_up(app: AcceptApp) -> None:
             log.info("events_accepted", accepted=counts["accepted"], duplicate=counts["duplicate"])
 
 
-async def _answer_accepted(
-    send: exchange.Send, status: int, event: NewEvent, accepted: Accepted, headers: Headers
-) -> None:
-    text = str(accepted.id)
-    answer = EventAccepted(
+def _answer(event: NewEvent, accepted: Accepted) -> EventAccepted:
+    return EventAccepted(
         id=accepted.id,
         type=event.type,
         dedup_id=event.dedup_id,
         duplicate=accepted.duplicate,
         created_at=minted_at(accepted.id),
     )
-    headers.append((b"location", b"/v1/events/" + text.encode()))
-    await exchange.answer_json(send, status, answer, headers)
 
 
 def minted_at(event_id: UUID) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -78,13 +77,11 @@ def parse_event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEven
         check_text(body.subject, "/subject", longest=255)
     if body.ordering_key is not None:
         check_text(body.ordering_key, "/ordering_key", longest=255)
-    sent = bytes(payload)
     return NewEvent(
         org_id=org_id,
         id=EventId(mint()),
         type=event_type,
-        payload=sent,
-        fingerprint=hashlib.sha256(b"%b\0%b" % (event_type.encode(), sent)).digest(),
+        payload=bytes(payload),
         dedup_id=body.dedup_id,
         source=body.source,
         subject=body.subject,

@@ -36,7 +36,7 @@ def request_id(given: bytes | None) -> str:
     return f"{_process}-{next(_numbers):x}"
 
 
-async def read_body(receive: Receive, limit: int, coding: bytes | None = None) -> bytes:
+async def read_body(receive: Receive, limit: int, coding: bytes = b"") -> bytes:
     """The body, inflated if it is gzip. Nothing beyond `limit` bytes is kept at any moment.
 
     Raises:
@@ -72,9 +72,9 @@ async def read_body(receive: Receive, limit: int, coding: bytes | None = None) -
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _inflater(coding: bytes | None) -> zlib._Decompress | None:
+def _inflater(coding: bytes) -> zlib._Decompress | None:
     match coding:
-        case None | b"" | b"identity":
+        case b"" | b"identity":
             return None
         case b"gzip" | b"x-gzip":
             return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
@@ -82,9 +82,11 @@ def _inflater(coding: bytes | None) -> zlib._Decompress | None:
             raise UnsupportedMediaType("Content-Encoding must be gzip or left out.")
 
 
-async def answer_json(send: Send, status: int, body: Any, headers: Iterable[tuple[bytes, bytes]]) -> None:
+def answer_json(
+    send: Send, status: int, body: Any, headers: Iterable[tuple[bytes, bytes]]
+) -> Awaitable[None]:
     """Send a JSON answer."""
-    await _answer(send, status, b"application/json", _encode(body), headers)
+    return _answer(send, status, b"application/json", _encode(body), headers)
 
 
 async def answer_problem(

@@ -45,7 +45,6 @@ async def tell(connection: Connection, clock: DatabaseClock, judging: Judging, t
             id=EventId(clock.mint()),
             type=each.type,
             payload=msgspec.json.encode(each.payload),
-            fingerprint=b"",
         )
         for each in await _wanted(connection, told)
     ]

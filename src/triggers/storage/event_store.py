@@ -6,7 +6,8 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from operator import attrgetter
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -25,6 +26,21 @@ _SCAN_LIMIT = 5_000
 
 FLUSH_DELIVERIES = 20_000
 """Deliveries that one transaction makes: events for ten thousand subscribers must not hold up the rest."""
+
+
+# Of nothing but nulls a column may be empty: `unnest` fills up with nulls, and the driver looks at each
+# element of an array for longer than PostgreSQL does.
+_COLUMNS = attrgetter(
+    "org_id",
+    "id",
+    "type",
+    "payload",
+    "dedup_id",
+    "source",
+    "subject",
+    "ordering_key",
+    "occurred_at",
+)
 
 
 class Receipt(NamedTuple):
@@ -85,32 +101,17 @@ async def accept(
     subscription's id in one: False where it is not wanted, or its ordering key.
     """
     asked_at = time.monotonic()
+    columns = zip(*map(_COLUMNS, batch), strict=True)
     row = await connection.fetchrow(
         _ACCEPT_FOUND if findings else _ACCEPT,
-        [event.org_id for event in batch],
-        [event.id for event in batch],
-        [event.type for event in batch],
-        [event.payload for event in batch],
-        [event.fingerprint for event in batch],
-        _column([event.dedup_id for event in batch]),
-        _column([event.source for event in batch]),
-        _column([event.subject for event in batch]),
-        _column([event.ordering_key for event in batch]),
-        _column([event.occurred_at for event in batch]),
-        versions if versions and any(versions) else [],
+        *[column if any(column) else () for column in columns],
+        versions if versions and any(versions) else (),
         window,
         FLUSH_DELIVERIES,
         *([msgspec.json.encode(findings).decode()] if findings else ()),
     )
     clock.learn(row["now"], asked_at)
     return Receipt(row["missing"], [_lane(pair) for pair in row["lanes"]])
-
-
-def _column(values: list[Any]) -> list[Any]:
-    """A column to be unnested. One of nothing but nulls may be empty: `unnest` fills up with nulls,
-    and the driver looks at each element of an array for longer than PostgreSQL does.
-    """
-    return values if any(values) else []
 
 
 async def resolve(connection: Connection, events: Sequence[NewEvent]) -> dict[UUID, Resolution]:

@@ -2,7 +2,7 @@
 -- The promise of the 201 in one statement, so in one transaction: the dedup row, the event, and a
 -- delivery for every subscription that matches. Repeating it changes nothing: what is stored under
 -- its own id already is not stored, and not fanned out, again.
--- The lines marked `findings` stand in it only where judging found something: $14 says of an event and
+-- The lines marked `findings` stand in it only where judging found something: $13 says of an event and
 -- a subscription, by their two ids in one, that it is not wanted (false), or its ordering key. One
 -- object, because it is searched without a join that a generic plan could turn into a loop.
 with offered as (
@@ -13,19 +13,19 @@ with offered as (
         -- the subscriptions that its own snapshot shows: each change of them raises the version.
         o.judging_version = coalesce(b.judging_version, 0) as judged
     from unnest(
-        $1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::bytea[], $6::text[],
-        $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::bigint[]
+        $1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
+        $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::bigint[]
     ) with ordinality as b (
-        org_id, id, type, payload, fingerprint, dedup_id,
+        org_id, id, type, payload, dedup_id,
         source, subject, ordering_key, occurred_at, judging_version, place
     )
     left join organisations o on o.id = b.org_id
 ), batch as (
-    select * from offered where judged and (deliveries <= $13 or place = 1)
+    select * from offered where judged and (deliveries <= $12 or place = 1)
 ), won as (
     -- Sorted, so that two batches wait for each other's keys in one order and never in a ring.
     insert into dedup as d (org_id, dedup_id, event_id, fingerprint, expires_at)
-    select org_id, dedup_id, id, fingerprint, now() + $12::interval
+    select org_id, dedup_id, id, sha256(convert_to(type, 'UTF8') || '\x00' || payload), now() + $11::interval
     from batch where dedup_id is not null order by org_id, dedup_id
     on conflict (org_id, dedup_id) do update
         set event_id = excluded.event_id, fingerprint = excluded.fingerprint, expires_at = excluded.expires_at
@@ -44,8 +44,8 @@ with offered as (
     select e.org_id, s.id, e.id, now(), now(), e.payload_size, s.lane_group,
         case
             when s.ordering <> 'key' or s.kind <> 'push' then null
-            when s.ordering_pointer is not null and $14::jsonb ? (e.id::text || s.id::text) -- findings
-                then $14::jsonb ->> (e.id::text || s.id::text)                              -- findings
+            when s.ordering_pointer is not null and $13::jsonb ? (e.id::text || s.id::text) -- findings
+                then $13::jsonb ->> (e.id::text || s.id::text)                              -- findings
             -- What has no value there has a key of its own.
             when s.ordering_pointer is not null then e.id::text
             -- Without a key of its own an event belongs to the one key that is the whole subscription.
@@ -54,7 +54,7 @@ with offered as (
     from stored e join subscriptions s on s.org_id = e.org_id
     where s.status in ('active', 'paused')
       and (s.expires_at is null or s.expires_at > now())
-      and (s.filter is null or $14::jsonb -> (e.id::text || s.id::text) is distinct from 'false') -- findings
+      and (s.filter is null or $13::jsonb -> (e.id::text || s.id::text) is distinct from 'false') -- findings
       and (
         s.all_types and not starts_with(e.type, 'triggers.')
         or e.type = any (s.type_names)
