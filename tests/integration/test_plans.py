@@ -6,14 +6,14 @@ import json
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
 
 from harness import Tenant, Tenants
 from triggers.domain import MAX_PAGE_BYTES, SubscriptionStatus
-from triggers.storage import api_keys, event_store, inbox_store
+from triggers.storage import api_keys, event_store, inbox_store, lane_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Connection, Database
 
@@ -212,3 +212,69 @@ async def test_a_held_snapshot_does_not_make_claims_wade_through_the_dead(
     finally:
         await held.rollback()
         await holder.close()
+
+
+async def test_a_settle_finds_its_rows_before_there_are_statistics(
+    database: Database, tenant: Tenant, clock: DatabaseClock
+) -> None:
+    """A queue that was empty when it was last analyzed, if ever, and now holds a backlog."""
+    worker, token, lane = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
+    async with database.connection() as filling:
+        await filling.execute(
+            "insert into workers (id, name, started_at, heartbeat_at) values ($1, 'w', now(), now())", worker
+        )
+        await filling.execute("update lane_groups set worker_id = $1, token = $2 where id = 1", worker, token)
+        await filling.execute("alter table deliveries set (autovacuum_enabled = off)")
+        await filling.execute(
+            "insert into deliveries"
+            " (org_id, subscription_id, event_id, due_at, accepted_at, payload_size, lane_group)"
+            " select $1, $2, id, now() + (n / 1000 - 100) * interval '1 s', now(), 2, 1"
+            " from unnest($3::uuid[]) with ordinality as e (id, n)",
+            tenant.id,
+            lane,
+            [clock.mint() for _ in range(BACKLOG // 2)],
+        )
+    connection = await database.connect(60, plan_anew=True)
+    try:
+        rows = await connection.fetch("select event_id from deliveries order by due_at limit 100")
+        plans: list[dict[str, Any]] = []
+
+        class Explaining:
+            async def fetch(self, statement: str, *values: Any) -> list[Any]:
+                plans.append(await explained(connection, statement, *values))
+                return []
+
+        settlements = [
+            lane_store.Settlement(
+                org_id=tenant.id,
+                subscription_id=lane,
+                event_id=row["event_id"],
+                generation=0,
+                lane_group=1,
+                read_attempts=0,
+                attempts=1,
+                outcome="delivered",
+                due_at=None,
+                reason="delivered",
+                status_code=200,
+                response=None,
+                duration_ms=1,
+                attempt_id=clock.mint(),
+                began_at=BEGINNING,
+            )
+            for row in rows
+        ]
+        groups = [lane_store.Group(1, token, probation=False)]
+        await lane_store.settle(cast("Connection", Explaining()), worker, groups, settlements)
+    finally:
+        await connection.close()
+    (deleted,) = [
+        node
+        for node in nodes(plans[0])
+        if node.get("Relation Name") == "deliveries"
+        and node["Node Type"] == "Index Scan"
+        and node["Actual Loops"]
+    ]
+    assert deleted["Index Name"] == "deliveries_pkey"
+    assert deleted["Actual Rows"] * deleted["Actual Loops"] == len(rows)
+    assert read(deleted) <= 8 * len(rows)

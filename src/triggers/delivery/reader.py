@@ -113,7 +113,7 @@ class Reader:
             while True:
                 try:
                     if connection is None:
-                        connection = await self._database.connect(REQUEST_SECONDS)
+                        connection = await self._database.connect(REQUEST_SECONDS, plan_anew=True)
                     with unavailable():
                         await self._round(connection)
                 except DatabaseUnavailable as error:

@@ -96,7 +96,7 @@ class Settler:
         while True:
             try:
                 if self._connection is None:
-                    self._connection = await self._database.connect(SETTLE_SECONDS)
+                    self._connection = await self._database.connect(SETTLE_SECONDS, plan_anew=True)
                 with unavailable():
                     await self._write(self._connection, batch)
             except DatabaseUnavailable as error:

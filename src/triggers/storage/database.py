@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
 from typing import Any, TypeAlias
@@ -34,6 +34,14 @@ def statements(module: str) -> dict[str, str]:
     text = resources.files("triggers.storage").joinpath(f"{module}.sql").read_text(encoding="utf-8")
     parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))
+
+
+def columns(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows as arrays to be unnested together. One of nothing but nulls is empty: `unnest` fills up with
+    nulls, and the driver looks at each element of an array for longer than PostgreSQL does."""
+    return [
+        column if any(value is not None for value in column) else () for column in zip(*rows, strict=True)
+    ]
 
 
 class Database:
@@ -117,14 +125,22 @@ class Database:
         async with self.connection() as connection:
             return await connection.fetchrow(statement, *values)
 
-    async def connect(self, seconds: float) -> Connection:
-        """A connection of its own, whose statements may take `seconds`. The caller closes it."""
+    async def connect(self, seconds: float, *, plan_anew: bool = False) -> Connection:
+        """A connection of its own, whose statements may take `seconds`. The caller closes it.
+
+        `plan_anew`: each statement is planned each time. A plan that is kept was made for a table of
+        its time, and a queue that was empty then may hold millions now: of two indexes that cost the
+        same on three pages, one is a walk through the whole lane.
+        """
+        settings = _server_settings(seconds)
+        if plan_anew:
+            settings["plan_cache_mode"] = "force_custom_plan"
         with unavailable():
             connection = await asyncpg.connect(
                 self._url,
                 timeout=CONNECT_SECONDS,
                 command_timeout=seconds + 2,  # for a server that does not even keep its own timeout
-                server_settings=_server_settings(seconds),
+                server_settings=settings,
             )
             await _make_durable(connection)
             return connection

@@ -21,7 +21,8 @@ order by id desc limit $4
 -- name: with_unsettled
 select s.id from subscriptions s
 cross join lateral (
-    select from deliveries d where d.org_id = s.org_id and d.subscription_id = s.id limit 1
+    select from deliveries d where d.org_id = s.org_id and d.subscription_id = s.id
+    order by d.event_id limit 1
 ) d
 where s.org_id = $1 and s.id <= $2 order by s.id desc limit $3
 
@@ -29,7 +30,8 @@ where s.org_id = $1 and s.id <= $2 order by s.id desc limit $3
 -- In the place of `:which` stands a condition of literals: a parameter cannot choose a partial index.
 select s.id from subscriptions s
 cross join lateral (
-    select from settled_deliveries d where d.org_id = s.org_id and d.subscription_id = s.id and :which limit 1
+    select from settled_deliveries d
+    where d.org_id = s.org_id and d.subscription_id = s.id and :which order by d.event_id limit 1
 ) d
 where s.org_id = $1 and s.id <= $2 order by s.id desc limit $3
 

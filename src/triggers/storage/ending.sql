@@ -38,4 +38,6 @@ set emptied_at = now(),
     secrets = case when status = 'deleting' and kind = 'push' then ''::bytea else secrets end,
     headers = case when status <> 'deleting' then headers end
 where org_id = $1 and id = $2 and status_at = $3 and status in ('deleting', 'disabled')
-  and not exists (select from deliveries where org_id = $1 and subscription_id = $2)
+  and (
+    select event_id from deliveries where org_id = $1 and subscription_id = $2 order by event_id limit 1
+  ) is null

@@ -14,7 +14,7 @@ import msgspec
 
 from triggers.domain import NewEvent, OrgId
 from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Connection, Database, Row, statements
+from triggers.storage.database import Connection, Database, Row, columns, statements
 from triggers.storage.lane_store import LaneId
 
 _SQL = statements("event_store")
@@ -28,8 +28,6 @@ FLUSH_DELIVERIES = 20_000
 """Deliveries that one transaction makes: events for ten thousand subscribers must not hold up the rest."""
 
 
-# Of nothing but nulls a column may be empty: `unnest` fills up with nulls, and the driver looks at each
-# element of an array for longer than PostgreSQL does.
 _COLUMNS = attrgetter(
     "org_id",
     "id",
@@ -101,10 +99,9 @@ async def accept(
     subscription's id in one: False where it is not wanted, or its ordering key.
     """
     asked_at = time.monotonic()
-    columns = zip(*map(_COLUMNS, batch), strict=True)
     row = await connection.fetchrow(
         _ACCEPT_FOUND if findings else _ACCEPT,
-        *[column if any(column) else () for column in columns],
+        *columns(map(_COLUMNS, batch)),
         versions if versions and any(versions) else (),
         window,
         FLUSH_DELIVERIES,

@@ -54,9 +54,11 @@ select event_id, lease_count, null, was_due_at, now() from worn
 order by was_due_at, event_id
 
 -- name: holds_any
-select exists (
-    select from deliveries where org_id = $1 and subscription_id = $2 and event_id < $3
-)
+-- By its order: for any row at all the planner may read the table until it meets one.
+select (
+    select event_id from deliveries where org_id = $1 and subscription_id = $2 and event_id < $3
+    order by event_id limit 1
+) is not null
 
 -- name: held
 select event_id, lease_count, due_at from deliveries

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 
 from triggers.body_format import Format
-from triggers.storage.database import Connection, Database, Row, statements
+from triggers.storage.database import Connection, Database, Row, columns, statements
 
 _SQL = statements("lane_store")
 
@@ -106,6 +107,25 @@ class Settlement(msgspec.Struct, kw_only=True, gc=False):
     def delivery(self) -> DeliveryId:
         """Which one it settles."""
         return self.org_id, self.subscription_id, self.event_id, self.generation
+
+
+_SETTLED = attrgetter(
+    "org_id",
+    "subscription_id",
+    "event_id",
+    "generation",
+    "lane_group",
+    "read_attempts",
+    "attempts",
+    "outcome",
+    "due_at",
+    "reason",
+    "status_code",
+    "response",
+    "duration_ms",
+    "attempt_id",
+    "began_at",
+)
 
 
 class LaneHealth(NamedTuple):
@@ -250,21 +270,7 @@ async def settle(
         _SQL["settle"],
         [group.id for group in groups],
         [group.token for group in groups],
-        [each.org_id for each in batch],
-        [each.subscription_id for each in batch],
-        [each.event_id for each in batch],
-        [each.generation for each in batch],
-        [each.lane_group for each in batch],
-        [each.read_attempts for each in batch],
-        [each.attempts for each in batch],
-        [each.outcome for each in batch],
-        [each.due_at for each in batch],
-        [each.reason for each in batch],
-        [each.status_code for each in batch],
-        [each.response for each in batch],
-        [each.duration_ms for each in batch],
-        [each.attempt_id for each in batch],
-        [each.began_at for each in batch],
+        *columns(map(_SETTLED, batch)),
         worker_id,
     )
     return {tuple(row) for row in rows}

@@ -70,13 +70,16 @@ cross join lateral (
 group by d.org_id, d.subscription_id
 
 -- name: lanes_with_work
--- Every lane of some groups that has anything due: at a takeover, and now and then in slices.
+-- Every lane of some groups that has anything due: at a takeover, and now and then in slices. Each is
+-- looked up by its index; a join of all lanes with all deliveries could read all of both.
 select s.org_id, s.id as subscription_id
 from subscriptions s
+cross join lateral (
+    select from deliveries d
+    where d.org_id = s.org_id and d.subscription_id = s.id and d.due_at <= now()
+    order by d.due_at limit 1
+) d
 where s.kind = 'push' and s.lane_group = any ($1::smallint[]) and s.status = 'active'
-  and exists (
-    select from deliveries d where d.org_id = s.org_id and d.subscription_id = s.id and d.due_at <= now()
-  )
 
 -- name: changed
 select org_id, id, changed_at from subscriptions
