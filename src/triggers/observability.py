@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Info
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
@@ -49,15 +49,21 @@ expired_total = Counter("triggers_inbox_expired", "Messages whose retention ende
 
 
 class QuickHistogram(Collector):
-    """A histogram without labels or locks, for the accept path of one event loop."""
+    """A histogram without labels or locks, for what one event loop does thousands of times a second."""
 
-    def __init__(self, name: str, documentation: str, buckets: tuple[float, ...]) -> None:
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        buckets: tuple[float, ...],
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
         self._name = name
         self._documentation = documentation
         self._bounds = buckets
         self._counts = [0] * (len(buckets) + 1)
         self._sum = 0.0
-        REGISTRY.register(self)
+        registry.register(self)
 
     def observe(self, value: float) -> None:
         """Count one value."""

@@ -17,7 +17,7 @@ from triggers.delivery.retry import DEFAULT_SCHEDULE, Schedule
 from triggers.delivery.signature import Signer
 from triggers.storage.lane_store import Due, Endpoint
 
-READ_AHEAD: Final = 500
+READ_AHEAD: Final = 1_000
 """Rows of one lane that wait in memory at most."""
 DEFAULT_CONCURRENCY: Final = 64
 BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)

@@ -247,9 +247,7 @@ class Reader:
             dues = chosen[lane.id]
             for due in dues:
                 if (event := events.get((due.org_id, due.event_id))) is not None:
-                    due.type, due.payload = event["type"], event["payload"]
-                    due.source, due.subject = event["source"], event["subject"]
-                    due.occurred_at = event["occurred_at"]
+                    _, _, due.type, due.payload, due.source, due.subject, due.occurred_at = event
                 self._bytes += due.payload_size
                 self._bytes_of[due.org_id] += due.payload_size
             lane.add(dues)
@@ -298,14 +296,4 @@ class Reader:
 
 
 def _due(row: Row) -> Due:
-    return Due(
-        org_id=row["org_id"],
-        subscription_id=row["subscription_id"],
-        event_id=row["event_id"],
-        generation=row["generation"],
-        attempts=row["attempts"],
-        first_attempt_at=row["first_attempt_at"],
-        due_at=row["due_at"],
-        accepted_at=row["accepted_at"],
-        payload_size=row["payload_size"],
-    )
+    return Due(*row[:9])  # in the order of its columns: the statements name them in that of its fields

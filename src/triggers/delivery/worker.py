@@ -187,7 +187,7 @@ class Worker:
         )
         settlement = ended.settlement
         self._learn(lane, ended.reason, self._now())
-        metrics.attempts_total.labels(settlement.outcome, ended.reason).inc()
+        metrics.attempts(settlement.outcome, ended.reason).inc()
         metrics.attempt_seconds.observe(settlement.duration_ms / 1000)
         self._settle(
             lane,

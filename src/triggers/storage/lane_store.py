@@ -54,7 +54,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     notifies_inbox: UUID | None
 
 
-class Due(msgspec.Struct, kw_only=True, gc=False):
+class Due(msgspec.Struct, gc=False):
     """A delivery that may be sent, with the event's content."""
 
     org_id: UUID
