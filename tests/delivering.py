@@ -141,8 +141,8 @@ async def subscribe_many(
     await database.fetch(
         "insert into subscriptions (org_id, id, kind, status_at, created_at, all_types, type_names,"
         " lane_group, target_url, format, signature, secrets)"
-        " select $1, id, 'push', now(), now(), name is null, coalesce(array[name], '{}'), lane_group, url,"
-        " 'raw', 'v1', secrets"
+        " select $1, id, 'push', now(), now(), name is null, array_remove(array[name], null), lane_group,"
+        " url, 'raw', 'v1', secrets"
         " from unnest($2::uuid[], $3::text[], $4::smallint[], $5::bytea[], $6::text[])"
         " as s (id, url, lane_group, secrets, name)",
         tenant.id,

@@ -214,8 +214,9 @@ async def test_a_held_snapshot_does_not_make_claims_wade_through_the_dead(
         await holder.close()
 
 
+@pytest.mark.parametrize("vacuumed", [False, True])
 async def test_a_settle_finds_its_rows_before_there_are_statistics(
-    database: Database, tenant: Tenant, clock: DatabaseClock
+    database: Database, tenant: Tenant, clock: DatabaseClock, *, vacuumed: bool
 ) -> None:
     """A queue that was empty when it was last analyzed, if ever, and now holds a backlog."""
     worker, token, lane = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
@@ -225,6 +226,8 @@ async def test_a_settle_finds_its_rows_before_there_are_statistics(
         )
         await filling.execute("update lane_groups set worker_id = $1, token = $2 where id = 1", worker, token)
         await filling.execute("alter table deliveries set (autovacuum_enabled = off)")
+        if vacuumed:
+            await filling.execute("vacuum analyze deliveries")
         await filling.execute(
             "insert into deliveries"
             " (org_id, subscription_id, event_id, due_at, accepted_at, payload_size, lane_group)"
@@ -268,13 +271,9 @@ async def test_a_settle_finds_its_rows_before_there_are_statistics(
         await lane_store.settle(cast("Connection", Explaining()), worker, groups, settlements)
     finally:
         await connection.close()
-    (deleted,) = [
-        node
+    ways = {
+        node.get("Index Name", node["Node Type"])
         for node in nodes(plans[0])
-        if node.get("Relation Name") == "deliveries"
-        and node["Node Type"] == "Index Scan"
-        and node["Actual Loops"]
-    ]
-    assert deleted["Index Name"] == "deliveries_pkey"
-    assert deleted["Actual Rows"] * deleted["Actual Loops"] == len(rows)
-    assert read(deleted) <= 8 * len(rows)
+        if node.get("Relation Name") == "deliveries" and node["Node Type"].endswith("Scan")
+    }
+    assert ways == {"deliveries_pkey", "Tid Scan"}

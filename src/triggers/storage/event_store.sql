@@ -5,21 +5,37 @@
 -- The lines marked `findings` stand in it only where judging found something: $13 says of an event and
 -- a subscription, by their two ids in one, that it is not wanted (false), or its ordering key. One
 -- object, because it is searched without a join that a generic plan could turn into a loop.
-with offered as (
-    -- What an event will cost is known before it is stored: a batch ends where it would make too
-    -- many deliveries, and what is left of it comes again in the next one.
-    select b.*, sum(o.subscription_count) over (order by b.place) as deliveries,
-        -- Filters and keys are judged before this statement, so it stores only what was judged by
-        -- the subscriptions that its own snapshot shows: each change of them raises the version.
-        o.judging_version = coalesce(b.judging_version, 0) as judged
-    from unnest(
+with sent as (
+    select * from unnest(
         $1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
         $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::bigint[]
     ) with ordinality as b (
         org_id, id, type, payload, dedup_id,
         source, subject, ordering_key, occurred_at, judging_version, place
     )
+), recipients as materialized (
+    -- Each organisation's subscriptions are read once for all of its events.
+    select s.org_id, s.id, s.kind, s.lane_group, s.ordering, s.ordering_pointer, s.filter,
+        s.all_types, s.type_names, s.type_prefixes
+    from subscriptions s
+    where s.org_id in (select distinct org_id from sent)
+      and s.status in ('active', 'paused') and (s.expires_at is null or s.expires_at > now())
+), named as materialized (
+    select r.*, name from recipients r cross join lateral unnest(r.type_names) name
+), broad as materialized (
+    select * from recipients where all_types or type_prefixes <> '{}'
+), offered as (
+    -- What an event may cost is known before it is stored: a batch ends where it would make too
+    -- many deliveries, and what is left of it comes again in the next one.
+    select b.*, sum((coalesce(n.number, 0) + coalesce(w.number, 0))::integer) over (order by b.place) as deliveries,
+        -- Filters and keys are judged before this statement, so it stores only what was judged by
+        -- the subscriptions that its own snapshot shows: each change of them raises the version.
+        o.judging_version = coalesce(b.judging_version, 0) as judged
+    from sent b
     left join organisations o on o.id = b.org_id
+    left join (select org_id, name, count(*) as number from named group by 1, 2) n
+        on n.org_id = b.org_id and n.name = b.type
+    left join (select org_id, count(*) as number from broad group by 1) w on w.org_id = b.org_id
 ), batch as (
     select * from offered where judged and (deliveries <= $12 or place = 1)
 ), won as (
@@ -37,29 +53,35 @@ with offered as (
     from batch where dedup_id is null or id in (select event_id from won)
     on conflict (org_id, id) do nothing
     returning org_id, id, type, ordering_key, octet_length(payload) as payload_size
+), matched as (
+    -- By name in a join, for an organisation may have thousands of types and as many subscriptions;
+    -- by all or by a prefix in a comparison of each with each.
+    select e.*, s.id as subscription_id, s.kind, s.lane_group, s.ordering, s.ordering_pointer, s.filter
+    from stored e join named s on s.org_id = e.org_id and s.name = e.type
+    union all
+    select e.*, s.id, s.kind, s.lane_group, s.ordering, s.ordering_pointer, s.filter
+    from stored e join broad s on s.org_id = e.org_id
+    where e.type <> all (s.type_names)
+      and (
+        s.all_types and not starts_with(e.type, 'triggers.')
+        or s.type_prefixes <> '{}' and exists (select from unnest(s.type_prefixes) p where starts_with(e.type, p))
+      )
 ), owed as (
     insert into deliveries (
         org_id, subscription_id, event_id, due_at, accepted_at, payload_size, lane_group, ordering_key
     )
-    select e.org_id, s.id, e.id, now(), now(), e.payload_size, s.lane_group,
+    select m.org_id, m.subscription_id, m.id, now(), now(), m.payload_size, m.lane_group,
         case
-            when s.ordering <> 'key' or s.kind <> 'push' then null
-            when s.ordering_pointer is not null and $13::jsonb ? (e.id::text || s.id::text) -- findings
-                then $13::jsonb ->> (e.id::text || s.id::text)                              -- findings
+            when m.ordering <> 'key' or m.kind <> 'push' then null
+            when m.ordering_pointer is not null and $13::jsonb ? (m.id::text || m.subscription_id::text) -- findings
+                then $13::jsonb ->> (m.id::text || m.subscription_id::text)                              -- findings
             -- What has no value there has a key of its own.
-            when s.ordering_pointer is not null then e.id::text
+            when m.ordering_pointer is not null then m.id::text
             -- Without a key of its own an event belongs to the one key that is the whole subscription.
-            else coalesce(e.ordering_key, '')
+            else coalesce(m.ordering_key, '')
         end
-    from stored e join subscriptions s on s.org_id = e.org_id
-    where s.status in ('active', 'paused')
-      and (s.expires_at is null or s.expires_at > now())
-      and (s.filter is null or $13::jsonb -> (e.id::text || s.id::text) is distinct from 'false') -- findings
-      and (
-        s.all_types and not starts_with(e.type, 'triggers.')
-        or e.type = any (s.type_names)
-        or s.type_prefixes <> '{}' and exists (select from unnest(s.type_prefixes) p where starts_with(e.type, p))
-      )
+    from matched m
+    where m.filter is null or $13::jsonb -> (m.id::text || m.subscription_id::text) is distinct from 'false' -- findings
     returning org_id, subscription_id, lane_group
 ), lanes as (
     select distinct org_id, subscription_id from owed where lane_group is not null

@@ -153,6 +153,7 @@ where e.id >= $3 and e.id <= $4
 -- a living token and from the attempt that was read; the attempt is recorded in any case.
 -- Every value is absolute, so repeating this after an unknown outcome changes nothing. Returns what
 -- failed and was changed by it, so that its consequences follow once, and from the owner alone.
+-- A delivery that somebody asked to be retried in this very moment is left to be.
 with fence as materialized (
     select g.id from lane_groups g
     join unnest($1::smallint[], $2::uuid[]) as t (id, token) on g.id = t.id and g.token = t.token
@@ -164,11 +165,21 @@ with fence as materialized (
         $16::uuid[], $17::timestamptz[]
     ) as b (org_id, subscription_id, event_id, generation, lane_group, read_attempts, attempts,
         outcome, due_at, reason, status_code, response, duration_ms, attempt_id, began_at)
+), found as materialized (
+    -- Found in the order of the primary key, which no other index has. Asked for by equality alone the
+    -- index by due time may seem as good, as long as a lane counts for one row: where there are no
+    -- statistics, or the queue was empty when it was last looked at.
+    select b.*, d.tid from batch b
+    cross join lateral (
+        select d.ctid as tid, d.event_id, d.generation, d.attempts from deliveries d
+        where d.org_id = b.org_id and d.subscription_id = b.subscription_id
+          and (d.event_id, d.generation) >= (b.event_id, b.generation)
+        order by d.event_id, d.generation limit 1
+    ) d
+    where b.lane_group in (select id from fence)
+      and d.event_id = b.event_id and d.generation = b.generation and d.attempts = b.read_attempts
 ), ended as (
-    delete from deliveries d using batch b
-    where b.outcome <> 'retry' and b.lane_group in (select id from fence)
-      and d.org_id = b.org_id and d.subscription_id = b.subscription_id and d.event_id = b.event_id
-      and d.generation = b.generation and d.attempts = b.read_attempts
+    delete from deliveries d using found b where b.outcome <> 'retry' and d.ctid = b.tid
     returning d.org_id, d.subscription_id, d.event_id, d.generation, b.outcome, b.reason, b.attempts, d.accepted_at
 ), settled as (
     insert into settled_deliveries
@@ -181,10 +192,7 @@ with fence as materialized (
     update deliveries d
     set attempts = b.attempts, due_at = greatest(b.due_at, now()), reason = b.reason,
         first_attempt_at = coalesce(d.first_attempt_at, b.began_at)
-    from batch b
-    where b.outcome = 'retry' and b.lane_group in (select id from fence)
-      and d.org_id = b.org_id and d.subscription_id = b.subscription_id and d.event_id = b.event_id
-      and d.generation = b.generation and d.attempts = b.read_attempts
+    from found b where b.outcome = 'retry' and d.ctid = b.tid
     returning d.org_id, d.subscription_id, d.event_id, d.generation
 ), recorded as (
     insert into attempts (org_id, subscription_id, id, event_id, generation, attempt, outcome, reason, status_code,
