@@ -60,6 +60,7 @@ class Receiver:
         self._connections: set[_Connection] = set()
         self._tasks: set[asyncio.Future[bytes | None]] = set()
         self._server: asyncio.Server | None = None
+        self.closed = False
         self.tls: ssl.SSLContext | None = None
 
     @property
@@ -89,7 +90,8 @@ class Receiver:
         await self.close()
 
     async def close(self) -> None:
-        """Listen no more, and drop every connection."""
+        """Listen no more, and drop every connection, those too that are just being made."""
+        self.closed = True
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):
@@ -97,6 +99,7 @@ class Receiver:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # what was aborted is closed in the next turn of the loop
 
 
 class _Connection(asyncio.Protocol):
@@ -111,7 +114,10 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self._receiver._connections.add(self)
+        if self._receiver.closed:
+            transport.abort()
+        else:
+            self._receiver._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._receiver._connections.discard(self)

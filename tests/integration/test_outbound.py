@@ -162,7 +162,7 @@ async def test_the_request_and_its_answer() -> None:
     assert (result.status, result.text, result.retry_after) == (503, "sorry", "1.5")
     assert result.delivery_control == "abort-message"
     assert result.cut is None
-    assert 0 < result.duration_seconds < 5
+    assert 0 <= result.duration_seconds < 5  # the clock of a loop may count whole milliseconds
     assert isinstance(again, Answered)
     assert receiver.connections == 1
     assert receiver.requests[0] == receiver.requests[1]
