@@ -100,18 +100,19 @@ class RedisLink:
         self._hinted.set()
 
     async def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
-        down = False
         while True:
             try:
                 await work()
             except (RedisError, OSError) as error:
-                if not down:
-                    log.warning("redis_unreachable", work=work.__name__, error=repr(error))
-                down = True
+                log.warning("redis_unreachable", work=work.__name__, error=repr(error))
                 self._up(False)
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                down = False
+                answers = False
+                while not answers:
+                    await asyncio.sleep(RETRY_SECONDS)
+                    answers = await self.ping()
+                # Said by whoever said no: one loop may meet its lost connection when another has
+                # long found Redis again.
+                self._up(True)
 
     async def _publish(self) -> None:
         await self._hinted.wait()
