@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from harness import Tenant, Tenants
-from triggers.domain import MAX_PAGE_BYTES, SubscriptionStatus
+from triggers.domain import MAX_PAGE_BYTES, NewEvent, SubscriptionStatus
 from triggers.storage import api_keys, event_store, inbox_store, lane_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Connection, Database
@@ -161,6 +161,30 @@ async def test_the_hot_statements_use_their_indexes(
         plan = await explained(connection, statement, *values)
         assert not scanned(plan), name
         assert read(plan) <= most, f"{name} read {read(plan)} blocks"
+
+
+async def test_accept_looks_up_only_the_names_that_came(
+    database: Database, connection: Connection, tenant: Tenant, clock: DatabaseClock
+) -> None:
+    """A hundred thousand names of one organisation, for an event that one of them matches."""
+    await connection.execute(
+        "insert into subscriptions (org_id, id, kind, key, status_at, created_at, all_types, type_names)"
+        " select $1, gen_random_uuid(), 'inbox', 'k' || n, now(), now(), false,"
+        " array(select 'type.' || n || '.' || m from generate_series(1, 100) m)"
+        " from generate_series(1, 1000) n",
+        tenant.id,
+    )
+    plans: list[dict[str, Any]] = []
+
+    class Explaining:
+        async def fetchrow(self, statement: str, *values: Any) -> Any:
+            plans.append(await explained(connection, statement, *values))
+            return {"now": BEGINNING, "missing": [], "lanes": []}
+
+    event = NewEvent(org_id=tenant.id, id=clock.mint(), type="type.7.7", payload=b"{}")
+    await event_store.accept(cast("Connection", Explaining()), clock, [event], timedelta(days=1))
+    named = next(node for node in nodes(plans[0]) if node.get("Subplan Name") == "CTE named")
+    assert named["Actual Rows"] == 1
 
 
 async def test_expiry_reads_what_expires(database: Database, connection: Connection, tenant: Tenant) -> None:
