@@ -179,7 +179,8 @@ with fence as materialized (
     where b.lane_group in (select id from fence)
       and d.event_id = b.event_id and d.generation = b.generation and d.attempts = b.read_attempts
 ), ended as (
-    delete from deliveries d using found b where b.outcome <> 'retry' and d.ctid = b.tid
+    delete from deliveries d using found b
+    where b.outcome <> 'retry' and d.ctid = b.tid and d.attempts = b.read_attempts
     returning d.org_id, d.subscription_id, d.event_id, d.generation, b.outcome, b.reason, b.attempts, d.accepted_at
 ), settled as (
     insert into settled_deliveries
@@ -192,7 +193,7 @@ with fence as materialized (
     update deliveries d
     set attempts = b.attempts, due_at = greatest(b.due_at, now()), reason = b.reason,
         first_attempt_at = coalesce(d.first_attempt_at, b.began_at)
-    from found b where b.outcome = 'retry' and d.ctid = b.tid
+    from found b where b.outcome = 'retry' and d.ctid = b.tid and d.attempts = b.read_attempts
     returning d.org_id, d.subscription_id, d.event_id, d.generation
 ), recorded as (
     insert into attempts (org_id, subscription_id, id, event_id, generation, attempt, outcome, reason, status_code,
