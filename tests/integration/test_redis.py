@@ -8,23 +8,31 @@ from typing import Any
 
 import httpx
 import pytest
+import redis.asyncio
 
 from harness import Node, RedisServer, Tenant, Tenants, eventually
 from triggers.api import inboxes
 from triggers.domain import Plan
+from triggers.storage.redis_link import CHANNEL, SHARE_EVERY_SECONDS
 
 Two = tuple[Node, Node]
 
 
-async def linked(*nodes: Node) -> None:
-    """Until every node hears the others."""
+async def linked(nodes: Two, server: RedisServer) -> None:
+    """Until every node hears the others, and says so."""
+    async with redis.asyncio.from_url(server.url) as asking:
+
+        async def subscribed() -> bool:
+            return await asking.pubsub_numsub(CHANNEL) == [(CHANNEL.encode(), len(nodes))]
+
+        await eventually(subscribed, 10)
     await eventually(lambda: all(node.health.redis for node in nodes), 10)
 
 
 @pytest.fixture
 async def nodes(make_node: Callable[..., Any], redis_of_our_own: RedisServer) -> Two:
     both = (await make_node(redis_url=redis_of_our_own.url), await make_node(redis_url=redis_of_our_own.url))
-    await linked(*both)
+    await linked(both, redis_of_our_own)
     return both
 
 
@@ -77,6 +85,28 @@ async def test_a_limit_is_shared(nodes: Two, tenants: Tenants) -> None:
         assert answers[-1].status_code == answers[-2].status_code == 429
 
 
+async def test_what_was_spent_while_redis_was_gone_is_not_charged_when_it_is_back(
+    nodes: Two, tenants: Tenants, redis_of_our_own: RedisServer
+) -> None:
+    tenant = await tenants.make(plan=Plan.PRO)  # 1,000 a minute
+    async with nodes[0].client(tenant) as client:
+
+        async def remaining() -> int:
+            header = (await client.get("/v1/org")).headers["ratelimit"]
+            return int(header.split("r=")[1].split(";")[0])
+
+        redis_of_our_own.kill()
+        await eventually(lambda: not nodes[0].health.redis, 10)
+        for _ in range(50):  # slower than it comes back, so that what is left is whole all the time
+            least = await remaining()
+            await asyncio.sleep(0.1)
+        redis_of_our_own.start()
+        await linked(nodes, redis_of_our_own)
+        await asyncio.sleep(3 * SHARE_EVERY_SECONDS)
+        assert least > 990
+        assert await remaining() > 980
+
+
 async def test_flushed_and_killed_it_costs_latency_and_nothing_else(
     nodes: Two,
     clients: tuple[httpx.AsyncClient, httpx.AsyncClient],
@@ -96,7 +126,7 @@ async def test_flushed_and_killed_it_costs_latency_and_nothing_else(
         answers = await asyncio.gather(*[client.get("/v1/org") for _ in range(120)])
         assert 100 <= sum(answer.status_code == 200 for answer in answers) <= 110, "limits hold by themselves"
     redis_of_our_own.start()
-    await linked(*nodes)
+    await linked(nodes, redis_of_our_own)
     assert await wake_up(nodes, clients) < 3
     listed = (await clients[0].get("/v1/inbox")).json()["events"]
     assert len(listed) == 3

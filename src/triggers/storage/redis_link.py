@@ -52,7 +52,7 @@ class Spending(Protocol):
 
 
 class RedisLink:
-    """This node's side of Redis: three loops that come back by themselves."""
+    """This node's side of Redis: loops that come back by themselves."""
 
     def __init__(
         self, url: str, wakeup: Wakeup, spending: Spending | None, up: Callable[[bool], None]
@@ -77,7 +77,7 @@ class RedisLink:
 
     async def start(self) -> None:
         """Begin; Redis may come later."""
-        for work in (self._publish, self._subscribe, self._share):
+        for work in (self._publish, self._subscribe, self._share, self._watch):
             self._tasks.append(asyncio.create_task(self._keep(work), name=f"redis {work.__name__}"))
 
     async def stop(self) -> None:
@@ -100,19 +100,22 @@ class RedisLink:
         self._hinted.set()
 
     async def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
+        down = False
         while True:
             try:
                 await work()
             except (RedisError, OSError) as error:
-                log.warning("redis_unreachable", work=work.__name__, error=repr(error))
-                self._up(False)
-                answers = False
-                while not answers:
-                    await asyncio.sleep(RETRY_SECONDS)
-                    answers = await self.ping()
-                # Said by whoever said no: one loop may meet its lost connection when another has
-                # long found Redis again.
-                self._up(True)
+                if not down:
+                    log.warning("redis_unreachable", work=work.__name__, error=repr(error))
+                down = True
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                down = False
+
+    async def _watch(self) -> None:
+        """Say whether Redis answers; nobody else does, for each loop meets an outage in its own time."""
+        self._up(await self.ping())
+        await asyncio.sleep(RETRY_SECONDS)
 
     async def _publish(self) -> None:
         await self._hinted.wait()
@@ -125,7 +128,6 @@ class RedisLink:
     async def _subscribe(self) -> None:
         async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
             await pubsub.subscribe(CHANNEL)
-            self._up(True)
             while True:
                 message = await pubsub.get_message(timeout=2.0)
                 if message is not None:
