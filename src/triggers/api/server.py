@@ -34,7 +34,7 @@ _NAMES = re.compile(rb"[a-z0-9-]*")
 _UNSAFE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-class Exchange(RequestResponseCycle):
+class Cycle(RequestResponseCycle):
     """uvicorn's request and response, of which an answer in one piece leaves in one write.
 
     uvicorn looks through each header by itself, and writes the head before it knows the body: two
@@ -67,15 +67,18 @@ class Exchange(RequestResponseCycle):
 
     def _whole(self, start: Any, message: Any) -> bytes | None:
         """All bytes of the answer; None if it is not as plain as nearly all are."""
-        headers = [*self.default_headers, *start["headers"]]
-        names, values = zip(*headers, strict=True)
+        headers = [*self.default_headers, *start.get("headers", ())]
         body: bytes = message.get("body", b"")
         if (
             message.get("more_body")
             or not self.keep_alive
             or self.scope["method"] == "HEAD"
             or (b"content-length", b"%d" % len(body)) not in headers
-            or b"connection" in names
+        ):
+            return None
+        names, values = zip(*headers, strict=True)
+        if (
+            b"connection" in names
             or b"transfer-encoding" in names
             or not _NAMES.fullmatch(b"".join(names))
             or _UNSAFE.search(b"".join(values))
@@ -118,7 +121,7 @@ class Protocol(HttpToolsProtocol):
         self.head_size = 0
 
     def on_headers_complete(self) -> None:
-        """uvicorn's, with our exchange, and without what needs websockets or a bound of its own."""
+        """uvicorn's, with our cycle, and without what needs websockets or a bound of its own."""
         self.in_head = False
         parser, scope = self.parser, self.scope
         version = parser.get_http_version()
@@ -126,7 +129,7 @@ class Protocol(HttpToolsProtocol):
         scope["method"] = parser.get_method().decode("ascii")
         scope["path"], scope["raw_path"], scope["query_string"] = _parts(self.url)
         before = self.cycle
-        self.cycle = Exchange(
+        self.cycle = Cycle(
             scope,
             self.transport,
             self.flow,
