@@ -248,6 +248,7 @@ async def test_a_held_horizon_does_not_stop_delivery(
             [subscription.org_id],
             [subscription.id],
             [(await database.row("select now() - interval '1 hour'"))[0]],  # type: ignore[index]
+            [UUID(int=0)],
             [500],
         )
     # Dead rows are stepped over inside the index scan: none is read from the heap to be thrown away.
@@ -286,10 +287,18 @@ async def test_the_hot_statements_use_their_indexes(
         await store_many(database, clock, tenant, ordered.id, 10, ordering_key=key)
     await database.fetch("analyze deliveries, events, subscriptions")
     now = (await database.row("select now()"))[0]  # type: ignore[index]
-    long_ago = now.replace(year=2000)
     some = lanes[:50]
 
-    plan = await explain(database, "read", [tenant.id] * 50, some, [long_ago] * 50, [20] * 50)
+    # From the middle of those that came due at one moment, as a whole batch does.
+    middle = await database.fetch(
+        "select m.due_at, m.event_id from unnest($1::uuid[]) l (id) cross join lateral ("
+        " select due_at, event_id from deliveries where org_id = $2 and subscription_id = l.id"
+        " order by due_at, event_id offset 25 limit 1) m",
+        some,
+        tenant.id,
+    )
+    starts = [[row[column] for row in middle] for column in ("due_at", "event_id")]
+    plan = await explain(database, "read", [tenant.id] * 50, some, *starts, [20] * 50)
     assert "deliveries_by_due" in plan
     assert removed_by_filter(plan) == 0
 

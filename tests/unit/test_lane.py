@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -86,15 +86,15 @@ def test_what_is_known_until_forgotten() -> None:
     assert not lane.known
 
 
-def test_known_of_a_slice_of_time() -> None:
+def test_what_a_read_may_return_once_more() -> None:
     lane = lane_of(0)
-    dues = [make_due(*lane.id) for _ in range(3)]
-    for place, due in enumerate(dues):
-        due.due_at = NOW + place * SECOND
+    dues = sorted([make_due(*lane.id) for _ in range(3)], key=lambda due: due.event_id)
+    for due, seconds in zip(dues, (0, 1, 1), strict=True):
+        due.due_at = NOW + seconds * SECOND
     lane.add(dues)
-    assert lane.known_since(NOW - SECOND) == 3
-    assert lane.known_since(NOW) == 2
-    assert lane.known_since(NOW + 2 * SECOND) == 0
+    assert lane.known_from(BEGINNING) == 3
+    assert [lane.known_from(due.position) for due in dues] == [3, 2, 1]
+    assert lane.known_from((NOW + 2 * SECOND, UUID(int=0))) == 0
 
 
 def test_wants() -> None:
@@ -111,12 +111,13 @@ def test_wants() -> None:
 def test_a_position_never_comes_near_to_now() -> None:
     lane = lane_of(0)
     lane.reread_at = time.monotonic() + REREAD_SECONDS
-    horizon = NOW - timedelta(seconds=OVERLAP_SECONDS)
-    lane.moved(NOW, NOW, drained=False)
+    horizon = (NOW - timedelta(seconds=OVERLAP_SECONDS), UUID(int=0))
+    event_id = UUID(int=1)
+    lane.moved((NOW, event_id), NOW, drained=False)
     assert lane.start_of_read() == horizon
-    lane.moved(NOW - timedelta(hours=1), NOW, drained=False)
-    assert lane.start_of_read() == NOW - timedelta(hours=1)
-    lane.moved(None, NOW, drained=True)
+    lane.moved((NOW - timedelta(hours=1), event_id), NOW, drained=False)
+    assert lane.start_of_read() == (NOW - timedelta(hours=1), event_id)
+    lane.moved((NOW - timedelta(hours=1), event_id), NOW, drained=True)
     assert lane.start_of_read() == horizon
     lane.empty()
     assert lane.start_of_read() == BEGINNING
@@ -124,7 +125,7 @@ def test_a_position_never_comes_near_to_now() -> None:
 
 def test_now_and_then_it_is_read_from_the_beginning() -> None:
     lane = lane_of(0)
-    lane.moved(None, NOW, drained=True)
+    lane.moved((NOW, UUID(int=1)), NOW, drained=True)
     assert lane.start_of_read() == BEGINNING, "a new lane"
     assert lane.start_of_read() != BEGINNING
     lane.reread_at = time.monotonic()

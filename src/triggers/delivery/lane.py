@@ -15,13 +15,13 @@ import msgspec
 from triggers.delivery.breaker import Breaker
 from triggers.delivery.retry import DEFAULT_SCHEDULE, Schedule
 from triggers.delivery.signature import Signer
-from triggers.storage.lane_store import Due, Endpoint
+from triggers.storage.lane_store import Due, Endpoint, Position
 
 READ_AHEAD: Final = 1_000
 """Rows of one lane that wait in memory at most."""
 DEFAULT_CONCURRENCY: Final = 64
-BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 Key = tuple[UUID, int]
+BEGINNING: Final[Position] = (datetime(2000, 1, 1, tzinfo=UTC), UUID(int=0))
 
 
 class Target(NamedTuple):
@@ -179,7 +179,7 @@ class Lane:
             return max(0, 1 - len(self.queue))
         return READ_AHEAD - len(self.queue)
 
-    def start_of_read(self) -> datetime:
+    def start_of_read(self) -> Position:
         """From where to read; now and then from the beginning, for a position is only a hint."""
         moment = time.monotonic()
         if moment >= self.reread_at:
@@ -194,19 +194,19 @@ class Lane:
             self.queue.append(due)
         self.used_at = time.monotonic()
 
-    def moved(self, last_due_at: datetime | None, now: datetime, *, drained: bool) -> None:
+    def moved(self, last: Position, now: datetime, *, drained: bool) -> None:
         """Note how far a read has come: never nearer to now than an accept may take."""
-        horizon = now - timedelta(seconds=OVERLAP_SECONDS)
+        horizon = horizon_at(now)
         self.drained = drained
-        self.position = horizon if drained or last_due_at is None else min(last_due_at, horizon)
+        self.position = horizon if drained else min(last, horizon)
 
     def forget(self, key: Key) -> None:
         """No read can return this one as it was any more."""
         self.known.pop(key, None)
 
-    def known_since(self, moment: datetime) -> int:
-        """How many of those known were due after a moment."""
-        return sum(due_at > moment for due_at in self.known.values())
+    def known_from(self, start: Position) -> int:
+        """How many of those known a read from there may return once more."""
+        return sum((due_at, event_id) >= start for (event_id, _), due_at in self.known.items())
 
     def empty(self) -> None:
         """Drop what waits here; it is read again. What is in flight stays known."""
@@ -221,3 +221,8 @@ class Lane:
 REREAD_SECONDS: Final = 4.0
 OVERLAP_SECONDS: Final = 5.0
 """A row may become visible this long after the due time it bears: the bound on an accept, and a second."""
+
+
+def horizon_at(now: datetime) -> Position:
+    """Up to where, at that time, whatever will ever be due can be seen."""
+    return now - timedelta(seconds=OVERLAP_SECONDS), UUID(int=0)

@@ -10,13 +10,13 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import structlog
 
-from triggers.delivery.lane import OVERLAP_SECONDS, Key, Lane
+from triggers.delivery.lane import Key, Lane, horizon_at
 from triggers.delivery.ownership import Ownership
 from triggers.errors import DatabaseUnavailable
 from triggers.storage import lane_store
@@ -153,11 +153,11 @@ class Reader:
         if not groups:
             return
         now = await lane_store.now(connection)
-        since = (self._polled_at or now) - timedelta(seconds=OVERLAP_SECONDS)
-        for lane_id, rows in (await lane_store.due_lanes(connection, groups, since)).items():
+        since = horizon_at(self._polled_at or now)
+        for lane_id, rows in (await lane_store.due_lanes(connection, groups, since[0])).items():
             lane = self._lane(lane_id)
             # Rows that are known already are no news.
-            if lane is None or lane.known_since(since) < rows:
+            if lane is None or lane.known_from(since) < rows:
                 self.hint(lane_id)
         self._polled_at = now
 
@@ -206,13 +206,14 @@ class Reader:
         plain = [lane for lane in lanes if not lane.ordered]
         ordered = [lane for lane in lanes if lane.ordered]
         rows: dict[LaneId, list[Row]] = {lane.id: [] for lane in lanes}
-        limits = {lane.id: len(lane.known) + min(share, lane.wants()) for lane in plain}
+        starts = [lane.start_of_read() for lane in plain]
+        limits = {
+            lane.id: lane.known_from(start) + min(share, lane.wants())
+            for lane, start in zip(plain, starts, strict=True)
+        }
         if plain:
             found = await lane_store.read(
-                connection,
-                [lane.id for lane in plain],
-                [lane.start_of_read() for lane in plain],
-                list(limits.values()),
+                connection, [lane.id for lane in plain], starts, list(limits.values())
             )
             for row in found:
                 rows[row["org_id"], row["subscription_id"]].append(row)
@@ -272,9 +273,10 @@ class Reader:
             lane.drained = True
         elif len(fitting) < len(dues):
             # No room for its bytes: the next read begins where this one had to stop.
-            lane.moved(dues[len(fitting)].due_at, found[0]["now"], drained=False)
+            lane.moved(dues[len(fitting)].position, found[0]["now"], drained=False)
         else:
-            lane.moved(found[-1]["due_at"], found[0]["now"], drained=not full)
+            last = found[-1]
+            lane.moved((last["due_at"], last["event_id"]), last["now"], drained=not full)
         return fitting
 
     def _fitting(self, lane: Lane, dues: list[Due]) -> list[Due]:

@@ -225,10 +225,10 @@ class Worker:
         self._ended(lane.group)
         self._reader.sent(due)
         self._reader.forget(lane, due.key)
-        asyncio.get_running_loop().call_later(seconds, self._read_again, lane, due.due_at)
+        asyncio.get_running_loop().call_later(seconds, self._read_again, lane, due)
 
-    def _read_again(self, lane: Lane, due_at: datetime) -> None:
-        lane.position = min(lane.position, due_at)  # the read may have come further meanwhile
+    def _read_again(self, lane: Lane, due: Due) -> None:
+        lane.position = min(lane.position, due.position)  # the read may have come further meanwhile
         self._reader.hint(lane.id)
 
     def _settle(self, lane: Lane, due: Due, ended: Ended) -> None:

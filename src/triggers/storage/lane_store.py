@@ -19,6 +19,8 @@ LaneId = tuple[UUID, UUID]
 """Organisation and subscription."""
 DeliveryId = tuple[UUID, UUID, UUID, int]
 """Organisation, subscription, event and generation."""
+Position = tuple[datetime, UUID]
+"""Where a delivery stands in its lane: by when it is due, then by its event."""
 
 
 class Group(NamedTuple):
@@ -82,6 +84,11 @@ class Due(msgspec.Struct, gc=False):
     def key(self) -> tuple[UUID, int]:
         """What tells it from the others of its lane."""
         return self.event_id, self.generation
+
+    @property
+    def position(self) -> Position:
+        """Where it stands in its lane."""
+        return self.due_at, self.event_id
 
 
 class Settlement(msgspec.Struct, kw_only=True, gc=False):
@@ -208,7 +215,7 @@ async def now(connection: Connection) -> datetime:
 
 
 async def due_lanes(connection: Connection, groups: Sequence[int], since: datetime) -> dict[LaneId, int]:
-    """Lanes with rows that came due after `since`, and how many."""
+    """Lanes with rows that came due since then, and how many."""
     rows = await connection.fetch(_SQL["due_lanes"], groups, since)
     return {(row["org_id"], row["subscription_id"]): row["rows"] for row in rows}
 
@@ -226,11 +233,22 @@ async def endpoints(connection: Connection, lanes: Sequence[LaneId]) -> list[End
 
 
 async def read(
-    connection: Connection, lanes: Sequence[LaneId], starts: Sequence[datetime], limits: Sequence[int]
+    connection: Connection,
+    lanes: Sequence[LaneId],
+    starts: Sequence[Position],
+    limits: Sequence[int],
 ) -> list[Row]:
-    """Due rows of many lanes in (due_at, event_id) order each; `now` in each row is the read's time."""
+    """Due rows of many lanes in (due_at, event_id) order each, from where each starts.
+
+    `now` in each row is the read's time.
+    """
     rows: list[Row] = await connection.fetch(
-        _SQL["read"], [lane[0] for lane in lanes], [lane[1] for lane in lanes], starts, limits
+        _SQL["read"],
+        [lane[0] for lane in lanes],
+        [lane[1] for lane in lanes],
+        [start[0] for start in starts],
+        [start[1] for start in starts],
+        limits,
     )
     return rows
 

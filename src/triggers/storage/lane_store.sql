@@ -65,7 +65,7 @@ select d.org_id, d.subscription_id, count(*) as rows
 from unnest($1::smallint[]) as g (id)
 cross join lateral (
     select org_id, subscription_id from deliveries
-    where lane_group = g.id and due_at > $2 and due_at <= now()
+    where lane_group = g.id and due_at >= $2 and due_at <= now()
 ) d
 group by d.org_id, d.subscription_id
 
@@ -93,16 +93,17 @@ from unnest($1::uuid[], $2::uuid[]) as k (org_id, id)
 join subscriptions s on s.org_id = k.org_id and s.id = k.id
 
 -- name: read
--- The next due deliveries of many lanes. $3 is where each lane reads from, $4 how many rows it can
--- use, those it knows already included.
+-- The next due deliveries of many lanes. $3 and $4 are where each lane reads from, $5 how many rows it
+-- can use, those it knows already included.
 select d.*, now() as now
-from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::integer[]) as l (org_id, subscription_id, start, most)
+from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::uuid[], $5::integer[])
+    as l (org_id, subscription_id, due_at, event_id, most)
 cross join lateral (
     select d.org_id, d.subscription_id, d.event_id, d.generation, d.attempts, d.first_attempt_at, d.due_at,
         d.accepted_at, d.payload_size
     from deliveries d
     where d.org_id = l.org_id and d.subscription_id = l.subscription_id
-      and d.due_at >= l.start and d.due_at <= now()
+      and (d.due_at, d.event_id) >= (l.due_at, l.event_id) and d.due_at <= now()
     order by d.due_at, d.event_id limit l.most
 ) d
 
