@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -34,7 +35,8 @@ class App:
 
     def __init__(self, services: Services, accept: AcceptApp) -> None:
         self.framework = build_framework(services)
-        self.framework.state.openapi = msgspec.json.encode(document(self.framework))
+        # A start need not wait for what few ever ask for: it takes a third of a second.
+        self.framework.state.openapi = cache(lambda: msgspec.json.encode(document(self.framework)))
         self._accept = {
             path: getattr(accept, route.handler)
             for route in ACCEPT_ROUTES

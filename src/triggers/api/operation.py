@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from typing import Annotated, Any
 
@@ -70,7 +71,7 @@ async def metrics(services: Services) -> Response[bytes]:
 
 async def openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Give the OpenAPI document, made from the code that answers."""
-    return Response(request.app.state.openapi, media_type=MediaType.JSON)
+    return Response(await _openapi(request), media_type=MediaType.JSON)
 
 
 async def problem_page(slug: str) -> Response[str]:
@@ -96,12 +97,18 @@ async def problem_index() -> Response[str]:
 
 async def docs(request: Request[Any, Any, Any], services: Services) -> Response[str]:
     """Show the OpenAPI document to people."""
-    return pages.reference_page(request.app.state.openapi, _url(request, services))
+    return pages.reference_page(await _openapi(request), _url(request, services))
 
 
 async def home(request: Request[Any, Any, Any], services: Services) -> Response[str]:
     """Say what this is."""
     return pages.page("home.html", url=_url(request, services))
+
+
+async def _openapi(request: Request[Any, Any, Any]) -> bytes:
+    """The document, made beside the event loop when it is first asked for."""
+    document: bytes = await asyncio.to_thread(request.app.state.openapi)
+    return document
 
 
 def _url(request: Request[Any, Any, Any], services: Services) -> str:
