@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -41,11 +42,17 @@ def logs() -> Iterator[list[Any]]:
 
 
 class Postgres:
-    """The session's PostgreSQL, with a migrated database to copy."""
+    """The session's PostgreSQL, with a migrated database to copy.
+
+    A thread makes the next copy and drops those that were used while a test runs: most tests are
+    done in less time than that takes.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._dropped: list[str] = []
+        self._thread = ThreadPoolExecutor(1)
+        self._next: Future[str] | None = None
+        self._drops: list[Future[None]] = []
 
     def url_of(self, name: str, user: str | None = None) -> str:
         url = self.url.replace("/triggers?", f"/{name}?")
@@ -53,18 +60,26 @@ class Postgres:
 
     async def create(self, template: str = _TEMPLATE) -> str:
         """Make a database; return its name."""
+        if template != _TEMPLATE:
+            return await self._copy(template)
+        ready, self._next = self._next, self._thread.submit(asyncio.run, self._copy())
+        return await (self._copy() if ready is None else asyncio.wrap_future(ready))
+
+    async def _copy(self, template: str = _TEMPLATE) -> str:
         name = f"test_{os.getpid()}_{next(_numbers)}"
         await self.run(f"create database {name} template {template}")
         return name
 
-    async def drop(self, name: str) -> None:
-        """Drop it with the next few: each drop writes a checkpoint, which costs less the nearer they are."""
-        self._dropped.append(name)
-        if len(self._dropped) >= 20:
-            for each in self._dropped:
-                # Only a superuser may end an autovacuum worker that is at work in it.
-                await self.run(f"drop database if exists {each} with (force)", user=SUPERUSER)
-            self._dropped.clear()
+    def drop(self, name: str) -> None:
+        """Drop it soon. Only a superuser may end an autovacuum worker that is at work in it."""
+        drop = self.run(f"drop database if exists {name} with (force)", user=SUPERUSER)
+        self._drops.append(self._thread.submit(asyncio.run, drop))
+
+    def close(self) -> None:
+        """Wait for the thread, and say what went wrong there."""
+        self._thread.shutdown()
+        for drop in self._drops:
+            drop.result()
 
     async def disconnect(self, name: str) -> None:
         """Cut every connection to a database."""
@@ -91,6 +106,7 @@ def postgres() -> Iterator[Postgres]:
     try:
         asyncio.run(_make_template(found))
         yield found
+        found.close()
     finally:
         asyncio.run(embedded.stop(immediate=True))
         shutil.rmtree(place)
@@ -110,7 +126,7 @@ async def database_url(postgres: Postgres) -> AsyncIterator[str]:
     """A migrated, empty database that only this test has."""
     name = await postgres.create()
     yield postgres.url_of(name)
-    await postgres.drop(name)
+    postgres.drop(name)
 
 
 @pytest.fixture
@@ -118,7 +134,7 @@ async def empty_database_url(postgres: Postgres) -> AsyncIterator[str]:
     """A database without any schema."""
     name = await postgres.create("template0")
     yield postgres.url_of(name)
-    await postgres.drop(name)
+    postgres.drop(name)
 
 
 @pytest.fixture
