@@ -7,33 +7,21 @@ that read returns, so its delivery is forgotten only when the read has ended.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-import structlog
-
-from triggers.delivery.lane import Key, Lane, horizon_at
+from triggers.delivery.lane import Key, Lane
 from triggers.delivery.ownership import Ownership
-from triggers.errors import DatabaseUnavailable
 from triggers.storage import lane_store
-from triggers.storage.database import REQUEST_SECONDS, Connection, Database, Row, unavailable
-from triggers.storage.lane_store import Due, LaneId
+from triggers.storage.database import REQUEST_SECONDS, Connection, Database, Row
+from triggers.storage.lane_store import Due, LaneId, Position
 
-log = structlog.get_logger()
-
-POLL_SECONDS: Final = 0.5
-"""How often to look for lanes that became due: the truth behind every hint."""
-SWEEP_SECONDS: Final = 5.0
-"""How often one group is looked through whole, for what every other way has missed."""
 LANES_A_READ: Final = 256
 ROWS_A_READ: Final = 2_000
 READ_AHEAD_BYTES: Final = 64 * 1024 * 1024
 """Payloads in memory at most; an organisation may fill a quarter of it."""
-PAUSE_SECONDS: Final = 0.5
 
 
 class Reader:
@@ -53,22 +41,19 @@ class Reader:
         self._lane = lane
         self._load = load
         self._filled = filled
-        self._hungry: deque[LaneId] = deque()
+        self._hungry: OrderedDict[UUID, deque[LaneId]] = OrderedDict()  # by organisation
         self._is_hungry: set[LaneId] = set()
         self._wake = asyncio.Event()
         self._reading = False
         self._to_forget: list[tuple[Lane, Key]] = []
         self._bytes = 0
         self._bytes_of: Counter[UUID] = Counter()
-        self._polled_at: datetime | None = None
-        self._poll_due = 0.0
-        self._sweep_due = 0.0
-        self._to_sweep: deque[int] = deque()
         self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to read."""
-        self.task = asyncio.create_task(self._run(), name="reader")
+        work = self._database.work_on(self._round, REQUEST_SECONDS, failed="read_failed")
+        self.task = asyncio.create_task(work, name="reader")
 
     async def stop(self) -> None:
         """Stop reading."""
@@ -82,14 +67,8 @@ class Reader:
             lane.drained = False
         if lane_id not in self._is_hungry:
             self._is_hungry.add(lane_id)
-            self._hungry.append(lane_id)
+            self._hungry.setdefault(lane_id[0], deque()).append(lane_id)
             self._wake.set()
-
-    def sweep(self, groups: list[int]) -> None:
-        """Look these groups through soon: they are new here."""
-        self._to_sweep.extendleft(groups)
-        self._sweep_due = 0.0
-        self._wake.set()
 
     def forget(self, lane: Lane, key: Key) -> None:
         """A settlement is committed: no read that begins from now on returns the delivery as it was."""
@@ -107,83 +86,25 @@ class Reader:
 
     # ---- the loop --------------------------------------------------------------------------------
 
-    async def _run(self) -> None:
-        connection: Connection | None = None
-        try:
-            while True:
-                try:
-                    if connection is None:
-                        connection = await self._database.connect(REQUEST_SECONDS, plan_anew=True)
-                    with unavailable():
-                        await self._round(connection)
-                except DatabaseUnavailable as error:
-                    log.warning("read_failed", error=repr(error.__cause__))
-                    if connection is not None:
-                        connection.terminate()
-                    connection = None
-                    await asyncio.sleep(PAUSE_SECONDS)
-                finally:
-                    self._end_read()
-        finally:
-            if connection is not None:
-                connection.terminate()
-
     async def _round(self, connection: Connection) -> None:
-        """Find work if it is time to, then read for the lanes that are hungry."""
+        """Read for the lanes that are hungry, once there are any."""
         if not self._hungry:
             self._wake.clear()
-            left = min(self._poll_due, self._sweep_due) - time.monotonic()
-            if left > 0:
-                try:
-                    async with asyncio.timeout(left):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
-        moment = time.monotonic()
-        if moment >= self._poll_due:
-            self._poll_due = moment + POLL_SECONDS
-            await self._poll(connection)
-        if moment >= self._sweep_due:
-            await self._sweep(connection)
-        if self._hungry:
+            await self._wake.wait()
+        try:
             await self._read(connection)
-
-    async def _poll(self, connection: Connection) -> None:
-        groups = self._ownership.groups
-        if not groups:
-            return
-        now = await lane_store.now(connection)
-        since = horizon_at(self._polled_at or now)
-        for lane_id, rows in (await lane_store.due_lanes(connection, groups, since[0])).items():
-            lane = self._lane(lane_id)
-            # Rows that are known already are no news.
-            if lane is None or lane.known_from(since) < rows:
-                self.hint(lane_id)
-        self._polled_at = now
-
-    async def _sweep(self, connection: Connection) -> None:
-        """Look through the groups that are new here, else through the next one in turn."""
-        owned = self._ownership.groups
-        new = [group_id for group_id in self._to_sweep if group_id in owned]
-        self._to_sweep.clear()
-        self._sweep_due = time.monotonic() + SWEEP_SECONDS
-        if not new and owned:
-            new = [owned[int(time.monotonic() / SWEEP_SECONDS) % len(owned)]]
-        if new:
-            try:
-                lanes = await lane_store.lanes_with_work(connection, new)
-            except Exception:
-                self.sweep(new)
-                raise
-            for lane_id in lanes:
-                self.hint(lane_id)
+        finally:
+            self._end_read()
 
     def _take_hungry(self) -> list[LaneId]:
+        """In turn over organisations: one with a thousand lanes keeps no other from the next read."""
         taken: list[LaneId] = []
         while self._hungry and len(taken) < LANES_A_READ:
-            lane_id = self._hungry.popleft()
-            self._is_hungry.discard(lane_id)
-            taken.append(lane_id)
+            org_id, lanes = self._hungry.popitem(last=False)
+            taken.append(lanes.popleft())
+            if lanes:
+                self._hungry[org_id] = lanes
+        self._is_hungry.difference_update(taken)
         return taken
 
     async def _read(self, connection: Connection) -> None:
@@ -203,17 +124,18 @@ class Reader:
             return
         share = max(1, ROWS_A_READ // len(lanes))
         self._reading = True
-        plain = [lane for lane in lanes if not lane.ordered]
+        planned = self._plan([lane for lane in lanes if not lane.ordered], share)
+        plain = [lane for lane, _, _ in planned]
         ordered = [lane for lane in lanes if lane.ordered]
+        lanes = plain + ordered
         rows: dict[LaneId, list[Row]] = {lane.id: [] for lane in lanes}
-        starts = [lane.start_of_read() for lane in plain]
-        limits = {
-            lane.id: lane.known_from(start) + min(share, lane.wants())
-            for lane, start in zip(plain, starts, strict=True)
-        }
+        limits = {lane.id: limit for lane, _, limit in planned}
         if plain:
             found = await lane_store.read(
-                connection, [lane.id for lane in plain], starts, list(limits.values())
+                connection,
+                [lane.id for lane in plain],
+                [start for _, start, _ in planned],
+                list(limits.values()),
             )
             for row in found:
                 rows[row["org_id"], row["subscription_id"]].append(row)
@@ -228,6 +150,24 @@ class Reader:
             for row in found:
                 rows[row["org_id"], row["subscription_id"]].append(row)
         await self._fill(connection, lanes, rows, limits)
+
+    def _plan(self, lanes: list[Lane], share: int) -> list[tuple[Lane, Position, int]]:
+        """From where each lane is read and how many rows it asks for; what would be too much waits.
+
+        Rows that are known count too. Of many lanes that are read from their beginnings they could be
+        a hundred thousand, and nobody's next delivery may wait for that.
+        """
+        planned: list[tuple[Lane, Position, int]] = []
+        asked = 0
+        for lane in lanes:
+            if asked >= 2 * ROWS_A_READ:
+                self.hint(lane.id)
+                continue
+            start = lane.start_of_read()
+            limit = lane.known_from(start) + min(share, lane.wants())
+            asked += limit
+            planned.append((lane, start, limit))
+        return planned
 
     async def _fill(
         self,

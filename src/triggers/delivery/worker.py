@@ -23,6 +23,7 @@ from triggers.addresses import OutboundPolicy
 from triggers.delivery import metrics
 from triggers.delivery.attempt import after_a_lost_worker, attempt, never_sent, told
 from triggers.delivery.dispatcher import Dispatcher
+from triggers.delivery.finder import Finder
 from triggers.delivery.lane import Lane, Target
 from triggers.delivery.outbound import Outbound
 from triggers.delivery.ownership import Ownership
@@ -82,6 +83,7 @@ class Worker:
             busy=lambda group_id: self._unsettled[group_id] > 0,
         )
         self._reader = Reader(database, self.ownership, self._lanes.get, self._load, self._offer)
+        self._finder = Finder(database, self.ownership, self._lanes.get, self._reader.hint)
         self._settler = Settler(database, clock, self.ownership)
         self._dispatcher = Dispatcher(slots, self._now)
         self._senders: list[asyncio.Task[None]] = []
@@ -95,6 +97,7 @@ class Worker:
         self._settler.start()
         await self.ownership.start()
         self._reader.start()
+        self._finder.start()
         self._senders = [
             asyncio.create_task(self._send_forever(), name=f"sender {n}")
             for n in range(self._dispatcher.slots)
@@ -107,6 +110,7 @@ class Worker:
     async def stop(self, seconds: float) -> None:
         """Begin nothing new, wait up to `seconds` for what is in flight, settle it, give everything back."""
         self._stopping = True
+        await self._finder.stop()
         await self._reader.stop()
         for lane in self._lanes.values():
             self._empty(lane)
@@ -122,7 +126,7 @@ class Worker:
 
     async def broken(self) -> None:
         """Return when a part that must run for ever has ended, which only a bug of ours can bring about."""
-        parts = {self._reader.task, self._settler.task, self.ownership.task}
+        parts = {self._reader.task, self._finder.task, self._settler.task, self.ownership.task}
         done, _ = await asyncio.wait(
             {part for part in parts if part is not None}, return_when=asyncio.FIRST_COMPLETED
         )
@@ -339,7 +343,7 @@ class Worker:
 
     def _gained(self, groups: list[int]) -> None:
         log.info("lanes_gained", groups=len(groups))
-        self._reader.sweep(groups)
+        self._finder.sweep(groups)
 
     def _lost(self, groups: list[int]) -> None:
         log.info("lanes_lost", groups=len(groups))

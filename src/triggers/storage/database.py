@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
 from typing import Any, TypeAlias
 
 import asyncpg
+import structlog
 
 from triggers.errors import DatabaseUnavailable, OperatorError
+
+log = structlog.get_logger()
 
 ACCEPT_SECONDS = 4.0
 """The longest that one storing statement may take, kept by a statement timeout.
@@ -23,6 +26,7 @@ become visible this long after the time it bears.
 CONNECT_SECONDS = 3.0
 REQUEST_SECONDS = 15.0
 ACQUIRE_SECONDS = 5.0
+PAUSE_SECONDS = 0.5  # before another connection, after one that failed
 GIVE_BACK_SECONDS = 1.0  # for a statement that was given up to be cancelled on the server
 
 Connection: TypeAlias = asyncpg.Connection
@@ -144,6 +148,31 @@ class Database:
             )
             await _make_durable(connection)
             return connection
+
+    async def work_on(
+        self, work: Callable[[Connection], Awaitable[None]], seconds: float, *, failed: str
+    ) -> None:
+        """Do a piece of work for ever on a connection of its own, which plans each statement anew.
+
+        When the database fails it that is logged as `failed`, and it goes on with another connection.
+        """
+        connection: Connection | None = None
+        try:
+            while True:
+                try:
+                    if connection is None:
+                        connection = await self.connect(seconds, plan_anew=True)
+                    with unavailable():
+                        await work(connection)
+                except DatabaseUnavailable as error:
+                    log.warning(failed, error=repr(error.__cause__))
+                    if connection is not None:
+                        connection.terminate()
+                    connection = None
+                    await asyncio.sleep(PAUSE_SECONDS)
+        finally:
+            if connection is not None:
+                connection.terminate()
 
     def pool_use(self) -> tuple[int, int, int]:
         """Connections in use, open, and allowed."""

@@ -1,0 +1,95 @@
+"""Finds lanes that have something due: the truth behind every hint.
+
+Beside the reads and not between them: to count what has just come due can take as long as to read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from triggers.delivery.lane import Lane, horizon_at
+from triggers.delivery.ownership import Ownership
+from triggers.storage import lane_store
+from triggers.storage.database import REQUEST_SECONDS, Connection, Database
+from triggers.storage.lane_store import LaneId
+
+POLL_SECONDS: Final = 0.5
+"""How often to look for lanes that became due."""
+SWEEP_SECONDS: Final = 5.0
+"""How often one group is looked through whole, for what every other way has missed."""
+
+
+class Finder:
+    """Looks through the groups of this worker."""
+
+    def __init__(
+        self,
+        database: Database,
+        ownership: Ownership,
+        lane: Callable[[LaneId], Lane | None],
+        hint: Callable[[LaneId], None],
+    ) -> None:
+        """With a way to find a lane in memory; `hint` is told of each that may have something to read."""
+        self._database = database
+        self._ownership = ownership
+        self._lane = lane
+        self._hint = hint
+        self._polled_at: datetime | None = None
+        self._sweep_due = 0.0
+        self._new: set[int] = set()
+        self._wake = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to look."""
+        work = self._database.work_on(self._look, REQUEST_SECONDS, failed="look_failed")
+        self.task = asyncio.create_task(work, name="finder")
+
+    async def stop(self) -> None:
+        """Stop looking."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+
+    def sweep(self, groups: list[int]) -> None:
+        """Look these groups through at once: they are new here."""
+        self._new.update(groups)
+        self._wake.set()
+
+    async def _look(self, connection: Connection) -> None:
+        began = time.monotonic()
+        self._wake.clear()
+        if groups := self._ownership.groups:
+            await self._sweep(connection, groups)
+            await self._poll(connection, groups)
+        try:
+            async with asyncio.timeout(max(0.0, began + POLL_SECONDS - time.monotonic())):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _poll(self, connection: Connection, groups: list[int]) -> None:
+        now = await lane_store.now(connection)
+        since = horizon_at(self._polled_at or now)
+        for lane_id, rows in (await lane_store.due_lanes(connection, groups, since[0])).items():
+            lane = self._lane(lane_id)
+            # Rows that are known already are no news.
+            if lane is None or lane.known_from(since) < rows:
+                self._hint(lane_id)
+        self._polled_at = now
+
+    async def _sweep(self, connection: Connection, groups: list[int]) -> None:
+        """Look through the groups that are new here, and now and then through the next one in turn."""
+        sought = self._new.intersection(groups)
+        if time.monotonic() >= self._sweep_due:
+            self._sweep_due = time.monotonic() + SWEEP_SECONDS
+            sought.add(groups[int(time.monotonic() / SWEEP_SECONDS) % len(groups)])
+        if not sought:
+            return
+        for lane_id in await lane_store.lanes_with_work(connection, sorted(sought)):
+            self._hint(lane_id)
+        self._new -= sought

@@ -1,0 +1,50 @@
+"""Whose lanes are read next, and how much at once."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+from triggers.delivery.lane import BEGINNING
+from triggers.delivery.reader import LANES_A_READ, ROWS_A_READ, Reader
+
+from .test_dispatcher import make_lane
+
+
+def reader() -> Reader:
+    nothing: Any = None
+    return Reader(nothing, nothing, lambda _: None, nothing, nothing)
+
+
+def test_a_thousand_lanes_of_one_keep_no_other_from_the_next_read() -> None:
+    read = reader()
+    noisy, quiet, other = uuid4(), uuid4(), uuid4()
+    many = [(noisy, uuid4()) for _ in range(4 * LANES_A_READ)]
+    few = [(quiet, uuid4()), (other, uuid4()), (quiet, uuid4())]
+    for lane_id in [*many, *few, *many[:10]]:
+        read.hint(lane_id)
+    taken = read._take_hungry()
+    assert len(taken) == LANES_A_READ
+    assert set(few) < set(taken)
+    assert taken[0] == many[0]
+    assert [lane_id for lane_id in taken if lane_id[0] == noisy] == many[: LANES_A_READ - len(few)]
+    # The rest comes in its order; one that is hungry again stands behind it.
+    read.hint(taken[0])
+    left = [lane_id for _ in range(4) for lane_id in read._take_hungry()]
+    assert left == [*many[LANES_A_READ - len(few) :], taken[0]]
+    assert read._take_hungry() == []
+
+
+def test_what_is_known_already_makes_no_read_long() -> None:
+    read = reader()
+    lanes = [make_lane(uuid4(), 500) for _ in range(20)]
+    planned = read._plan(lanes, 10)
+    assert [(lane, start) for lane, start, _ in planned] == [
+        (lane, BEGINNING) for lane in lanes[: len(planned)]
+    ]
+    assert {limit for _, _, limit in planned} == {510}
+    assert 2 * ROWS_A_READ <= 510 * len(planned) < 2 * ROWS_A_READ + 510
+    assert read._take_hungry() == [lane.id for lane in lanes[len(planned) :]], "in the next one"
+    # From where it was read to, a lane has nothing to come once more.
+    planned[0][0].position = (planned[0][0].queue[-1].due_at.replace(year=9000), uuid4())
+    assert [limit for _, _, limit in read._plan([planned[0][0]], 10)] == [10]
