@@ -25,7 +25,7 @@ from triggers.errors import SettingsError
 ORG = UUID(int=1)
 HOME = (ipaddress.ip_network("127.0.0.0/8"),)
 OPEN = OutboundPolicy(allow=HOME, allow_http=True, connect_timeout_seconds=2, total_timeout_seconds=5)
-HASTY = OutboundPolicy(allow=HOME, allow_http=True, connect_timeout_seconds=0.3, total_timeout_seconds=0.3)
+HASTY = OutboundPolicy(allow=HOME, allow_http=True, connect_timeout_seconds=1, total_timeout_seconds=1)
 HEADERS = [("content-type", "application/json"), ("webhook-id", "1")]
 BODY = b'{"a":1}'
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
