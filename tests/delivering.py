@@ -80,8 +80,7 @@ class RunningWorker:
         tasks = [
             *worker._senders,
             *worker._duties,
-            worker._reader.task,
-            worker._finder.task,
+            *worker._looking,
             worker._settler.task,
             worker.ownership.task,
         ]

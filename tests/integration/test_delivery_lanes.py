@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 from delivering import NEVER_AGAIN, RING, States, Workers, post, subscribe
-from harness import Tenant, Tenants, eventually
+from harness import Node, Tenant, Tenants, eventually
 from receiving import FAILED, OK, Hook, Receiver, status
 from triggers.delivery import breaker
 from triggers.delivery.lane import OVERLAP_SECONDS
 from triggers.key_ring import KeyRing
-from triggers.storage import subscription_store
+from triggers.storage import lane_store, subscription_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Database
 
@@ -286,6 +286,30 @@ async def test_what_nobody_hinted_at_is_found_behind_a_slow_endpoint(
     await post(client, [{}] * 3)
     await eventually(lambda: len(receiver.hooks) == 33, 10)
     stuck.set()
+
+
+async def test_a_long_look_holds_up_no_read(
+    client: httpx.AsyncClient,
+    node: Node,
+    receiver: Receiver,
+    subscribed: Subscribe,
+    workers: Workers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To count what came due may take as long as it likes: what is hinted at is read meanwhile."""
+    looking = asyncio.Event()
+
+    async def count(*_: object) -> None:
+        looking.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(lane_store, "due_lanes", count)
+    await subscribed(receiver.url)
+    running = await workers.start()
+    node.wakeup.listen_for_lanes(running.worker.hint)
+    await asyncio.wait_for(looking.wait(), 10)
+    await post(client, [{}] * 3)
+    await eventually(lambda: len(receiver.hooks) == 3, 10)
 
 
 async def test_a_delivery_that_fails_comes_back_once(

@@ -40,20 +40,13 @@ class Finder:
         self._hint = hint
         self._polled_at: datetime | None = None
         self._sweep_due = 0.0
+        self._turn = 0
         self._new: set[int] = set()
         self._wake = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin to look."""
-        work = self._database.work_on(self._look, REQUEST_SECONDS, failed="look_failed")
-        self.task = asyncio.create_task(work, name="finder")
-
-    async def stop(self) -> None:
-        """Stop looking."""
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+    async def run(self) -> None:
+        """Look, for ever."""
+        await self._database.work_on(self._look, REQUEST_SECONDS, failed="look_failed")
 
     def sweep(self, groups: list[int]) -> None:
         """Look these groups through at once: they are new here."""
@@ -87,7 +80,8 @@ class Finder:
         sought = self._new.intersection(groups)
         if time.monotonic() >= self._sweep_due:
             self._sweep_due = time.monotonic() + SWEEP_SECONDS
-            sought.add(groups[int(time.monotonic() / SWEEP_SECONDS) % len(groups)])
+            sought.add(groups[self._turn % len(groups)])
+            self._turn += 1
         if not sought:
             return
         for lane_id in await lane_store.lanes_with_work(connection, sorted(sought)):

@@ -218,7 +218,7 @@ class Lane:
         self.reread_at = 0.0
 
 
-REREAD_SECONDS: Final = 20.0
+REREAD_SECONDS: Final = 4.0
 OVERLAP_SECONDS: Final = 5.0
 """A row may become visible this long after the due time it bears: the bound on an accept, and a second."""
 

@@ -48,18 +48,10 @@ class Reader:
         self._to_forget: list[tuple[Lane, Key]] = []
         self._bytes = 0
         self._bytes_of: Counter[UUID] = Counter()
-        self.task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin to read."""
-        work = self._database.work_on(self._round, REQUEST_SECONDS, failed="read_failed")
-        self.task = asyncio.create_task(work, name="reader")
-
-    async def stop(self) -> None:
-        """Stop reading."""
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+    async def run(self) -> None:
+        """Read, for ever."""
+        await self._database.work_on(self._round, REQUEST_SECONDS, failed="read_failed")
 
     def hint(self, lane_id: LaneId) -> None:
         """This lane may have something to read."""

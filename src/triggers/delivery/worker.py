@@ -86,6 +86,7 @@ class Worker:
         self._finder = Finder(database, self.ownership, self._lanes.get, self._reader.hint)
         self._settler = Settler(database, clock, self.ownership)
         self._dispatcher = Dispatcher(slots, self._now)
+        self._looking: list[asyncio.Task[None]] = []
         self._senders: list[asyncio.Task[None]] = []
         self._duties: list[asyncio.Task[None]] = []
         self._noticed: dict[LaneId, datetime] = {}
@@ -96,8 +97,10 @@ class Worker:
         await lane_store.forget_workers(self._database)
         self._settler.start()
         await self.ownership.start()
-        self._reader.start()
-        self._finder.start()
+        self._looking = [
+            asyncio.create_task(self._finder.run(), name="finder"),
+            asyncio.create_task(self._reader.run(), name="reader"),
+        ]
         self._senders = [
             asyncio.create_task(self._send_forever(), name=f"sender {n}")
             for n in range(self._dispatcher.slots)
@@ -110,8 +113,9 @@ class Worker:
     async def stop(self, seconds: float) -> None:
         """Begin nothing new, wait up to `seconds` for what is in flight, settle it, give everything back."""
         self._stopping = True
-        await self._finder.stop()
-        await self._reader.stop()
+        for task in self._looking:
+            task.cancel()
+        await asyncio.gather(*self._looking, return_exceptions=True)
         for lane in self._lanes.values():
             self._empty(lane)
         deadline = time.monotonic() + seconds
@@ -126,7 +130,7 @@ class Worker:
 
     async def broken(self) -> None:
         """Return when a part that must run for ever has ended, which only a bug of ours can bring about."""
-        parts = {self._reader.task, self._finder.task, self._settler.task, self.ownership.task}
+        parts = {*self._looking, self._settler.task, self.ownership.task}
         done, _ = await asyncio.wait(
             {part for part in parts if part is not None}, return_when=asyncio.FIRST_COMPLETED
         )
@@ -229,10 +233,10 @@ class Worker:
         self._ended(lane.group)
         self._reader.sent(due)
         self._reader.forget(lane, due.key)
-        asyncio.get_running_loop().call_later(seconds, self._read_again, lane, due)
+        asyncio.get_running_loop().call_later(seconds, self._read_again, lane)
 
-    def _read_again(self, lane: Lane, due: Due) -> None:
-        lane.position = min(lane.position, due.position)  # the read may have come further meanwhile
+    def _read_again(self, lane: Lane) -> None:
+        lane.reread_at = 0.0  # not the position: a read that is under way would move it on
         self._reader.hint(lane.id)
 
     def _settle(self, lane: Lane, due: Due, ended: Ended) -> None:

@@ -215,7 +215,7 @@ async def now(connection: Connection) -> datetime:
 
 
 async def due_lanes(connection: Connection, groups: Sequence[int], since: datetime) -> dict[LaneId, int]:
-    """Lanes with rows that came due since then, and how many."""
+    """Lanes with rows that came due at `since` or after, and how many."""
     rows = await connection.fetch(_SQL["due_lanes"], groups, since)
     return {(row["org_id"], row["subscription_id"]): row["rows"] for row in rows}
 
