@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from uuid import uuid4
 
-from triggers.delivery.lane import BEGINNING
-from triggers.delivery.reader import LANES_A_READ, ROWS_A_READ, Reader
+from triggers.delivery.lane import BEGINNING, Lane
+from triggers.delivery.reader import FEW, KNOWN_A_SECOND, LANES_A_READ, ROWS_A_READ, Reader
 
 from .test_dispatcher import make_lane
 
@@ -48,3 +49,21 @@ def test_what_is_known_already_makes_no_read_long() -> None:
     # From where it was read to, a lane has nothing to come once more.
     planned[0][0].position = (planned[0][0].queue[-1].due_at.replace(year=9000), uuid4())
     assert [limit for _, _, limit in read._plan([planned[0][0]], 10)] == [10]
+
+
+def test_what_is_known_is_read_again_only_as_far_as_there_is_time() -> None:
+    read = reader()
+    large, small, must = make_lane(uuid4(), 500), make_lane(uuid4(), FEW), make_lane(uuid4(), 500)
+    for lane in (large, small, must):
+        lane.position = (lane.queue[-1].due_at.replace(year=9000), uuid4())
+
+    def starts(*lanes: Lane) -> list[bool]:
+        return [start is BEGINNING for _, start, _ in read._plan(list(lanes), 10)]
+
+    for lane in (large, small):
+        lane.reread_at = time.monotonic()
+    read._spare_at = time.monotonic() + 60
+    assert starts(large, small, must) == [False, True, True], "few rows, and what must be, wait for nobody"
+    read._spare_at = moment = time.monotonic()
+    assert starts(large) == [True]
+    assert read._spare_at - moment >= len(large.known) / KNOWN_A_SECOND

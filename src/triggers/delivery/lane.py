@@ -179,10 +179,13 @@ class Lane:
             return max(0, 1 - len(self.queue))
         return READ_AHEAD - len(self.queue)
 
-    def start_of_read(self) -> Position:
-        """From where to read; now and then from the beginning, for a position is only a hint."""
+    def start_of_read(self, *, spare: bool = True) -> Position:
+        """From where to read; now and then from the beginning, for a position is only a hint.
+
+        Without time to `spare` only if it must be: what is known would all be read again.
+        """
         moment = time.monotonic()
-        if moment >= self.reread_at:
+        if self.reread_at == 0.0 or (spare and moment >= self.reread_at):
             self.reread_at = moment + REREAD_SECONDS
             return BEGINNING
         return self.position

@@ -7,12 +7,13 @@ that read returns, so its delivery is forgotten only when the read has ended.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 from uuid import UUID
 
-from triggers.delivery.lane import Key, Lane
+from triggers.delivery.lane import BEGINNING, Key, Lane
 from triggers.delivery.ownership import Ownership
 from triggers.storage import lane_store
 from triggers.storage.database import REQUEST_SECONDS, Connection, Database, Row
@@ -20,6 +21,10 @@ from triggers.storage.lane_store import Due, LaneId, Position
 
 LANES_A_READ: Final = 256
 ROWS_A_READ: Final = 2_000
+KNOWN_A_SECOND: Final = 10_000
+FEW: Final = 50
+"""Rows that are known which reads from the beginning may return once more: of a lane with more than a
+few, as many a second as leave the others their time."""
 READ_AHEAD_BYTES: Final = 64 * 1024 * 1024
 """Payloads in memory at most; an organisation may fill a quarter of it."""
 
@@ -44,6 +49,7 @@ class Reader:
         self._hungry: OrderedDict[UUID, deque[LaneId]] = OrderedDict()  # by organisation
         self._is_hungry: set[LaneId] = set()
         self._wake = asyncio.Event()
+        self._spare_at = 0.0  # from when on there is time to read what is known once more
         self._reading = False
         self._to_forget: list[tuple[Lane, Key]] = []
         self._bytes = 0
@@ -151,11 +157,14 @@ class Reader:
         """
         planned: list[tuple[Lane, Position, int]] = []
         asked = 0
+        moment = time.monotonic()
         for lane in lanes:
             if asked >= 2 * ROWS_A_READ:
                 self.hint(lane.id)
                 continue
-            start = lane.start_of_read()
+            start = lane.start_of_read(spare=len(lane.known) <= FEW or self._spare_at <= moment)
+            if start is BEGINNING:
+                self._spare_at = max(self._spare_at, moment) + len(lane.known) / KNOWN_A_SECOND
             limit = lane.known_from(start) + min(share, lane.wants())
             asked += limit
             planned.append((lane, start, limit))
