@@ -57,7 +57,8 @@ def main() -> int:
     failed = False
     for name in arguments.parts or PARTS:
         began = time.monotonic()
-        loaded = os.getloadavg()[0]
+        around = {"load before": round(os.getloadavg()[0], 2), **machine.unrest()}
+        stolen = machine.Stolen()
         try:
             findings = importlib.import_module(f"bench.{name}").run(quick=arguments.quick)
         except Exception as error:  # noqa: BLE001 - the other parts can still be measured
@@ -66,7 +67,9 @@ def main() -> int:
                 console.print_exception()
             console.print(f"[red]{name}:[/] {error}\n", highlight=False)
             continue
-        findings.facts |= {"load before": loaded, "seconds": round(time.monotonic() - began, 1)}
+        around |= {"stolen %": stolen.percent(), "seconds": round(time.monotonic() - began, 1)}
+        findings.facts |= around
+        findings.notes.append("machine: " + ", ".join(f"{name} {value:g}" for name, value in around.items()))
         findings.show(console)
         results["parts"][name] = findings.as_json()
     RESULTS.mkdir(exist_ok=True)

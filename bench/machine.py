@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import statistics
 import subprocess
 import tempfile
 import time
@@ -26,9 +25,46 @@ def facts() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "data on": _file_system(Path(tempfile.gettempdir())),
-        "write and fdatasync ms": round(_sync_ms(), 3),
         "commit": _commit(),
     }
+
+
+def unrest(seconds: float = 3.0) -> dict[str, float]:
+    """What nobody's code could do better here: no P99 lies below that of a timer and a durable write.
+
+    Milliseconds, of 300 a second. Timers that are late while nothing runs are those of a machine whose
+    cores are lent out; a write of near nothing is that of a disk that does not wait.
+    """
+    late, took = [], []
+    page = bytes(8192)
+    due = time.perf_counter()
+    with tempfile.TemporaryFile() as file:
+        for _ in range(round(300 * seconds)):
+            due = max(due + 1 / 300, time.perf_counter())
+            time.sleep(max(0.0, due - time.perf_counter()))
+            woken = time.perf_counter()
+            os.pwrite(file.fileno(), page, 0)
+            os.fdatasync(file.fileno())
+            late.append(woken - due)
+            took.append(time.perf_counter() - woken)
+    return {
+        f"{name} {word} ms": round(sorted(each)[int(len(each) * part)] * 1000, 2)
+        for name, each in (("timer late", late), ("durable write", took))
+        for word, part in (("P50", 0.5), ("P99", 0.99))
+    }
+
+
+class Stolen:
+    """How much of the cores others took while something ran."""
+
+    def __init__(self) -> None:
+        self._before = psutil.cpu_times()
+
+    def percent(self) -> float:
+        """Since this was made."""
+        spent = [after - before for before, after in zip(self._before, psutil.cpu_times(), strict=True)]
+        stolen = spent[self._before._fields.index("steal")]
+        return round(100 * stolen / max(sum(spent), 0.01), 1)
 
 
 def _cpu_model() -> str:
@@ -41,18 +77,6 @@ def _cpu_model() -> str:
 def _file_system(path: Path) -> str:
     mounts = [each for each in psutil.disk_partitions(all=True) if path.is_relative_to(each.mountpoint)]
     return max(mounts, key=lambda each: len(each.mountpoint)).fstype if mounts else "unknown"
-
-
-def _sync_ms() -> float:
-    """What one durable write of a page costs here; near nothing means that the disk does not wait."""
-    page, took = bytes(8192), []
-    with tempfile.TemporaryFile() as file:
-        for _ in range(50):
-            began = time.perf_counter()
-            os.pwrite(file.fileno(), page, 0)
-            os.fdatasync(file.fileno())
-            took.append(time.perf_counter() - began)
-    return statistics.median(took) * 1000
 
 
 def _commit() -> str:
