@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -431,6 +432,23 @@ async def test_a_host_that_does_not_accept() -> None:
         result = await send_once(f"http://127.0.0.1:{sock.getsockname()[1]}/", HASTY)
     assert isinstance(result, Failed)
     assert result.reason is Reason.CONNECT_TIMEOUT
+
+
+async def test_a_pause_of_our_own_is_no_fault_of_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that stands still has not found the endpoint slow: there is no handshake to wait for."""
+    policy = OutboundPolicy(allow=HOME, allow_http=True, connect_timeout_seconds=0.1, total_timeout_seconds=9)
+    dial = Outbound._dial
+
+    async def then_stand_still(*arguments: Any) -> socket.socket:
+        sock = await dial(*arguments)
+        asyncio.get_running_loop().call_soon(time.sleep, 0.3)
+        return sock
+
+    monkeypatch.setattr(Outbound, "_dial", then_stand_still)
+    receiver = Receiver()
+    async with receiver.listening(receiver.answering(OK)):
+        result = await send_once(receiver.url, policy)
+    assert isinstance(result, Answered), result
 
 
 async def test_the_next_address_is_tried_when_one_does_not_accept() -> None:

@@ -320,7 +320,8 @@ class Outbound:
         sock = await self._dial(address, target.port, deadline)
         tls = self._tls if target.scheme == "https" else None
         try:
-            async with _tls_faults(self._limit(deadline)):
+            # Without TLS nothing is waited for: a limit could only run out while this process stood still.
+            async with _tls_faults(self._limit(deadline)) if tls else contextlib.nullcontext():
                 _, connection = await self._loop.create_connection(
                     lambda: Connection(self._loop),
                     sock=sock,
