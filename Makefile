@@ -40,7 +40,7 @@ help: ## Show this list
 $(STAMP): pyproject.toml requirements.lock
 	@set -e; \
 	if uv=$$(command -v uv); then \
-		test -x $(BIN)/python || "$$uv" venv --quiet --python '>=3.11' .venv; \
+		test -x $(BIN)/python || "$$uv" venv --quiet --python '$(if $(filter file,$(origin PYTHON)),>=3.11,$(PYTHON))' .venv; \
 	else \
 		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=…")'; \
 		echo 'Building .venv …'; \
