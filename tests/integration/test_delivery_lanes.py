@@ -79,7 +79,7 @@ async def test_the_breaker_opens_probes_and_closes(
     receiver.answer = lambda _: FAILED
     subscription = await subscribed(receiver.url, delays=NEVER_AGAIN, max_concurrency=2)
     await post(client, [{}] * 1_500)
-    await workers.start()
+    running = await workers.start()
 
     async def probing() -> bool:
         row = await database.row(
@@ -93,6 +93,8 @@ async def test_the_breaker_opens_probes_and_closes(
     # Probes come one at a time; most of what waits uses up no attempt.
     await eventually(lambda: len(receiver.hooks) >= until_open + 2, 10)
     assert len(receiver.hooks) <= until_open + 5
+    (lane,) = running.worker._lanes.values()
+    assert len(lane.queue) <= 1, "what waits for the endpoint waits in the database"
     receiver.answer = lambda _: OK
     await eventually(lambda: len(receiver.hooks) >= 1_500, 20)
 

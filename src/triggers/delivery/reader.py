@@ -187,6 +187,9 @@ class Reader:
             if lane.stale:  # it was emptied meanwhile: what was read may be out of date
                 continue
             dues = chosen[lane.id]
+            if lane.breaker.open and len(dues) > lane.wants():  # it opened during the read
+                dues = dues[: lane.wants()]
+                lane.reread_at = 0.0  # the rest lies behind the position by now
             for due in dues:
                 if (event := events.get((due.org_id, due.event_id))) is not None:
                     _, _, due.type, due.payload, due.source, due.subject, due.occurred_at = event

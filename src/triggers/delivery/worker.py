@@ -273,7 +273,9 @@ class Worker:
             lane.breaker.succeeded(now)
         else:
             lane.breaker.failed(now, reason)
-        if was_open and not lane.breaker.open:
+        if lane.breaker.open is not was_open:
+            if lane.breaker.open:
+                self._empty(lane)  # probes need one at a time: the rest would only fill the memory
             self._reader.hint(lane.id)
 
     def _disabled_by(self, lane: Lane, disable: str | None) -> str | None:
