@@ -158,10 +158,7 @@ class Service:
             )
         try:
             wait_for(self._ready, 60, "ready service")
-            found = re.search(r"zap_test_\S{43}", self._log.read_text())
-            if found is None:
-                raise BenchError(f"serve printed no key:\n{self._log.read_text()}")
-            self.key = found[0]
+            self.key = wait_for(self._printed_key, 10, "API key printed by serve")
             self.database_url = self.command("db", "url")
         except BaseException:
             self.__exit__()
@@ -176,6 +173,10 @@ class Service:
             with suppress(psutil.Error):
                 process.send_signal(signal.SIGQUIT)
         psutil.wait_procs(postgres, 10)
+
+    def _printed_key(self) -> str | None:
+        found = re.search(r"zap_test_\S{43}", self._log.read_text())
+        return found and found[0]
 
     def _ready(self) -> bool:
         assert self._process is not None
