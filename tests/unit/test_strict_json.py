@@ -97,6 +97,8 @@ BAD = [
     nested(100_000),
     b"[" * 100_000,
     b'"' + b"[" * 1_000,
+    b'["' + b'\\"' * 500_000,  # hours, were each quote tried as a beginning
+    b"{" + b",".join(b'"%d":1' % name for name in range(100_000)) + b',"99999":1}',
 ]
 
 
