@@ -36,18 +36,14 @@ class Dispatcher:
         self._now = now
         self._shares: dict[UUID, _Share] = {}
         self._line: deque[UUID] = deque()
-        self._idle: deque[asyncio.Future[None]] = deque()
+        self._idle: list[asyncio.Future[None]] = []
         self._emptied = asyncio.Event()
 
     def offer(self, lane: Lane) -> None:
         """A lane may have something to send: let it stand in line, if it may send now."""
-        if lane.offered or not lane.may_send(self._now()):
-            return
-        lane.offered = True
-        share = self._shares.setdefault(lane.org_id, _Share())
-        share.lanes.append(lane)
-        self._stand(lane.org_id, share)
-        self._wake()
+        self._line_up(lane)
+        if self._line:
+            self._wake()
 
     async def next(self) -> tuple[Lane, Due]:
         """The next delivery to send; waits until there is one."""
@@ -72,7 +68,7 @@ class Dispatcher:
             await self._emptied.wait()
 
     def done(self, lane: Lane) -> None:
-        """A delivery that `next` gave is no longer in flight."""
+        """A delivery that `next` gave is no longer in flight. Its sender asks for the next one at once."""
         lane.in_flight -= 1
         self._freed(lane)
 
@@ -80,6 +76,8 @@ class Dispatcher:
         """A delivery that `next` gave was not sent."""
         lane.put_back(due)
         self._freed(lane)
+        if self._line:
+            self._wake()
 
     def _freed(self, lane: Lane) -> None:
         self.in_flight -= 1
@@ -87,13 +85,11 @@ class Dispatcher:
             self._emptied.set()
         share = self._shares[lane.org_id]
         share.in_flight -= 1
-        self.offer(lane)
+        self._line_up(lane)
         if share.lanes:
             self._stand(lane.org_id, share)
         elif not share.in_flight and not share.waiting:
             del self._shares[lane.org_id]
-        if self._line:
-            self._wake()
 
     def _choose(self) -> tuple[Lane, Due] | None:
         for _ in range(len(self._line)):
@@ -132,6 +128,14 @@ class Dispatcher:
             return lane, due
         return None
 
+    def _line_up(self, lane: Lane) -> None:
+        if lane.offered or not lane.may_send(self._now()):
+            return
+        lane.offered = True
+        share = self._shares.setdefault(lane.org_id, _Share())
+        share.lanes.append(lane)
+        self._stand(lane.org_id, share)
+
     def _stand(self, org_id: UUID, share: _Share) -> None:
         if not share.waiting:
             share.waiting = True
@@ -139,7 +143,7 @@ class Dispatcher:
 
     def _wake(self) -> None:
         while self._idle:
-            idle = self._idle.popleft()
+            idle = self._idle.pop()  # the one that worked last: the processor's cache still knows it
             if not idle.done():
                 idle.set_result(None)
                 return
