@@ -85,12 +85,17 @@ class WorkerProcess:
             await asyncio.sleep(wait)
             if self._stopping:
                 return
-            self._spawn()
+            try:
+                self._spawn()
+            except OSError as error:  # no memory, or no room for another process: perhaps in a moment
+                self._process = None
+                log.error("worker_not_started", error=repr(error))
             born = time.monotonic()
 
     def _spawn(self) -> None:
         self._close()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._ours = ours
         with theirs:
             ours.setblocking(False)
             self._process = subprocess.Popen(
@@ -100,7 +105,6 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
                 process_group=0,  # Ctrl-C reaches serve alone, which then stops the worker in good order
             )
-        self._ours = ours
         asyncio.get_running_loop().add_reader(ours, self._receive, ours)
 
     def _receive(self, ours: socket.socket) -> None:
