@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import time
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from triggers.delivery.lane import BEGINNING, Lane
-from triggers.delivery.reader import FEW, KNOWN_A_SECOND, LANES_A_READ, ROWS_A_READ, Reader
+from triggers.delivery.reader import (
+    FEW,
+    KNOWN_A_SECOND,
+    LANES_A_READ,
+    READ_AHEAD_BYTES,
+    ROWS_A_READ,
+    Reader,
+)
+from triggers.storage.lane_store import Due
 
-from .test_dispatcher import make_lane
+from .test_dispatcher import make_due, make_lane
+
+OTHER = UUID(int=7)
 
 
 def reader() -> Reader:
@@ -67,3 +77,21 @@ def test_what_is_known_is_read_again_only_as_far_as_there_is_time() -> None:
     read._spare_at = moment = time.monotonic()
     assert starts(large) == [True]
     assert read._spare_at - moment >= len(large.known) / KNOWN_A_SECOND
+
+
+def test_payloads_in_memory_have_a_bound_that_a_thousand_lanes_keep() -> None:
+    read = reader()
+    size = READ_AHEAD_BYTES // 64
+    taken: list[Due] = []
+    lanes = [make_lane(uuid4() if n % 2 else OTHER, 0) for n in range(300)]
+    for lane in lanes:
+        due = make_due(lane.org_id, lane.id[1])
+        due.payload_size = size
+        taken += read._fitting(lane, [due])
+    assert read._bytes == size * len(taken) == 2 * READ_AHEAD_BYTES, "one for each, up to twice the bound"
+    assert read._take_hungry() == []
+    while read._bytes >= READ_AHEAD_BYTES:
+        read.sent(taken.pop())
+    hungry = read._take_hungry()
+    hungry += read._take_hungry()
+    assert set(hungry) == {lane.id for lane in lanes[128:]}, "the others, once there is room"

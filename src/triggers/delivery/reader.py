@@ -26,7 +26,8 @@ FEW: Final = 50
 """Rows that are known which reads from the beginning may return once more: of a lane with more than a
 few, as many a second as leave the others their time."""
 READ_AHEAD_BYTES: Final = 64 * 1024 * 1024
-"""Payloads in memory at most; an organisation may fill a quarter of it."""
+"""Payloads in memory, of which an organisation may fill a quarter. A lane that has nothing may go beyond it
+for one delivery, until all of them have twice that."""
 
 
 class Reader:
@@ -54,6 +55,7 @@ class Reader:
         self._to_forget: list[tuple[Lane, Key]] = []
         self._bytes = 0
         self._bytes_of: Counter[UUID] = Counter()
+        self._crowded_out: set[LaneId] = set()  # without a row that fitted
 
     async def run(self) -> None:
         """Read, for ever."""
@@ -81,6 +83,10 @@ class Reader:
         self._bytes_of[due.org_id] -= due.payload_size
         if not self._bytes_of[due.org_id]:
             del self._bytes_of[due.org_id]
+        if self._crowded_out and self._bytes < READ_AHEAD_BYTES:
+            crowded_out, self._crowded_out = self._crowded_out, set()
+            for lane_id in crowded_out:
+                self.hint(lane_id)
 
     # ---- the loop --------------------------------------------------------------------------------
 
@@ -179,22 +185,27 @@ class Reader:
     ) -> None:
         """Choose what fits, fetch the events, and hand each lane its rows."""
         chosen = {lane.id: self._choose(lane, rows[lane.id], limits[lane.id]) for lane in lanes}
-        events = await lane_store.contents(
-            connection, [(due.org_id, due.event_id) for dues in chosen.values() for due in dues]
-        )
+        try:
+            events = await lane_store.contents(
+                connection, [(due.org_id, due.event_id) for dues in chosen.values() for due in dues]
+            )
+        except BaseException:
+            for dues in chosen.values():
+                self._drop(dues)
+            raise
         self._end_read()
         for lane in lanes:
-            if lane.stale:  # it was emptied meanwhile: what was read may be out of date
-                continue
             dues = chosen[lane.id]
+            if lane.stale:  # it was emptied meanwhile: what was read may be out of date
+                self._drop(dues)
+                continue
             if lane.breaker.open and len(dues) > lane.wants():  # it opened during the read
+                self._drop(dues[lane.wants() :])
                 dues = dues[: lane.wants()]
                 lane.reread_at = 0.0  # the rest lies behind the position by now
             for due in dues:
                 if (event := events.get((due.org_id, due.event_id))) is not None:
                     _, _, due.type, due.payload, due.source, due.subject, due.occurred_at = event
-                self._bytes += due.payload_size
-                self._bytes_of[due.org_id] += due.payload_size
             lane.add(dues)
             if dues:
                 self._filled(lane)
@@ -224,15 +235,22 @@ class Reader:
         return fitting
 
     def _fitting(self, lane: Lane, dues: list[Due]) -> list[Due]:
-        """As many of the first as the memory has room for; one at least for a lane that has none."""
-        total = self._bytes
-        mine = self._bytes_of[lane.org_id]
+        """As many of the first as the memory has room for, and takes that; one at least for a lane
+        that has none."""
         for count, due in enumerate(dues):
-            total += due.payload_size
-            mine += due.payload_size
-            if (total > READ_AHEAD_BYTES or mine > READ_AHEAD_BYTES // 4) and (count or lane.known):
+            total = self._bytes + due.payload_size
+            mine = self._bytes_of[lane.org_id] + due.payload_size
+            full = total > READ_AHEAD_BYTES or mine > READ_AHEAD_BYTES // 4
+            if full and (count or lane.known or total > 2 * READ_AHEAD_BYTES):
+                if not count and not lane.known:
+                    self._crowded_out.add(lane.id)
                 return dues[:count]
+            self._bytes, self._bytes_of[lane.org_id] = total, mine
         return dues
+
+    def _drop(self, dues: list[Due]) -> None:
+        for due in dues:
+            self.sent(due)
 
     def _end_read(self) -> None:
         self._reading = False
