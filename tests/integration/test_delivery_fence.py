@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from delivering import States, Workers, post
 from harness import Tenant, eventually
 from receiving import FAILED, Receiver
 from triggers.delivery.ownership import Ownership
-from triggers.delivery.settler import Ended, Settler
+from triggers.delivery.settler import Disabling, Ended, Settler
 from triggers.storage import lane_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Connection, Database
@@ -23,6 +24,7 @@ from triggers.storage.subscription_store import Subscription
 
 from .conftest import Subscribe
 
+URL = "http://127.0.0.1:9/"
 REASONS = {"delivered": "delivered", "retry": "unavailable", "dead": "unavailable (exhausted)"}
 
 
@@ -68,7 +70,7 @@ async def connection(database: Database) -> AsyncIterator[Connection]:
 
 @pytest.fixture
 async def subscription(subscribed: Subscribe) -> Subscription:
-    return await subscribed("http://127.0.0.1:9/")
+    return await subscribed(URL)
 
 
 async def settlement(states: States, clock: DatabaseClock, outcome: str, **changed: Any) -> Settlement:
@@ -236,7 +238,7 @@ async def test_a_dead_letter_is_told_once_and_only_by_the_owner(
     await post(client, [{}])
     database = states.database
     settler = Settler(database, clock, Standing(database, clock, owner))
-    ended = Ended(await settlement(states, clock, "dead"), "a", lambda: None)
+    ended = Ended(await settlement(states, clock, "dead"), "a")
     if stale:
         await owner.lose()
     for _ in range(2):
@@ -261,9 +263,11 @@ async def test_a_stale_owner_does_not_disable_for_failing_too_long(
     settler = Settler(database, clock, Standing(database, clock, owner))
     retry = await settlement(states, clock, "retry")
     await owner.lose()
-    await settler._write(connection, [Ended(retry, "a", lambda: None, "failing_too_long")])
+    await settler._write(connection, [Ended(retry, "a", Disabling("failing_too_long", URL))])
     assert (await states.status(subscription.id))[0] == "active"
-    await settler._write(connection, [Ended(retry, "a", lambda: None, "gone")])
+    await settler._write(connection, [Ended(retry, "a", Disabling("gone", "http://127.0.0.1:8/"))])
+    assert (await states.status(subscription.id))[0] == "active", "another URL than it has by now"
+    await settler._write(connection, [Ended(retry, "a", Disabling("gone", URL))])
     assert await states.status(subscription.id) == ("disabled", "gone")
 
 
@@ -292,3 +296,43 @@ async def test_what_is_told_is_stored_with_what_it_tells_of(
         assert await states.settled(failing.id) == {"dead": 1}
         assert len(told.hooks) == 1
         assert len(receiver.hooks) == 1
+
+
+async def test_what_a_dead_worker_holds_stops_no_living_one(
+    client: httpx.AsyncClient,
+    receiver: Receiver,
+    subscribed: Subscribe,
+    workers: Workers,
+    database: Database,
+    clock: DatabaseClock,
+    tenant: Tenant,
+) -> None:
+    """Frozen in the middle of a settle, it keeps its groups until its transaction ends; the rest move."""
+    frozen = Owner(database, clock)
+    async with database.connection() as connection:
+        await lane_store.register(connection, frozen.id, "frozen")
+        await connection.execute("update workers set heartbeat_at = now() where id = $1", frozen.id)
+        await lane_store.take(connection, frozen.id, clock.mint())
+    lanes = [await subscribed(f"{receiver.url}/{n}") for n in range(8)]
+    row = await database.row("select lane_group from subscriptions where id = $1", lanes[0].id)
+    assert row is not None
+    held = row["lane_group"]
+    others = await database.fetch(
+        "select id from subscriptions where kind = 'push' and lane_group <> $1", held
+    )
+    assert others, "of eight lanes one at least is in another group"
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("select from lane_groups where id = $1 for share", held)
+        await database.fetch("update workers set heartbeat_at = now() - interval '1 hour'")
+        running = await workers.start()
+        ownership = running.worker.ownership
+        await eventually(lambda: len(ownership.groups) == 63, 10)
+        trusted = []
+        for _ in range(40):
+            await asyncio.sleep(0.05)
+            trusted.append(ownership.may_send(ownership.groups[0]))
+        assert all(trusted)
+        await post(client, [{}])
+        await eventually(lambda: len(receiver.hooks) == len(others), 10)
+    await eventually(lambda: len(ownership.groups) == 64, 10)
+    await eventually(lambda: len(receiver.hooks) == len(lanes), 10)

@@ -6,14 +6,19 @@ import asyncio
 import json
 import time
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
 import standardwebhooks
 
-from delivering import Workers, post
+from delivering import RunningWorker, Workers, post
 from harness import eventually
 from receiving import Hook, Receiver, status
+from triggers.delivery import ownership
+from triggers.delivery.lane import Lane
+from triggers.storage import lane_store
+from triggers.storage.database import Connection
 
 
 async def subscribe(client: httpx.AsyncClient, url: str, **fields: Any) -> dict[str, Any]:
@@ -79,6 +84,76 @@ async def test_both_secrets_sign_while_a_rotation_overlaps(
         return not any(verifies(receiver.hooks[-1], secret) for secret in (made["secret"], second, third))
 
     await eventually(neither, 5)
+
+
+async def test_an_old_secret_signs_nothing_after_its_end(
+    client: httpx.AsyncClient, workers: Workers, receiver: Receiver
+) -> None:
+    """A lane that is busy all the time is told of the end by nobody else."""
+    await workers.start()
+    made = await subscribe(client, receiver.url)
+    path = f"/v1/hooks/{made['id']}"
+    await client.post(f"{path}/rotate-secret", json={"overlap_seconds": 2})
+
+    async def alone() -> bool:
+        await post(client, [{}])
+        return bool(receiver.hooks) and not verifies(receiver.hooks[-1], made["secret"])
+
+    assert not await alone()
+    await eventually(alone, 8)
+
+
+async def test_a_worker_that_stood_still_learns_what_it_missed(
+    client: httpx.AsyncClient, workers: Workers, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long ago it last looked: nobody else has buried it, and its lanes are still its own."""
+    monkeypatch.setattr(ownership, "CHANGES_SECONDS", 0.5)
+    monkeypatch.setattr(ownership, "LONG_LOOK_EVERY_SECONDS", 3_600.0)
+    running = await workers.start()
+    made = await subscribe(client, receiver.url)
+    await post(client, [{}])
+    await eventually(lambda: len(receiver.hooks) == 1)
+    beat, still, moving = lane_store.beat, asyncio.Event(), asyncio.Event()
+
+    async def stand_still(connection: Connection, worker_id: UUID) -> Any:
+        still.set()
+        await moving.wait()
+        return await beat(connection, worker_id)
+
+    monkeypatch.setattr(lane_store, "beat", stand_still)
+    await asyncio.wait_for(still.wait(), 5)
+    await client.post(f"/v1/hooks/{made['id']}/pause")
+    await asyncio.sleep(1.5)
+    moving.set()
+    await eventually(lambda: all(not lane.active(running.worker._now()) for lane in lanes(running)), 5)
+
+
+async def test_a_change_that_overtakes_a_read_of_the_settings_is_followed(
+    client: httpx.AsyncClient, workers: Workers, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings that were read just before a pause, and come to the lane after the pause was heard of."""
+    endpoints, reading, paused = lane_store.endpoints, asyncio.Event(), asyncio.Event()
+
+    async def slowly(connection: Connection, ids: Any) -> Any:
+        found = await endpoints(connection, ids)
+        reading.set()
+        await paused.wait()
+        return found
+
+    monkeypatch.setattr(lane_store, "endpoints", slowly)
+    running = await workers.start()
+    made = await subscribe(client, receiver.url)
+    await asyncio.wait_for(reading.wait(), 5)
+    await client.post(f"/v1/hooks/{made['id']}/pause")
+    await asyncio.sleep(1)  # the beat hears of it meanwhile
+    paused.set()
+    await eventually(
+        lambda: [lane.target.endpoint.status for lane in lanes(running) if not lane.stale] == ["paused"], 5
+    )
+
+
+def lanes(running: RunningWorker) -> list[Lane]:
+    return list(running.worker._lanes.values())
 
 
 async def test_nothing_begins_a_second_after_a_pause_and_all_comes_after_the_resume(

@@ -31,12 +31,20 @@ class Target(NamedTuple):
     signer: Signer
     headers: Sequence[tuple[str, str]]
     schedule: Schedule
+    ends_at: datetime | None = None
+    """When one of its secrets may sign no more."""
 
     @classmethod
-    def of(cls, endpoint: Endpoint, signer: Signer, headers: Sequence[tuple[str, str]]) -> Target:
+    def of(
+        cls,
+        endpoint: Endpoint,
+        signer: Signer,
+        headers: Sequence[tuple[str, str]],
+        ends_at: datetime | None = None,
+    ) -> Target:
         """With the subscription's own schedule, or the default one."""
         delays = DEFAULT_SCHEDULE.delays if endpoint.retry_delays is None else tuple(endpoint.retry_delays)
-        return cls(endpoint, signer, headers, Schedule(delays, endpoint.retry_deadline))
+        return cls(endpoint, signer, headers, Schedule(delays, endpoint.retry_deadline), ends_at)
 
 
 class Lane:

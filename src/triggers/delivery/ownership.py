@@ -14,7 +14,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -34,7 +34,10 @@ TRUST_SECONDS: Final = 1.0
 """How old the last good look at changes may be when an attempt begins; within half a takeover."""
 BALANCE_SECONDS: Final = 1.0
 CHANGES_SECONDS: Final = 8.0
-"""How far back each beat looks for changes: a change may commit later than the time it bears."""
+"""How far behind the last look each beat looks for changes: one may commit later than the time it bears."""
+LONG_LOOK_SECONDS: Final = 600.0
+LONG_LOOK_EVERY_SECONDS: Final = 30.0
+"""Now and then it looks further back, for a commit that stood still for longer than a statement may take."""
 
 
 class Ownership:
@@ -65,6 +68,8 @@ class Ownership:
         self._groups: dict[int, Group] = {}
         self._beat_at = float("-inf")
         self._balanced_at = float("-inf")
+        self._looked_at: datetime | None = None  # at changes, by the database's clock
+        self._long_look_at = float("-inf")
         self.task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -131,12 +136,24 @@ class Ownership:
             await self._begin_anew(connection)
             return
         self._clock.learn(now, began)
+        self._learn(await lane_store.owned(connection, self.worker_id))
+        await self._look_at_changes(connection, now)
+        self._beat_at = began
+        # Behind the beat: what this waits for must not make a worker doubt itself.
         if began - self._balanced_at >= BALANCE_SECONDS:
             self._balanced_at = began
             await self._balance(connection)
-        self._learn(await lane_store.owned(connection, self.worker_id))
-        self._changed(await lane_store.changed(connection, list(self._groups), CHANGES_SECONDS))
-        self._beat_at = began
+            self._learn(await lane_store.owned(connection, self.worker_id))
+
+    async def _look_at_changes(self, connection: Connection, now: datetime) -> None:
+        """From before the last look on, however long ago that was."""
+        back = CHANGES_SECONDS
+        if time.monotonic() - self._long_look_at >= LONG_LOOK_EVERY_SECONDS:
+            self._long_look_at = time.monotonic()
+            back = LONG_LOOK_SECONDS
+        since = min(now, self._looked_at or now) - timedelta(seconds=back)
+        self._changed(await lane_store.changed(connection, list(self._groups), since))
+        self._looked_at = now
 
     async def _balance(self, connection: Connection) -> None:
         freed = await lane_store.bury(connection, TAKEOVER_SECONDS)

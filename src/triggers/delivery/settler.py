@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 import structlog
 
@@ -24,23 +25,24 @@ PAUSE_SECONDS = 0.2
 FAILING_TOO_LONG = "failing_too_long"
 
 
+class Disabling(NamedTuple):
+    """Why a subscription is to be disabled, and the URL of which that was said."""
+
+    reason: str
+    target_url: str
+
+
 class Ended:
     """An attempt that ended: how to record it, and whether it disables its subscription."""
 
     __slots__ = ("disable", "event_type", "settled", "settlement")
 
-    def __init__(
-        self,
-        settlement: Settlement,
-        event_type: str,
-        settled: Callable[[], None],
-        disable: str | None = None,
-    ) -> None:
-        """`settled` is called when the settlement is committed."""
+    def __init__(self, settlement: Settlement, event_type: str, disable: Disabling | None = None) -> None:
         self.settlement = settlement
         self.event_type = event_type
-        self.settled = settled
         self.disable = disable
+        self.settled: Callable[[], None] = lambda: None
+        """Called when the settlement is committed."""
 
 
 class Settler:
@@ -132,10 +134,11 @@ class Settler:
             ours = about.delivery in changed
             if ours and about.outcome == "dead" and not ended.event_type.startswith("triggers."):
                 told.append(Told(about.org_id, DEAD_LETTER, _dead_letter(ended)))
-            if ended.disable is None or (ended.disable == FAILING_TOO_LONG and not ours):
+            if ended.disable is None or (ended.disable.reason == FAILING_TOO_LONG and not ours):
                 continue  # what a stale owner remembers may be out of date; an endpoint's own word stands
-            if await lane_store.disable(connection, about.org_id, about.subscription_id, ended.disable):
-                subscription = {"subscription_id": str(about.subscription_id), "reason": ended.disable}
+            reason, url = ended.disable
+            if await lane_store.disable(connection, about.org_id, about.subscription_id, url, reason):
+                subscription = {"subscription_id": str(about.subscription_id), "reason": reason}
                 told.append(Told(about.org_id, DISABLED, subscription))
         await tell(connection, self._clock, self._judging, told)
 

@@ -29,7 +29,7 @@ from triggers.delivery.outbound import Outbound
 from triggers.delivery.ownership import Ownership
 from triggers.delivery.reader import Reader
 from triggers.delivery.result import Reason
-from triggers.delivery.settler import FAILING_TOO_LONG, Ended, Settler
+from triggers.delivery.settler import FAILING_TOO_LONG, Disabling, Ended, Settler
 from triggers.delivery.signature import Signer
 from triggers.errors import TriggersError
 from triggers.key_ring import KeyRing
@@ -174,9 +174,7 @@ class Worker:
         if due.attempts > len(target.schedule.delays) or not due.type:
             # Its last attempt took a worker down with it, or its event is no longer kept.
             reason = "worker_lost (exhausted)" if due.type else "event_gone"
-            self._settle(
-                lane, due, Ended(never_sent(target, due, reason, self._now()), due.type, lambda: None)
-            )
+            self._settle(lane, due, Ended(never_sent(target, due, reason, self._now()), due.type))
             return
         if probation and not await self._count_first(lane, due):
             return
@@ -194,18 +192,17 @@ class Worker:
             messages=1 + len(companions),
         )
         settlement = ended.settlement
-        self._learn(lane, ended.reason, self._now())
+        disable = None
+        if lane.target.endpoint.target_url == target.endpoint.target_url:  # else it says nothing of this one
+            self._learn(lane, ended.reason, self._now())
+            disable = self._disabled_by(lane, ended.disable)
         metrics.attempts(settlement.outcome, ended.reason).inc()
         metrics.attempt_seconds.observe(settlement.duration_ms / 1000)
-        self._settle(
-            lane,
-            due,
-            Ended(settlement, due.type, lambda: None, self._disabled_by(lane, ended.disable)),
-        )
+        self._settle(lane, due, Ended(settlement, due.type, disable))
         for companion in companions:
             self._unsettled[lane.group] += 1
             settlement = told(companion, ended, self._clock.mint())
-            self._settle(lane, companion, Ended(settlement, companion.type, lambda: None))
+            self._settle(lane, companion, Ended(settlement, companion.type))
 
     async def _count_first(self, lane: Lane, due: Due) -> bool:
         """On probation: one delivery of a group at a time, counted in the database before it is sent."""
@@ -278,7 +275,7 @@ class Worker:
                 self._empty(lane)  # probes need one at a time: the rest would only fill the memory
             self._reader.hint(lane.id)
 
-    def _disabled_by(self, lane: Lane, disable: str | None) -> str | None:
+    def _disabled_by(self, lane: Lane, disable: str | None) -> Disabling | None:
         """Why this attempt disables the subscription: the endpoint said so, or has failed for too long."""
         if disable is None:
             since = lane.breaker.failing_since
@@ -287,7 +284,7 @@ class Worker:
             disable = FAILING_TOO_LONG
         self._empty(lane)
         lane.disable()
-        return str(disable)
+        return Disabling(str(disable), lane.target.endpoint.target_url)
 
     async def _until_trusted(self, lane: Lane) -> None:
         """After a delivery that could not be sent: not again before the owner is sure of itself."""
@@ -335,6 +332,16 @@ class Worker:
                 self._lanes[endpoint.org_id, endpoint.id] = Lane(target)
             else:
                 lane.renew(target)
+            if target.ends_at is not None:
+                wait = max(0.0, (target.ends_at - self._now()).total_seconds())
+                asyncio.get_running_loop().call_later(wait, self._outlived, endpoint.org_id, target)
+
+    def _outlived(self, org_id: UUID, target: Target) -> None:
+        """A secret has ended: sign nothing more with it."""
+        lane = self._lanes.get((org_id, target.endpoint.id))
+        if lane is not None and lane.target is target:
+            self._close(lane)
+            self._reader.hint(lane.id)
 
     def _open(self, endpoint: Endpoint) -> Target | None:
         """Unseal what the attempts of an endpoint need."""
@@ -344,8 +351,10 @@ class Worker:
         except TriggersError as error:
             log.error("subscription_unusable", subscription_id=str(endpoint.id), error=error.message)
             return None
-        signing = [read_secret(each.secret) for each in living(secrets, self._now())]
-        return Target.of(endpoint, Signer(signing), list(headers.items()))
+        signing = living(secrets, self._now())
+        signer = Signer([read_secret(each.secret) for each in signing])
+        ends_at = min((each.ends_at for each in signing if each.ends_at is not None), default=None)
+        return Target.of(endpoint, signer, list(headers.items()), ends_at)
 
     def _gained(self, groups: list[int]) -> None:
         log.info("lanes_gained", groups=len(groups))
@@ -359,14 +368,19 @@ class Worker:
                 self._close(lane)
 
     def _changed(self, changed: dict[LaneId, datetime]) -> None:
-        """Subscriptions were changed: empty their lanes and read their settings again."""
+        """Subscriptions were changed: empty their lanes and read their settings again.
+
+        What a lane has is compared, not what was told before: it may have been read just before a
+        change and have come here after it.
+        """
         for lane_id, changed_at in changed.items():
-            if self._noticed.get(lane_id) == changed_at:
-                continue
             lane = self._lanes.get(lane_id)
-            if lane is not None:
+            if lane is None:
+                if self._noticed.get(lane_id) != changed_at:
+                    self._reader.hint(lane_id)
+            elif not lane.stale and lane.target.endpoint.changed_at != changed_at:
                 self._close(lane)
-            self._reader.hint(lane_id)
+                self._reader.hint(lane_id)
         self._noticed = changed
 
     def _empty(self, lane: Lane) -> None:

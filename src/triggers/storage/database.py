@@ -187,7 +187,7 @@ def _server_settings(seconds: float) -> dict[str, str]:
         "application_name": "triggers",
         "statement_timeout": str(int(seconds * 1000)),
         "lock_timeout": str(int(seconds * 500)),
-        "idle_in_transaction_session_timeout": "30000",
+        "idle_in_transaction_session_timeout": str(int(seconds * 1000)),
         "jit": "off",
         "timezone": "UTC",
     }

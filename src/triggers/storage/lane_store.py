@@ -166,9 +166,9 @@ async def owned(connection: Connection, worker_id: UUID) -> dict[int, Group]:
     return {row["id"]: Group(row["id"], row["token"], bool(row["probation"])) for row in rows}
 
 
-async def changed(connection: Connection, groups: Sequence[int], seconds: float) -> dict[LaneId, datetime]:
-    """Subscriptions of these groups that were changed in the last `seconds`, and when."""
-    rows = await connection.fetch(_SQL["changed"], groups, timedelta(seconds=seconds))
+async def changed(connection: Connection, groups: Sequence[int], since: datetime) -> dict[LaneId, datetime]:
+    """Subscriptions of these groups that were changed after `since`, and when."""
+    rows = await connection.fetch(_SQL["changed"], groups, since)
     return {(row["org_id"], row["id"]): row["changed_at"] for row in rows}
 
 
@@ -310,9 +310,12 @@ async def begin_attempt(database: Database, group: Group, due: Due, next_due_at:
     return row is not None
 
 
-async def disable(connection: Connection, org_id: UUID, subscription_id: UUID, reason: str) -> bool:
-    """Disable a subscription; its rows follow. False if it was not active or paused."""
-    return await connection.fetchval(_SQL["disable"], org_id, subscription_id, reason) is not None
+async def disable(
+    connection: Connection, org_id: UUID, subscription_id: UUID, target_url: str, reason: str
+) -> bool:
+    """Disable a subscription; its rows follow. False if it was not active or paused, or has another URL."""
+    disabled = await connection.fetchval(_SQL["disable"], org_id, subscription_id, reason, target_url)
+    return disabled is not None
 
 
 async def note_health(database: Database, found: Sequence[LaneHealth]) -> None:

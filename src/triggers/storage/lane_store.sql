@@ -10,18 +10,26 @@ select id, token, probation_until > now() as probation from lane_groups where wo
 
 -- name: bury
 -- A worker that was not heard of for the takeover time is dead. Its groups are free; a group whose
--- owners die twice within a minute is on probation for one.
+-- owners die twice within a minute is on probation for one. What the dead one still holds in a transaction
+-- that nobody has ended yet is left for the next time: no living worker waits for it.
 with dead as (
     update workers set dead_at = now()
-    where dead_at is null and heartbeat_at < now() - $1::interval
+    where id in (
+        select id from workers where dead_at is null and heartbeat_at < now() - $1::interval
+        for update skip locked
+    )
     returning id
+), orphaned as (
+    select g.id from lane_groups g
+    where g.worker_id in (select id from dead union all select id from workers where dead_at is not null)
+    for update skip locked
 )
 update lane_groups g
 set worker_id = null, token = null, died_at = now(),
     probation_until = case
         when g.died_at > now() - interval '1 minute' then now() + interval '1 minute' else g.probation_until
     end
-where g.worker_id in (select id from dead)
+where g.id in (select id from orphaned)
 returning g.id
 
 -- name: take
@@ -83,7 +91,7 @@ where s.kind = 'push' and s.lane_group = any ($1::smallint[]) and s.status = 'ac
 
 -- name: changed
 select org_id, id, changed_at from subscriptions
-where kind = 'push' and lane_group = any ($1::smallint[]) and changed_at > now() - $2::interval
+where kind = 'push' and lane_group = any ($1::smallint[]) and changed_at > $2
 
 -- name: endpoints
 select s.org_id, s.id, s.lane_group, s.status, s.changed_at, s.target_url, s.format, s.signature, s.secrets,
@@ -222,7 +230,7 @@ returning d.attempts
 
 -- name: disable
 update subscriptions set status = 'disabled', status_reason = $3, status_at = now(), changed_at = now()
-where org_id = $1 and id = $2 and status in ('active', 'paused')
+where org_id = $1 and id = $2 and status in ('active', 'paused') and target_url = $4
 returning id
 
 -- name: note_health
