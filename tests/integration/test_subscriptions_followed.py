@@ -18,7 +18,7 @@ from receiving import Hook, Receiver, status
 from triggers.delivery import ownership
 from triggers.delivery.lane import Lane
 from triggers.storage import lane_store
-from triggers.storage.database import Connection
+from triggers.storage.database import Connection, Database
 
 
 async def subscribe(client: httpx.AsyncClient, url: str, **fields: Any) -> dict[str, Any]:
@@ -229,6 +229,31 @@ async def test_notices_of_an_inbox_are_thin_and_signed(
         notice = json.loads(hook.body)
         assert sorted(notice) == ["inbox_id", "received_message_count", "redelivery"]
         assert notice["inbox_id"] == inbox["id"]
+
+
+async def test_a_message_beside_one_whose_attempts_are_used_up_has_its_own(
+    client: httpx.AsyncClient, workers: Workers, receiver: Receiver, database: Database
+) -> None:
+    """One notice tells of both, and fails for both: the last attempt of the one is the first of the other."""
+    receiver.answer = lambda _: status(500)
+    answer = await client.post(
+        "/v1/inboxes", json={"key": "work", "event_types": ["a"], "notification_url": receiver.url}
+    )
+    assert answer.status_code == 201
+    old, new = await post(client, [{}] * 2)
+    await database.fetch(
+        "update deliveries set attempts = 8, due_at = now() - interval '1 minute'"
+        " where event_id = $1 and lane_group is not null",
+        UUID(old),
+    )
+    await workers.start()
+
+    async def outcomes() -> bool:
+        rows = await database.fetch("select event_id, attempt, outcome from attempts")
+        found = {(str(row["event_id"]), row["attempt"]): row["outcome"] for row in rows}
+        return found == {(old, 9): "dead", (new, 1): "retry"}
+
+    await eventually(outcomes, 10)
 
 
 def _noticed(receiver: Receiver) -> int:

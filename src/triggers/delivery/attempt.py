@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, assert_never
 from uuid import UUID
 
-import msgspec
 import structlog
 
 from triggers import __version__, body_format
@@ -36,6 +35,7 @@ class Attempted(NamedTuple):
     settlement: Settlement
     reason: Reason
     disable: Disable | None
+    result: Result
 
 
 async def attempt(
@@ -65,27 +65,16 @@ async def attempt(
         log.error("attempt_broke", subscription_id=str(due.subscription_id), exc_info=error)
         result = Failed(Reason.INTERNAL, "An error of ours; the worker's log names it.", 0.0)
     number = due.attempts if counted else due.attempts + 1
-    outcome = judge(
-        number,
-        result,
-        target.schedule,
-        now(),
-        random.uniform(-1, 1),  # noqa: S311 - spreads retries
-        first_attempt_at=due.first_attempt_at or began,
-    )
-    return conclude(target, due, result, outcome, number, attempt_id, began)
+    return conclude(target, due, result, number, attempt_id, began, now())
 
 
-def told(companion: Due, of: Attempted, attempt_id: UUID) -> Settlement:
-    """The settlement of a message that a notice told of beside the one it was sent for."""
-    return msgspec.structs.replace(
-        of.settlement,
-        event_id=companion.event_id,
-        generation=companion.generation,
-        read_attempts=companion.attempts,
-        attempts=companion.attempts + 1,
-        attempt_id=attempt_id,
-    )
+def told(target: Target, companion: Due, of: Attempted, attempt_id: UUID, moment: datetime) -> Settlement:
+    """The settlement of a message that a notice told of beside the one it was sent for: the same answer,
+    judged by attempts of its own."""
+    number = companion.attempts + 1
+    return conclude(
+        target, companion, of.result, number, attempt_id, of.settlement.began_at, moment
+    ).settlement
 
 
 def prepare(target: Target, due: Due, moment: datetime, messages: int = 1) -> Prepared:
@@ -110,12 +99,20 @@ def conclude(
     target: Target,
     due: Due,
     result: Result,
-    outcome: Outcome,
     number: int,
     attempt_id: UUID,
     began: datetime,
+    ended: datetime,
 ) -> Attempted:
-    """The outcome as the absolute values that settle it."""
+    """What follows from the attempt `number`, as the absolute values that settle it."""
+    outcome: Outcome = judge(
+        number,
+        result,
+        target.schedule,
+        ended,
+        random.uniform(-1, 1),  # noqa: S311 - spreads retries
+        first_attempt_at=due.first_attempt_at or began,
+    )
     due_at: datetime | None = None
     disable: Disable | None = None
     match outcome:
@@ -151,6 +148,7 @@ def conclude(
         ),
         reason,
         disable,
+        result,
     )
 
 

@@ -201,7 +201,7 @@ class Worker:
         self._settle(lane, due, Ended(settlement, due.type, disable))
         for companion in companions:
             self._unsettled[lane.group] += 1
-            settlement = told(companion, ended, self._clock.mint())
+            settlement = told(target, companion, ended, self._clock.mint(), self._now())
             self._settle(lane, companion, Ended(settlement, companion.type))
 
     async def _count_first(self, lane: Lane, due: Due) -> bool:
