@@ -18,7 +18,7 @@ from uuid import UUID
 
 import msgspec
 
-from triggers.domain import created_at, rfc3339
+from triggers.domain import minted_at, rfc3339
 
 Format: TypeAlias = Literal["standard", "raw", "cloudevents"]
 
@@ -89,7 +89,7 @@ def _cloudevents(event: Outgoing) -> bytes:
 
 
 def _happened(event: Outgoing) -> bytes:
-    return rfc3339(event.occurred_at or created_at(event.id)).encode()
+    return (minted_at(event.id) if event.occurred_at is None else rfc3339(event.occurred_at)).encode()
 
 
 def _uri_reference(source: str) -> str:

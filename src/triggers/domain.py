@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 import hashlib
 import re
+import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, NewType
 from uuid import UUID
 
@@ -214,6 +216,17 @@ def begins_a_minute_before(event_id: UUID) -> UUID:
 def rfc3339(moment: datetime) -> str:
     """A time as every answer writes it: UTC with milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def minted_at(event_id: UUID) -> str:
+    """`created_at` as `rfc3339` writes it, several times as fast: ids come by the thousand in a second."""
+    seconds, milliseconds = divmod(event_id.int >> 80, 1000)
+    return f"{_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def parse_id(text: str) -> UUID | None:

@@ -107,3 +107,14 @@ def test_what_is_worth_storing() -> None:
     assert not breaker.changed, "a last success is noted every ten seconds"
     breaker.failed(later(2), Reason.TIMEOUT)
     assert breaker.changed
+
+
+def test_the_last_success_is_written_down_now_and_then() -> None:
+    breaker = Breaker(None, None, None)
+    noted = []
+    for n in range(40):
+        breaker.succeeded(later(n))
+        if breaker.changed:
+            noted.append(breaker.last_success_at)
+            breaker.changed = False
+    assert noted == [later(0), later(10), later(20), later(30)]

@@ -102,6 +102,12 @@ def test_times_are_written_in_one_way() -> None:
         assert domain.rfc3339(moment) == text
 
 
+@given(st.integers(0, 2**48 // 16))
+def test_the_time_of_an_id_is_written_alike(milliseconds: int) -> None:
+    found = uuid.UUID(int=milliseconds << 80)
+    assert domain.minted_at(found) == domain.rfc3339(domain.created_at(found))
+
+
 def test_minted_ids_rise_whatever_the_clock_does() -> None:
     clock = DatabaseClock()
     ids = []

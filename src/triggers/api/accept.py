@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +22,15 @@ from triggers.api import event_body, exchange, problems
 from triggers.api.authentication import KeyCache, key_from
 from triggers.api.exchange import Headers
 from triggers.api.rate_limit import Grant, RateLimiter
-from triggers.domain import MAX_BATCH_BYTES, MAX_EVENT_BYTES, Accepted, Caller, NewEvent, Scope
+from triggers.domain import (
+    MAX_BATCH_BYTES,
+    MAX_EVENT_BYTES,
+    Accepted,
+    Caller,
+    NewEvent,
+    Scope,
+    minted_at,
+)
 from triggers.errors import (
     DiskFull,
     Overloaded,
@@ -287,17 +294,6 @@ def _answer(event: NewEvent, accepted: Accepted) -> EventAccepted:
         duplicate=accepted.duplicate,
         created_at=minted_at(accepted.id),
     )
-
-
-def minted_at(event_id: UUID) -> str:
-    """The time in a UUIDv7, as RFC 3339 with milliseconds."""
-    seconds, milliseconds = divmod(event_id.int >> 80, 1000)
-    return f"{_second(seconds)}.{milliseconds:03d}Z"
-
-
-@lru_cache(maxsize=1024)
-def _second(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _item(index: int, outcome: Outcome) -> BatchItem:

@@ -36,6 +36,7 @@ class Attempted(NamedTuple):
     reason: Reason
     disable: Disable | None
     result: Result
+    at: datetime
 
 
 async def attempt(
@@ -68,13 +69,11 @@ async def attempt(
     return conclude(target, due, result, number, attempt_id, began, now())
 
 
-def told(target: Target, companion: Due, of: Attempted, attempt_id: UUID, moment: datetime) -> Settlement:
+def told(target: Target, companion: Due, of: Attempted, attempt_id: UUID) -> Settlement:
     """The settlement of a message that a notice told of beside the one it was sent for: the same answer,
     judged by attempts of its own."""
-    number = companion.attempts + 1
-    return conclude(
-        target, companion, of.result, number, attempt_id, of.settlement.began_at, moment
-    ).settlement
+    began, number = of.settlement.began_at, companion.attempts + 1
+    return conclude(target, companion, of.result, number, attempt_id, began, of.at).settlement
 
 
 def prepare(target: Target, due: Due, moment: datetime, messages: int = 1) -> Prepared:
@@ -149,6 +148,7 @@ def conclude(
         reason,
         disable,
         result,
+        ended,
     )
 
 

@@ -14,6 +14,8 @@ OPENS_AFTER: Final = 10
 """Failures in a row, with no success between them."""
 FIRST_PROBE_SECONDS: Final = 1.0
 LONGEST_PROBE_SECONDS: Final = 60.0
+SUCCESS_IS_NEWS_AFTER: Final = timedelta(seconds=10)
+"""How exactly the last success is known: of thousands a second few are written down."""
 
 
 class Breaker:
@@ -42,9 +44,10 @@ class Breaker:
 
     def succeeded(self, now: datetime) -> None:
         """An attempt was answered with success."""
-        self.changed = self.changed or self.failing_since is not None or self.probe_at is not None
-        if self.last_success_at is None or now - self.last_success_at > timedelta(seconds=10):
-            self.changed = True
+        last = self.last_success_at
+        if not self.failures and last is not None and now - last < SUCCESS_IS_NEWS_AFTER:
+            return
+        self.changed = True
         self.last_success_at = now
         self.failing_since = self.probe_at = None
         self.failures = 0

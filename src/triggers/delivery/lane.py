@@ -131,6 +131,11 @@ class Lane:
             and self.active(now)
         )
 
+    @property
+    def paced(self) -> bool:
+        """Whether a rate limit or an open breaker may hold it."""
+        return self.target.endpoint.rate_limit is not None or self.breaker.open
+
     def wait_seconds(self, now: datetime) -> float | None:
         """In how many seconds a rate limit or a breaker may let the next one go; None if neither holds it."""
         if not self.queue:

@@ -179,9 +179,7 @@ class Worker:
         if probation and not await self._count_first(lane, due):
             return
         companions = lane.take_companions()
-        began = self._now()
-        if not due.attempts:
-            metrics.lag_seconds.observe(max(0.0, (began - due.accepted_at).total_seconds()))
+        first = not due.attempts
         ended = await attempt(
             target,
             due,
@@ -192,16 +190,18 @@ class Worker:
             messages=1 + len(companions),
         )
         settlement = ended.settlement
+        if first:
+            metrics.lag_seconds.observe(max(0.0, (settlement.began_at - due.accepted_at).total_seconds()))
         disable = None
         if lane.target.endpoint.target_url == target.endpoint.target_url:  # else it says nothing of this one
-            self._learn(lane, ended.reason, self._now())
-            disable = self._disabled_by(lane, ended.disable)
+            self._learn(lane, ended.reason, ended.at)
+            disable = self._disabled_by(lane, ended.disable, ended.at)
         metrics.attempts(settlement.outcome, ended.reason).inc()
         metrics.attempt_seconds.observe(settlement.duration_ms / 1000)
         self._settle(lane, due, Ended(settlement, due.type, disable))
         for companion in companions:
             self._unsettled[lane.group] += 1
-            settlement = told(target, companion, ended, self._clock.mint(), self._now())
+            settlement = told(target, companion, ended, self._clock.mint())
             self._settle(lane, companion, Ended(settlement, companion.type))
 
     async def _count_first(self, lane: Lane, due: Due) -> bool:
@@ -275,11 +275,11 @@ class Worker:
                 self._empty(lane)  # probes need one at a time: the rest would only fill the memory
             self._reader.hint(lane.id)
 
-    def _disabled_by(self, lane: Lane, disable: str | None) -> Disabling | None:
+    def _disabled_by(self, lane: Lane, disable: str | None, now: datetime) -> Disabling | None:
         """Why this attempt disables the subscription: the endpoint said so, or has failed for too long."""
         if disable is None:
             since = lane.breaker.failing_since
-            if since is None or self._now() - since < self._disable_after:
+            if since is None or now - since < self._disable_after:
                 return None
             disable = FAILING_TOO_LONG
         self._empty(lane)
@@ -300,7 +300,7 @@ class Worker:
 
     def _hold(self, lane: Lane) -> None:
         """If a rate limit or the breaker holds a lane, offer it again when it may let go."""
-        if lane.offered or not lane.queue or self._stopping:
+        if lane.offered or not lane.queue or not lane.paced or self._stopping:
             return
         wait = lane.wait_seconds(self._now())
         if wait is None:
