@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -116,7 +116,7 @@ class Settlement(msgspec.Struct, kw_only=True, gc=False):
         return self.org_id, self.subscription_id, self.event_id, self.generation
 
 
-_SETTLED = attrgetter(
+_COLUMNS = attrgetter(
     "org_id",
     "subscription_id",
     "event_id",
@@ -126,13 +126,18 @@ _SETTLED = attrgetter(
     "attempts",
     "outcome",
     "due_at",
-    "reason",
     "status_code",
     "response",
     "duration_ms",
     "attempt_id",
-    "began_at",
 )
+
+
+def _settled(settlement: Settlement) -> tuple[Any, ...]:
+    """A row for the statement, without what goes without saying: most batches hold nothing but successes."""
+    reason = None if settlement.outcome == "delivered" else settlement.reason
+    began_at = settlement.began_at if settlement.outcome == "retry" else None
+    return (*_COLUMNS(settlement), reason, began_at)
 
 
 class LaneHealth(NamedTuple):
@@ -288,7 +293,7 @@ async def settle(
         _SQL["settle"],
         [group.id for group in groups],
         [group.token for group in groups],
-        *columns(map(_SETTLED, batch)),
+        *columns(map(_settled, batch)),
         worker_id,
     )
     return {tuple(row) for row in rows}

@@ -170,10 +170,10 @@ with fence as materialized (
 ), batch as materialized (
     select * from unnest(
         $3::uuid[], $4::uuid[], $5::uuid[], $6::integer[], $7::smallint[], $8::integer[], $9::integer[],
-        $10::text[], $11::timestamptz[], $12::text[], $13::integer[], $14::text[], $15::integer[],
-        $16::uuid[], $17::timestamptz[]
+        $10::text[], $11::timestamptz[], $12::integer[], $13::text[], $14::integer[], $15::uuid[],
+        $16::text[], $17::timestamptz[]
     ) as b (org_id, subscription_id, event_id, generation, lane_group, read_attempts, attempts,
-        outcome, due_at, reason, status_code, response, duration_ms, attempt_id, began_at)
+        outcome, due_at, status_code, response, duration_ms, attempt_id, reason, began_at)
 ), found as materialized (
     -- Found in the order of the primary key, which no other index has. Asked for by equality alone the
     -- index by due time may seem as good, as long as a lane counts for one row: where there are no
@@ -194,8 +194,7 @@ with fence as materialized (
 ), settled as (
     insert into settled_deliveries
         (org_id, subscription_id, event_id, generation, status, reason, lease_count, attempts, accepted_at, settled_at)
-    select org_id, subscription_id, event_id, generation, outcome,
-        case when outcome = 'delivered' then null else reason end, 0, attempts, accepted_at, now()
+    select org_id, subscription_id, event_id, generation, outcome, reason, 0, attempts, accepted_at, now()
     from ended
     on conflict do nothing
 ), retried as (
@@ -207,8 +206,8 @@ with fence as materialized (
 ), recorded as (
     insert into attempts (org_id, subscription_id, id, event_id, generation, attempt, outcome, reason, status_code,
         response, duration_ms, retry_at, worker_id)
-    select org_id, subscription_id, attempt_id, event_id, generation, attempts, outcome, reason, status_code,
-        response, duration_ms, case when outcome = 'retry' then due_at end, $18
+    select org_id, subscription_id, attempt_id, event_id, generation, attempts, outcome,
+        coalesce(reason, 'delivered'), status_code, response, duration_ms, case when outcome = 'retry' then due_at end, $18
     from batch where attempt_id is not null
     on conflict do nothing
 )
