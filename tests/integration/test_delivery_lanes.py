@@ -314,6 +314,33 @@ async def test_a_long_look_holds_up_no_read(
     await eventually(lambda: len(receiver.hooks) == 3, 10)
 
 
+async def test_a_hint_of_an_inbox_is_none_of_the_workers_business(
+    client: httpx.AsyncClient,
+    node: Node,
+    receiver: Receiver,
+    subscribed: Subscribe,
+    workers: Workers,
+) -> None:
+    """A message that is made due again is nobody's to send, and its hint reaches the worker all the same."""
+    await subscribed(receiver.url)
+    running = await workers.start()
+    hinted: list[lane_store.LaneId] = []
+    node.wakeup.listen_for_lanes(hinted.extend)
+    node.wakeup.listen_for_lanes(running.worker.hint)
+    (event_id,) = await post(client, [{}])
+    inbox_id = (await client.get("/v1/inboxes/default")).json()["id"]
+    await client.post(f"/v1/deliveries/{event_id}.{inbox_id}/cancel")
+    answer = await client.post(f"/v1/deliveries/{event_id}.{inbox_id}/retry")
+    assert answer.status_code == 200, answer.text
+    assert inbox_id in {str(lane_id) for _, lane_id in hinted}
+    await post(client, [{}])
+    await eventually(lambda: len(receiver.hooks) == 2, 10)
+    broken = asyncio.create_task(running.worker.broken())
+    done, _ = await asyncio.wait({broken}, timeout=0.5)
+    broken.cancel()
+    assert not done
+
+
 async def test_a_delivery_that_fails_comes_back_once(
     client: httpx.AsyncClient, receiver: Receiver, subscribed: Subscribe, workers: Workers, states: States
 ) -> None:

@@ -344,15 +344,17 @@ class Worker:
             self._reader.hint(lane.id)
 
     def _open(self, endpoint: Endpoint) -> Target | None:
-        """Unseal what the attempts of an endpoint need."""
+        """Unseal what the attempts of an endpoint need. Whatever is wrong with one stops no other."""
         try:
             secrets = open_secrets(self._key_ring, endpoint.org_id, endpoint.id, endpoint.secrets)
             headers = open_headers(self._key_ring, endpoint.org_id, endpoint.id, endpoint.headers)
-        except TriggersError as error:
-            log.error("subscription_unusable", subscription_id=str(endpoint.id), error=error.message)
+            signing = living(secrets, self._now())
+            signer = Signer([read_secret(each.secret) for each in signing])
+        except Exception as error:  # noqa: BLE001 - the worker serves every organisation
+            # Of an error that is not ours only the name: its text may hold what was decrypted.
+            reason = error.message if isinstance(error, TriggersError) else type(error).__name__
+            log.error("subscription_unusable", subscription_id=str(endpoint.id), error=reason)
             return None
-        signing = living(secrets, self._now())
-        signer = Signer([read_secret(each.secret) for each in signing])
         ends_at = min((each.ends_at for each in signing if each.ends_at is not None), default=None)
         return Target.of(endpoint, signer, list(headers.items()), ends_at)
 

@@ -94,11 +94,13 @@ select org_id, id, changed_at from subscriptions
 where kind = 'push' and lane_group = any ($1::smallint[]) and changed_at > $2
 
 -- name: endpoints
+-- Hints name inboxes too: what is made due may be one's message. They are no lanes.
 select s.org_id, s.id, s.lane_group, s.status, s.changed_at, s.target_url, s.format, s.signature, s.secrets,
     s.headers, s.ordering, s.max_concurrency, s.rate_limit, s.retry_delays, s.retry_deadline, s.expires_at,
     s.failing_since, s.probe_at, s.probe_delay, s.notifies_inbox
 from unnest($1::uuid[], $2::uuid[]) as k (org_id, id)
 join subscriptions s on s.org_id = k.org_id and s.id = k.id
+where s.kind = 'push'
 
 -- name: read
 -- The next due deliveries of many lanes. $3 and $4 are where each lane reads from, $5 how many rows it
