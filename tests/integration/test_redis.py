@@ -114,6 +114,24 @@ async def test_what_was_spent_while_redis_was_gone_is_not_charged_when_it_is_bac
         assert await remaining() > 980
 
 
+async def test_a_redis_whose_clock_was_put_back_refuses_nobody_for_long(
+    nodes: Two, tenants: Tenants, redis_of_our_own: RedisServer
+) -> None:
+    tenant = await tenants.make(plan=Plan.FREE)
+    async with redis.asyncio.from_url(redis_of_our_own.url) as asking, nodes[0].client(tenant) as client:
+        seconds, _ = await asking.time()
+        await asking.set(f"triggers:spent:{tenant.id}", (seconds + 3600) * 1_000_000)
+
+        async def until_whole() -> int:
+            return int((await client.get("/v1/org")).headers["ratelimit"].split("t=")[1])
+
+        async def told() -> bool:
+            return await until_whole() > 60
+
+        await eventually(told)
+        assert await until_whole() <= 121
+
+
 async def test_flushed_and_killed_it_costs_latency_and_nothing_else(
     nodes: Two,
     clients: tuple[httpx.AsyncClient, httpx.AsyncClient],

@@ -32,12 +32,14 @@ class Clock:
     """In the place of the module `time`."""
 
     def __init__(self) -> None:
-        self.now = 1_700_000_000.0
+        self.now = 1_000.0
+        self.wall_is_off = 0.0
 
-    def time(self) -> float:
+    def monotonic(self) -> float:
         return self.now
 
-    monotonic = time
+    def time(self) -> float:
+        return 1_700_000_000.0 + self.now + self.wall_is_off
 
 
 @pytest.fixture
@@ -96,6 +98,16 @@ def test_retry_after_is_when_one_more_is_granted(clock: Clock) -> None:
             assert limiter.take(who).granted == 0  # type: ignore[union-attr]
         clock.now += 1
         assert limiter.take(who).granted == 1  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_setting_the_clock_neither_takes_nor_gives(clock: Clock, hours: int) -> None:
+    limiter, who = RateLimiter(), caller(60)
+    assert limiter.take(who, 60).granted == 60  # type: ignore[union-attr]
+    clock.wall_is_off = hours * 3600
+    assert limiter.take(who).granted == 0  # type: ignore[union-attr]
+    clock.now += 10
+    assert limiter.take(who, 60).granted == 10  # type: ignore[union-attr]
 
 
 def test_no_limit_is_no_bookkeeping() -> None:

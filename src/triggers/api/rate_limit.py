@@ -46,7 +46,7 @@ class RateLimiter:
         quota = caller.requests_per_minute
         if quota is None:
             return None
-        now = time.time()
+        now = time.monotonic()
         interval = WINDOW_SECONDS / quota
         reach = max(self._reach.get(caller.org_id, 0.0), now)
         free = int((now + WINDOW_SECONDS - reach) / interval + 1e-9)
@@ -71,11 +71,11 @@ class RateLimiter:
 
     def learn(self, org_id: UUID, reach_seconds: float) -> None:
         """Take in how far into the future all nodes together have spent."""
-        shared = time.time() + reach_seconds + self.spent.get(org_id, 0.0)
+        shared = time.monotonic() + reach_seconds + self.spent.get(org_id, 0.0)
         self._reach[org_id] = max(self._reach.get(org_id, 0.0), shared)
 
     def forget(self) -> None:
         """Drop organisations whose quota is whole again."""
-        now = time.time()
+        now = time.monotonic()
         for org_id in [org_id for org_id, reach in self._reach.items() if reach < now]:
             del self._reach[org_id]

@@ -29,13 +29,15 @@ MAX_LANES = 4096
 """Lanes that one message names, 128 KiB; those of a broader fan-out are found by polling."""
 
 # KEYS: one per organisation; ARGV: how much further it reaches now. Answers how far into the
-# future each reaches, in microseconds. Redis has the only clock in this, so nodes' clocks may differ.
+# future each reaches, in microseconds. Redis has the only clock in this, so nodes' clocks may differ. None
+# reaches further than a key lives, or a clock put back there would refuse everybody until it has caught up.
 _SPEND = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local reaches = {}
 for i, key in ipairs(KEYS) do
     local reach = math.max(tonumber(redis.call('GET', key) or 0), now) + tonumber(ARGV[i])
+    reach = math.min(reach, now + 120000000)
     redis.call('SET', key, string.format('%d', reach), 'PX', 120000)
     reaches[i] = string.format('%d', reach - now)
 end
