@@ -71,7 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     receive_timeout: Annotated[
         float,
         Meta(
-            description="Within which a request's headers and body must arrive.",
+            description="Within which a request must arrive whole, and an answer be read at 16 KiB/s.",
             extra_json_schema={"duration": True},
         ),
     ] = 30

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from harness import eventually
 from triggers.api import server
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -28,8 +30,8 @@ def answering(headers: list[tuple[bytes, bytes]], *pieces: bytes, status: int = 
 
 
 @asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection to a server of this app, swept every tenth of a second."""
+async def running(app: Any) -> AsyncIterator[tuple[server.Server, Any]]:
+    """A server of this app, swept every tenth of a second, and its address."""
     serves = server.make_server(app, shutdown_timeout=1)
     with server.bind("127.0.0.1", 0) as bound:
         tasks = [
@@ -37,16 +39,25 @@ async def serving(app: Any) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio
             asyncio.create_task(server.sweep(serves, 0.4)),
         ]
         await serves.has_started.wait()
-        reader, writer = await asyncio.open_connection(*bound.getsockname())
+        try:
+            yield serves, bound.getsockname()
+        finally:
+            serves.should_exit = True
+            await tasks[0]
+            tasks[1].cancel()
+
+
+@asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to a server of this app."""
+    async with running(app) as (_, address):
+        reader, writer = await asyncio.open_connection(*address)
         try:
             yield reader, writer
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
-            serves.should_exit = True
-            await tasks[0]
-            tasks[1].cancel()
 
 
 async def asked(app: Any, request: bytes = GET) -> bytes:
@@ -211,3 +222,86 @@ async def test_an_idle_connection_is_closed_in_the_end(monkeypatch: pytest.Monke
             await asyncio.wait_for(reader.readuntil(b"12345"), 5)
             await asyncio.sleep(0.3)  # less than that: it stays open
         assert await asyncio.wait_for(reader.read(), 5) == b""
+
+
+MORE_THAN_THE_KERNEL_HOLDS = 32 * 1024 * 1024
+"""Bytes that cannot leave the server before somebody reads them."""
+
+
+@pytest.mark.parametrize(
+    ("request_", "size"),
+    [
+        (GET, MORE_THAN_THE_KERNEL_HOLDS),
+        (GET * 2, MORE_THAN_THE_KERNEL_HOLDS),
+        (GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"), MORE_THAN_THE_KERNEL_HOLDS),
+        (GET * 1_000, MORE_THAN_THE_KERNEL_HOLDS // 1_000),
+    ],
+    ids=["idle", "asks for more", "to be closed", "many small ones"],
+)
+async def test_an_answer_that_nobody_reads_is_let_go(request_: bytes, size: int) -> None:
+    app = answering([(b"content-length", b"%d" % size)], b"x" * size)
+    async with running(app) as (serves, address):
+        with socket.create_connection(address) as caller:
+            caller.sendall(request_)
+            await eventually(lambda: serves.server_state.total_requests)
+            await eventually(lambda: not serves.server_state.connections)
+            await eventually(lambda: not serves.server_state.tasks)
+
+
+async def test_the_little_rest_of_a_closed_connection_is_let_go_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less waits than the transport says anything of."""
+    async with running(answering(SIZED, b"12345")) as (serves, address):
+        with socket.socket() as caller:
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            caller.connect(address)
+            caller.sendall(GET)
+            connection: Any = await eventually(lambda: next(iter(serves.server_state.connections), None))
+            await eventually(lambda: connection.idle_since)
+            transport = connection.transport
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            transport.write(b"x" * 60_000)
+            await eventually(lambda: 0 < transport.get_write_buffer_size() < 60_000)
+            assert connection.unread_since is None
+            monkeypatch.setattr(server, "KEEP_ALIVE_SECONDS", 0)
+            await eventually(lambda: not serves.server_state.connections)
+
+
+async def test_who_reads_gets_all_of_it() -> None:
+    size = MORE_THAN_THE_KERNEL_HOLDS
+    async with serving(answering([(b"content-length", b"%d" % size)], b"x" * size)) as (reader, writer):
+        for _ in range(2):
+            writer.write(GET)
+            await reader.readuntil(b"\r\n\r\n")
+            assert len(await reader.readexactly(size)) == size
+
+
+# seconds since 8,000,000 bytes began to wait -> how many are left, and whether 10 s are up for their reader
+READERS = {
+    "takes none": [(5, 8_000_000, False), (10, 8_000_000, False), (11, 8_000_000, True)],
+    "takes next to none": [(5, 7_900_000, False), (11, 7_850_000, True)],
+    "is slow": [(9, 7_000_000, False), (18, 6_000_000, False), (27, 5_000_000, False), (30, 0, False)],
+    "stops": [(9, 7_000_000, False), (18, 7_000_000, False), (20, 7_000_000, True)],
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+async def test_how_long_a_reader_may_take(reader: str) -> None:
+    now, left = 0.0, 8_000_000
+
+    class Transport:
+        def get_write_buffer_size(self) -> int:
+            return left
+
+        def is_closing(self) -> bool:
+            return False
+
+    class Loop:
+        def time(self) -> float:
+            return now
+
+    connection: Any = server.Protocol.__new__(server.Protocol)
+    connection.transport, connection.loop = Transport(), Loop()
+    assert not server._is_unread(connection, now, 10)
+    connection.note_unread()
+    for now, left, given_up in READERS[reader]:  # noqa: B007 - the stand-ins read them
+        assert server._is_unread(connection, now, 10) == given_up, now

@@ -1,4 +1,4 @@
-"""uvicorn, with a deadline for the arrival of each request's headers and body, and less work for each."""
+"""uvicorn, with deadlines for each request to arrive and its answer to be read, and less work for each."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ _TIMED_OUT = (
 
 MAX_HEAD_BYTES = 64 * 1024
 KEEP_ALIVE_SECONDS = 75.0
+SLOWEST_READER = 16 * 1024
+"""Bytes a second that who reads an answer takes at least."""
 
 _NAMES = re.compile(rb"[a-z0-9-]*")
 _UNSAFE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -89,15 +91,17 @@ class Cycle(RequestResponseCycle):
 
 
 class Protocol(HttpToolsProtocol):
-    """Bounds the head of a request, and notes since when one has been arriving, or a connection has
-    been idle, for `sweep` to judge.
+    """Bounds the head of a request, and notes since when one has been arriving, an answer has been
+    waiting for its reader, or a connection has been idle, for `sweep` to judge.
 
-    uvicorn itself only times idle connections, so a caller who sends a byte now and then could
-    hold one for ever. A sweep costs nothing per request, where a timer each would.
+    uvicorn itself only times idle connections, so a caller who sends a byte now and then, or reads
+    none, could hold one for ever. A sweep costs nothing per request, where a timer each would.
     """
 
     arriving_since: float | None = None
     idle_since: float | None = None
+    unread_since: float | None = None
+    unread = 0  # bytes, at that time
     in_head = True
     head_size = 0
 
@@ -112,6 +116,20 @@ class Protocol(HttpToolsProtocol):
                 self.send_400_response("The request's headers are too large.")
                 return
         super().data_received(data)
+
+    def pause_writing(self) -> None:
+        """Told by the transport when more than a little waits to be read; nearly no answer comes to that."""
+        super().pause_writing()
+        self.note_unread()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.unread_since = None
+
+    def note_unread(self) -> None:
+        """Begin to count the time in which the reader has to take some of it."""
+        self.unread = self.transport.get_write_buffer_size()
+        self.unread_since = self.loop.time()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -172,13 +190,18 @@ def _parts(url: bytes) -> tuple[str, bytes, bytes]:
 
 
 async def sweep(server: uvicorn.Server, seconds: float) -> None:
-    """Close connections on which a request has been arriving for longer than `seconds`, and idle ones."""
+    """Close connections on which a request has been arriving, or an answer not been read, for longer
+    than `seconds`, and idle ones."""
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(min(1.0, seconds / 4))
         now = loop.time()
         for connection in list(server.server_state.connections):
-            if not isinstance(connection, Protocol) or connection.transport.is_closing():
+            if not isinstance(connection, Protocol):
+                continue
+            if _is_unread(connection, now, seconds):
+                connection.transport.abort()
+            if connection.transport.is_closing():
                 continue
             arriving, idle = connection.arriving_since, connection.idle_since
             if arriving is not None and arriving < now - seconds:
@@ -188,6 +211,20 @@ async def sweep(server: uvicorn.Server, seconds: float) -> None:
                 connection.transport.close()
             elif arriving is None and idle is not None and idle < now - KEEP_ALIVE_SECONDS:
                 connection.transport.close()
+
+
+def _is_unread(connection: Protocol, now: float, seconds: float) -> bool:
+    """Whether the caller has been reading next to nothing for `seconds` of what is there to be read.
+
+    A closing transport stays until its last byte is taken, however few are left.
+    """
+    transport = connection.transport
+    if connection.unread_since is None:
+        if transport.is_closing():
+            connection.note_unread()
+    elif transport.get_write_buffer_size() <= connection.unread - SLOWEST_READER * seconds:
+        connection.note_unread()
+    return connection.unread_since is not None and connection.unread_since < now - seconds
 
 
 class Server(uvicorn.Server):
