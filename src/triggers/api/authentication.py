@@ -4,6 +4,9 @@ A change of any key, scope or plan raises one version row. Every node reads that
 times a second; what it remembers counts only while its last good read began less than a second
 ago. So a revoked key stops working within a second everywhere, and a node that cannot read
 the row trusts nothing it remembers.
+
+Anybody can send keys that do not exist, as many as they like. Those are remembered, and wait to be
+looked up, apart from keys that were good once: they push out and hold up only their own kind.
 """
 
 from __future__ import annotations
@@ -47,9 +50,17 @@ def key_from(authorization: bytes | None, x_api_key: bytes | None) -> bytes:
         if scheme.lower() != b"bearer":
             raise Unauthenticated
         key = key.strip()
-    if not key or len(key) > MAX_KEY_LENGTH or not key.isascii():
+    if not key or not api_keys.PREFIX_LENGTH <= len(key) <= MAX_KEY_LENGTH or not key.isascii():
         raise Unauthenticated
     return key
+
+
+class _Lookups:
+    """Look-ups under way, one for all who ask for the same key; a few ask the database, the rest wait."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[bytes, asyncio.Task[Caller | None]] = {}
+        self.slots = asyncio.Semaphore(MAX_LOOKUPS)
 
 
 class KeyCache:
@@ -58,9 +69,11 @@ class KeyCache:
     def __init__(self, database: Database, clock: DatabaseClock) -> None:
         self._database = database
         self._clock = clock
-        self._callers: dict[bytes, Caller | None] = {}
-        self._lookups: dict[bytes, asyncio.Task[Caller | None]] = {}
-        self._slots = asyncio.Semaphore(MAX_LOOKUPS)
+        self._callers: dict[bytes, Caller] = {}
+        self._unknown: set[bytes] = set()
+        self._known_once: set[bytes] = set()  # whatever the version: whom to look up apart from strangers
+        self._lookups = _Lookups()
+        self._lookups_of_strangers = _Lookups()
         self._version = 0
         self._read_at = float("-inf")
         self._used: set[UUID] = set()
@@ -91,9 +104,8 @@ class KeyCache:
         """
         digest = hashlib.sha256(key).digest()
         trusted = time.monotonic() - self._read_at < TRUST_SECONDS
-        if trusted and digest in self._callers:
-            caller = self._callers[digest]
-        else:
+        caller = self._callers.get(digest) if trusted else None
+        if caller is None and not (trusted and digest in self._unknown):
             caller = await self._look_up(key, digest)
         if caller is None or caller.expires_at <= self._clock.now():
             raise Unauthenticated
@@ -102,26 +114,35 @@ class KeyCache:
 
     async def _look_up(self, key: bytes, digest: bytes) -> Caller | None:
         """Ask the database, once for all who ask at the same time."""
-        task = self._lookups.get(digest)
+        lookups = self._lookups if digest in self._known_once else self._lookups_of_strangers
+        task = lookups.tasks.get(digest)
         if task is None:
-            if len(self._lookups) >= MAX_LOOKUPS_WAITING:
+            if len(lookups.tasks) >= MAX_LOOKUPS_WAITING:
                 raise Unavailable("Too many unknown API keys are being looked up.")
-            task = asyncio.create_task(self._verify(key, digest))
-            self._lookups[digest] = task
-            task.add_done_callback(lambda _: self._lookups.pop(digest, None))
+            task = asyncio.create_task(self._verify(key, digest, lookups.slots))
+            lookups.tasks[digest] = task
+            task.add_done_callback(lambda _: lookups.tasks.pop(digest, None))
         return await asyncio.shield(task)
 
-    async def _verify(self, key: bytes, digest: bytes) -> Caller | None:
+    async def _verify(self, key: bytes, digest: bytes, slots: asyncio.Semaphore) -> Caller | None:
         try:
-            async with asyncio.timeout(LOOKUP_SECONDS), self._slots:
+            async with asyncio.timeout(LOOKUP_SECONDS), slots:
                 version = self._version
                 caller = await api_keys.verify(self._database, key.decode("ascii"))
         except TimeoutError:
             raise Unavailable("The API key cannot be looked up: the database does not answer.") from None
-        if version == self._version:  # else it may have been read before the change
-            if len(self._callers) >= MAX_REMEMBERED:
-                self._callers.clear()
-            self._callers[digest] = caller
+        current = version == self._version  # else it may have been read before the change
+        if caller is None:
+            self._known_once.discard(digest)
+            if current:
+                _make_room(self._unknown, digest)
+                self._unknown.add(digest)
+        else:
+            _make_room(self._known_once, digest)
+            self._known_once.add(digest)
+            if current:
+                _make_room(self._callers, digest)
+                self._callers[digest] = caller
         return caller
 
     async def _follow_version(self) -> None:
@@ -138,6 +159,7 @@ class KeyCache:
             version = await api_keys.version(connection)
         if version != self._version:
             self._callers.clear()
+            self._unknown.clear()
             self._version = version
         self._read_at = began
 
@@ -154,3 +176,8 @@ class KeyCache:
         used, self._used = self._used, set()
         if used:
             await api_keys.touch(self._database, used)
+
+
+def _make_room(remembered: dict[bytes, Caller] | set[bytes], digest: bytes) -> None:
+    if len(remembered) >= MAX_REMEMBERED and digest not in remembered:
+        remembered.clear()
