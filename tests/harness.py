@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -37,6 +38,27 @@ async def eventually(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
         if time.monotonic() > deadline:
             raise AssertionError(f"still {found!r} after {seconds:g} seconds")
         await asyncio.sleep(0.01)
+
+
+async def behind_a_lock(
+    database: Database, rows: str, subject: UUID, work: Awaitable[Any]
+) -> tuple[Any, datetime]:
+    """Do `work` while the rows that `rows` selects are locked, until it waits for them.
+
+    Returns what came of it, and the database's time when they were let go.
+    """
+    async with database.connection() as holding:
+        async with holding.transaction():
+            await holding.fetch(f"{rows} for no key update", subject)
+            waiting = asyncio.ensure_future(work)
+            await eventually(
+                lambda: holding.fetchval(
+                    "select exists (select from pg_stat_activity"
+                    " where datname = current_database() and wait_event_type = 'Lock')"
+                )
+            )
+            released_at = await holding.fetchval("select clock_timestamp()")
+        return await waiting, released_at
 
 
 def free_port() -> int:

@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from harness import SECRET_KEYS, Tenant, eventually
+from harness import SECRET_KEYS, Tenant, behind_a_lock, eventually
 from triggers.key_ring import KeyRing
 from triggers.storage.database import Database
 from triggers.subscription import lane_group, open_secrets
@@ -40,6 +40,24 @@ async def numbers(database: Database, tenant: Tenant) -> tuple[int, int]:
     )
     assert row is not None
     return row[0], row[1]
+
+
+@pytest.mark.parametrize("column", ["id", "notifies_inbox"])
+async def test_a_change_bears_the_time_behind_its_locks(
+    client: httpx.AsyncClient, database: Database, column: str
+) -> None:
+    """Of the inbox and of what sends its notices: neither may look older than what held it up."""
+    made = await make(client, notification_url=URL)
+    answer, released_at = await behind_a_lock(
+        database,
+        f"select from subscriptions where {column} = $1",
+        UUID(made["id"]),
+        client.post("/v1/inboxes/work/pause"),
+    )
+    assert answer.status_code == 200, answer.text
+    for row in (await row_of(database, made["id"]), await sender_of(database, made)):
+        assert row["status"] == "paused"
+        assert row["changed_at"] > released_at
 
 
 async def test_a_filter_is_kept_judged_and_cleared(

@@ -12,10 +12,12 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from harness import SECRET_KEYS, Node, Tenant, Tenants, eventually
+from harness import SECRET_KEYS, Node, Tenant, Tenants, behind_a_lock, eventually
+from triggers.domain import first_id_at
 from triggers.key_ring import KeyRing
 from triggers.signing_secrets import generate_secret, read_secret
-from triggers.storage.database import Database
+from triggers.storage import subscription_store
+from triggers.storage.database import ACCEPT_SECONDS, Database
 from triggers.subscription import lane_group, open_headers, open_secrets
 
 URL = "https://receiver.example/hook"
@@ -269,6 +271,21 @@ async def test_a_start_in_the_past_is_a_job_for_later(
     assert timedelta(seconds=5) < job["not_before"] - job["created_at"] <= timedelta(seconds=11)
 
 
+async def test_a_backfill_is_bounded_by_the_time_behind_the_lock(
+    client: httpx.AsyncClient, tenant: Tenant, database: Database
+) -> None:
+    """Were it the time before, an accept that missed the subscription might commit behind the job."""
+    first = await send(client, "a")
+    _, released_at = await behind_a_lock(
+        database, "select from organisations where id = $1", tenant.id, make(client, start=first)
+    )
+    job = await database.row("select * from replays where org_id = $1", tenant.id)
+    assert job is not None
+    ended = released_at + timedelta(seconds=2 * ACCEPT_SECONDS + 2)
+    assert job["not_before"] > ended
+    assert job["end_id"] >= first_id_at(ended)
+
+
 async def test_start_at_another_organisations_event_is_no_start(
     node: Node, client: httpx.AsyncClient, tenants: Tenants
 ) -> None:
@@ -344,6 +361,47 @@ async def test_an_inbox_is_no_push_subscription(client: httpx.AsyncClient) -> No
 
 
 # ---- changing ------------------------------------------------------------------------------------
+
+
+CHANGES = [
+    ("patch", "", {"name": "x"}),
+    ("post", "/pause", None),
+    ("post", "/disable", None),
+    ("post", "/rotate-secret", None),
+    ("delete", "", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+@pytest.mark.parametrize("table", ["organisations", "subscriptions"])
+async def test_a_change_bears_the_time_behind_its_locks(
+    client: httpx.AsyncClient,
+    tenant: Tenant,
+    database: Database,
+    table: str,
+    method: str,
+    path: str,
+    body: Any,
+) -> None:
+    """Workers look back for changes: one that bore the time before a long wait would be missed."""
+    made = await make(client)
+    subject = tenant.id if table == "organisations" else UUID(made["id"])
+    change = client.request(method, f"/v1/subscriptions/{made['id']}{path}", json=body)
+    answer, released_at = await behind_a_lock(database, f"select from {table} where id = $1", subject, change)
+    assert answer.status_code in (200, 204), answer.text
+    assert (await stored(database, made["id"]))["changed_at"] > released_at
+
+
+async def test_a_change_that_would_commit_too_late_is_none(
+    client: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await make(client)
+    monkeypatch.setattr(subscription_store, "COMMIT_SECONDS", -1.0)
+    answer = await client.post(f"/v1/subscriptions/{made['id']}/pause")
+    assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+    assert (await stored(database, made["id"]))["status"] == "active"
+    monkeypatch.undo()
+    assert (await client.post(f"/v1/subscriptions/{made['id']}/pause")).status_code == 200
 
 
 async def test_patch_changes_what_is_named_and_no_more(client: httpx.AsyncClient, database: Database) -> None:
@@ -583,8 +641,6 @@ async def test_a_node_with_a_database_url_and_no_ring_does_not_start(make_node: 
 async def test_resealing_brings_everything_under_the_first_key(
     client: httpx.AsyncClient, tenant: Tenant, database: Database
 ) -> None:
-    from triggers.storage import subscription_store
-
     made = await make(client, headers={"X-A": "1"})
     await make(client)
     gone = await make(client)

@@ -266,8 +266,9 @@ async def cancel(
     subscription's, as settling does, so that the two never wait for each other in a ring.
     """
     async with database.connection() as connection, connection.transaction():
-        # Workers look back some seconds for changes: this one must not commit later than that.
-        await connection.execute("set local lock_timeout = '3s'")
+        # Workers look back some seconds for changes: this one must not commit later than that, however
+        # many locks it waits for.
+        await connection.execute("set local statement_timeout = '3s'")
         row = await connection.fetchrow(_SQL["cancel"], org_id, subscription_id, event_id, reason)
     return row is not None
 

@@ -97,7 +97,7 @@ async def patch(
     Raises:
         Conflict: it is being deleted, or there is no room for the subscription that sends notices.
     """
-    async with changing(database, inbox.org_id) as change:
+    async with changing(database, inbox.org_id, inbox.id) as change:
         before = await _locked(change, inbox)
         wanted = msgspec.structs.replace(before, **changes)
         row = await change.connection.fetchrow(
@@ -127,7 +127,7 @@ async def resume(database: Database, ring: KeyRing, inbox: Inbox) -> Inbox:
 
 async def delete(database: Database, inbox: Inbox) -> Inbox:
     """Mark an inbox for deletion: it matches nothing more, its key is free, its messages follow."""
-    async with changing(database, inbox.org_id) as change:
+    async with changing(database, inbox.org_id, inbox.id) as change:
         before = await _locked(change, inbox, "The inbox is being deleted already.")
         row = await _set_status(change, before, SubscriptionStatus.DELETING, "deleted by request")
         await subscription_store.count(change, inbox.org_id, -1)
@@ -151,7 +151,7 @@ async def _move(
     after: SubscriptionStatus,
     reason: str | None,
 ) -> Inbox:
-    async with changing(database, inbox.org_id) as change:
+    async with changing(database, inbox.org_id, inbox.id) as change:
         present = await _locked(change, inbox)
         if present.status != before:
             raise Conflict(f"The inbox is {present.status}.")

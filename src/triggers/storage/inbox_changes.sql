@@ -8,7 +8,7 @@ on conflict (org_id, kind, key) where status <> 'deleting' do nothing
 returning *
 
 -- name: locked
-select * from subscriptions where org_id = $1 and id = $2 and kind = 'inbox' for no key update
+select * from subscriptions where org_id = $1 and id = $2 and kind = 'inbox'
 
 -- name: change
 update subscriptions

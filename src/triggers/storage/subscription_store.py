@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ import msgspec
 
 from triggers.body_format import Format
 from triggers.domain import OrgId, SubscriptionStatus, begins_a_minute_before, first_id_at, parse_id
-from triggers.errors import Conflict, NameTaken, NotFound
+from triggers.errors import Conflict, DatabaseUnavailable, NameTaken, NotFound
 from triggers.key_ring import KeyRing
 from triggers.signing_secrets import Scheme
 from triggers.storage.clock import DatabaseClock
@@ -34,8 +35,10 @@ _SQL = statements("subscription_store")
 
 BACKFILL_RATE = 1_000
 """Deliveries a second that a start in the past makes."""
-_ACCEPTS_ENDED = timedelta(seconds=2 * ACCEPT_SECONDS + 2)
-"""After so long every accept has ended that began before a commit of ours."""
+COMMIT_SECONDS = ACCEPT_SECONDS
+"""How much later than the time it bears a change may begin to commit."""
+_ACCEPTS_ENDED = timedelta(seconds=COMMIT_SECONDS + ACCEPT_SECONDS + 2)
+"""So long after the time of a change every accept has ended that began before its commit."""
 
 
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,16 +103,27 @@ class Attempted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def changing(database: Database, org_id: OrgId) -> AsyncIterator[Change]:
-    """A transaction that alone changes the organisation's subscriptions.
+async def changing(
+    database: Database, org_id: OrgId, subscription_id: UUID | None = None
+) -> AsyncIterator[Change]:
+    """A transaction that alone changes the organisation's subscriptions, and one that exists already.
 
-    Its lock comes before any of theirs, so that no two changes wait for each other in a ring.
+    Its lock comes before any of theirs, so that no two changes wait for each other in a ring; its
+    time comes behind all of them, because who looks for changes looks back for a bounded time.
+
+    Raises:
+        DatabaseUnavailable: it took COMMIT_SECONDS from there; nothing is changed.
     """
     async with database.connection() as connection, connection.transaction():
         row = await connection.fetchrow(_SQL["lock"], org_id)
         if row is None:
             raise NotFound("There is no such organisation.")
-        yield Change(connection, row["now"], row["room"])
+        if subscription_id is not None:
+            await connection.execute(_SQL["lock_subscription"], org_id, subscription_id)
+        asked_at = time.monotonic()
+        yield Change(connection, await connection.fetchval(_SQL["now"]), row["room"])
+        if time.monotonic() - asked_at > COMMIT_SECONDS:
+            raise DatabaseUnavailable(retry_after=2)
 
 
 # ---- looking -------------------------------------------------------------------------------------
@@ -202,8 +216,10 @@ async def insert(
 
 
 async def _backfill(change: Change, org_id: OrgId, job_id: UUID, subscription_id: UUID, start: UUID) -> None:
-    # Up to where every accept sees the subscription by itself. What lies in between may exist
-    # already, which the job looks for; it begins when no accept can add to it unseen.
+    # An accept sees the subscription if its statement began after our commit, which no lock holds up
+    # any more. One that began before has minted its ids by then and ends within ACCEPT_SECONDS. So the
+    # job begins when no such one is left, and goes up to where no id of theirs can lie. What others
+    # store below that may be owed already, which it looks for.
     settled_at = change.now + _ACCEPTS_ENDED
     await change.connection.execute(
         _SQL["backfill"],
@@ -229,7 +245,7 @@ async def patch(
     edit: Callable[[PushSettings], PushSettings],
 ) -> Subscription:
     """Change settings to what `edit` makes of the present ones, and raises if they are not valid."""
-    async with changing(database, org_id) as change:
+    async with changing(database, org_id, parse_id(subscription_id)) as change:
         before = await _locked(change, ring, org_id, parse_id(subscription_id))
         _refuse_notices(before)
         return await change_settings(change, ring, before, edit(before.settings))
@@ -273,7 +289,7 @@ async def disable(
     database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str, reason: str
 ) -> Subscription:
     """Match nothing more; what is queued is cancelled. One that is disabled keeps its first reason."""
-    async with changing(database, org_id) as change:
+    async with changing(database, org_id, parse_id(subscription_id)) as change:
         before = await _locked(change, ring, org_id, parse_id(subscription_id))
         if before.status == SubscriptionStatus.DISABLED:
             return before
@@ -287,7 +303,7 @@ async def enable(
 
     What was queued and not yet cancelled by then is still owed, and sent.
     """
-    async with changing(database, org_id) as change:
+    async with changing(database, org_id, parse_id(subscription_id)) as change:
         before = await _locked(change, ring, org_id, parse_id(subscription_id))
         if before.status != SubscriptionStatus.DISABLED:
             return before, None
@@ -305,7 +321,7 @@ async def delete(database: Database, org_id: OrgId, subscription_id: str) -> Non
     Raises:
         NotFound: the organisation never had it.
     """
-    async with changing(database, org_id) as change:
+    async with changing(database, org_id, parse_id(subscription_id)) as change:
         row = await change.connection.fetchrow(_SQL["locked"], org_id, parse_id(subscription_id))
         if row is None:
             raise NotFound("There is no such subscription.")
@@ -336,7 +352,7 @@ async def rotate_secret(
     overlap: timedelta,
 ) -> Subscription:
     """Sign with a new secret, which `make` gives, and for `overlap` with the present one too."""
-    async with changing(database, org_id) as change:
+    async with changing(database, org_id, parse_id(subscription_id)) as change:
         before = await _locked(change, ring, org_id, parse_id(subscription_id))
         secret, signature = make(before.signature)
         secrets = rotated(before.secrets, secret, overlap, change.now)
@@ -401,7 +417,7 @@ async def _move(
     reason: str | None,
 ) -> Subscription:
     """Between active and paused, the two that collect."""
-    async with changing(database, org_id) as change:
+    async with changing(database, org_id, parse_id(subscription_id)) as change:
         before = await _locked(change, ring, org_id, parse_id(subscription_id))
         _refuse_notices(before)
         if before.status == SubscriptionStatus.DISABLED:

@@ -1,8 +1,16 @@
 -- name: lock
--- Changes of one organisation's subscriptions come one after the other, each seeing the last. The
--- time is taken behind the lock: what bears it is committed soon after.
-select clock_timestamp() as now, subscription_count < max_subscriptions as room
-from organisations where id = $1 for no key update
+-- Changes of one organisation's subscriptions come one after the other, each seeing the last.
+select subscription_count < max_subscriptions as room from organisations where id = $1 for no key update
+
+-- name: lock_subscription
+-- The row itself is locked too, and that of its notices: workers write to them without the
+-- organisation's lock.
+select from subscriptions
+where org_id = $1 and (id = $2 or notifies_inbox = $2 and status <> 'deleting') for no key update
+
+-- name: now
+-- A statement of its own: one that also waits for a lock reads the clock before it waits.
+select clock_timestamp()
 
 -- name: count
 update organisations set subscription_count = subscription_count + $2 where id = $1
@@ -65,8 +73,7 @@ where s.org_id = $1 and s.kind = 'push' and s.notifies_inbox is null and s.statu
 order by s.id limit $5
 
 -- name: locked
--- The row itself is locked too: workers write to it without the organisation's lock.
-select * from subscriptions where org_id = $1 and id = $2 and kind = 'push' for no key update
+select * from subscriptions where org_id = $1 and id = $2 and kind = 'push'
 
 -- name: notifying
 select id from subscriptions where org_id = $1 and notifies_inbox = $2 and status <> 'deleting'
