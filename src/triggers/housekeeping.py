@@ -15,6 +15,7 @@ from uuid import UUID
 import structlog
 
 from triggers import observability
+from triggers.errors import DatabaseUnavailable
 from triggers.storage import ending, event_store, inbox_store, partitions, subscription_store
 from triggers.storage.database import Database
 from triggers.storage.health import Health
@@ -22,6 +23,9 @@ from triggers.storage.health import Health
 log = structlog.get_logger()
 
 CHUNK = 1_000
+EXPIRY_CHUNK = 5_000
+
+_FIRST_INBOX = (UUID(int=0), UUID(int=0))
 
 Duty = Callable[[], Awaitable[bool]]
 """Does a piece of work; returns whether there is more to do at once."""
@@ -37,7 +41,8 @@ class Housekeeping:
         self._health = health
         self._data_dir = data_dir
         self._min_free_bytes = min_free_mib * 1024 * 1024
-        self._expire_after = (UUID(int=0), UUID(int=0))
+        self._expire_from = _FIRST_INBOX
+        self._expiry_chunk = EXPIRY_CHUNK
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -81,12 +86,18 @@ class Housekeeping:
         return await event_store.sweep_dedup(self._database, CHUNK) == CHUNK
 
     async def _expire_messages(self) -> bool:
-        expired, after = await inbox_store.expire(self._database, self._expire_after, CHUNK)
+        try:
+            expired, following = await inbox_store.expire(
+                self._database, self._expire_from, self._expiry_chunk
+            )
+        except DatabaseUnavailable:
+            # Was it too much for one statement here, then the same again would be so for ever.
+            self._expiry_chunk = max(1, self._expiry_chunk // 2)
+            raise
         observability.expired_total.inc(expired)
-        if expired:  # the same slice may have more
-            return True
-        self._expire_after = after or (UUID(int=0), UUID(int=0))
-        return after is not None
+        self._expiry_chunk = min(EXPIRY_CHUNK, self._expiry_chunk * 2)
+        self._expire_from = following or _FIRST_INBOX
+        return following is not None
 
     async def _expire_subscriptions(self) -> bool:
         expired = await subscription_store.expire(self._database, CHUNK)

@@ -14,9 +14,12 @@ import pytest
 
 from harness import Node, Tenant, Tenants, eventually
 from triggers.domain import first_id_at
+from triggers.errors import DatabaseUnavailable
+from triggers.housekeeping import EXPIRY_CHUNK, Housekeeping
 from triggers.storage import ending, event_store, inbox_store, partitions
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Database
+from triggers.storage.health import Health
 
 
 async def send(client: httpx.AsyncClient, *types: str) -> list[str]:
@@ -379,19 +382,87 @@ async def test_the_unread_expire_with_the_inboxes_retention(
     assert {tuple(row) for row in settled} == {("expired", "unread for the inbox's retention")}
 
 
-async def test_expiry_goes_in_bounded_chunks(database: Database, tenant: Tenant) -> None:
+async def old_messages(database: Database, each: int) -> None:
+    """Messages a week old, so many in every inbox."""
     old = datetime.now(UTC) - timedelta(days=7, minutes=2)
     await database.fetch(
         "insert into deliveries (org_id, subscription_id, event_id, due_at, accepted_at, payload_size)"
-        " select $1, s.id, ($2::text || to_char(n, 'FM0000'))::uuid, now(), now() - interval '8 days', 1"
-        " from subscriptions s, generate_series(1, 25) n",
-        tenant.id,
+        " select s.org_id, s.id, ($1::text || to_char(n, 'FM0000'))::uuid, now(), now() - interval '8 days',"
+        " 1 from subscriptions s, generate_series(1, $2) n",
         str(first_id_at(old))[:-4],
+        each,
     )
-    chunks = [
-        (await inbox_store.expire(database, (uuid.UUID(int=0), uuid.UUID(int=0)), 10))[0] for _ in range(4)
-    ]
-    assert chunks == [10, 10, 5, 0]
+
+
+async def number_owed(database: Database) -> int:
+    row = await database.row("select count(*) from deliveries")
+    assert row is not None
+    number: int = row[0]
+    return number
+
+
+async def test_expiry_goes_in_bounded_chunks_over_all_inboxes(database: Database, tenants: Tenants) -> None:
+    """The bound is one of the statement: it holds however many inboxes have something to expire."""
+    made = [await tenants.make() for _ in range(7)]
+    inboxes = {tenant.id: tenant for tenant in made}
+    await database.fetch("update subscriptions set retention = null where org_id = $1", made[3].id)
+    await old_messages(database, 6)
+    start: tuple[uuid.UUID, uuid.UUID] | None = (uuid.UUID(int=0), uuid.UUID(int=0))
+    chunks = []
+    while start is not None:
+        expired, start = await inbox_store.expire(database, start, 10)
+        chunks.append(expired)
+    assert (max(chunks), sum(chunks)) == (10, 36)
+    assert len(chunks) <= 5, "what is done with is not gone through again"
+    left = await database.fetch("select org_id, count(*) from deliveries group by 1")
+    assert {inboxes[row[0]].name: row[1] for row in left} == {made[3].name: 6}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+async def test_expiry_goes_on_over_inboxes_that_have_nothing(
+    database: Database, tenants: Tenants, limit: int
+) -> None:
+    for _ in range(5):
+        await tenants.make()
+    last = await tenants.make()
+    await old_messages(database, 1)
+    await database.fetch("delete from deliveries where org_id <> $1", last.id)
+    start: tuple[uuid.UUID, uuid.UUID] | None = (uuid.UUID(int=0), uuid.UUID(int=0))
+    total = 0
+    for _ in range(10):
+        if start is not None:
+            expired, start = await inbox_store.expire(database, start, limit)
+            total += expired
+    assert (total, start) == (1, None)
+
+
+async def test_expiry_that_fails_tries_less_and_gets_on(
+    database: Database, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was too much for one statement would be too much again, for ever and on every node."""
+    for _ in range(4):
+        await tenants.make()
+    await old_messages(database, 25)
+    expire, tried = inbox_store.expire, []
+
+    async def slow(
+        database: Database, start: tuple[uuid.UUID, uuid.UUID], limit: int
+    ) -> tuple[int, tuple[uuid.UUID, uuid.UUID] | None]:
+        tried.append(limit)
+        if limit > 10:
+            raise DatabaseUnavailable
+        return await expire(database, start, limit)
+
+    monkeypatch.setattr(inbox_store, "expire", slow)
+    duties = Housekeeping(database, Health(database), data_dir=None, min_free_mib=0)
+    for _ in range(1_000):
+        try:
+            if not await duties._expire_messages():
+                break
+        except DatabaseUnavailable:
+            continue
+    assert await number_owed(database) == 0
+    assert tried[0] == EXPIRY_CHUNK
 
 
 async def test_dedup_rows_are_swept_once_they_have_run_out(

@@ -331,15 +331,18 @@ async def wishes(database: Database, org_id: OrgId) -> list[Wish]:
 
 
 async def expire(
-    database: Database, after: tuple[UUID, UUID], limit: int
+    database: Database, start: tuple[UUID, UUID], limit: int
 ) -> tuple[int, tuple[UUID, UUID] | None]:
-    """Expire messages beyond their inbox's retention, in one slice of inboxes.
+    """Expire messages beyond their inbox's retention, at most `limit`, looking at as many inboxes.
 
-    Returns how many, and where the next slice begins, None after the last.
+    Begins with the inbox `start`, by organisation and id. Returns how many, and with which inbox the
+    next piece begins, None after the last.
     """
-    row = await database.row(_SQL["expire"], *after, 1000, limit)
+    row = await database.row(_SQL["expire"], *start, limit)
     assert row is not None
-    return row["expired"], (row["last_org"], row["last_id"]) if row["inboxes"] == 1000 else None
+    if row["found"] == limit:
+        return row["expired"], tuple(row["stopped"])
+    return row["expired"], tuple(row["last"]) if row["inboxes"] > limit else None
 
 
 # ---- rows ----------------------------------------------------------------------------------------

@@ -157,11 +157,13 @@ on conflict do nothing
 returning event_id
 
 -- name: expire
--- One slice of inboxes; of each the oldest messages beyond its retention, but none that somebody holds.
+-- Of one inbox after the other the oldest messages beyond its retention, but none that somebody holds,
+-- until there are $3, of all inboxes together. The order in which the slice is gone through is its own;
+-- were it another, what is passed over is found the next time round.
 with slice as (
     select org_id, id, retention from subscriptions
-    where (org_id, id) > ($1, $2) and kind = 'inbox' and deleted_at is null and retention is not null
-    order by org_id, id limit $3
+    where (org_id, id) >= ($1, $2) and kind = 'inbox' and deleted_at is null and retention is not null
+    order by org_id, id limit $3::bigint + 1
 ), old as (
     select d.org_id, d.subscription_id, d.event_id, d.generation from slice s
     cross join lateral (
@@ -174,8 +176,9 @@ with slice as (
           and (d.status = 'pending' or d.due_at <= now())
           -- What was replayed into it is an old event, and a young message.
           and d.accepted_at < now() - s.retention
-        order by d.event_id limit $4
+        order by d.event_id limit $3
     ) d
+    limit $3
 ), gone as (
     delete from deliveries d using old o
     where d.org_id = o.org_id and d.subscription_id = o.subscription_id and d.event_id = o.event_id
@@ -188,9 +191,11 @@ with slice as (
         lease_count, accepted_at, now()
     from gone
 )
-select (select count(*) from gone) as expired, (select count(*) from slice) as inboxes,
-    (select org_id from slice order by org_id desc, id desc limit 1) as last_org,
-    (select id from slice order by org_id desc, id desc limit 1) as last_id
+select (select count(*) from gone) as expired,
+    (select count(*) from old) as found,
+    (select array[org_id, subscription_id] from old order by org_id desc, subscription_id desc limit 1) as stopped,
+    (select count(*) from slice) as inboxes,
+    (select array[org_id, id] from slice order by org_id desc, id desc limit 1) as last
 
 -- name: deliveries_of_event
 -- Through the organisation's subscriptions, because deliveries are kept by subscription.
