@@ -203,8 +203,8 @@ def created_at(event_id: UUID) -> datetime:
 
 
 def first_id_at(moment: datetime) -> UUID:
-    """The lowest UUIDv7 of a moment: what a range of ids by time begins with."""
-    milliseconds = int(moment.timestamp() * 1000)
+    """The lowest UUIDv7 of a moment: what a range of ids by time begins with. None is older than 1970."""
+    milliseconds = max(0, int(moment.timestamp() * 1000))
     return UUID(int=milliseconds << 80 | 0x7 << 76 | 0x2 << 62)
 
 

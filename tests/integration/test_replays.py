@@ -303,6 +303,14 @@ async def test_an_inbox_is_replayed_and_keeps_what_it_got(world: World) -> None:
     assert (await inbox_store.expire(world.database, nothing, 100))[0] == 3
 
 
+async def test_all_that_is_kept_may_be_asked_for_by_any_time_in_the_past(world: World) -> None:
+    subscription = await world.subscribe()
+    await world.post_many(2)
+    await world.settle(subscription, "dead")
+    replay = await world.replay(subscription, since="1960-01-01T00:00:00Z", plan_only=True, status=200)
+    assert (replay["planned"], replay["since"]) == (2, "1970-01-01T00:00:00.000Z")
+
+
 async def test_what_cannot_be_replayed(world: World, tenants: Tenants) -> None:
     subscription = await world.subscribe()
     stranger = await tenants.make()

@@ -91,6 +91,12 @@ def test_ids_of_a_moment_come_after_those_of_the_moment_before(moment: datetime)
     assert domain.first_id_at(moment + timedelta(milliseconds=1)) > first
 
 
+def test_no_id_is_older_than_the_epoch() -> None:
+    first = domain.first_id_at(datetime(1970, 1, 1, tzinfo=UTC))
+    for before in (datetime(1960, 1, 1, tzinfo=UTC), datetime.min.replace(tzinfo=UTC)):
+        assert domain.first_id_at(before) == first
+
+
 def test_times_are_written_in_one_way() -> None:
     cases = {
         datetime(2024, 2, 29, 23, 59, 59, 999_999, UTC): "2024-02-29T23:59:59.999Z",

@@ -110,7 +110,7 @@ async def list_events(
     if after is not None and newest_first:
         below = min(below, after)
     elif after is not None:
-        lowest = max(lowest, UUID(int=after.int + 1))
+        lowest = max(lowest, UUID(int=min(after.int, _BEYOND.int - 1) + 1))
     page = await event_store.listed(
         services.database,
         caller.org_id,

@@ -439,7 +439,7 @@ async def _start(services: Services, org_id: OrgId, start: str | None) -> UUID |
         ) from None
     if moment is None or moment.timestamp() > services.clock.now():
         raise Invalid("Must not lie in the future.", pointer="/start")
-    return first_id_at(max(moment, datetime(1970, 1, 1, tzinfo=UTC)))
+    return first_id_at(moment)
 
 
 def _check_same(found: Subscription, data: SubscriptionBody) -> None:
