@@ -155,8 +155,8 @@ class TooLarge(RequestError):
 class UnsupportedMediaType(RequestError):
     """This route does not read that content type or content coding.
 
-    Bodies are `application/json`; a batch may also be `application/x-ndjson`. Bodies of events may be
-    sent with `Content-Encoding: gzip`.
+    Bodies are `application/json`; a batch may also be `application/x-ndjson`. They may be sent with
+    `Content-Encoding: gzip`.
     """
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+
 import httpx
 import pytest
 
 from triggers.api.events import _BEYOND
+from triggers.api.strict_request import MAX_BODY_BYTES
 from triggers.api.views import make_cursor
 
 
@@ -37,3 +40,116 @@ async def test_a_list_begins_and_ends_anywhere_in_time(
     answer = await client.get("/v1/events", params=parameters)
     assert answer.status_code == 200, answer.text
     assert [event["id"] for event in answer.json()["events"]] == ([sent] if found else [])
+
+
+# ---- bodies --------------------------------------------------------------------------------------
+
+BODIES = (
+    ("POST", "/v1/ack", b'{"event_ids":[]}'),
+    ("POST", "/v1/inboxes", b'{"key":"k"}'),
+    ("POST", "/v1/inboxes/default/messages/lease", b'{"lease_limit":1}'),
+    ("POST", "/v1/keys", b'{"scopes":["inbox"]}'),
+)
+DEEP = b"[" * 1_500 + b"]" * 1_500
+
+
+@pytest.mark.parametrize(("method", "path", "good"), BODIES, ids=lambda each: str(each)[:40])
+async def test_every_body_is_i_json(client: httpx.AsyncClient, method: str, path: str, good: bytes) -> None:
+    name = good.split(b'"')[1]
+    for body in (
+        b"{",
+        good + b"x",
+        DEEP,
+        b'{"%b":%b}' % (name, DEEP),
+        b"[" * 100_000,
+        b'{"%b":"\xff"}' % name,
+        b'{"%b":"\\ud800"}' % name,
+        b'{"%b":NaN}' % name,
+        good.replace(b"}", b',"%b":1}' % name),
+        b"\xef\xbb\xbf" + good,
+        good.decode().encode("utf-16"),
+    ):
+        answer = await client.request(method, path, content=body)
+        assert answer.status_code == 400, (body[:40], answer.text)
+        assert answer.json()["type"] == "/problems/malformed-body"
+        assert answer.json()["detail"].endswith(".")
+    answer = await client.request(method, path, content=good)
+    assert answer.status_code in (200, 201), answer.text
+
+
+async def test_a_value_has_the_type_that_is_described(client: httpx.AsyncClient) -> None:
+    lease = "/v1/inboxes/default/messages/lease"
+    for path, body, pointer in (
+        (lease, b'{"lease_seconds":"5"}', "/lease_seconds"),
+        (lease, b'{"lease_seconds":5.5}', "/lease_seconds"),
+        (lease, b'{"lease_seconds":true}', "/lease_seconds"),
+        (lease, b'{"wait_seconds":"0"}', "/wait_seconds"),
+        (lease, b'{"wait_seconds":1e400}', None),
+        (lease, b'{"lease_limit":%b}' % (b"9" * 5_000), None),
+        (lease, b'{"lease_id":"x"}', "/lease_id"),
+        (lease, b'{"a/b":1}', "/a~1b"),
+        (lease, b"[]", ""),
+        (lease, b"1", ""),
+        ("/v1/keys", b'{"live":"true"}', "/live"),
+        ("/v1/keys", b'{"live":1}', "/live"),
+        ("/v1/keys", b'{"scopes":["inbox",1]}', "/scopes/1"),
+        ("/v1/ack", b'{"event_ids":[1]}', "/event_ids/0"),
+        ("/v1/ack", b"{}", "/event_ids"),
+        ("/v1/ack", b"null", ""),
+        ("/v1/ack", b"", ""),
+    ):
+        answer = await client.post(path, content=body)
+        assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid"), (
+            body[:40],
+            answer.text,
+        )
+        (error,) = answer.json()["errors"]
+        assert pointer in (error["pointer"], None), (body, error)
+    for body in (b"", b"null", b"{}"):
+        assert (await client.post(lease, content=body)).status_code == 200, "a lease needs no body"
+
+
+async def test_a_body_is_json_by_its_content_type(client: httpx.AsyncClient) -> None:
+    ack = b'{"event_ids":[]}'
+    for content_type, status in (
+        (None, 200),
+        ("application/json", 200),
+        ("Application/JSON; charset=utf-8", 200),
+        ("text/plain", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("multipart/form-data; boundary=x", 415),
+        ("application/msgpack", 415),
+        ("application/jsonx", 415),
+    ):
+        headers = {} if content_type is None else {"content-type": content_type}
+        answer = await client.post("/v1/ack", content=ack, headers=headers)
+        assert answer.status_code == status, (content_type, answer.text)
+    nothing = await client.post("/v1/inboxes/default/messages/lease", headers={"content-type": "text/plain"})
+    assert nothing.status_code == 200, "what is not there has no wrong type"
+
+
+async def test_every_body_may_be_gzip(client: httpx.AsyncClient) -> None:
+    ack = b'{"event_ids":["x"]}'
+    for body, coding, status in (
+        (gzip.compress(ack), "gzip", 200),
+        (gzip.compress(ack), "GZIP", 200),
+        (ack, "identity", 200),
+        (ack, "gzip", 415),
+        (gzip.compress(ack)[:-1], "gzip", 415),
+        (gzip.compress(ack), "br", 415),
+        (gzip.compress(ack), "gzip, gzip", 415),
+        (gzip.compress(ack), "identity", 400),
+        (gzip.compress(b"{"), "gzip", 400),
+        (gzip.compress(b" " * (MAX_BODY_BYTES + 1)), "gzip", 413),
+    ):
+        answer = await client.post("/v1/ack", content=body, headers={"content-encoding": coding})
+        assert answer.status_code == status, (coding, answer.text)
+
+
+async def test_a_body_has_a_limit(client: httpx.AsyncClient) -> None:
+    frame = b'{"event_ids":["%b"]}'
+    for more, status in ((0, 200), (1, 413)):
+        body = frame % (b"x" * (MAX_BODY_BYTES - len(frame) + 2 + more))
+        answer = await client.post("/v1/ack", content=body)
+        assert answer.status_code == status
+    assert answer.json()["limit"] == MAX_BODY_BYTES

@@ -123,7 +123,7 @@ class AcceptApp:
             request.caller = await self._keys.caller(key_from(*request.key))
             self._admit(request, request.caller)
             if request.media_type != b"application/json":
-                _check_json(request.media_type)
+                exchange.check_json(request.media_type)
             body = await self._body(request, receive, MAX_EVENT_BYTES)
             event = event_body.parse_event(body, request.caller.org_id, self._intake.clock.mint)
             del body  # the event has a copy of its payload
@@ -309,21 +309,11 @@ def _result_name(status: int) -> str:
     return {201: "accepted", 200: "duplicate"}.get(status, "rejected")
 
 
-def _check_json(media_type: bytes) -> None:
-    """JSON, or nothing said: a body that calls itself something else is not guessed at."""
-    if _essence(media_type) not in (b"application/json", b""):
-        raise UnsupportedMediaType("Send application/json.")
-
-
 def _is_ndjson(media_type: bytes) -> bool:
-    match _essence(media_type):
+    match exchange.essence(media_type):
         case b"application/json" | b"":
             return False
         case b"application/x-ndjson" | b"application/ndjson" | b"application/jsonl":
             return True
         case _:
             raise UnsupportedMediaType("Send application/json (an array) or application/x-ndjson.")
-
-
-def _essence(media_type: bytes) -> bytes:
-    return media_type.partition(b";")[0].strip().lower()

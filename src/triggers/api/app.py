@@ -23,11 +23,10 @@ from triggers.api.authentication import key_from
 from triggers.api.openapi import describe, document, openapi_config
 from triggers.api.routes import ACCEPT_ROUTES, PUBLIC, ROUTES, Route
 from triggers.api.services import Services
+from triggers.api.strict_request import StrictRequest
 from triggers.domain import Caller, Scope
 
 log = structlog.get_logger()
-
-MAX_BODY_BYTES = 1024 * 1024
 
 
 class App:
@@ -105,7 +104,7 @@ def build_framework(services: Services) -> Litestar:
             Exception: _answer_bug,
         },
         openapi_config=openapi_config(),
-        request_max_body_size=MAX_BODY_BYTES,
+        request_class=StrictRequest,
         before_request=_note_route,
         on_app_init=[_quiet],
     )
@@ -191,12 +190,8 @@ def _ours(request: Request[Any, Any, Any], error: HTTPException) -> errors.Trigg
     match error.status_code:
         case 404:
             return errors.NotFound("No route has this path.")
-        case 413:
-            return errors.TooLarge(f"The body may have {MAX_BODY_BYTES:,} bytes.")
-        case 415:
-            return errors.UnsupportedMediaType()
         case 400:
-            return errors.MalformedBody(f"The body is not the JSON that this route takes: {error.detail}")
+            return errors.MalformedBody(f"Not a request that can be read: {error.detail}")
         case _:
             log.error("unmapped_framework_error", status=error.status_code, detail=error.detail)
             return errors.TriggersError()
@@ -205,16 +200,10 @@ def _ours(request: Request[Any, Any, Any], error: HTTPException) -> errors.Trigg
 def _invalid(error: ValidationException) -> errors.Invalid:
     found = []
     for item in error.extra if isinstance(error.extra, list) else []:
-        in_body = item.get("source") in (None, "body")
-        message = str(item.get("message"))
-        key = re.sub(r"\.|\[(\d+)\]", lambda m: f"/{m[1] or ''}", str(item.get("key", "")))
-        if in_body:
-            # A name that is missing or too many stands in the message, the rest of the way in the key.
-            named = re.search(r"(?:missing required|unknown) field `(.+)`", message)
-            way = [] if key == "data" else key.split("/")
-            key = "/".join(["", *way, *([named[1]] if named else [])])
-            message = "The body is missing." if message == "'data'" else message
-        found.append({"pointer": key, "detail": message})
+        name, message = str(item.get("key", "")), str(item.get("message"))
+        if item.get("source") == "body":  # its fields were judged where it was read: there is none
+            name, message = "", "The body is missing."
+        found.append({"pointer": name, "detail": message})
     detail = "; ".join(f"{e['pointer']}: {e['detail']}" for e in found) or error.detail
     return errors.Invalid(detail, errors=found or [{"pointer": "", "detail": error.detail}])
 

@@ -166,7 +166,7 @@ def _invalid(text: bytes, error: msgspec.ValidationError) -> Invalid:
     return invalid_field(error)
 
 
-def invalid_field(error: msgspec.ValidationError) -> Invalid:
+def invalid_field(error: msgspec.DecodeError) -> Invalid:
     """A decoder's complaint as ours: its JSONPath becomes a JSON Pointer."""
     detail, _, path = str(error).partition(" - at `$")
     if missing := re.search(r"missing required field `(.+)`", detail):

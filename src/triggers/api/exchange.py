@@ -36,6 +36,17 @@ def request_id(given: bytes | None) -> str:
     return f"{_process}-{next(_numbers):x}"
 
 
+def check_json(media_type: bytes) -> None:
+    """JSON, or nothing said: a body that calls itself something else is not guessed at."""
+    if essence(media_type) not in (b"application/json", b""):
+        raise UnsupportedMediaType("Send application/json.")
+
+
+def essence(media_type: bytes) -> bytes:
+    """A media type without its parameters."""
+    return media_type.partition(b";")[0].strip().lower()
+
+
 async def read_body(receive: Receive, limit: int, coding: bytes = b"") -> bytes:
     """The body, inflated if it is gzip. Nothing beyond `limit` bytes is kept at any moment.
 

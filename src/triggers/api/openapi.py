@@ -140,7 +140,7 @@ def _complete(operation: dict[str, Any], route: Route, schemas: _Schemas) -> Non
     if "{" in route.path:
         usual.append(404)
     if body is not None:
-        usual += [400, 413]
+        usual += [400, 413, 415]
     asked = [each for each in operation.get("parameters", ()) if each["in"] == "query"]
     if route.scope != PUBLIC and (body is not None or asked):
         usual.append(422)
