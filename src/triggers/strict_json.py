@@ -43,6 +43,20 @@ def check(text: bytes) -> None:
         _check_slowly(text)
 
 
+def end_of_nested(text: bytes, start: int) -> int:
+    """Where the array or object ends that begins at `start`, however deep; what is in it is not judged."""
+    depth = 0
+    for token in _BRACKETS.finditer(text, start):
+        first = token[0][:1]
+        if first in b"[{":
+            depth += 1
+        elif first in b"]}":
+            depth -= 1
+            if not depth:
+                return token.end()
+    raise MalformedBody("Not JSON: the text ends within an array or object.")
+
+
 def _is_deep(value: Any) -> bool:
     """Whether a decoded value is nested too deep, level by level."""
     level = [value]

@@ -174,6 +174,9 @@ def test_lines_and_elements_are_the_same_items() -> None:
         b'["\\ud800"]x',
         b"\xef\xbb\xbf[]",
         b"[" * 50_000,
+        b"[" * 50_000 + b"]" * 49_999,
+        b"[" * 50_000 + b"]" * 50_001,
+        b"[1," + b"[" * 50_000 + b"]" * 50_000 + b" 2]",
     ],
     ids=lambda text: repr(text)[:20],
 )
@@ -202,6 +205,17 @@ def test_every_array_of_items_comes_apart_where_it_was_joined(items: list[bytes]
     assert found == items
     if not {b'"\\udfff"', b"NaN"} & {*items}:
         assert event_body.split_batch(b"[" + b",".join(items) + b"]", ndjson=False) == items
+
+
+@pytest.mark.parametrize("levels", [129, 990, 1_000, 50_000])
+@pytest.mark.parametrize(("begin", "end"), [(b"[", b"]"), (b'{"]":', b"}"), (b'[["\\"]",', b"]]")])
+def test_a_deep_item_spoils_only_itself(levels: int, begin: bytes, end: bytes) -> None:
+    deep = b'{"type":"a","payload":' + begin * levels + b'"\xc3\xa9]"' + end * levels + b"}"
+    items = [ITEM, deep, ITEM, b'"\\ud800"', deep, ITEM]
+    assert event_body.split_batch(b"[" + b" ,\n".join(items) + b" ]", ndjson=False) == items
+    parsed = event_body.parse_batch(items, ORG, lambda: UUID(int=7))
+    refused = TooLarge if len(deep) > MAX_EVENT_BYTES else MalformedBody
+    assert [type(each) for each in parsed] == [NewEvent, refused, NewEvent, MalformedBody, refused, NewEvent]
 
 
 def test_a_bad_item_spoils_only_itself() -> None:

@@ -113,16 +113,18 @@ def split_batch(text: bytes, *, ndjson: bool) -> list[bytes]:
 
 def _split_slowly(text: bytes) -> list[bytes]:
     """Take an array apart that the fast reader gives up on, for half a surrogate in one of its items
-    say: what is JSON by its grammar but not I-JSON is the fault of that item alone."""
-    decoded = text.decode(errors="surrogateescape")
+    say: what is JSON by its grammar but not I-JSON, or nested too deep, is the fault of that item alone."""
+    decoded = text.decode("latin-1")  # a character for each byte: outside of strings JSON is ASCII
     items: list[bytes] = []
     step = _ARRAY_BEGINS.match(decoded)
     while step is not None and len(items) <= MAX_BATCH_EVENTS:
         try:
             _, end = _lenient.raw_decode(decoded, step.end())
-        except (json.JSONDecodeError, RecursionError) as error:
+        except RecursionError:
+            end = strict_json.end_of_nested(text, step.end())
+        except json.JSONDecodeError as error:
             raise MalformedBody(f"Not a JSON array of events: {error}.") from None
-        items.append(decoded[step.end() : end].encode(errors="surrogateescape"))
+        items.append(text[step.end() : end])
         step = _ITEM_ENDS.match(decoded, end)
         if step is not None and step["last"]:
             return items
