@@ -10,6 +10,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,31 @@ class Commands:
     async def run(self, *arguments: str, stdin: bytes | None = None) -> Result:
         runner = CliRunner(env=self.environ)
         return await asyncio.to_thread(runner.invoke, app, list(arguments), input=stdin)
+
+
+def start(commands: Commands, *arguments: str) -> subprocess.Popen[str]:
+    """`triggers …` in a process of its own, for what goes on until it is interrupted."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "triggers", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env={**os.environ, **commands.environ},
+    )
+
+
+@contextmanager
+def tailing(commands: Commands, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    with start(commands, "inbox", "tail", *arguments) as tail:
+        try:
+            yield tail
+        finally:
+            tail.kill()
+
+
+async def line_of(tail: subprocess.Popen[str]) -> str:
+    assert tail.stdout
+    return await asyncio.wait_for(asyncio.to_thread(tail.stdout.readline), 30)
 
 
 @pytest.fixture
@@ -204,23 +231,41 @@ async def test_reading_an_inbox(commands: Commands, client: httpx.AsyncClient) -
     assert "404" in await commands.fails("inbox", "lease", "--inbox", "nowhere")
 
 
+async def test_payloads_are_shown_as_they_were_sent(commands: Commands, client: httpx.AsyncClient) -> None:
+    """No number is read, and one that Python refuses to read keeps nothing behind it from being shown."""
+    sent = [
+        b'{"big":1e400,"f":0.10000000000000000555,"z":1.50, "a":"\\u0000"}',
+        b"9" * 5_000,
+        b'[1,\r\n "\xc3\xa9"\n]',
+    ]
+    for payload in sent:
+        await client.post("/v1/events", content=b'{"type":"a","payload":%b}' % payload)
+    shown = [payload.replace(b"\r", b" ").replace(b"\n", b" ").decode() for payload in sent]
+
+    def hold(text: str) -> bool:
+        lines = text.splitlines()
+        return all(f'"payload":{payload}' in line for payload, line in zip(shown, lines, strict=True))
+
+    assert hold(await commands("inbox", "list"))
+    leased = (await commands.run("inbox", "lease", "--seconds", "1")).stdout_bytes
+    assert all(b'"payload":' + payload in leased for payload in sent)
+    with tailing(commands) as tail:
+        assert hold("".join([await line_of(tail) for _ in sent]))
+
+        async def acknowledged() -> bool:
+            return '"events":[]' in (await client.get("/v1/inbox")).text
+
+        await eventually(acknowledged)
+
+
 @pytest.mark.parametrize("keep", [False, True])
 async def test_tailing_an_inbox(commands: Commands, client: httpx.AsyncClient, keep: bool) -> None:
-    """In a process of its own, because it goes on until it is interrupted."""
-    tail = subprocess.Popen(  # noqa: ASYNC220 - it is only started here, and read in a thread
-        [sys.executable, "-c", "from triggers.cli import main; main()", "inbox", "tail", *["--keep"] * keep],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **commands.environ},
-    )
-    try:
-        assert tail.stdout
+    with tailing(commands, *["--keep"] * keep) as tail:
         ids = []
         for number in range(3):
             answer = await client.post("/v1/events", json={"type": "a", "payload": number})
             ids.append(answer.json()["id"])
-            line = await asyncio.wait_for(asyncio.to_thread(tail.stdout.readline), 30)
-            assert json.loads(line)["id"] == ids[-1]
+            assert json.loads(await line_of(tail))["id"] == ids[-1]
 
         async def settled() -> bool:
             listed = (await client.get("/v1/inbox")).json()["events"]
@@ -229,13 +274,10 @@ async def test_tailing_an_inbox(commands: Commands, client: httpx.AsyncClient, k
         await eventually(settled)
         tail.send_signal(signal.SIGINT)
         _, said = await asyncio.to_thread(tail.communicate, timeout=30)
-        assert b"Traceback" not in said
+        assert "Traceback" not in said
 
         async def given_back() -> bool:
             listed = (await client.get("/v1/inbox", params={"status": "available"})).json()["events"]
             return [event["id"] for event in listed] == (ids if keep else [])
 
         await eventually(given_back)
-    finally:
-        tail.kill()
-        tail.wait()

@@ -23,6 +23,22 @@ Key = Annotated[str, typer.Option("--key", envvar="TRIGGERS_API_KEY", help="An A
 InboxName = Annotated[str, typer.Option("--inbox", help="Id or key of the inbox.")]
 DEFAULT_URL = "http://127.0.0.1:8080"
 
+_IN_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
+"""In JSON a line break is never within a string, so that a space in its place changes no value."""
+
+
+class _Page(msgspec.Struct):
+    """Events of an inbox. They are not read: no number may change on its way to the terminal."""
+
+    events: list[msgspec.Raw]
+
+
+class _Lease(msgspec.Struct):
+    """Messages that are held, as they came."""
+
+    results: list[msgspec.Raw]
+    lease_id: str | None = None
+
 
 def add_to(app: typer.Typer) -> None:
     """Register these commands."""
@@ -61,11 +77,12 @@ def list_messages(
     status: Annotated[str | None, typer.Option(help="available, leased or quarantined.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
 ) -> None:
-    """List the default inbox, a JSON event a line. Changes nothing."""
+    """List the default inbox, a JSON event a line, its payload as it was sent. Changes nothing."""
     parameters: dict[str, Any] = {"limit": limit} | ({"status": status} if status else {})
     with open_client(url, key) as client:
-        for event in call(client, "GET", "/v1/inbox", params=parameters).json()["events"]:
-            typer.echo(msgspec.json.encode(event))
+        answer = call(client, "GET", "/v1/inbox", params=parameters)
+    for event in msgspec.json.decode(answer.content, type=_Page).events:
+        _print(event)
 
 
 @inbox.command("lease")
@@ -80,7 +97,7 @@ def lease(
     """Lease messages and print the lease."""
     body = {"lease_limit": limit, "lease_seconds": seconds, "wait_seconds": wait}
     with open_client(url, key) as client:
-        typer.echo(call(client, "POST", f"/v1/inboxes/{inbox}/messages/lease", json=body).text)
+        typer.echo(call(client, "POST", f"/v1/inboxes/{inbox}/messages/lease", json=body).content)
 
 
 @inbox.command("ack")
@@ -111,18 +128,24 @@ def tail(
     with open_client(url, key) as client:
         try:
             while True:
-                found = call(client, "POST", f"{path}/lease", json=body).json()
-                if not found["results"]:
+                answer = call(client, "POST", f"{path}/lease", json=body)
+                found = msgspec.json.decode(answer.content, type=_Lease)
+                if found.lease_id is None:
                     continue
                 if keep:  # noted before anybody sees it and interrupts us
-                    held.append(found["lease_id"])
-                for message in found["results"]:
-                    typer.echo(msgspec.json.encode(message))
+                    held.append(found.lease_id)
+                for message in found.results:
+                    _print(message)
                 if not keep:
-                    call(client, "POST", f"{path}/ack", json={"lease_id": found["lease_id"]})
+                    call(client, "POST", f"{path}/ack", json={"lease_id": found.lease_id})
         except KeyboardInterrupt:
             for lease_id in held:
                 call(client, "POST", f"{path}/release", json={"lease_id": lease_id})
+
+
+def _print(message: msgspec.Raw) -> None:
+    """One line, whose numbers and strings are the bytes that were sent."""
+    typer.echo(bytes(message).translate(_IN_ONE_LINE))
 
 
 def _send_lines(client: httpx.Client, event_type: str, stream: BinaryIO, source: str) -> None:
