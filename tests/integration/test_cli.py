@@ -187,6 +187,19 @@ async def test_organisations_and_keys(commands: Commands, node: Node, tmp_path: 
     assert "either" in await commands.fails("keys", "import", "--org", "acme")
 
 
+async def test_tables_are_whole_at_any_width(commands: Commands) -> None:
+    commands.environ["COLUMNS"] = "40"
+    org = await commands.json("orgs", "create", "a" * 200)
+    name = "[/red] :bug: [bold]" + "n" * 200
+    key = await commands.json("keys", "create", "--org", org["name"], "--name", name, "--expires-in", "1d")
+    lines = (await commands("orgs", "list")).splitlines()
+    assert [org["id"], org["name"]] == lines[-1].split()[:2]
+    lines = (await commands("keys", "list", "--org", org["name"])).splitlines()
+    assert len(lines) == 2
+    for shown in (key["id"], name, key["expires_at"], ", ".join(key["scopes"])):
+        assert shown in lines[1]
+
+
 async def test_sending(commands: Commands, client: httpx.AsyncClient, tmp_path: Path) -> None:
     sent = json.loads(
         await commands("send", "order.paid", "-", "--dedup-id", "d", stdin=b' { "n" : 1.0 } \n')

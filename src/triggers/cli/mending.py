@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from triggers.cli.client import DEFAULT_URL, Key, Url, call, open_client
+from triggers.cli.tables import show
 from triggers.errors import OperatorError
 
 replays = typer.Typer(no_args_is_help=True, help="Replays under way and past.")
@@ -89,7 +90,7 @@ def list_replays(
                 f"{each['progress']:.0%}",
                 each["reason"] or "",
             )
-    _show(table)
+    show(table)
 
 
 @replays.command("watch")
@@ -134,7 +135,7 @@ def list_deliveries(
                 (each["waiting_for"] or "").replace("_", " "),
                 each["next_at"] or each["settled_at"] or "",
             )
-    _show(table)
+    show(table)
 
 
 @deliveries.command("retry")
@@ -176,7 +177,7 @@ def attempts(
                 str(each["duration_ms"]),
                 each["retry_at"] or "",
             )
-    _show(table)
+    show(table)
 
 
 # ---- steps ---------------------------------------------------------------------------------------
@@ -200,14 +201,6 @@ def _mend(ids: list[str], key: str, url: str, what: str) -> None:
         for each in ids:
             found = call(client, "POST", f"/v1/deliveries/{each}/{what}").json()
             typer.echo(f"{found['id']} {found['status']}")
-
-
-def _show(table: Table) -> None:
-    """As wide as it is: ids are for copying."""
-    if not table.row_count:
-        Console(stderr=True).print("none")
-        return
-    Console(width=None if Console().is_terminal else 300, soft_wrap=True).print(table)
 
 
 def _number(found: dict[str, Any]) -> str:

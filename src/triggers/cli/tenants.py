@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from triggers.cli.options import DATABASE_SETTINGS, run_async, with_settings
+from triggers.cli.tables import show
 from triggers.domain import TENANT_SCOPES, OrgId, Plan, Scope, parse_id, rfc3339
 from triggers.errors import Invalid, TriggersError
 from triggers.opening import open_database
@@ -245,10 +246,10 @@ def _print(items: Sequence[Any], as_json: bool, *, one: bool = False) -> None:
         for name, value in rows[0].items():
             typer.echo(f"{name:<20} {_cell(value)}")
         return
-    table = Table(*(rows[0] if rows else ["nothing here"]), box=None, header_style="bold")
+    table = Table(*(rows[0] if rows else ()), box=None, header_style="bold")
     for row in rows:
         table.add_row(*map(_cell, row.values()))
-    Console(soft_wrap=True).print(table)
+    show(table)
 
 
 def _plain(value: Any) -> Any:
