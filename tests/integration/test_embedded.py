@@ -391,6 +391,14 @@ async def test_a_parent_that_keeps_postgres_out_is_named_and_left_as_it_is(place
     assert list(directory.iterdir()) == []
 
 
+@pytest.mark.parametrize("below", ["", "data"])
+async def test_a_file_in_place_of_a_directory_is_named(place: Path, below: str) -> None:
+    (place / "file").write_text("mine")
+    with pytest.raises(DataDirectoryError, match=rf"^{place}/file is not a directory\."):
+        await EmbeddedPostgres(place / "file" / below).start()
+    assert (place / "file").read_text() == "mine"
+
+
 @by_root
 async def test_the_data_of_another_user_is_refused(data_dir: Path) -> None:
     cluster = data_dir / "postgresql/cluster"

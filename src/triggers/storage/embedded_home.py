@@ -92,6 +92,7 @@ class EmbeddedHome:
 
     def lock(self) -> int:
         """Make the directory ours until the returned descriptor is closed, by us or by our death."""
+        self._require_directories()
         self._require_way_in()
         for directory in (*reversed(self.path.parents), self.path):
             self._make_directory(directory)
@@ -168,14 +169,24 @@ class EmbeddedHome:
             return ""
         return "\n".join(newest.read_text(errors="replace").splitlines()[-count:])
 
+    def _existing(self) -> list[Path]:
+        """What there is of the way to our files, from the top."""
+        return [path for path in (*reversed(self.path.parents), self.path) if path.exists()]
+
+    def _require_directories(self) -> None:
+        for path in self._existing():
+            if not path.is_dir():
+                raise DataDirectoryError(
+                    f"{path} is not a directory. Name one with --data-dir; it is made if it is not there."
+                )
+
     def _require_way_in(self) -> None:
         """The kernel is asked, as the user in question: modes alone do not tell of access lists."""
         if self.account.is_ours:
             return
-        existing = [str(path) for path in (*reversed(self.path.parents), self.path) if path.exists()]
         first_closed = 'for directory; do test -x "$directory" || { printf %s "$directory"; exit; }; done'
         closed = subprocess.run(
-            ["/bin/sh", "-c", first_closed, "sh", *existing],
+            ["/bin/sh", "-c", first_closed, "sh", *map(str, self._existing())],
             check=True,
             capture_output=True,
             text=True,
