@@ -453,6 +453,23 @@ async def test_another_url_is_another_endpoint(client: httpx.AsyncClient, databa
     assert (row["probe_at"], row["probe_delay"]) == (None, None)
 
 
+@pytest.mark.parametrize(("end", "begin"), [("pause", "resume"), ("disable", "enable")])
+async def test_one_that_is_active_again_has_not_failed_meanwhile(
+    client: httpx.AsyncClient, database: Database, end: str, begin: str
+) -> None:
+    """Six days of a pause are not six days of failures, for which it would be disabled."""
+    made = await make(client)
+    path = f"/v1/subscriptions/{made['id']}"
+    await database.fetch(
+        "update subscriptions set failing_since = now(), probe_at = now(), probe_delay = 60 where id = $1",
+        UUID(made["id"]),
+    )
+    assert (await client.post(f"{path}/{end}")).json()["failing_since"] is not None
+    assert (await client.post(f"{path}/{begin}")).json()["failing_since"] is None
+    row = await stored(database, made["id"])
+    assert (row["probe_at"], row["probe_delay"]) == (None, None)
+
+
 async def test_pause_and_resume_are_harmless_twice(client: httpx.AsyncClient, database: Database) -> None:
     made = await make(client)
     path = f"/v1/hooks/{made['id']}"

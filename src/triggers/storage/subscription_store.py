@@ -309,10 +309,7 @@ async def enable(
             return before, None
         if before.settings.expires_at is not None and before.settings.expires_at <= change.now:
             raise Conflict("The subscription has expired; give it a later `expires_at` first.")
-        row = await change.connection.fetchrow(_SQL["enable"], org_id, before.id, change.now)
-        if before.settings.needs_judging:
-            await raise_version(change, org_id)
-        return _subscription(ring, row), before.status_at
+        return await set_status(change, ring, before, SubscriptionStatus.ACTIVE, None), before.status_at
 
 
 async def delete(database: Database, org_id: OrgId, subscription_id: str) -> None:

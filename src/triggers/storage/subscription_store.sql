@@ -93,14 +93,12 @@ where org_id = $1 and id = $2
 returning *
 
 -- name: set_status
-update subscriptions set status = $4, status_reason = $5, status_at = $3, changed_at = $3, emptied_at = null
-where org_id = $1 and id = $2
-returning *
-
--- name: enable
+-- One that is active again begins anew: nobody called its endpoint meanwhile, and it has not failed since.
 update subscriptions
-set status = 'active', status_reason = null, status_at = $3, changed_at = $3, emptied_at = null,
-    failing_since = null, probe_at = null, probe_delay = null
+set status = $4, status_reason = $5, status_at = $3, changed_at = $3, emptied_at = null,
+    failing_since = case when $4 <> 'active' then failing_since end,
+    probe_at = case when $4 <> 'active' then probe_at end,
+    probe_delay = case when $4 <> 'active' then probe_delay end
 where org_id = $1 and id = $2
 returning *
 
