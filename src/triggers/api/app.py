@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import msgspec
@@ -90,7 +90,7 @@ def build_framework(services: Services) -> Litestar:
     """Litestar with every row of the route table."""
 
     async def provide_caller(request: Request[Any, Any, Any]) -> Caller:
-        return await _admit(services, request)
+        return request.scope["state"]["caller"]  # type: ignore[no-any-return]
 
     async def provide_services() -> Services:
         return services
@@ -105,13 +105,23 @@ def build_framework(services: Services) -> Litestar:
         },
         openapi_config=openapi_config(),
         request_class=StrictRequest,
-        before_request=_note_route,
+        before_request=partial(_admit, services),
         on_app_init=[_quiet],
     )
 
 
-async def _admit(services: Services, request: Request[Any, Any, Any]) -> Caller:
-    """The caller of a request, if its key may use the route and its organisation has quota left."""
+async def _admit(services: Services, request: Request[Any, Any, Any]) -> None:
+    """Note the caller, if its key may use the route and its organisation has quota left.
+
+    Before the framework reads the body, where a dependency of the handler would come after: nobody
+    without a key has a body held here, and one that is refused for its body has paid for it.
+    """
+    state = request.scope["state"]
+    options = request.route_handler.opt
+    state["route"] = options.get("route", "none")
+    scope: Scope | str | None = options.get("scope", PUBLIC)  # none: the framework's own OPTIONS
+    if scope == PUBLIC:
+        return
     headers = request.headers
     authorization, x_api_key = headers.get("authorization"), headers.get("x-api-key")
     key = key_from(
@@ -119,16 +129,13 @@ async def _admit(services: Services, request: Request[Any, Any, Any]) -> Caller:
         None if x_api_key is None else x_api_key.encode("latin-1"),
     )
     caller = await services.keys.caller(key)
-    state = request.scope["state"]
     state["caller"] = caller
-    scope: Scope | None = request.route_handler.opt["scope"]
-    caller.require(scope)
+    caller.require(None if scope is None else Scope(scope))
     grant = services.limiter.take(caller)
     if grant is not None:
         state["limit_headers"] = grant.headers()
         if not grant.granted:
             raise errors.RateLimited(retry_after=grant.retry_after)
-    return caller
 
 
 def _handler(route: Route) -> HTTPRouteHandler:
@@ -137,14 +144,10 @@ def _handler(route: Route) -> HTTPRouteHandler:
         http_method=route.method,
         status_code=route.status,
         media_type=route.media_type,
-        opt={"scope": None if route.scope == PUBLIC else route.scope, "route": route.path},
+        opt={"scope": route.scope, "route": route.path},
         include_in_schema=not route.hidden,
         **describe(route),
     )(route.handler)
-
-
-def _note_route(request: Request[Any, Any, Any]) -> None:
-    request.scope["state"]["route"] = request.route_handler.opt.get("route", "none")
 
 
 def _quiet(config: AppConfig) -> AppConfig:

@@ -206,7 +206,8 @@ async def sweep(server: uvicorn.Server, seconds: float) -> None:
             arriving, idle = connection.arriving_since, connection.idle_since
             if arriving is not None and arriving < now - seconds:
                 cycle = connection.cycle
-                if cycle is None or cycle.response_complete:
+                # A body whose request is answered already needs no second answer.
+                if connection.in_head and (cycle is None or cycle.response_complete):
                     connection.transport.write(_TIMED_OUT)
                 connection.transport.close()
             elif arriving is None and idle is not None and idle < now - KEEP_ALIVE_SECONDS:

@@ -1,0 +1,137 @@
+"""Who may not is told so before the body is read; what the connection goes on to carry is understood."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from harness import Node, Tenant, Tenants
+from triggers.api.app import MAX_BODY_BYTES
+from triggers.domain import Plan, Scope
+
+LENGTH = 1_000_000
+# `/v1/events` does not go through the framework; what is promised here holds for both.
+PATHS = ("/v1/inboxes", "/v1/inboxes/default/messages/lease", "/v1/subscriptions", "/v1/keys", "/v1/events")
+
+
+@asynccontextmanager
+async def connected(node: Node) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(*node.url.removeprefix("http://").split(":"))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+def head(method: str, path: str, key: str, *more: str) -> bytes:
+    lines = (f"{method} {path} HTTP/1.1", "host: x", f"authorization: Bearer {key}", *more)
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+    """The status and the headers of the next answer, whose body is read too."""
+    said = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in said[1:] if line)
+    await asyncio.wait_for(reader.readexactly(int(headers["content-length"])), 5)
+    return int(said[0].split()[1]), headers
+
+
+async def refusals(tenants: Tenants) -> dict[int, str]:
+    """By status: a key that is refused with it."""
+    spent = await tenants.make(plan=Plan.ENTERPRISE, requests_per_minute=1)
+    return {
+        401: "zap_live_nobody",
+        403: (await tenants.make(scopes=[Scope.ADMIN])).key,
+        429: spent.key,
+    }
+
+
+async def spend(node: Node, key: str) -> None:
+    async with node.client() as client:
+        spent = await client.get("/v1/org", headers={"x-api-key": key})
+        assert (spent.status_code, spent.headers["ratelimit"]) == (200, '"plan";r=0;t=60')
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks", "asks first"])
+async def test_a_refusal_does_not_wait_for_the_body(
+    node: Node, tenant: Tenant, tenants: Tenants, framing: str
+) -> None:
+    keys = await refusals(tenants)
+    await spend(node, keys[429])
+    match framing:
+        case "length":
+            headers, first, rest = [f"content-length: {LENGTH}"], b"{", b" " * (LENGTH - 1)
+        case "chunks":
+            size = b"%x\r\n" % LENGTH
+            headers, first = ["transfer-encoding: chunked"], size + b"{"
+            rest = b" " * (LENGTH - 1) + b"\r\n0\r\n\r\n"
+        case _:
+            headers, first = [f"content-length: {LENGTH}", "expect: 100-continue"], b""
+            rest = b" " * LENGTH
+    headers.append("content-type: application/json")
+    for path in PATHS:
+        for status, key in keys.items():
+            async with connected(node) as (reader, writer):
+                writer.write(head("POST", path, key, *headers) + first)
+                said, fields = await answer(reader)
+                assert (path, said) == (path, status)
+                assert ("ratelimit" in fields) == (status == 429)
+                # What was on its way all the same is no part of the next request.
+                writer.write(rest + head("GET", "/v1/org", tenant.key))
+                assert (await answer(reader))[0] == 200
+                writer.write(head("GET", "/v1/org", tenant.key))
+                assert (await answer(reader))[0] == 200
+
+
+async def test_a_refused_body_that_does_not_come_is_given_up_without_a_second_answer(
+    make_node: Callable[..., Any],
+) -> None:
+    node: Node = await make_node(receive_timeout=0.4)
+    for path in PATHS:
+        async with connected(node) as (reader, writer):
+            writer.write(head("POST", path, "zap_live_nobody", f"content-length: {LENGTH}") + b"{")
+            assert (await answer(reader))[0] == 401
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+
+
+BAD: dict[str, tuple[dict[str, Any], int]] = {
+    "not JSON": ({"content": b"{"}, 400),
+    "too large": ({"content": b" " * (MAX_BODY_BYTES + 1)}, 413),
+    "another shape": ({"json": {"nonsense": 1}}, 422),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+async def test_a_bad_body_is_told_of_only_to_who_may_and_has_paid(
+    node: Node, tenants: Tenants, bad: str
+) -> None:
+    body, status = BAD[bad]
+    payer = await tenants.make(plan=Plan.ENTERPRISE, requests_per_minute=2)
+    other = await tenants.make(scopes=[Scope.ADMIN])
+    async with node.client() as client:
+
+        async def asked(key: str) -> httpx.Response:
+            headers = {"x-api-key": key, "content-type": "application/json"}
+            return await client.post("/v1/inboxes", headers=headers, **body)
+
+        assert (await asked("zap_live_nobody")).status_code == 401
+        assert (await asked(other.key)).status_code == 403
+        answers = [await asked(payer.key) for _ in range(3)]
+    assert [each.status_code for each in answers] == [status, status, 429]
+    left = [each.headers["ratelimit"].split(";")[1] for each in answers]
+    assert left == ["r=1", "r=0", "r=0"]
+
+
+async def test_a_bad_parameter_costs_as_much(node: Node, tenants: Tenants) -> None:
+    payer = await tenants.make(plan=Plan.ENTERPRISE, requests_per_minute=1)
+    async with node.client(payer) as client:
+        answers = [await client.get("/v1/events", params={"limit": "many"}) for _ in range(2)]
+        assert [each.status_code for each in answers] == [422, 429]
+        del client.headers["authorization"]
+        assert (await client.get("/v1/events", params={"limit": "many"})).status_code == 401
+        assert (await client.options("/v1/events")).status_code == 204
