@@ -127,6 +127,7 @@ async def run_chunk(database: Database, waiting: Waiting) -> Chunk | None:
         log.error("replay_failed", replay_id=str(waiting.id), error=repr(error))
         async with database.connection() as connection:
             await replay_store.finish(connection, waiting, "failed", "The database refused a delivery.")
+            await replay_store.let_live_go(connection, waiting.org_id, waiting.subscription_id)
         return None
     if failures:
         await judging_store.record(database, failures[:1], RECORD_EVERY)
@@ -157,7 +158,10 @@ async def _chunk(connection: Connection, waiting: Waiting, failures: list[Filter
         made = await delivery_store.owe_first(connection, to, owed)
     else:
         made = await delivery_store.owe_again(connection, to, owed, only_unhappy=job.only_dead)
-    await replay_store.advance(connection, job, stopped or position, len(made), len(made) / job.rate)
+    done = stopped or position
+    await replay_store.advance(connection, job, done, len(made), len(made) / job.rate)
+    if done >= job.end_id and job.kind == "backfill":
+        await replay_store.let_live_go(connection, org_id, subscription_id)
     return Chunk(org_id, subscription_id, len(made))
 
 

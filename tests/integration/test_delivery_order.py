@@ -144,3 +144,31 @@ async def test_what_ended_frees_its_key(
     await eventually(lambda: len(receiver.hooks) == 5, 15)
     assert [number_of(hook) for hook in receiver.hooks] == [0, 1, 2, 3, 4]
     assert all(first.at <= second.at for first, second in pairwise(receiver.hooks))
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_what_is_live_waits_for_the_past(
+    client: httpx.AsyncClient, receiver: Receiver, workers: Workers, database: Database, cancelled: bool
+) -> None:
+    """A subscription that is given the past gets it before what came since, but for what has no order."""
+    await post(client, [{"payload": n} for n in range(5)])
+    settings = {
+        "target_url": receiver.url,
+        "ordering": "key",
+        "format": "raw",
+        "start": "2020-01-01T00:00:00Z",
+    }
+    answer = await client.post("/v1/subscriptions", json=settings)
+    assert answer.status_code == 201, answer.text
+    await post(client, [{"payload": n} for n in range(5, 8)])
+    await workers.start()
+    assert (await client.post(f"/v1/subscriptions/{answer.json()['id']}/test")).status_code == 200
+    assert [hook.headers["webhook-id"] for hook in receiver.hooks] == [receiver.hooks[0].id], "only the test"
+    receiver.hooks.clear()
+    (job,) = (await client.get("/v1/replays")).json()["data"]
+    if cancelled:
+        await client.delete(f"/v1/replays/{job['id']}")
+    else:
+        await database.fetch("update replays set not_before = now()")  # no accept is under way
+    first = 5 if cancelled else 0
+    await eventually(lambda: [number_of(hook) for hook in receiver.hooks] == list(range(first, 8)), 10)

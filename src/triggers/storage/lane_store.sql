@@ -120,8 +120,18 @@ cross join lateral (
 -- name: read_heads
 -- Of lanes that keep order: the first unsettled delivery of each key, due or not, keys after $3.
 -- Behind a first one that waits nothing is read, so a blocked key costs one row.
-select h.*, h.due_at <= now() as due, now() as now
+-- While a subscription is given the past, nothing goes that may have something before it which is not
+-- made yet; what has a key of its own has nothing before it.
+with backfills as materialized (
+    select distinct on (org_id, subscription_id) org_id, subscription_id, position from replays
+    where status = 'running' and kind = 'backfill'
+    order by org_id, subscription_id, position
+)
+select h.*, now() as now, h.due_at <= now() and (
+    b.position is null or h.event_id < b.position or h.ordering_key = h.event_id::text
+) as due
 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[]) as l (org_id, subscription_id, after, most)
+left join backfills b using (org_id, subscription_id)
 cross join lateral (
     with recursive heads as (
         -- Two branches: with an `or` the index would be read from its first key on, and whatever

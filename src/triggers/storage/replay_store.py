@@ -140,7 +140,11 @@ async def listed(
 async def cancel(database: Database, org_id: OrgId, job_id: UUID | None, reason: str) -> Job:
     """End a job that runs; one that has ended stays as it is. What it made stays made."""
     row = await database.row(_SQL["cancel"], org_id, job_id, reason)
-    return await find(database, org_id, job_id) if row is None else _job(row)
+    if row is None:
+        return await find(database, org_id, job_id)
+    async with database.connection() as connection:
+        await let_live_go(connection, org_id, row["subscription_id"])
+    return _job(row)
 
 
 # ---- chunks --------------------------------------------------------------------------------------
@@ -173,6 +177,11 @@ async def hold(connection: Connection, job: Job, seconds: float, reason: str) ->
 async def finish(connection: Connection, waiting: Waiting, status: str, reason: str) -> None:
     """End a job before its end."""
     await connection.execute(_SQL["finish"], waiting.org_id, waiting.id, status, reason)
+
+
+async def let_live_go(connection: Connection, org_id: UUID, subscription_id: UUID) -> None:
+    """A backfill has ended: in a lane that keeps order live deliveries have waited for that."""
+    await connection.execute(_SQL["let_live_go"], org_id, subscription_id)
 
 
 async def due_already(connection: Connection, org_id: UUID, subscription_id: UUID, most: int) -> int:
