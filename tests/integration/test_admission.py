@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from harness import Node, Tenant, Tenants
-from triggers.api.app import MAX_BODY_BYTES
+from triggers.api.strict_request import MAX_BODY_BYTES
 from triggers.domain import Plan, Scope
 
 LENGTH = 1_000_000

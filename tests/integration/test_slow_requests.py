@@ -23,6 +23,8 @@ SLOW = {
     "a body for the framework": HEAD.replace("/v1/events", "/v1/inboxes") + "content-length: 100\r\n\r\n{{",
     "a second request": "GET /livez HTTP/1.1\r\nhost: x\r\n\r\nGET /livez HT",
 }
+TRICKLE = {"a head without an end": b"x: y\r\n", "a body that stops": b" "}
+"""Who still sends as the connection closes may lose the answer: that is TCP."""
 
 
 @pytest.fixture
@@ -42,10 +44,7 @@ async def test_a_request_that_does_not_arrive_is_cut_off(node: Node, tenant: Ten
             ended = asyncio.ensure_future(reader.read())
             while not ended.done():
                 # A byte now and then keeps a connection from being idle, and must not keep it alive.
-                if name == "a head without an end":
-                    writer.write(b"x: y\r\n")
-                elif name == "a body that stops":
-                    writer.write(b" ")
+                writer.write(TRICKLE.get(name, b""))
                 await asyncio.wait({ended}, timeout=0.05)
                 assert loop.time() - began < 5, name
             with contextlib.suppress(ConnectionError):
@@ -53,7 +52,7 @@ async def test_a_request_that_does_not_arrive_is_cut_off(node: Node, tenant: Ten
                 if name == "a second request":
                     assert answer.startswith(b"HTTP/1.1 200")
                     answer = answer.partition(b"ok\n")[2]
-                if answer:
+                if answer or name not in TRICKLE:
                     assert answer.startswith(b"HTTP/1.1 408"), (name, answer)
                     head, _, body = answer.partition(b"\r\n\r\n")
                     assert f"content-length: {len(body)}".encode() in head.lower()

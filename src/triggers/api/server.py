@@ -126,6 +126,13 @@ class Protocol(HttpToolsProtocol):
         super().resume_writing()
         self.unread_since = None
 
+    @property
+    def answering(self) -> bool:
+        """Whether an answer of ours would come into another one, or behind one of the same request."""
+        if self.cycle is None:
+            return False
+        return not self.cycle.response_complete if self.in_head else self.cycle.response_started
+
     def note_unread(self) -> None:
         """Begin to count the time in which the reader has to take some of it."""
         self.unread = self.transport.get_write_buffer_size()
@@ -205,9 +212,7 @@ async def sweep(server: uvicorn.Server, seconds: float) -> None:
                 continue
             arriving, idle = connection.arriving_since, connection.idle_since
             if arriving is not None and arriving < now - seconds:
-                cycle = connection.cycle
-                # A body whose request is answered already needs no second answer.
-                if connection.in_head and (cycle is None or cycle.response_complete):
+                if not connection.answering:
                     connection.transport.write(_TIMED_OUT)
                 connection.transport.close()
             elif arriving is None and idle is not None and idle < now - KEEP_ALIVE_SECONDS:
