@@ -153,6 +153,7 @@ STEPS: tuple[Step, ...] = (
     step("POST", "/v1/events", 422, {"type": "a"}),
     step("POST", "/v1/events", 415, "text"),
     step("POST", "/v1/events", 413, {"type": "a", "payload": "x" * 300_000}),
+    step("POST", PUSH, 415, "text"),
     step("POST", PUSH, 422, {"target_url": "nowhere", "strange": 1}),
     step("POST", PUSH, 413, {"target_url": "x" * 1_100_000}),
     step("GET", f"{PUSH}/{{subscription_id=event_id}}", 404),
