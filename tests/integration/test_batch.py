@@ -68,6 +68,10 @@ async def test_each_item_is_judged_alone(node: Node, tenants: Tenants, database:
         (b"\n".join(item for item, _, _ in ITEMS), NDJSON),
         (b"\r\n\r\n".join(item for item, _, _ in ITEMS) + b"\r\n", NDJSON),
         (gzip.compress(b"\n".join(item for item, _, _ in ITEMS)), NDJSON | {"content-encoding": "gzip"}),
+        (
+            b"".join(gzip.compress(item + b"\n") for item, _, _ in ITEMS),
+            NDJSON | {"content-encoding": "gzip"},
+        ),
     ):
         tenant = await tenants.make()
         async with node.client(tenant) as client:

@@ -19,6 +19,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+MAX_GZIP_MEMBERS = 1_000
+"""Of a body; a batch whose events were compressed one by one has no more."""
+
 _encode = msgspec.json.Encoder().encode
 _process = os.urandom(6).hex()
 _numbers = itertools.count(1)
@@ -67,28 +70,59 @@ async def read_body(receive: Receive, limit: int, coding: bytes = b"") -> bytes:
         if sent > limit:  # before inflating: gzip can go on for ever and yield nothing
             raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
         if inflate is not None and chunk:
-            try:
-                # One byte over the limit is enough to know; the rest is never inflated.
-                chunk = inflate.decompress(chunk, limit + 1 - size)
-            except zlib.error:
-                raise UnsupportedMediaType("The body is not the gzip that Content-Encoding says.") from None
+            # One byte over the limit is enough to know; the rest is never inflated.
+            chunk = inflate.more(chunk, limit + 1 - size)
         size += len(chunk)
         if size > limit:
             raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
         chunks.append(chunk)
         if not message.get("more_body"):
             break
-    if inflate is not None and (not inflate.eof or inflate.unused_data):
-        raise UnsupportedMediaType("The gzip body is cut short or has something behind it.")
+    if inflate is not None and not inflate.whole:
+        raise UnsupportedMediaType("The gzip body is cut short.")
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _inflater(coding: bytes) -> zlib._Decompress | None:
+class _Inflater:
+    """Inflates gzip, which is any number of members one after the other (RFC 1952)."""
+
+    def __init__(self) -> None:
+        self._members = 0
+        self._begin()
+
+    @property
+    def whole(self) -> bool:
+        """Whether what came so far ends where a member does."""
+        return self._member.eof
+
+    def more(self, data: bytes, most: int) -> bytes:
+        """What `data` adds, up to `most` bytes."""
+        parts = []
+        try:
+            while data and most:
+                if self._member.eof:
+                    self._begin()
+                parts.append(self._member.decompress(data, most))
+                most -= len(parts[-1])
+                data = self._member.unused_data
+        except zlib.error:
+            raise UnsupportedMediaType("The body is not the gzip that Content-Encoding says.") from None
+        return b"".join(parts)
+
+    def _begin(self) -> None:
+        # Each member copies what is behind it: a body of empty ones would hold up everybody else.
+        if self._members == MAX_GZIP_MEMBERS:
+            raise UnsupportedMediaType(f"The gzip body has more than {MAX_GZIP_MEMBERS:,} members.")
+        self._members += 1
+        self._member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+
+
+def _inflater(coding: bytes) -> _Inflater | None:
     match coding:
         case b"" | b"identity":
             return None
         case b"gzip" | b"x-gzip":
-            return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+            return _Inflater()
         case _:
             raise UnsupportedMediaType("Content-Encoding must be gzip or left out.")
 
