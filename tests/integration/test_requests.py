@@ -42,6 +42,26 @@ async def test_a_list_begins_and_ends_anywhere_in_time(
     assert [event["id"] for event in answer.json()["events"]] == ([sent] if found else [])
 
 
+@pytest.mark.parametrize(
+    ("path", "parameter", "value"),
+    [
+        ("/v1/events", "type", "x" * 256),
+        ("/v1/samples", "type", "x" * 256),
+        ("/v1/samples", "format", "strange"),
+        ("/v1/deliveries", "subscription_id", "x" * 37),
+        ("/v1/events", "limit", "0"),
+        ("/v1/events", "order", "up"),
+        ("/v1/events", "since", "yesterday"),
+    ],
+)
+async def test_a_parameter_is_called_as_the_caller_calls_it(
+    client: httpx.AsyncClient, path: str, parameter: str, value: str
+) -> None:
+    answer = await client.get(path, params={parameter: value})
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == [parameter]
+
+
 # ---- bodies --------------------------------------------------------------------------------------
 
 BODIES = (

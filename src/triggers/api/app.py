@@ -189,7 +189,7 @@ def _ours(request: Request[Any, Any, Any], error: HTTPException) -> errors.Trigg
         )
         return errors.MethodNotAllowed(allow=allow)
     if isinstance(error, ValidationException):
-        return _invalid(error)
+        return _invalid(request, error)
     match error.status_code:
         case 404:
             return errors.NotFound("No route has this path.")
@@ -200,12 +200,15 @@ def _ours(request: Request[Any, Any, Any], error: HTTPException) -> errors.Trigg
             return errors.TriggersError()
 
 
-def _invalid(error: ValidationException) -> errors.Invalid:
+def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> errors.Invalid:
+    taken = request.route_handler.parsed_fn_signature.parameters
     found = []
     for item in error.extra if isinstance(error.extra, list) else []:
         name, message = str(item.get("key", "")), str(item.get("message"))
         if item.get("source") == "body":  # its fields were judged where it was read: there is none
             name, message = "", "The body is missing."
+        elif name in taken:  # the framework calls it as the handler does, not as the caller
+            name = getattr(taken[name].kwarg_definition, "query", None) or name
         found.append({"pointer": name, "detail": message})
     detail = "; ".join(f"{e['pointer']}: {e['detail']}" for e in found) or error.detail
     return errors.Invalid(detail, errors=found or [{"pointer": "", "detail": error.detail}])
