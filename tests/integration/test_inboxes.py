@@ -311,7 +311,17 @@ async def test_deleted_and_made_again(node: Node, client: httpx.AsyncClient, dat
         await client.post(f"/v1/inboxes/{inbox_id}/messages/redrive"),
     ):
         assert answer.status_code == 409, answer.text
-    assert (await client.post("/v1/ack", json={"event_ids": old})).status_code == 404
+    switched_off = await client.get("/v1/inbox")
+    assert "switched off" in switched_off.json()["detail"]
+    for ids in ([*old, "nonsense"], []):
+        acked = await client.post("/v1/ack", json={"event_ids": ids})
+        assert acked.status_code == 200, "always"
+        assert acked.json() == {
+            "acknowledged": 0,
+            "already_acknowledged": 0,
+            "failed": len(ids),
+            "results": [{"id": each, "status": "failed"} for each in ids],
+        }
     (unseen,) = await send(client, "c")
     assert (await client.get(f"/v1/events/{unseen}")).json()["deliveries"] == []
 

@@ -126,6 +126,10 @@ STEPS: tuple[Step, ...] = (
     step("DELETE", f"{INBOX}/{{inbox=other}}", 409),
     step("PATCH", f"{INBOX}/{{inbox=other}}", 409, {"filter": None}),
     step("POST", f"{INBOX}/{{inbox=other}}/messages/redrive", 409),
+    step("GET", f"{INBOX}?key=default", 200, None, default="data.0.id"),
+    step("DELETE", f"{INBOX}/{{inbox=default}}", 202),
+    step("GET", "/v1/inbox", 404),
+    step("POST", "/v1/ack", 200, {"event_ids": ["{event_id}"]}),
     # the end of subscriptions
     step("POST", f"{ONE_PUSH}/disable", 200),
     step("POST", f"{ONE_PUSH}/test", 409),
@@ -223,7 +227,7 @@ async def call(client: httpx.AsyncClient, method: str, url: str, body: Any) -> h
 def part(answer: httpx.Response, way: str) -> str:
     found = answer.json()
     for name in way.split("."):
-        found = found[name]
+        found = found[int(name)] if isinstance(found, list) else found[name]
     return str(found)
 
 

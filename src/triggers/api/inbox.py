@@ -13,6 +13,7 @@ from triggers import observability
 from triggers.api.services import Services
 from triggers.api.views import Cursor, Limit, Order, Timestamp, make_cursor, raw, read_cursor
 from triggers.domain import DEFAULT_INBOX, Caller, created_at, parse_id, rfc3339
+from triggers.errors import NotFound
 from triggers.storage import event_store, inbox_store
 
 MessageStatus = Annotated[
@@ -77,7 +78,12 @@ async def list_inbox(
     Looking changes nothing: use `POST /v1/inboxes/default/messages/lease` to take messages. A page
     also ends at 8 MiB of payload; only a `next_cursor` of null ends the list.
     """
-    inbox = await inbox_store.find(services.database, caller.org_id, DEFAULT_INBOX)
+    try:
+        inbox = await inbox_store.find(services.database, caller.org_id, DEFAULT_INBOX)
+    except NotFound:  # not an empty list: who waits for events shall know that none will come
+        raise NotFound(
+            "The default inbox is switched off: it was deleted. `PUT /v1/inboxes` with its key makes one."
+        ) from None
     page = await inbox_store.messages(
         services.database,
         inbox,
@@ -110,15 +116,20 @@ async def acknowledge(caller: Caller, services: Services, data: AckBody) -> AckA
     """Acknowledge events of the default inbox by id, leased or not.
 
     Always 200, and as often as you like: an id that was acknowledged before says so. A lease that
-    held one of them has one message less.
+    held one of them has one message less. While the default inbox is switched off, every id is one
+    that it does not have.
     """
-    inbox = await inbox_store.find(services.database, caller.org_id, DEFAULT_INBOX)
     ids = {text: parse_id(text) for text in data.event_ids}
-    outcomes = await inbox_store.acknowledge(
-        services.database, inbox, [event_id for event_id in ids.values() if event_id is not None]
-    )
+    try:
+        inbox = await inbox_store.find(services.database, caller.org_id, DEFAULT_INBOX)
+    except NotFound:
+        outcomes = {}
+    else:
+        outcomes = await inbox_store.acknowledge(
+            services.database, inbox, [event_id for event_id in ids.values() if event_id is not None]
+        )
     results = [
-        AckResult(text, "failed" if (event_id := ids[text]) is None else outcomes[event_id])
+        AckResult(text, "failed" if (event_id := ids[text]) is None else outcomes.get(event_id, "failed"))
         for text in data.event_ids
     ]
     counts = dict.fromkeys(("acknowledged", "already_acknowledged", "failed"), 0)

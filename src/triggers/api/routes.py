@@ -132,7 +132,14 @@ ROUTES = (
     Route("GET", "/v1/events", events.list_events, Scope.EVENTS_READ, also=("/events",)),
     Route("GET", "/v1/events/{event_id:str}", events.get_event, Scope.EVENTS_READ),
     Route("GET", "/v1/events/{event_id:str}/payload", events.get_payload, Scope.EVENTS_READ),
-    Route("GET", "/v1/inbox", inbox.list_inbox, Scope.INBOX, also=("/inbox",)),
+    Route(
+        "GET",
+        "/v1/inbox",
+        inbox.list_inbox,
+        Scope.INBOX,
+        answers=(Answer(404, "The default inbox is switched off: it was deleted and not made again."),),
+        also=("/inbox",),
+    ),
     Route("POST", "/v1/ack", inbox.acknowledge, Scope.INBOX, also=("/v1/inbox/ack", "/ack", "/inbox/ack")),
     _inboxes("GET", "", inboxes.list_inboxes),
     _inboxes(
