@@ -153,6 +153,16 @@ def check_text(value: str, pointer: str, *, longest: int) -> str:
     return value
 
 
+def check_inbox_key(value: str) -> str:
+    """Return a key that names an inbox in a path, beside the ids of others, or raise Invalid."""
+    check_text(value, "/key", longest=100)
+    if "/" in value or value in (".", ".."):
+        raise Invalid("Stands in paths: must hold no `/`, and not be `.` or `..`.", pointer="/key")
+    if parse_id(value) is not None:
+        raise Invalid("Must not be a UUID: that is what ids look like.", pointer="/key")
+    return value
+
+
 def check_event_type(value: str, pointer: str = "/type") -> str:
     """Return a type that a producer may use, or raise Invalid."""
     check_text(value, pointer, longest=255)

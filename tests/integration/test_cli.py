@@ -242,6 +242,8 @@ async def test_reading_an_inbox(commands: Commands, client: httpx.AsyncClient) -
     assert json.loads(await commands("inbox", "ack", *ids[:2]))["acknowledged"] == 2
     assert len((await commands("inbox", "list")).splitlines()) == 1
     assert "404" in await commands.fails("inbox", "lease", "--inbox", "nowhere")
+    assert (await client.post("/v1/inboxes", json={"key": "a?b"})).status_code == 201
+    assert json.loads(await commands("inbox", "lease", "--inbox", "a?b"))["results"] == []
 
 
 async def test_payloads_are_shown_as_they_were_sent(commands: Commands, client: httpx.AsyncClient) -> None:

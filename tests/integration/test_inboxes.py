@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -91,6 +92,12 @@ async def test_what_an_inbox_cannot_be(client: httpx.AsyncClient) -> None:
         ({"key": "a\nb"}, "/key"),
         ({"key": "a\u0000b"}, "/key"),
         ({"key": 1}, "/key"),
+        ({"key": "a/b"}, "/key"),
+        ({"key": "/"}, "/key"),
+        ({"key": "."}, "/key"),
+        ({"key": ".."}, "/key"),
+        ({"key": str(uuid.uuid4())}, "/key"),
+        ({"key": str(uuid.uuid4()).upper()}, "/key"),
         ({"key": "k", "event_types": []}, "/event_types"),
         ({"key": "k", "event_types": ["x"] * 101}, "/event_types"),
         ({"key": "k", "event_types": ["a", "b*"]}, "/event_types/1"),
@@ -112,6 +119,30 @@ async def test_what_an_inbox_cannot_be(client: httpx.AsyncClient) -> None:
         answer = await client.get(f"/v1/inboxes/{path}")
         assert answer.status_code == 404, (path, answer.text)
     assert (await client.get("/v1/inboxes?key=%00")).status_code == 422
+
+
+async def test_every_key_that_is_taken_names_its_inbox(client: httpx.AsyncClient) -> None:
+    for key in ("...", ".a", "a%2Fb", "a?b#c", "a\\b", " a ", "{inbox}", "é😀", "messages", "0" * 32):
+        made = await client.post("/v1/inboxes", json={"key": key})
+        assert made.status_code == 201, made.text
+        path = f"/v1/inboxes/{quote(key, safe='')}"
+        assert (await client.get(path)).json() == made.json(), key
+        assert (await client.post(f"{path}/messages/lease")).status_code == 200, key
+
+
+async def test_an_inbox_whose_key_was_taken_before_goes_on_by_its_id(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    made = (await client.post("/v1/inboxes", json={"key": "old"})).json()
+    default = (await client.get("/v1/inboxes/default")).json()
+    for key in ("a/b", default["id"]):
+        await database.fetch("update subscriptions set key = $1 where id = $2", key, uuid.UUID(made["id"]))
+        assert (await client.get(f"/v1/inboxes/{made['id']}")).json() == made | {"key": key}
+        changed = await client.patch(f"/v1/inboxes/{made['id']}", json={"event_types": None})
+        assert changed.status_code == 200
+        assert (await client.get("/v1/inboxes", params={"key": key})).json()["data"] == [changed.json()]
+    assert (await client.get(f"/v1/inboxes/{default['id']}")).json() == default
+    assert (await client.put("/v1/inboxes", json={"key": default["id"]})).status_code == 422
 
 
 async def test_ensuring(client: httpx.AsyncClient) -> None:

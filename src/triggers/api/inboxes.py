@@ -21,6 +21,7 @@ from triggers.domain import (
     DEFAULT_INBOX,
     Caller,
     SubscriptionStatus,
+    check_inbox_key,
     check_text,
     check_type_patterns,
     created_at,
@@ -60,7 +61,14 @@ NotificationUrl = Annotated[
 class InboxBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The settings of an inbox."""
 
-    key: Annotated[str, Meta(min_length=1, max_length=100)]
+    key: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=100,
+            description="Names it in paths: no `/`, not `.` or `..`, nothing that looks like an id (a UUID).",
+        ),
+    ]
     event_types: EventTypes | None = None
     max_leases: MaxLeases | None = None
     filter: Filter | None = None
@@ -264,6 +272,7 @@ async def ensure_inbox(
     caller: Caller, services: Services, data: InboxBody
 ) -> Response[InboxView | NotifyingInboxView]:
     """Make an inbox unless it is there: 201 when made, 200 when it was there with these settings."""
+    check_inbox_key(data.key)  # before one is looked for: an id would find another inbox
     for _ in range(3):  # made and deleted by others in between, at worst
         try:
             found = await inbox_store.find(services.database, caller.org_id, data.key)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -97,7 +98,7 @@ def lease(
     """Lease messages and print the lease."""
     body = {"lease_limit": limit, "lease_seconds": seconds, "wait_seconds": wait}
     with open_client(url, key) as client:
-        typer.echo(call(client, "POST", f"/v1/inboxes/{inbox}/messages/lease", json=body).content)
+        typer.echo(call(client, "POST", f"{_messages_of(inbox)}/lease", json=body).content)
 
 
 @inbox.command("ack")
@@ -121,7 +122,7 @@ def tail(
     ] = False,
 ) -> None:
     """Print messages as they come, a JSON message a line, and acknowledge each once it is printed."""
-    path = f"/v1/inboxes/{inbox}/messages"
+    path = _messages_of(inbox)
     # What is kept is held for as long as this runs, so that it is printed once.
     body = {"lease_limit": 100, "lease_seconds": 3600 if keep else 60, "wait_seconds": 20}
     held: list[str] = []
@@ -146,6 +147,10 @@ def tail(
 def _print(message: msgspec.Raw) -> None:
     """One line, whose numbers and strings are the bytes that were sent."""
     typer.echo(bytes(message).translate(_IN_ONE_LINE))
+
+
+def _messages_of(inbox: str) -> str:
+    return f"/v1/inboxes/{quote(inbox, safe='')}/messages"
 
 
 def _send_lines(client: httpx.Client, event_type: str, stream: BinaryIO, source: str) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import msgspec
 
-from triggers.domain import OrgId, SubscriptionStatus, check_text
+from triggers.domain import OrgId, SubscriptionStatus, check_inbox_key
 from triggers.errors import Conflict, NameTaken, NotFound
 from triggers.key_ring import KeyRing
 from triggers.signing_secrets import generate_secret
@@ -64,7 +64,7 @@ async def create(
         NameTaken: the key is in use.
         Conflict: the organisation has all the subscriptions it may have.
     """
-    check_text(new.key, "/key", longest=100)
+    check_inbox_key(new.key)
     async with changing(database, org_id) as change:
         if not change.room:
             raise Conflict("The organisation has as many subscriptions as it may have.")
