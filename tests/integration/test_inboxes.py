@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from harness import Node, Tenant, Tenants, eventually
+from triggers.api import lines
 from triggers.domain import first_id_at
 from triggers.errors import DatabaseUnavailable
 from triggers.housekeeping import EXPIRY_CHUNK, Housekeeping
@@ -312,17 +313,52 @@ async def test_paused(client: httpx.AsyncClient) -> None:
     assert ids_of((await lease(client, "default"))["results"]) == after
 
 
-async def test_a_pause_reaches_who_is_waiting(node: Node, client: httpx.AsyncClient) -> None:
-    """What comes after the pause waits for the resume, though a long poll began before it."""
-    polling = asyncio.create_task(lease(client, "default", wait_seconds=20))
+async def poll(client: httpx.AsyncClient) -> httpx.Response:
+    """A long poll that ends well before its time, or not at all."""
+    asking = client.post("/v1/inboxes/default/messages/lease", json={"wait_seconds": 20})
+    return await asyncio.wait_for(asking, 10)
+
+
+async def test_who_waits_is_answered_as_the_inbox_is_now(node: Node, client: httpx.AsyncClient) -> None:
+    """As many wait as look at a time, and as many behind them."""
+    polls = [asyncio.create_task(poll(client)) for _ in range(2 * lines.AT_ONCE)]
+    await eventually(lambda: sum(map(len, node.wakeup._waiters.values())) == lines.AT_ONCE)
+    assert (await client.post("/v1/inboxes/default/pause")).status_code == 200
+    for answer in await asyncio.gather(*polls):
+        assert (answer.status_code, answer.json()["type"]) == (409, "/problems/inbox-paused")
+    await client.post("/v1/inboxes/default/resume")
+
+    ids = await send(client, "a")
+    held = await lease(client, "default")
+    polling = asyncio.create_task(poll(client))
     await eventually(lambda: node.wakeup._waiters)
     await client.post("/v1/inboxes/default/pause")
-    ids = await send(client, "a")
-    listed = (await client.get("/v1/inbox")).json()["events"]
-    assert [event["delivery_status"] for event in listed] == ["available"]
-    assert not polling.done()
+    answer = await polling
+    assert (answer.status_code, answer.json()["results"]) == (200, []), "what is held may come back"
+    assert answer.json()["inbox_attributes"] == {"status": "paused", "paused_reason": "paused by request"}
     await client.post("/v1/inboxes/default/resume")
-    assert ids_of((await polling)["results"]) == ids
+    await client.post("/v1/inboxes/default/messages/ack", json={"lease_id": held["lease_id"]})
+    assert ids_of(held["results"]) == ids
+
+    polling = asyncio.create_task(poll(client))
+    await eventually(lambda: node.wakeup._waiters)
+    assert (await client.delete("/v1/inboxes/default")).status_code == 202
+    answer = await polling
+    assert (answer.status_code, answer.json()["detail"]) == (409, "The inbox is being deleted.")
+
+
+async def test_a_pause_that_nobody_told_of_is_found(
+    node: Node, client: httpx.AsyncClient, database: Database
+) -> None:
+    """On another node, without Redis. What comes after the pause waits for the resume."""
+    polling = asyncio.create_task(poll(client))
+    await eventually(lambda: node.wakeup._waiters)
+    await database.fetch("update subscriptions set status = 'paused', status_at = now()")
+    assert (await polling).status_code == 409
+    ids = await send(client, "a")
+    assert (await poll(client)).status_code == 409
+    await client.post("/v1/inboxes/default/resume")
+    assert ids_of((await poll(client)).json()["results"]) == ids
 
 
 async def test_deleted_and_made_again(node: Node, client: httpx.AsyncClient, database: Database) -> None:

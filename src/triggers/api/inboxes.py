@@ -306,13 +306,16 @@ async def change_inbox(
 async def delete_inbox(caller: Caller, services: Services, inbox: str) -> InboxView:
     """Delete an inbox: it collects nothing from now on, and its messages are cancelled."""
     found = await inbox_store.find(services.database, caller.org_id, inbox)
-    return await _view(services, await inbox_changes.delete(services.database, found))
+    deleting = await inbox_changes.delete(services.database, found)
+    services.wakeup.give({caller.org_id})
+    return await _view(services, deleting)
 
 
 async def pause_inbox(caller: Caller, services: Services, inbox: str) -> InboxView:
     """Pause an inbox: what is there can still be leased, what comes is kept for the resume."""
     found = await inbox_store.find(services.database, caller.org_id, inbox)
     paused = await inbox_changes.pause(services.database, services.key_ring, found, "paused by request")
+    services.wakeup.give({caller.org_id})
     return await _view(services, paused)
 
 
@@ -358,13 +361,13 @@ async def lease_messages(
 ) -> Response[Lease]:
     """Lease due messages, oldest first: 201 with a lease, 200 with none when nothing is there.
 
-    With `wait_seconds` the answer comes as soon as something is. Messages not acknowledged when the
-    lease ends are available again.
+    With `wait_seconds` the answer comes as soon as something is, or as the inbox is paused or deleted.
+    Messages not acknowledged when the lease ends are available again.
     """
     asked = data or LeaseBody()
     found = await inbox_store.find(services.database, caller.org_id, inbox)
     lease_id = asked.lease_id or services.clock.mint()
-    messages = await _lease_waiting(request, services, found, asked, lease_id)
+    found, messages = await _lease_waiting(request, services, found, asked, lease_id)
     attributes = InboxAttributes(found.status, _paused_reason(found))
     if not messages:
         if found.status == SubscriptionStatus.PAUSED and not await inbox_store.holds_any(
@@ -486,8 +489,10 @@ def _check(services: Services, wanted: dict[str, Any]) -> None:
 
 async def _lease_waiting(
     request: Request[Any, Any, Any], services: Services, inbox: Inbox, asked: LeaseBody, lease_id: UUID
-) -> list[Message]:
+) -> tuple[Inbox, list[Message]]:
     """Look; stand in line; then listen, look again, wait: so no hint between is lost.
+
+    The inbox may change meanwhile: it is returned as it was last seen.
 
     Who left meanwhile holds nothing: an interrupted consumer often gives back what it held at the
     same moment, and would be given it again by the request that it no longer waits for.
@@ -497,26 +502,26 @@ async def _lease_waiting(
     try:
         messages = await _claim(services, inbox, asked, lease_id)
         if not messages and asked.wait_seconds and inbox.status != SubscriptionStatus.PAUSED:
-            messages = await _stand_in_line(gone, services, inbox, asked, lease_id)
+            inbox, messages = await _stand_in_line(gone, services, inbox, asked, lease_id)
         if messages and gone.done():
             await inbox_store.release(services.database, inbox, lease_id, None, 0)
             services.wakeup.give({inbox.org_id})
-            return []
-        return messages
+            return inbox, []
+        return inbox, messages
     finally:
         gone.cancel()
 
 
 async def _stand_in_line(
     gone: asyncio.Future[Any], services: Services, inbox: Inbox, asked: LeaseBody, lease_id: UUID
-) -> list[Message]:
+) -> tuple[Inbox, list[Message]]:
     deadline = asyncio.get_running_loop().time() + asked.wait_seconds
     line = line_of(inbox.id)
     turn: asyncio.Future[Any] = asyncio.ensure_future(line.acquire())
     try:
         await asyncio.wait({turn, gone}, timeout=asked.wait_seconds, return_when=asyncio.FIRST_COMPLETED)
         if not turn.done():
-            return []  # those in front looked all the time
+            return inbox, []  # those in front looked all the time
         return await _look_until(deadline, gone, services, inbox, asked, lease_id)
     finally:
         if turn.done():
@@ -532,14 +537,20 @@ async def _look_until(
     inbox: Inbox,
     asked: LeaseBody,
     lease_id: UUID,
-) -> list[Message]:
+) -> tuple[Inbox, list[Message]]:
     with services.wakeup.waiting(inbox.org_id) as hint:
         while True:
             hint.clear()
             messages = await _claim(services, inbox, asked, lease_id)
+            if messages:
+                return inbox, messages
+            inbox = await inbox_store.find(services.database, inbox.org_id, str(inbox.id))
+            _refuse_deleting(inbox)
+            if inbox.status == SubscriptionStatus.PAUSED:  # it gives what it had, and waits for nothing
+                return inbox, await _claim(services, inbox, asked, lease_id)
             left = deadline - asyncio.get_running_loop().time()
-            if messages or left <= 0 or gone.done() or services.health.stopping:
-                return messages
+            if left <= 0 or gone.done() or services.health.stopping:
+                return inbox, []
             hinted = asyncio.ensure_future(hint.wait())
             await asyncio.wait(
                 {hinted, gone}, timeout=min(left, POLL_SECONDS), return_when=asyncio.FIRST_COMPLETED
