@@ -262,8 +262,8 @@ async def test_worn_messages_go_to_quarantine_and_come_back(
     body = {"message_ids": [ids[2], *ghosts]}
     redriven = await client.post(f"{messages}/redrive", json=body)
     assert redriven.status_code == 200
-    assert redriven.json() == {"results": [{"id": ids[2], "status": "available"}]}
-    assert (await client.post(f"{messages}/redrive", json=body)).json() == {"results": []}
+    assert redriven.json() == {"results": [{"id": ids[2], "status": "available"}], "next_cursor": None}
+    assert (await client.post(f"{messages}/redrive", json=body)).json()["results"] == []
     answers = await asyncio.gather(*[client.post(f"{messages}/redrive") for _ in range(5)])
     assert sorted(each for answer in answers for each in ids_of(answer.json()["results"])) == sorted(
         {*ids} - {ids[2]}
@@ -279,6 +279,29 @@ async def test_worn_messages_go_to_quarantine_and_come_back(
     shown = (await client.get(f"/v1/events/{ids[0]}")).json()["deliveries"]
     jobs = [(each["generation"], each["status"]) for each in shown if each["key"] == "jobs"]
     assert jobs == [(0, "dead"), (1, "acknowledged")]
+
+
+async def quarantine(database: Database) -> None:
+    """Settle all that is owed as dead."""
+    await database.fetch(
+        "with gone as (delete from deliveries returning *)"
+        " insert into settled_deliveries (org_id, subscription_id, event_id, generation, status, reason,"
+        " lease_count, accepted_at, settled_at)"
+        " select org_id, subscription_id, event_id, generation, 'dead', 'as told', 2, accepted_at, now()"
+        " from gone"
+    )
+
+
+async def test_redriving_by_cursor(client: httpx.AsyncClient, database: Database) -> None:
+    messages = "/v1/inboxes/default/messages"
+    ids = [each for _ in range(3) for each in await send(client, *["a"] * 500)]
+    await quarantine(database)
+    first = (await client.post(f"{messages}/redrive")).json()
+    assert ids_of(first["results"]) == ids[:1000]
+    rest = (await client.post(f"{messages}/redrive", json={"cursor": first["next_cursor"]})).json()
+    assert (ids_of(rest["results"]), rest["next_cursor"]) == (ids[1000:], None)
+    for body in ({"cursor": "x"}, {"cursor": first["next_cursor"], "message_ids": ids[:1]}):
+        assert (await client.post(f"{messages}/redrive", json=body)).status_code == 422
 
 
 async def test_paused(client: httpx.AsyncClient) -> None:

@@ -163,6 +163,27 @@ async def test_the_hot_statements_use_their_indexes(
         assert read(plan) <= most, f"{name} read {read(plan)} blocks"
 
 
+async def test_redriving_reads_nothing_of_what_was_redriven_before(
+    database: Database, connection: Connection, tenant: Tenant
+) -> None:
+    inbox = await inbox_of(database, tenant)
+    await fill(database, tenant, BACKLOG)
+    await connection.execute(
+        "insert into settled_deliveries (org_id, subscription_id, event_id, generation, status, lease_count,"
+        " accepted_at, settled_at) select org_id, subscription_id, event_id, 0, 'dead', 2, accepted_at, now()"
+        " from deliveries"
+    )
+    await connection.execute("update deliveries set generation = 1")
+    last = await connection.fetch("select event_id from deliveries order by event_id desc limit 100")
+    await connection.execute("delete from deliveries where event_id >= $1", last[-1]["event_id"])
+    await connection.execute("analyze")
+    plan = await explained(
+        connection, inbox_store._SQL["redrive"], tenant.id, inbox.id, None, 100, last[-1]["event_id"]
+    )
+    assert not scanned(plan)
+    assert read(plan) < 3_000
+
+
 async def test_accept_looks_up_only_the_names_that_came(
     database: Database, connection: Connection, tenant: Tenant, clock: DatabaseClock
 ) -> None:

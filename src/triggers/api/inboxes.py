@@ -28,13 +28,14 @@ from triggers.domain import (
     parse_id,
     rfc3339,
 )
-from triggers.errors import Conflict, NameTaken, NotFound, Paused
+from triggers.errors import Conflict, Invalid, NameTaken, NotFound, Paused
 from triggers.storage import event_store, inbox_changes, inbox_store
 from triggers.storage.inbox_changes import NewInbox
 from triggers.storage.inbox_store import Inbox, Message
 from triggers.subscription import check_filter, check_target, same_types
 
 POLL_SECONDS = 1.0
+REDRIVE_LIMIT = 1_000
 """How often a long poll looks without a hint; hints only shorten the wait."""
 
 EventTypes = Annotated[
@@ -116,6 +117,13 @@ class RedriveBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Which quarantined messages; left out: the oldest thousand."""
 
     message_ids: Annotated[list[str], Meta(max_length=1000)] | None = None
+    cursor: (
+        Annotated[
+            str,
+            Meta(max_length=100, description="`next_cursor` of the answer before. Not with `message_ids`."),
+        ]
+        | None
+    ) = None
 
 
 class NotificationsView(msgspec.Struct, kw_only=True):
@@ -239,6 +247,7 @@ class Redriven(msgspec.Struct):
     """What is available again."""
 
     results: list[SettledMessage]
+    next_cursor: str | None
 
 
 # ---- inboxes -------------------------------------------------------------------------------------
@@ -449,15 +458,22 @@ async def redrive_messages(
 ) -> Redriven:
     """Make quarantined messages available again, with a lease count that begins anew.
 
-    Without ids the oldest thousand; call again until `results` is empty.
+    Without ids the oldest thousand; call again with `next_cursor` until that is null.
     """
     found = await inbox_store.find(services.database, caller.org_id, inbox)
     _refuse_deleting(found)
-    ids = None if data is None else _ids(data.message_ids)
-    redriven = await inbox_store.redrive(services.database, found, ids, 1000)
+    data = data or RedriveBody()
+    ids, start = _ids(data.message_ids), read_cursor(data.cursor)
+    if ids is not None and start is not None:
+        raise Invalid("Goes on where no ids were named.", pointer="/cursor")
+    redriven = await inbox_store.redrive(services.database, found, ids, start, REDRIVE_LIMIT)
     if redriven:
         services.wakeup.give({caller.org_id})
-    return Redriven([SettledMessage(event_id, "available") for event_id in redriven])
+    more = ids is None and len(redriven) == REDRIVE_LIMIT
+    return Redriven(
+        [SettledMessage(event_id, "available") for event_id in redriven],
+        make_cursor(redriven[-1]) if more else None,
+    )
 
 
 # ---- steps ---------------------------------------------------------------------------------------

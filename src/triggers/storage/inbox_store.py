@@ -32,6 +32,7 @@ _CLAIM_PAUSED = (
 )
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 _SCAN_LIMIT = 5_000
+_FIRST_ID = UUID(int=0)
 
 
 class Inbox(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,13 +221,18 @@ async def acknowledge(database: Database, inbox: Inbox, ids: Sequence[UUID]) -> 
     return outcomes
 
 
-async def redrive(database: Database, inbox: Inbox, ids: Sequence[UUID] | None, limit: int) -> list[UUID]:
-    """Make quarantined messages available again, as a new generation; return which."""
+async def redrive(
+    database: Database, inbox: Inbox, ids: Sequence[UUID] | None, start: UUID | None, limit: int
+) -> list[UUID]:
+    """Make quarantined messages available again, as a new generation; return which, oldest first.
+
+    Without ids the oldest, from the event `start` on.
+    """
     async with database.connection() as connection, connection.transaction():
         # Alone with the inbox: a retry of the same message may make the same generation.
         await delivery_store.lock_recipient(connection, inbox.org_id, inbox.id)
-        rows = await connection.fetch(_SQL["redrive"], inbox.org_id, inbox.id, ids, limit)
-    return [row["event_id"] for row in rows]
+        rows = await connection.fetch(_SQL["redrive"], inbox.org_id, inbox.id, ids, limit, start or _FIRST_ID)
+    return sorted(row["event_id"] for row in rows)
 
 
 async def holds_any(database: Database, inbox: Inbox) -> bool:

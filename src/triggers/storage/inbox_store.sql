@@ -140,17 +140,20 @@ where org_id = $1 and subscription_id = $2 and status = 'dead' and event_id < $3
 order by event_id desc limit $4
 
 -- name: redrive
+-- What was re-driven before stays in the record, so it begins at $5. That stands at every table: what
+-- is compared in the order of ids must not be read from its beginning either.
 insert into deliveries (org_id, subscription_id, event_id, generation, due_at, accepted_at, payload_size)
 select s.org_id, s.subscription_id, s.event_id, s.generation + 1, now(), now(), octet_length(e.payload)
-from settled_deliveries s join events e on e.org_id = s.org_id and e.id = s.event_id
-where s.org_id = $1 and s.subscription_id = $2 and s.status = 'dead'
+from settled_deliveries s join events e on e.org_id = s.org_id and e.id = s.event_id and e.id >= $5
+where s.org_id = $1 and s.subscription_id = $2 and s.status = 'dead' and s.event_id >= $5
   and ($3::uuid[] is null or s.event_id = any ($3))
   and not exists (
     select from deliveries d where d.org_id = $1 and d.subscription_id = $2 and d.event_id = s.event_id
+      and d.event_id >= $5
   )
   and not exists (
     select from settled_deliveries y where y.org_id = $1 and y.subscription_id = $2
-      and y.event_id = s.event_id and y.generation > s.generation
+      and y.event_id = s.event_id and y.generation > s.generation and y.event_id >= $5
   )
 order by s.event_id limit $4
 on conflict do nothing
