@@ -23,7 +23,7 @@ from triggers.service import ApiNode
 from triggers.settings import Settings
 from triggers.storage import api_keys, organisations
 from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Database
+from triggers.storage.database import Connection, Database
 
 
 async def eventually(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
@@ -40,6 +40,15 @@ async def eventually(condition: Callable[[], Any], seconds: float = 5.0) -> Any:
         await asyncio.sleep(0.01)
 
 
+async def is_waited_for(holding: Connection) -> bool:
+    """Whether somebody waits for a lock in the database of this connection."""
+    waiting: bool = await holding.fetchval(
+        "select exists (select from pg_stat_activity"
+        " where datname = current_database() and wait_event_type = 'Lock')"
+    )
+    return waiting
+
+
 async def behind_a_lock(
     database: Database, rows: str, subject: UUID, work: Awaitable[Any]
 ) -> tuple[Any, datetime]:
@@ -51,12 +60,7 @@ async def behind_a_lock(
         async with holding.transaction():
             await holding.fetch(f"{rows} for no key update", subject)
             waiting = asyncio.ensure_future(work)
-            await eventually(
-                lambda: holding.fetchval(
-                    "select exists (select from pg_stat_activity"
-                    " where datname = current_database() and wait_event_type = 'Lock')"
-                )
-            )
+            await eventually(lambda: is_waited_for(holding))
             released_at = await holding.fetchval("select clock_timestamp()")
         return await waiting, released_at
 

@@ -15,6 +15,7 @@ from triggers.api.authentication import KeyCache
 from triggers.api.rate_limit import RateLimiter
 from triggers.api.services import Services
 from triggers.domain import TENANT_SCOPES, OrgId, Plan
+from triggers.errors import NameTaken
 from triggers.housekeeping import Housekeeping
 from triggers.intake import Intake
 from triggers.opening import key_ring_of
@@ -34,14 +35,20 @@ FIRST_ORGANISATION = "default"
 async def ensure_first_key(database: Database, clock: DatabaseClock, settings: Settings) -> str | None:
     """On the first run make an organisation without limits and return its key, else None.
 
-    The key is kept nowhere: whoever gets it here shows it, once.
+    The key is kept nowhere: whoever gets it here shows it, once. Both are one transaction, or a node
+    killed in between would leave an organisation for which no key is ever made. Of nodes that start
+    at once one makes them.
     """
     if await organisations.exist(database):
         return None
-    org = await organisations.create(
-        database, clock, FIRST_ORGANISATION, Plan.ENTERPRISE, None, settings.inbox_retention
-    )
-    key = await api_keys.create(database, clock, OrgId(org.id), TENANT_SCOPES, name="first key")
+    try:
+        async with database.connection() as connection, connection.transaction():
+            org = await organisations.insert(
+                connection, clock, FIRST_ORGANISATION, Plan.ENTERPRISE, None, settings.inbox_retention
+            )
+            key = await api_keys.insert(connection, clock, OrgId(org.id), TENANT_SCOPES, name="first key")
+    except NameTaken:  # by a node that started at the same time, which shows the key
+        return None
     return key.key
 
 

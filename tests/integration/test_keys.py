@@ -13,11 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
-from harness import Node, Tenant, Tenants, eventually
+from harness import Node, Tenant, Tenants, eventually, is_waited_for, node_settings
 from triggers.api import authentication
-from triggers.domain import TENANT_SCOPES, Scope
+from triggers.domain import TENANT_SCOPES, Plan, Scope
 from triggers.errors import Conflict, Invalid
-from triggers.storage import api_keys
+from triggers.service import FIRST_ORGANISATION, ensure_first_key
+from triggers.storage import api_keys, organisations
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Database
 
@@ -314,3 +315,46 @@ async def test_the_operator_reaches_every_organisation(node: Node, tenants: Tena
         await eventually(lambda: refused(client, key["key"]), 1.5)
         for path in ("nonsense", str(uuid.uuid4())):
             assert (await client.get(f"/v1/admin/orgs/{path}/keys")).status_code == 404
+
+
+# ---- the first one -------------------------------------------------------------------------------
+
+
+async def test_the_first_key_comes_with_its_organisation_or_not_at_all(
+    database: Database, clock: DatabaseClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An organisation without a key would keep the next start from making one, for ever."""
+
+    async def killed(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(api_keys, "_insert", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        await ensure_first_key(database, clock, node_settings())
+    monkeypatch.undo()
+    assert not await organisations.exist(database)
+    key = await ensure_first_key(database, clock, node_settings())
+    assert key is not None
+    caller = await api_keys.verify(database, key)
+    assert caller is not None
+    assert (caller.org_name, caller.scopes) == (FIRST_ORGANISATION, set(TENANT_SCOPES))
+    assert await ensure_first_key(database, clock, node_settings()) is None
+
+
+async def test_of_nodes_that_start_at_once_one_makes_the_first_key(
+    database: Database, clock: DatabaseClock
+) -> None:
+    made = await asyncio.gather(*[ensure_first_key(database, clock, node_settings()) for _ in range(5)])
+    assert len([key for key in made if key is not None]) == 1
+    assert len(await organisations.listed(database, None, 10)) == 1
+
+
+async def test_who_waited_for_another_node_goes_on_without_a_key(
+    database: Database, clock: DatabaseClock
+) -> None:
+    async with database.connection() as other:
+        async with other.transaction():
+            await organisations.insert(other, clock, FIRST_ORGANISATION, Plan.ENTERPRISE, None, 60)
+            late = asyncio.create_task(ensure_first_key(database, clock, node_settings()))
+            await eventually(lambda: is_waited_for(other))
+        assert await late is None

@@ -85,13 +85,28 @@ async def create(
     expires_at: datetime | None = None,
 ) -> ApiKey:
     """Make a key. The answer alone carries it."""
+    async with database.connection() as connection:
+        return await insert(connection, clock, org_id, scopes, live=live, name=name, expires_at=expires_at)
+
+
+async def insert(
+    connection: Connection,
+    clock: DatabaseClock,
+    org_id: OrgId,
+    scopes: Collection[Scope],
+    *,
+    live: bool = False,
+    name: str | None = None,
+    expires_at: datetime | None = None,
+) -> ApiKey:
+    """Make a key within a transaction."""
     if name is not None:
         check_text(name, "/name", longest=255)
     if not scopes:
         raise Invalid("A key needs at least one scope.", pointer="/scopes")
     key = generate(live=live)
     return await _insert(
-        database, clock, org_id, name, key[:PREFIX_LENGTH], hash_of(key), scopes, expires_at, key
+        connection, clock, org_id, name, key[:PREFIX_LENGTH], hash_of(key), scopes, expires_at, key
     )
 
 
@@ -114,7 +129,8 @@ async def import_hash(
         raise Invalid(f"A prefix is the key's first {PREFIX_LENGTH} characters.", pointer="/prefix")
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise Invalid("A SHA-256 is 64 hexadecimal digits.", pointer="/sha256")
-    return await _insert(database, clock, org_id, name, prefix, sha256.lower(), scopes, None, None)
+    async with database.connection() as connection:
+        return await _insert(connection, clock, org_id, name, prefix, sha256.lower(), scopes, None, None)
 
 
 async def listed(database: Database, org_id: OrgId, after: UUID | None, limit: int) -> list[ApiKey]:
@@ -162,7 +178,7 @@ async def touch(database: Database, key_ids: Iterable[UUID]) -> None:
 
 
 async def _insert(  # noqa: PLR0913, PLR0917 - the columns of one row
-    database: Database,
+    connection: Connection,
     clock: DatabaseClock,
     org_id: OrgId,
     name: str | None,
@@ -173,9 +189,11 @@ async def _insert(  # noqa: PLR0913, PLR0917 - the columns of one row
     key: str | None,
 ) -> ApiKey:
     ordered = sorted(scopes)
-    row = await database.row(_SQL["insert"], clock.mint(), org_id, name, prefix, digest, ordered, expires_at)
+    row = await connection.fetchrow(
+        _SQL["insert"], clock.mint(), org_id, name, prefix, digest, ordered, expires_at
+    )
     if row is None:
-        row = await database.row(_SQL["by_hash"], digest)
+        row = await connection.fetchrow(_SQL["by_hash"], digest)
         if row is None or row["org_id"] != org_id:
             raise Conflict("That key belongs to another organisation already.")
     made = _api_key(row)

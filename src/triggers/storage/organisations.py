@@ -8,7 +8,7 @@ from uuid import UUID
 from triggers.domain import PLAN_QUOTAS, Organisation, OrgId, Plan, check_text
 from triggers.errors import Invalid, NameTaken, NotFound
 from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Database, Row, statements
+from triggers.storage.database import Connection, Database, Row, statements
 
 _SQL = statements("organisations")
 
@@ -22,9 +22,22 @@ async def create(
     retention: float,
 ) -> Organisation:
     """Create an organisation with its default inbox, whose unread messages stay `retention` seconds."""
+    async with database.connection() as connection:
+        return await insert(connection, clock, name, plan, custom_quota, retention)
+
+
+async def insert(
+    connection: Connection,
+    clock: DatabaseClock,
+    name: str,
+    plan: Plan,
+    custom_quota: int | None,
+    retention: float,
+) -> Organisation:
+    """Create an organisation within a transaction. Raises as `create`."""
     check_text(name, "/name", longest=255)
     _check_quota(plan, custom_quota)
-    row = await database.row(
+    row = await connection.fetchrow(
         _SQL["create"], clock.mint(), name, plan, custom_quota, clock.mint(), timedelta(seconds=retention)
     )
     if row is None:
