@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
 
-from triggers.errors import SettingsError, TriggersError
+from triggers.errors import SettingsError
 from triggers.key_ring import SETTING, KeyRing
 from triggers.settings import Settings
 from triggers.storage import event_store, migrate
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Database
 from triggers.storage.embedded import default_data_dir, running_url
-from triggers.storage.wakeup import Wakeup
 
 log = structlog.get_logger()
 
@@ -85,49 +83,3 @@ async def migrate_only(settings: Settings, url: str | None = None) -> list[migra
     for migration in applied:
         log.info("migrated", number=migration.number, name=migration.name)
     return applied
-
-
-async def check_configuration(settings: Settings) -> list[tuple[str, str]]:
-    """What `triggers check` finds: each part with `ok …` or what is wrong."""
-    found = [("settings", "ok " + " ".join(f"{k}={v}" for k, v in settings.masked().items()))]
-    if settings.database_url:
-        found.append(("database", await _check_database(settings)))
-    else:
-        found.append(("database", _check_data_dir(data_dir_of(settings))))
-    found.append(("secrets", _check_key_ring(settings)))
-    if settings.redis_url:
-        from triggers.storage.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used
-
-        link = RedisLink(settings.redis_url, Wakeup(), None, lambda _: None)
-        found.append(("redis", "ok" if await link.ping() else "does not answer"))
-        await link.stop()
-    return found
-
-
-async def _check_database(settings: Settings) -> str:
-    database = Database(settings.database_url or "", pool_size=2)
-    try:
-        await database.open()
-        missing = await migrate.pending(database)
-    except TriggersError as error:
-        return error.message
-    finally:
-        await database.close()
-    return f"ok, {len(missing)} migrations to apply" if missing else "ok, schema up to date"
-
-
-def _check_key_ring(settings: Settings) -> str:
-    data_dir = None if settings.database_url else data_dir_of(settings)
-    if data_dir is not None and not settings.secret_keys and not (data_dir / KEY_FILE).exists():
-        return "ok, a key will be made on the first run"
-    try:
-        return f"ok, keys {', '.join(key_ring_of(settings, data_dir).key_ids)}"
-    except TriggersError as error:
-        return error.message
-
-
-def _check_data_dir(data_dir: Path) -> str:
-    existing = next(path for path in (data_dir, *data_dir.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        return f"{existing} cannot be written to; choose another --data-dir"
-    return f"ok, a private PostgreSQL in {data_dir}"

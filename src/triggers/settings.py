@@ -134,6 +134,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         for setting in settings_list():
             if setting.duration and getattr(self, setting.name) <= 0:
                 raise SettingsError(f"{env_name(setting.name)} must be longer than 0.")
+        if self.public_url and not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", self.public_url):
+            raise SettingsError("TRIGGERS_PUBLIC_URL must be http:// or https:// with a host, and no query.")
         if self.database_url and not re.match(r"postgres(ql)?://", self.database_url):
             raise SettingsError("TRIGGERS_DATABASE_URL must begin with postgresql://.")
         if self.redis_url and not re.match(r"(rediss?|unix)://", self.redis_url):

@@ -24,6 +24,7 @@ from triggers.cli import app, options
 from triggers.domain import TENANT_SCOPES
 from triggers.errors import TriggersError
 from triggers.settings import env_name, settings_list
+from triggers.storage import migrate
 
 
 class Commands:
@@ -129,6 +130,26 @@ async def test_check(commands: Commands, database_url: str) -> None:
     assert "nothing to apply" in await Commands(commands.environ | {"TRIGGERS_DATABASE_URL": database_url})(
         "migrate"
     )
+
+
+async def test_check_finds_what_a_start_would_refuse(
+    commands: Commands, node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def found(*flags: str, exit_code: int = 1) -> str:
+        result = await commands.run("check", *flags)
+        assert result.exit_code == exit_code, result.output
+        return str(result.exception.message if result.exception else "") + result.stdout
+
+    assert "ok, 127.0.0.1 port 0" in await found("--port", "0", exit_code=0)
+    in_use = str(httpx.URL(node.url).port)
+    assert "in use now" in await found("--port", in_use, exit_code=0), "it may be the service that is checked"
+    assert "Cannot listen on 999.1.1.1 port 0" in await found("--host", "999.1.1.1", "--port", "0")
+    with monkeypatch.context() as patch:
+        patch.setattr(migrate, "OLDEST_SERVER", 99)
+        assert "too old" in await found("--port", "0")
+    del commands.environ["TRIGGERS_DATABASE_URL"]
+    (tmp_path / "file").touch()
+    assert "file is not a directory" in await found("--port", "0", "--data-dir", str(tmp_path / "file"))
 
 
 async def test_organisations_and_keys(commands: Commands, node: Node, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pwd
+import re
 import shutil
 import signal
 import stat
@@ -19,9 +20,12 @@ import asyncpg
 import psutil
 import pytest
 
+from triggers.checking import check_configuration
 from triggers.errors import DataDirectoryError, OperatorError
+from triggers.opening import migrate_only
+from triggers.settings import Settings
 from triggers.storage import embedded_home
-from triggers.storage.embedded import EmbeddedPostgres, default_data_dir, running_url
+from triggers.storage.embedded import EmbeddedPostgres, Found, default_data_dir, inspect, running_url
 from triggers.storage.embedded_home import EmbeddedHome
 from triggers.storage.embedded_settings import fitting_settings
 
@@ -86,6 +90,14 @@ def data_dir(made_once: Path, fresh_dir: Path) -> Path:
 async def start_and_stop(data_dir: Path) -> None:
     async with running(data_dir):
         pass
+
+
+async def is_refused(data_dir: Path, why: str) -> None:
+    """By a start, and by a check that there could be one."""
+    with pytest.raises(DataDirectoryError, match=why):
+        inspect(data_dir)
+    with pytest.raises(DataDirectoryError, match=why):
+        await EmbeddedPostgres(data_dir).start()
 
 
 def processes_under(path: Path) -> list[psutil.Process]:
@@ -318,8 +330,7 @@ async def test_a_recorded_number_that_is_now_someone_elses_is_left_alone(data_di
 async def test_the_data_of_another_major_is_refused_and_kept(data_dir: Path) -> None:
     version = data_dir / "postgresql/cluster/PG_VERSION"
     version.write_text("16\n")
-    with pytest.raises(DataDirectoryError, match=r"made by PostgreSQL 16.*runs PostgreSQL 18"):
-        await EmbeddedPostgres(data_dir).start()
+    await is_refused(data_dir, r"made by PostgreSQL 16.*runs PostgreSQL 18")
     version.write_text("18\n")
     async with running(data_dir) as postgres:
         assert await answers(postgres.url)
@@ -327,8 +338,7 @@ async def test_the_data_of_another_major_is_refused_and_kept(data_dir: Path) -> 
 
 async def test_a_cluster_that_lost_its_contents_is_not_made_anew(data_dir: Path) -> None:
     (data_dir / "postgresql/cluster/PG_VERSION").unlink()
-    with pytest.raises(DataDirectoryError, match="PG_VERSION is missing"):
-        await EmbeddedPostgres(data_dir).start()
+    await is_refused(data_dir, "PG_VERSION is missing")
 
 
 async def test_a_failed_start_tells_why_and_leaves_the_directory_free(data_dir: Path) -> None:
@@ -385,8 +395,7 @@ async def test_a_parent_that_keeps_postgres_out_is_named_and_left_as_it_is(place
     directory = place / closed
     directory.mkdir(mode=0o700)
     data_dir = directory / "data" if closed == "above" else directory
-    with pytest.raises(DataDirectoryError, match=rf"cannot enter {directory}\. .*chmod o\+x {directory}`"):
-        await EmbeddedPostgres(data_dir).start()
+    await is_refused(data_dir, rf"cannot enter {directory}\. .*chmod o\+x {directory}`")
     assert mode(directory) == 0o700
     assert list(directory.iterdir()) == []
 
@@ -394,8 +403,7 @@ async def test_a_parent_that_keeps_postgres_out_is_named_and_left_as_it_is(place
 @pytest.mark.parametrize("below", ["", "data"])
 async def test_a_file_in_place_of_a_directory_is_named(place: Path, below: str) -> None:
     (place / "file").write_text("mine")
-    with pytest.raises(DataDirectoryError, match=rf"^{place}/file is not a directory\."):
-        await EmbeddedPostgres(place / "file" / below).start()
+    await is_refused(place / "file" / below, rf"^{place}/file is not a directory\.")
     assert (place / "file").read_text() == "mine"
 
 
@@ -404,8 +412,7 @@ async def test_the_data_of_another_user_is_refused(data_dir: Path) -> None:
     cluster = data_dir / "postgresql/cluster"
     before = cluster.stat()
     os.chown(cluster, 12345, 12345)
-    with pytest.raises(DataDirectoryError, match=rf"belongs to user 12345.*chown -R {before.st_uid}:"):
-        await EmbeddedPostgres(data_dir).start()
+    await is_refused(data_dir, rf"belongs to user 12345.*chown -R {before.st_uid}:")
 
 
 @by_root
@@ -471,6 +478,36 @@ async def test_other_commands_find_the_one_that_runs(fresh_dir: Path) -> None:
         assert await answers(running_url(fresh_dir))
     with pytest.raises(DataDirectoryError, match="No `triggers serve`"):
         running_url(fresh_dir)
+
+
+async def test_a_look_tells_what_a_start_would_find_and_changes_nothing(place: Path) -> None:
+    data_dir = place / "data"
+    assert inspect(data_dir) == Found(has_data=False, url=None)
+    assert os.listdir(place) == []
+    async with running(data_dir) as postgres:
+        before = os.listdir(data_dir / "postgresql")
+        assert inspect(data_dir) == Found(has_data=True, url=postgres.url)
+        assert os.listdir(data_dir / "postgresql") == before
+    assert inspect(data_dir) == Found(has_data=True, url=None)
+
+
+async def test_where_nothing_can_be_made_is_refused() -> None:
+    await is_refused(Path("/proc/nowhere"), r"^The data directory /proc/nowhere cannot be used")
+
+
+async def test_a_check_reads_the_schema_of_the_one_that_runs(data_dir: Path) -> None:
+    settings = Settings(data_dir=str(data_dir), port=0)
+
+    async def database() -> str:
+        return dict(await check_configuration(settings))["database"]
+
+    assert (await database()).endswith("; it is not running: its schema was not looked at")
+    async with running(data_dir) as postgres:
+        assert re.fullmatch(r"ok, .*: \d+ migrations to apply", await database())
+        await migrate_only(settings, postgres.url)
+        assert (await database()).endswith(": schema up to date")
+        await ask(postgres.url, "INSERT INTO schema_migrations VALUES (99, 'later', now())")
+        assert (await database()).startswith("The database is at migration 99")
 
 
 async def test_a_second_stop_hurries_and_costs_no_data(data_dir: Path) -> None:

@@ -255,13 +255,16 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         OperatorError: the address cannot be had.
     """
+    bound = None
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
     except OSError as error:
-        raise OperatorError(f"Cannot listen on {host} port {port}: {error.strerror or error}.") from None
+        if bound is not None:
+            bound.close()
+        raise OperatorError(f"Cannot listen on {host} port {port}: {error.strerror or error}.") from error
     return bound
 
 

@@ -7,9 +7,10 @@ import shlex
 import typer
 from rich.console import Console
 
+from triggers.checking import check_configuration
 from triggers.cli.options import DATABASE_SETTINGS, run_async, with_settings
 from triggers.errors import OperatorError
-from triggers.opening import check_configuration, database_url_of, migrate_only
+from triggers.opening import database_url_of, migrate_only
 from triggers.running import serve as run_serve
 from triggers.settings import Settings
 from triggers.working import work as run_work
@@ -55,13 +56,13 @@ def migrate(settings: Settings) -> None:
 
 
 def check(settings: Settings) -> None:
-    """Validate the configuration and whether everything it names can be reached, without serving."""
-    console = Console()
+    """Find what a start would refuse, without serving and without changing anything."""
     failed = False
     for name, outcome in run_async(check_configuration(settings)):
         good = outcome.startswith("ok")
         failed |= not good
-        console.print(f"[{'green' if good else 'red'}]{name:<10}[/] {outcome}", highlight=False)
+        colour = typer.colors.GREEN if good else typer.colors.RED
+        typer.echo(f"{typer.style(f'{name:<10}', fg=colour)} {outcome}")
     if failed:
         raise OperatorError("The check failed.")
 

@@ -13,9 +13,10 @@ import socket
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 from urllib.parse import quote
 
 import asyncpg
@@ -44,20 +45,26 @@ def default_data_dir() -> Path:
 def running_url(data_dir: Path) -> str:
     """The URL of the PostgreSQL that a living `serve` runs in `data_dir`, for the commands beside it."""
     home = EmbeddedHome(data_dir)
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(home.socket / f".s.PGSQL.{PORT}"))
-        except PermissionError:
-            raise DataDirectoryError(
-                f"The `triggers serve` of {home.data_dir} belongs to another user. "
-                "Run this as that user or as root."
-            ) from None
-        except OSError:
-            raise DataDirectoryError(
-                f"No `triggers serve` is running in {home.data_dir}. Start it, name its directory "
-                "with --data-dir, or name a database with TRIGGERS_DATABASE_URL."
-            ) from None
+    if not _answers(home):
+        raise DataDirectoryError(
+            f"No `triggers serve` is running in {home.data_dir}. Start it, name its directory "
+            "with --data-dir, or name a database with TRIGGERS_DATABASE_URL."
+        )
     return _url(home)
+
+
+class Found(NamedTuple):
+    """What a look at a data directory tells: whether it holds data, and the URL if that is being served."""
+
+    has_data: bool
+    url: str | None
+
+
+def inspect(data_dir: Path) -> Found:
+    """Raise DataDirectoryError where `EmbeddedPostgres.start` would, as far as files tell; change nothing."""
+    home = EmbeddedHome(data_dir)
+    with _naming_the_directory(home):
+        return Found(home.require_usable(), _url(home) if _answers(home) else None)
 
 
 class EmbeddedPostgres:
@@ -80,17 +87,12 @@ class EmbeddedPostgres:
         Raises DataDirectoryError, or OperatorError if `stop` came first, having left nothing running.
         """
         try:
-            self._lock = self._home.lock()
-            await _end_remains(self._home)
-            self._command = await asyncio.to_thread(self._home.prepare)
-            await self._launch()
-            await self._create_database()
-        except OSError as error:
-            await self.stop()
-            raise DataDirectoryError(
-                f"The data directory {self._home.data_dir} cannot be used: {error}. "
-                "Check its owner, its mode and how it is mounted, or choose another with --data-dir."
-            ) from error
+            with _naming_the_directory(self._home):
+                self._lock = self._home.lock()
+                await _end_remains(self._home)
+                self._command = await asyncio.to_thread(self._home.prepare)
+                await self._launch()
+                await self._create_database()
         except BaseException:
             await self.stop()
             raise
@@ -188,6 +190,31 @@ class EmbeddedPostgres:
                 await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {ROLE}")
         finally:
             await connection.close()
+
+
+@contextmanager
+def _naming_the_directory(home: EmbeddedHome) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataDirectoryError(
+            f"The data directory {home.data_dir} cannot be used: {error}. "
+            "Check its owner, its mode and how it is mounted, or choose another with --data-dir."
+        ) from error
+
+
+def _answers(home: EmbeddedHome) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(home.socket / f".s.PGSQL.{PORT}"))
+        except PermissionError:
+            raise DataDirectoryError(
+                f"The `triggers serve` of {home.data_dir} belongs to another user. "
+                "Run this as that user or as root."
+            ) from None
+        except OSError:
+            return False
+    return True
 
 
 def _url(home: EmbeddedHome) -> str:

@@ -90,6 +90,16 @@ class EmbeddedHome:
         """The directory of the socket."""
         return (self.path / "socket").resolve()
 
+    def require_usable(self) -> bool:
+        """Raise what `lock` and `prepare` would, and leave all as it is; whether there is data yet."""
+        self._require_directories()
+        self._require_way_in()
+        wheel()
+        self._require_usable_cluster()
+        # Tried, because modes do not tell: root may write where they forbid it, and nobody below /proc.
+        self._unfinished_directory(self._existing()[-1]).rmdir()
+        return self.cluster.exists()
+
     def lock(self) -> int:
         """Make the directory ours until the returned descriptor is closed, by us or by our death."""
         self._require_directories()

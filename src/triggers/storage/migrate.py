@@ -43,9 +43,7 @@ async def migrate(database: Database) -> list[Migration]:
     """
     connection = await database.connect(MIGRATION_SECONDS)
     try:
-        server = int(await connection.fetchval("show server_version_num")) // 10_000
-        if server < OLDEST_SERVER:
-            raise OperatorError(f"PostgreSQL {server} is too old; Triggers needs {OLDEST_SERVER} to 18.")
+        require_server(connection)
         await connection.execute("select pg_advisory_lock($1::bigint)", _LOCK)
         try:
             applied = [m for m in await _missing(connection) if await _apply(connection, m)]
@@ -55,6 +53,13 @@ async def migrate(database: Database) -> list[Migration]:
         return applied
     finally:
         await connection.close()
+
+
+def require_server(connection: Connection) -> None:
+    """Raise OperatorError if the server is too old."""
+    server = connection.get_server_version().major
+    if server < OLDEST_SERVER:
+        raise OperatorError(f"PostgreSQL {server} is too old; Triggers needs {OLDEST_SERVER} to 18.")
 
 
 async def pending(database: Database) -> list[Migration]:

@@ -1,0 +1,79 @@
+"""`triggers check`: what a start would refuse, found without serving and without changing anything."""
+
+from __future__ import annotations
+
+import errno
+
+from triggers.api import server
+from triggers.errors import OperatorError, TriggersError
+from triggers.opening import KEY_FILE, data_dir_of, key_ring_of
+from triggers.settings import Settings
+from triggers.storage import embedded, migrate
+from triggers.storage.database import Database
+from triggers.storage.wakeup import Wakeup
+
+
+async def check_configuration(settings: Settings) -> list[tuple[str, str]]:
+    """Each part with `ok …` or what is wrong."""
+    found = [("settings", "ok " + " ".join(f"{k}={v}" for k, v in settings.masked().items()))]
+    found.append(("address", _check_address(settings)))
+    found.append(("database", await _check_database(settings)))
+    found.append(("secrets", _check_key_ring(settings)))
+    if settings.redis_url:
+        from triggers.storage.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used
+
+        link = RedisLink(settings.redis_url, Wakeup(), None, lambda _: None)
+        found.append(("redis", "ok" if await link.ping() else "does not answer"))
+        await link.stop()
+    return found
+
+
+def _check_address(settings: Settings) -> str:
+    place = f"{settings.host} port {settings.port}"
+    try:
+        server.bind(settings.host, settings.port).close()
+    except OperatorError as error:
+        # A running service is checked too, and who has the port cannot be told.
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE:
+            return f"ok, {place}, which is in use now: if not by this service, it cannot start"
+        return error.message
+    return f"ok, {place}"
+
+
+async def _check_database(settings: Settings) -> str:
+    try:
+        if settings.database_url:
+            return f"ok, {await _schema(settings.database_url)}"
+        data_dir = data_dir_of(settings)
+        has_data, url = embedded.inspect(data_dir)
+        if url is not None:
+            return f"ok, the private PostgreSQL in {data_dir}: {await _schema(url)}"
+    except TriggersError as error:
+        return error.message
+    if has_data:
+        return f"ok, the private PostgreSQL in {data_dir}; it is not running: its schema was not looked at"
+    return f"ok, a private PostgreSQL will be made in {data_dir}"
+
+
+async def _schema(url: str) -> str:
+    database = Database(url, pool_size=2)
+    await database.open()
+    try:
+        async with database.connection() as connection:
+            migrate.require_server(connection)
+        missing = await migrate.pending(database)
+    finally:
+        await database.close()
+    return f"{len(missing)} migrations to apply" if missing else "schema up to date"
+
+
+def _check_key_ring(settings: Settings) -> str:
+    data_dir = None if settings.database_url else data_dir_of(settings)
+    try:
+        if data_dir is not None and not settings.secret_keys and not (data_dir / KEY_FILE).exists():
+            return "ok, a key will be made on the first run"
+        return f"ok, keys {', '.join(key_ring_of(settings, data_dir).key_ids)}"
+    except TriggersError as error:
+        return error.message
+    except OSError as error:
+        return f"{error.strerror}: {error.filename}"
