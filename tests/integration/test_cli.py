@@ -19,7 +19,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from harness import SECRET_KEYS, Node, Tenant, eventually
+from harness import SECRET_KEYS, Node, Tenant, eventually, free_port
 from triggers.cli import app, options
 from triggers.domain import TENANT_SCOPES
 from triggers.errors import TriggersError
@@ -150,6 +150,24 @@ async def test_check_finds_what_a_start_would_refuse(
     del commands.environ["TRIGGERS_DATABASE_URL"]
     (tmp_path / "file").touch()
     assert "file is not a directory" in await found("--port", "0", "--data-dir", str(tmp_path / "file"))
+
+
+async def test_a_worker_shows_its_metrics_where_it_is_told_to(commands: Commands) -> None:
+    port = free_port()
+    with start(commands, "worker", "--worker-metrics-port", str(port)) as worker:
+        try:
+            async with httpx.AsyncClient() as client:
+
+                async def shown() -> str:
+                    try:
+                        return (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+                    except httpx.ConnectError:
+                        return ""
+
+                assert "triggers_lane_groups_owned" in await eventually(shown, 30)
+        finally:
+            worker.terminate()
+            worker.communicate(timeout=30)
 
 
 async def test_organisations_and_keys(commands: Commands, node: Node, tmp_path: Path) -> None:
