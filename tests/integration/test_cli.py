@@ -248,7 +248,13 @@ async def test_sending(commands: Commands, client: httpx.AsyncClient, tmp_path: 
     file = tmp_path / "payload.json"
     file.write_bytes(b"[1]")
     assert json.loads(await commands("send", "a", str(file)))["type"] == "a"
-    assert "400" in await commands.fails("send", "a", stdin=b"{")
+    for malformed in (b"{", b'1,"dedup_id":"zz"', b'1}{"type":"b","payload":2', b"[" * 20_000):
+        assert re.match(r"(Not JSON|Nested deeper)", await commands.fails("send", "a", stdin=malformed))
+    for empty in (b"", b" \n"):
+        assert "There is no payload" in await commands.fails("send", "a", stdin=empty)
+    big = b"[%b, 1e400]" % (b"9" * 5_000)
+    sent = json.loads(await commands("send", "a", stdin=big))
+    assert (await client.get(f"/v1/events/{sent['id']}/payload")).content == big
     assert "422" in await commands.fails("send", "", stdin=b"1")
     assert "Cannot read" in await commands.fails("send", "a", str(tmp_path / "nowhere"))
     assert "401" in await commands.fails("send", "a", "--key", "zap_live_no", stdin=b"1")
@@ -263,10 +269,11 @@ async def test_sending(commands: Commands, client: httpx.AsyncClient, tmp_path: 
         "duplicate": 0,
         "failed": 0,
     }
-    result = await commands.run("send", "line", "--ndjson", stdin=b'1\n{"a":\n3')
+    spoiled = b'1\n\n{"a":\n4\n5,"dedup_id":"x"\n"%b"\n7' % (b"x" * 300_000)
+    result = await commands.run("send", "line", "--ndjson", stdin=spoiled)
     assert result.exit_code != 0
-    assert json.loads(result.stdout) == {"accepted": 2, "duplicate": 0, "failed": 1}
-    assert "line 2" in result.stderr
+    assert json.loads(result.stdout) == {"accepted": 3, "duplicate": 0, "failed": 3}
+    assert re.findall(r"line (\d+): (\w+)", result.stderr) == [("3", "Not"), ("5", "Not"), ("6", "An")]
 
 
 async def test_reading_an_inbox(commands: Commands, client: httpx.AsyncClient) -> None:

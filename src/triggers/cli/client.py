@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 from urllib.parse import quote
@@ -14,8 +14,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from triggers import strict_json
 from triggers.domain import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
-from triggers.errors import OperatorError
+from triggers.errors import MalformedBody, OperatorError
 
 inbox = typer.Typer(no_args_is_help=True, help="Read and acknowledge an inbox.")
 
@@ -66,7 +67,11 @@ def send(
         if ndjson:
             _send_lines(client, event_type, stream, source)
             return
-        body = b'{"type":%b,"payload":%b' % (msgspec.json.encode(event_type), stream.read().strip() or b"{}")
+        payload = stream.read().strip()
+        if not payload:
+            raise OperatorError("There is no payload: where there is nothing to say, send {} or null.")
+        strict_json.check(payload)  # else it could end before its end, and go on as other fields
+        body = b'{"type":%b,"payload":%b' % (msgspec.json.encode(event_type), payload)
         body += b',"dedup_id":%b}' % msgspec.json.encode(dedup_id) if dedup_id else b"}"
         typer.echo(call(client, "POST", "/v1/events", content=body).text)
 
@@ -155,53 +160,63 @@ def _messages_of(inbox: str) -> str:
 
 def _send_lines(client: httpx.Client, event_type: str, stream: BinaryIO, source: str) -> None:
     size = None if source == "-" else Path(source).stat().st_size
-    accepted = duplicate = failed = 0
+    counts = {"accepted": 0, "duplicate": 0, "failed": 0}
     prefix = b'{"type":%b,"payload":' % msgspec.json.encode(event_type)
     columns = (TextColumn("sending"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
+
+    def refuse(number: int, why: str) -> None:
+        counts["failed"] += 1
+        console.print(f"line {number}: {why}", markup=False)
+
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("sending", total=size)
-        first = 1
-        for lines in _batches(stream, len(prefix) + 2):
-            body = b"\n".join(prefix + line + b"}" for line in lines)
+        for lines in _batches(_payloads(stream, refuse), len(prefix) + 2):
             answer = call(
                 client,
                 "POST",
                 "/v1/events/batch",
-                content=body,
+                content=b"\n".join(prefix + line + b"}" for _, line in lines),
                 headers={"content-type": "application/x-ndjson"},
             )
             for item in answer.json()["results"]:
                 match item["status"]:
                     case 201:
-                        accepted += 1
+                        counts["accepted"] += 1
                     case 200:
-                        duplicate += 1
+                        counts["duplicate"] += 1
                     case _:
-                        failed += 1
-                        console.print(
-                            f"line {first + item['index']}: {item['problem']['detail']}", markup=False
-                        )
-            first += len(lines)
-            progress.advance(bar, sum(len(line) + 1 for line in lines))
-    typer.echo(msgspec.json.encode({"accepted": accepted, "duplicate": duplicate, "failed": failed}))
-    if failed:
-        raise OperatorError(f"{failed} lines were not accepted.")
+                        refuse(lines[item["index"]][0], item["problem"]["detail"])
+            progress.advance(bar, sum(len(line) + 1 for _, line in lines))
+    typer.echo(msgspec.json.encode(counts))
+    if counts["failed"]:
+        raise OperatorError(f"{counts['failed']} lines were not accepted.")
 
 
-def _batches(stream: BinaryIO, overhead: int) -> Iterator[list[bytes]]:
-    """Lines in batches that the service takes; blank lines are left out."""
-    lines: list[bytes] = []
-    size = 0
-    for line in stream:
+def _payloads(stream: BinaryIO, refuse: Callable[[int, str], None]) -> Iterator[tuple[int, bytes]]:
+    """Each line that is JSON, with its number; blank ones are left out, others refused."""
+    for number, line in enumerate(stream, start=1):
         stripped = line.strip()
         if not stripped:
             continue
-        cost = len(stripped) + overhead
+        try:
+            strict_json.check(stripped)
+        except MalformedBody as error:
+            refuse(number, error.message)
+        else:
+            yield number, stripped
+
+
+def _batches(payloads: Iterable[tuple[int, bytes]], overhead: int) -> Iterator[list[tuple[int, bytes]]]:
+    """Numbered payloads in batches that the service takes."""
+    lines: list[tuple[int, bytes]] = []
+    size = 0
+    for number, payload in payloads:
+        cost = len(payload) + overhead
         if lines and (len(lines) == MAX_BATCH_EVENTS or size + cost > MAX_BATCH_BYTES):
             yield lines
             lines, size = [], 0
-        lines.append(stripped)
+        lines.append((number, payload))
         size += cost
     if lines:
         yield lines
