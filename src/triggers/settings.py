@@ -15,6 +15,9 @@ from triggers.addresses import Network, OutboundPolicy
 from triggers.errors import SettingsError
 
 ENV_PREFIX = "TRIGGERS_"
+DURATION = "a duration such as 500ms, 30s, 15m, 24h or 7d, of at most 100 years"
+
+_LONGEST_SECONDS = 100 * 365 * 86_400.0  # added to any time of ours it is a time that Python can name
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
@@ -218,11 +221,14 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds from `90`, `500ms`, `30s`, `15m`, `24h` or `7d`; ValueError otherwise."""
+    """Seconds from `90`, `500ms`, `30s`, `15m`, `24h` or `7d`; ValueError if it is not a DURATION."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?", text.strip())
     if not found:
         raise ValueError(text)
-    return float(found[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2] or "s"]
+    seconds = float(found[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2] or "s"]
+    if seconds > _LONGEST_SECONDS:
+        raise ValueError(text)
+    return seconds
 
 
 def _parse(setting: Setting, raw: Any) -> Any:
@@ -231,7 +237,7 @@ def _parse(setting: Setting, raw: Any) -> Any:
             return parse_duration(raw)
         return msgspec.convert(raw, setting.type, strict=False)
     except (ValueError, msgspec.ValidationError) as error:
-        wanted = "a duration such as 30s, 15m, 24h or 7d" if setting.duration else str(error)
+        wanted = DURATION if setting.duration else str(error)
         shown = "(hidden)" if setting.secret else repr(raw)
         raise SettingsError(f"{env_name(setting.name)} is {shown}: {wanted}.") from None
 

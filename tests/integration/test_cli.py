@@ -223,7 +223,16 @@ async def test_organisations_and_keys(commands: Commands, node: Node, tmp_path: 
     assert "line 2" in await commands.fails("keys", "import", "--org", "acme", "--file", str(file))
     file.write_text("a,b\n1,2\n")
     assert "first line" in await commands.fails("keys", "import", "--org", "acme", "--file", str(file))
+    for unreadable in (b"prefix,sha256\n\xff,x\n", b'prefix,sha256\n"%b",x\n' % (b"x" * 200_000)):
+        file.write_bytes(unreadable)
+        assert "as CSV in UTF-8" in await commands.fails(
+            "keys", "import", "--org", "acme", "--file", str(file)
+        )
     assert "either" in await commands.fails("keys", "import", "--org", "acme")
+    before = await commands.json("keys", "list", "--org", "acme")
+    for never, why in (("0s", "longer than 0"), ("99999999999d", "at most 100 years"), ("soon", "duration")):
+        assert why in await commands.fails("keys", "create", "--org", "acme", "--expires-in", never)
+    assert await commands.json("keys", "list", "--org", "acme") == before
 
 
 async def test_tables_are_whole_at_any_width(commands: Commands) -> None:

@@ -90,7 +90,9 @@ def test_durations(text: str, seconds: float) -> None:
     assert load({"TRIGGERS_DEDUP_WINDOW": text}).dedup_window == seconds
 
 
-@pytest.mark.parametrize("text", ["", "h", "-1", "1w", "1 h", "1h30m", "1e3", "∞", "nan"])
+@pytest.mark.parametrize(
+    "text", ["", "h", "-1", "1w", "1 h", "1h30m", "1e3", "∞", "nan", "36501d", "9" * 400]
+)
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError):
         parse_duration(text)

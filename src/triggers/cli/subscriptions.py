@@ -11,7 +11,7 @@ import typer
 
 from triggers.cli.client import DEFAULT_URL, Key, Url, call, open_client
 from triggers.errors import OperatorError
-from triggers.settings import parse_duration
+from triggers.settings import DURATION, parse_duration
 
 subscriptions = typer.Typer(no_args_is_help=True, help="Push subscriptions: URLs that events are sent to.")
 
@@ -221,4 +221,4 @@ def _seconds(text: str) -> float:
     try:
         return parse_duration(text)
     except ValueError:
-        raise OperatorError(f"{text!r} is no duration such as 500ms, 30s, 15m, 24h or 7d.") from None
+        raise OperatorError(f"{text!r} is not {DURATION}.") from None

@@ -18,7 +18,7 @@ from triggers.cli.tables import show
 from triggers.domain import TENANT_SCOPES, OrgId, Plan, Scope, parse_id, rfc3339
 from triggers.errors import Invalid, TriggersError
 from triggers.opening import open_database
-from triggers.settings import Settings, parse_duration
+from triggers.settings import DURATION, Settings, parse_duration
 from triggers.storage import api_keys, organisations
 
 orgs = typer.Typer(no_args_is_help=True, help="Organisations: the tenants.")
@@ -99,7 +99,9 @@ def create_key(
     as_json: Json = False,
 ) -> None:
     """Make a key and print it: it is shown only now."""
-    expires_at = None if expires_in is None else datetime.now(UTC) + timedelta(seconds=_duration(expires_in))
+    lifetime = None if expires_in is None else _duration(expires_in)
+    if lifetime is not None and not lifetime:
+        raise Invalid("--expires-in must be longer than 0.")
 
     async def work() -> Any:
         async with open_database(settings) as (database, clock):
@@ -111,7 +113,7 @@ def create_key(
                 scope or TENANT_SCOPES,
                 live=live,
                 name=name,
-                expires_at=expires_at,
+                expires_at=None if lifetime is None else datetime.now(UTC) + lifetime,
             )
 
     _print_new(run_async(work()), as_json)
@@ -148,7 +150,7 @@ def rotate_key(
         async with open_database(settings) as (database, clock):
             org_id = OrgId((await organisations.by_name(database, org)).id)
             old = await api_keys.by_id(database, org_id, _id(key_id))
-            return await api_keys.rotate(database, clock, org_id, old, timedelta(seconds=_duration(overlap)))
+            return await api_keys.rotate(database, clock, org_id, old, _duration(overlap))
 
     _print_new(run_async(work()), as_json)
 
@@ -207,18 +209,21 @@ def import_keys(
 
 
 def _read_rows(file: Path) -> list[tuple[str, str, str | None]]:
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines)
-        if not {"prefix", "sha256"} <= set(reader.fieldnames or ()):
-            raise Invalid(f"{file} needs a first line that names the columns prefix and sha256.")
-        return [(row["prefix"] or "", row["sha256"] or "", row.get("name") or None) for row in reader]
-
-
-def _duration(text: str) -> float:
     try:
-        return parse_duration(text)
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines)
+            if not {"prefix", "sha256"} <= set(reader.fieldnames or ()):
+                raise Invalid(f"{file} needs a first line that names the columns prefix and sha256.")
+            return [(row["prefix"] or "", row["sha256"] or "", row.get("name") or None) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise Invalid(f"{file} cannot be read as CSV in UTF-8: {error}.") from None
+
+
+def _duration(text: str) -> timedelta:
+    try:
+        return timedelta(seconds=parse_duration(text))
     except ValueError:
-        raise Invalid(f"{text!r} is not a duration such as 30s, 15m, 24h or 90d.") from None
+        raise Invalid(f"{text!r} is not {DURATION}.") from None
 
 
 def _id(text: str) -> Any:
