@@ -4,15 +4,18 @@ Concurrent callers share a transaction (group commit): whoever comes while a flu
 waits for the next one, and a lone caller waits for nobody. Each is answered after its own
 commit, so a 2xx always means stored.
 
+Each organisation has a queue of its own, and they take turns, an event at a time: whatever one of
+them has waiting, the next flush has the first events of the others.
+
 Events are judged by their payloads where their organisation's subscriptions ask for it, when they
-come in. If those have changed by the time an event is stored, all of that organisation's events
-step aside, are judged again and come back in their order; nobody else waits for that.
+come in. If those have changed by the time an event is stored, that organisation's queue steps aside
+until all in it are judged again; nobody else waits for that.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
@@ -80,12 +83,12 @@ class Intake:
         self._max_bytes = max_bytes
         self._committed = committed
         self._judging = Judging(database)
-        self._queue: deque[Waiting] = deque()
+        # Of each organisation that has events waiting, in turn; none is empty.
+        self._queues: OrderedDict[UUID, deque[Waiting]] = OrderedDict()
+        self._aside: dict[UUID, deque[Waiting]] = {}  # likewise, but they are being judged again
         self._left_over: list[Waiting] = []  # of the batch at hand, for the next one
-        self._aside: dict[UUID, deque[Waiting]] = {}  # being judged again; older than what is queued
-        self._number_aside = 0
+        self._waiting_events = 0
         self._waiting_bytes = 0
-        self._waiting_by_org: Counter[UUID] = Counter()
         self._work = asyncio.Event()
         self._stopping = False
         self._flushers: list[asyncio.Task[None]] = []
@@ -118,7 +121,7 @@ class Intake:
     @property
     def waiting(self) -> tuple[int, int]:
         """Events and bytes that wait for a flush."""
-        return len(self._queue) + self._number_aside, self._waiting_bytes
+        return self._waiting_events, self._waiting_bytes
 
     def accept(self, event: NewEvent) -> asyncio.Future[Outcome]:
         """Have one event stored. Its outcome comes when it is committed, or else as an error:
@@ -127,13 +130,17 @@ class Intake:
         Overloaded, DatabaseUnavailable: it is not known to be stored; try again.
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        if (refusal := self._refusal(event)) is not None:
+        queue = self._queues.get(event.org_id) or self._aside.get(event.org_id)
+        if (refusal := self._refusal(event, len(queue) if queue else 0)) is not None:
             future.set_result(refusal)
             return future
         waiting = Waiting(event, self._judging.judge(event), future)
+        if queue:
+            queue.append(waiting)
+        else:
+            self._queues[event.org_id] = deque((waiting,))
+        self._waiting_events += 1
         self._waiting_bytes += waiting.size
-        self._waiting_by_org[event.org_id] += 1
-        self._queue.append(waiting)
         self._work.set()
         return future
 
@@ -148,13 +155,13 @@ class Intake:
 
     # ---- the waiting room ------------------------------------------------------------------------
 
-    def _refusal(self, event: NewEvent) -> errors.TriggersError | None:
+    def _refusal(self, event: NewEvent, mine: int) -> errors.TriggersError | None:
+        """Why there is no room for an event; `mine` are those of its organisation that wait already."""
         if self._stopping:
             return errors.Unavailable("The service is stopping; nothing was accepted.")
-        waiting = len(self._queue) + self._number_aside
+        waiting = self._waiting_events
         if waiting >= self._max_events or self._waiting_bytes + len(event.payload) > self._max_bytes:
             return errors.Overloaded()
-        mine = self._waiting_by_org[event.org_id]
         if mine > self._max_events // 4 and mine < waiting:
             # Nobody fills more than a quarter of the room while others wait in it.
             return errors.Overloaded("Too many events of this organisation are waiting to be stored.")
@@ -165,60 +172,67 @@ class Intake:
         batch: list[Waiting] = []
         leaders: dict[tuple[UUID, str], Waiting] = {}
         size = 0
-        while self._queue and len(batch) < FLUSH_ROWS and size < FLUSH_BYTES:
-            waiting = self._queue.popleft()
-            event = waiting.event
-            if event.org_id in self._aside or not self._judging.stands(event.org_id, waiting.judged):
-                self._set_aside(waiting)
+        while self._queues and len(batch) < FLUSH_ROWS and size < FLUSH_BYTES:
+            org_id, queue = self._queues.popitem(last=False)
+            if not self._judging.stands(org_id, queue[0].judged):
+                self._set_aside(org_id, queue)
                 continue
+            waiting = queue.popleft()
+            if queue:
+                self._queues[org_id] = queue
             size += waiting.size
+            self._waiting_events -= 1
             self._waiting_bytes -= waiting.size
-            self._waiting_by_org[event.org_id] -= 1
-            if event.dedup_id is not None:
-                leader = leaders.setdefault((event.org_id, event.dedup_id), waiting)
+            if (dedup_id := waiting.event.dedup_id) is not None:
+                leader = leaders.setdefault((org_id, dedup_id), waiting)
                 if leader is not waiting:
                     leader.followers.append(waiting)
                     continue
             batch.append(waiting)
-        if not self._queue and not self._aside:
-            self._waiting_by_org.clear()
         return batch
 
     def _return(self, returned: Sequence[Waiting]) -> None:
-        """Put events back to the front, in their order and with their followers behind each."""
+        """Put events back to the front of their queues, in their order and with their followers behind each.
+
+        Their organisations have the next turns, also in this order: the first event of a batch is stored
+        however many deliveries it makes, and so each of them comes to be that one.
+        """
         for waiting in reversed(returned):
+            org_id = waiting.event.org_id
+            queue = self._aside.get(org_id)
+            if queue is None:
+                queue = self._queues.setdefault(org_id, deque())
+                self._queues.move_to_end(org_id, last=False)
             for back in (*reversed(waiting.followers), waiting):
-                self._queue.appendleft(back)
+                queue.appendleft(back)
+                self._waiting_events += 1
                 self._waiting_bytes += back.size
-                self._waiting_by_org[back.event.org_id] += 1
             waiting.followers = []
+
+    def _turn_away(self, waiting: Waiting, error: errors.TriggersError) -> None:
+        """Answer an event that has left its queue without being stored."""
+        self._waiting_events -= 1
+        self._waiting_bytes -= waiting.size
+        _answer(waiting, error)
 
     # ---- judged again ----------------------------------------------------------------------------
 
-    def _set_aside(self, waiting: Waiting) -> None:
-        org_id = waiting.event.org_id
-        if org_id not in self._aside:
-            self._aside[org_id] = deque()
-            judge = asyncio.create_task(self._judge_again(org_id), name=f"judge {org_id}")
-            self._judges.add(judge)
-            judge.add_done_callback(self._judges.discard)
-        self._aside[org_id].append(waiting)
-        self._number_aside += 1
+    def _set_aside(self, org_id: UUID, queue: deque[Waiting]) -> None:
+        self._aside[org_id] = queue
+        judge = asyncio.create_task(self._judge_again(org_id, queue), name=f"judge {org_id}")
+        self._judges.add(judge)
+        judge.add_done_callback(self._judges.discard)
 
-    async def _judge_again(self, org_id: UUID) -> None:
-        """Judge what is set aside, and what joins it meanwhile, and put all back in front of the queue."""
-        aside = self._aside[org_id]
-        judged: list[Waiting] = []
+    async def _judge_again(self, org_id: UUID, queue: deque[Waiting]) -> None:
+        """Judge what is in a queue that was set aside, and give it its turns again."""
         refusal: errors.TriggersError | None = None
         try:
             await self._judging.refresh(org_id)
             pace = Pace()
-            while aside:
-                waiting = aside.popleft()
-                judged.append(waiting)
-                self._waiting_bytes -= waiting.size
+            for waiting in tuple(queue):  # what joins them from here on is judged by what is known now
+                size = waiting.size
                 waiting.judge(self._judging.judge(waiting.event))
-                self._waiting_bytes += waiting.size
+                self._waiting_bytes += waiting.size - size
                 waiting.rounds += 1
                 await pace.breathe()
         except errors.TriggersError as error:
@@ -227,23 +241,24 @@ class Intake:
             log.error("judging_failed", org_id=str(org_id), error=repr(error))
             refusal = errors.DatabaseUnavailable()
         del self._aside[org_id]
-        # In the order of arrival, which is that of their ids: some may have joined behind younger ones.
-        for waiting in sorted([*judged, *aside], key=lambda each: each.event.id, reverse=True):
-            self._number_aside -= 1
+        kept: deque[Waiting] = deque()
+        for waiting in queue:
             if refusal is None and waiting.rounds <= JUDGING_ROUNDS:
-                self._queue.appendleft(waiting)
+                kept.append(waiting)
             else:
-                self._waiting_bytes -= waiting.size
-                self._waiting_by_org[org_id] -= 1
-                _answer(waiting, refusal or errors.Unavailable("Subscriptions are changing; try again."))
+                self._turn_away(
+                    waiting, refusal or errors.Unavailable("Subscriptions are changing; try again.")
+                )
+        if kept:
+            self._queues[org_id] = kept
         self._work.set()
 
     # ---- the flush -------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         connection: Connection | None = None
-        while self._queue or self._aside or not self._stopping:
-            if not self._queue:
+        while self._queues or self._aside or not self._stopping:
+            if not self._queues:
                 self._work.clear()
                 await self._work.wait()
                 continue

@@ -16,7 +16,8 @@ from uuid import UUID
 
 import pytest
 
-from harness import Node, Tenant, Tenants
+from harness import Node, Tenant, Tenants, eventually
+from triggers import intake
 from triggers.domain import EventId, NewEvent, OrgId
 from triggers.storage import event_store
 from triggers.storage.clock import DatabaseClock
@@ -163,6 +164,83 @@ async def test_an_event_for_more_subscribers_than_a_batch_makes_deliveries(
     first, second = new_event(tenant.id, clock), new_event(tenant.id, clock)
     assert await store(connection, clock, [first, second]) == [second.id]
     assert (await counts(database))[:2] == (1, event_store.FLUSH_DELIVERIES + 1)
+
+
+# ---- organisations in turn ------------------------------------------------------------------------
+
+
+async def test_the_bound_of_deliveries_is_shared_by_organisations(
+    connection: Connection, database: Database, clock: DatabaseClock, tenants: Tenants
+) -> None:
+    large, small = await tenants.make(), await tenants.make()
+    await subscribe(database, large.id, 999)
+    costly = [new_event(large.id, clock) for _ in range(21)]
+    batch = [*costly, *(new_event(small.id, clock) for _ in range(30))]
+    assert set(await store(connection, clock, batch)) == {event.id for event in costly[19:]}
+
+
+@pytest.fixture
+def flushes(monkeypatch: pytest.MonkeyPatch) -> list[list[UUID]]:
+    """What each flush has stored, in the order of its batch."""
+    accept = event_store.accept
+    stored: list[list[UUID]] = []
+
+    async def recording(connection: Connection, clock: DatabaseClock, batch: Any, *rest: Any) -> Any:
+        receipt = await accept(connection, clock, batch, *rest)
+        stored.append([event.id for event in batch if event.id not in receipt.missing])
+        return receipt
+
+    monkeypatch.setattr(event_store, "accept", recording)
+    return stored
+
+
+async def test_whatever_one_has_waiting_the_next_flush_stores_what_others_have(
+    node: Node,
+    database: Database,
+    clock: DatabaseClock,
+    tenants: Tenants,
+    flushes: list[list[UUID]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    large, small, late = [await tenants.make() for _ in range(3)]
+    await subscribe(database, large.id, 9)
+    monkeypatch.setattr(intake, "FLUSH_ROWS", 20)
+    monkeypatch.setattr(event_store, "FLUSH_DELIVERIES", 40)
+    costly = [new_event(large.id, clock) for _ in range(60)]
+    cheap = [new_event(small.id, clock) for _ in range(10)]
+    waiting = [node.intake.accept(event) for event in [*costly, *cheap]]
+    await eventually(lambda: flushes)
+    came_late = new_event(late.id, clock)
+    begun = len(flushes)  # and perhaps another batch was taken by now
+    waiting.append(node.intake.accept(came_late))
+    assert [outcome.duplicate for outcome in await asyncio.gather(*waiting)] == [False] * 71
+    assert {event.id for event in cheap} <= set(flushes[0])
+    assert came_late.id in [*flushes[begun], *flushes[begun + 1]]
+    assert [each for flush in flushes for each in flush if each in {event.id for event in costly}] == [
+        event.id for event in costly
+    ]
+    assert node.intake.waiting == (0, 0)
+
+
+async def test_events_over_the_bound_have_their_turns_among_small_ones(
+    node: Node,
+    database: Database,
+    clock: DatabaseClock,
+    tenants: Tenants,
+    flushes: list[list[UUID]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small, *large = [await tenants.make() for _ in range(3)]
+    for each in large:
+        await subscribe(database, each.id, 9)
+    monkeypatch.setattr(intake, "FLUSH_ROWS", 4)
+    monkeypatch.setattr(event_store, "FLUSH_DELIVERIES", 5)
+    cheap = [new_event(small.id, clock) for _ in range(30)]
+    costly = [new_event(each.id, clock) for _ in range(2) for each in large]
+    await asyncio.gather(*[node.intake.accept(event) for event in [*cheap, *costly]])
+    stored_in = {each: n for n, flush in enumerate(flushes) for each in flush}
+    assert [stored_in[event.id] for event in costly] == [1, 2, 3, 4], "one in each flush"
+    assert all(any(event.id in flush for event in cheap) for flush in flushes[:5])
 
 
 # ---- the outcome of COMMIT lost -------------------------------------------------------------------

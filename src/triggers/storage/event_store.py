@@ -93,10 +93,11 @@ async def accept(
 ) -> Receipt:
     """Store a batch with its deliveries in one transaction; say what it did not store.
 
-    A batch that would make more than FLUSH_DELIVERIES is stored up to there. No two events of
-    it may share an organisation and a dedup_id. `versions` are those of the subscriptions that
-    each event was judged by, 0 of all if not given; `findings` are of an event's and a
-    subscription's id in one: False where it is not wanted, or its ordering key.
+    A batch that would make more than FLUSH_DELIVERIES is stored up to there, of each organisation
+    from its first event on and about as many deliveries of each; the first of all is stored in any
+    case. No two events of it may share an organisation and a dedup_id. `versions` are those of the
+    subscriptions that each event was judged by, 0 of all if not given; `findings` are of an event's
+    and a subscription's id in one: False where it is not wanted, or its ordering key.
     """
     asked_at = time.monotonic()
     row = await connection.fetchrow(

@@ -28,10 +28,8 @@ with sent as (
     where (name in (select type from sent)) is true
 ), broad as materialized (
     select * from recipients where all_types or type_prefixes <> '{}'
-), offered as (
-    -- What an event may cost is known before it is stored: a batch ends where it would make too
-    -- many deliveries, and what is left of it comes again in the next one.
-    select b.*, sum((coalesce(n.number, 0) + coalesce(w.number, 0))::integer) over (order by b.place) as deliveries,
+), priced as (
+    select b.org_id, b.place, (coalesce(n.number, 0) + coalesce(w.number, 0))::integer as price,
         -- Filters and keys are judged before this statement, so it stores only what was judged by
         -- the subscriptions that its own snapshot shows: each change of them raises the version.
         o.judging_version = coalesce(b.judging_version, 0) as judged
@@ -40,8 +38,17 @@ with sent as (
     left join (select org_id, name, count(*) as number from named group by 1, 2) n
         on n.org_id = b.org_id and n.name = b.type
     left join (select org_id, count(*) as number from broad group by 1) w on w.org_id = b.org_id
+), shared as (
+    -- Who has made few deliveries in this batch so far comes before who has made many, so that an
+    -- organisation whose events go to a thousand subscribers takes no room from the others.
+    select place, judged, sum(price) over (order by made, place) as deliveries
+    from (select *, sum(price) over (partition by org_id order by place) as made from priced) p
 ), batch as (
-    select * from offered where judged and (deliveries <= $12 or place = 1)
+    -- What an event may cost is known before it is stored: a batch ends where it would make too
+    -- many deliveries, and what is left of it comes again in the next one. The first is stored in any
+    -- case. Payloads are not carried through the sorting; `is true` as above.
+    select * from sent
+    where (place in (select place from shared where judged and (deliveries <= $12 or place = 1))) is true
 ), won as (
     -- Sorted, so that two batches wait for each other's keys in one order and never in a ring.
     insert into dedup as d (org_id, dedup_id, event_id, fingerprint, expires_at)
@@ -91,7 +98,7 @@ with sent as (
     select distinct org_id, subscription_id from owed where lane_group is not null
 )
 select now() as now,
-    array(select id from offered except select id from stored) as missing,
+    array(select id from sent except select id from stored) as missing,
     array(select uuid_send(org_id) || uuid_send(subscription_id) from lanes) as lanes
 
 -- name: resolve
