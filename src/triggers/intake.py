@@ -288,6 +288,9 @@ class Intake:
                     return connection
                 middle = len(batch) // 2
                 connection = await self._store(connection, batch[:middle], again=True)
+                if self._left_over:  # none may overtake those
+                    self._left_over += batch[middle:]
+                    return connection
                 return await self._store(connection, batch[middle:], again=True)
             if connection is not None:
                 connection.terminate()

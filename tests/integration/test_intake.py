@@ -18,7 +18,8 @@ import pytest
 
 from harness import Node, Tenant, Tenants, eventually
 from triggers import intake
-from triggers.domain import EventId, NewEvent, OrgId
+from triggers.domain import Accepted, EventId, NewEvent, OrgId
+from triggers.errors import DedupConflict, Invalid
 from triggers.storage import event_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import ACCEPT_SECONDS, Connection, Database
@@ -241,6 +242,45 @@ async def test_events_over_the_bound_have_their_turns_among_small_ones(
     stored_in = {each: n for n, flush in enumerate(flushes) for each in flush}
     assert [stored_in[event.id] for event in costly] == [1, 2, 3, 4], "one in each flush"
     assert all(any(event.id in flush for event in cheap) for flush in flushes[:5])
+
+
+async def test_turns_left_overs_duplicates_and_poison_keep_each_organisations_order(
+    node: Node,
+    database: Database,
+    clock: DatabaseClock,
+    tenants: Tenants,
+    flushes: list[list[UUID]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(intake, "FLUSH_ROWS", 16)
+    monkeypatch.setattr(event_store, "FLUSH_DELIVERIES", 25)
+    await database.fetch("alter table events add constraint poison check (type <> 'poison')")
+    made = [await tenants.make() for _ in range(4)]
+    for n, tenant in enumerate(made):
+        await subscribe(database, tenant.id, 4 * n)
+    rng = random.Random(5)
+    events = []
+    for _ in range(250):
+        org_id = made[rng.choice((0, 0, 1, 2, 3, 3, 3))].id
+        event = new_event(org_id, clock, rng.choice((None, None, "a", "b", "c")))
+        event.type = "poison" if rng.random() < 0.05 else "a"
+        events.append(event)
+    outcomes = await asyncio.gather(*[node.intake.accept(event) for event in events])
+    winners: dict[tuple[UUID, str], UUID] = {}
+    for event, outcome in zip(events, outcomes, strict=True):
+        winner = winners.get((event.org_id, event.dedup_id)) if event.dedup_id else None
+        if event.type == "poison":
+            assert isinstance(outcome, DedupConflict if winner else Invalid)
+        else:
+            assert outcome == Accepted(winner or event.id, winner is not None)
+            if event.dedup_id:
+                winners.setdefault((event.org_id, event.dedup_id), event.id)
+    assert DedupConflict in map(type, outcomes)
+    stored = [each for flush in flushes for each in flush]
+    for tenant in made:
+        alone = [e.id for e in events if e.org_id == tenant.id and e.type == "a" and e.dedup_id is None]
+        assert [each for each in stored if each in set(alone)] == alone
+    assert node.intake.waiting == (0, 0)
 
 
 # ---- the outcome of COMMIT lost -------------------------------------------------------------------
