@@ -15,6 +15,8 @@ until all in it are judged again; nobody else waits for that.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -38,8 +40,14 @@ FINDING_BYTES = 200
 """What a finding counts for beside payloads: a thousand filters are more than the event they judge."""
 JUDGING_ROUNDS = 8
 """How often an event is judged again, before its sender is told to try later."""
+MAX_WAIT_SECONDS = 10.0
+"""How long an event waits for its flush to begin: by then its caller has gone, or should be told."""
 FLUSHERS = 1
 """Flushes in flight. A second one gained nothing on two cores and halves the batches."""
+
+_TOO_LATE = (
+    "The event waited too long and was not stored; send it again, with the same dedup_id if it has one."
+)
 
 Outcome = Accepted | errors.TriggersError
 
@@ -47,12 +55,13 @@ Outcome = Accepted | errors.TriggersError
 class Waiting:
     """An event on its way to its commit, and the future that its caller waits on."""
 
-    __slots__ = ("event", "followers", "future", "judged", "rounds", "size")
+    __slots__ = ("event", "followers", "future", "judged", "rounds", "since", "size")
 
     def __init__(self, event: NewEvent, judged: Judged, future: asyncio.Future[Outcome]) -> None:
         self.event = event
         self.judge(judged)
         self.future = future
+        self.since = time.monotonic()
         self.rounds = 0  # how often it was judged again
         self.followers: list[Waiting] = []  # of the same org and dedup_id, decided with this one
 
@@ -209,6 +218,20 @@ class Intake:
                 self._waiting_bytes += back.size
             waiting.followers = []
 
+    def _turn_late_away(self) -> bool:
+        """Answer events that have waited too long, a batch of them at most; say whether there were any."""
+        oldest = time.monotonic() - MAX_WAIT_SECONDS
+        late = [org_id for org_id, queue in self._queues.items() if queue[0].since < oldest]
+        room = FLUSH_ROWS
+        for org_id in late:
+            queue = self._queues[org_id]
+            while room and queue and queue[0].since < oldest:
+                self._turn_away(queue.popleft(), errors.Overloaded(_TOO_LATE))
+                room -= 1
+            if not queue:
+                del self._queues[org_id]
+        return bool(late)
+
     def _turn_away(self, waiting: Waiting, error: errors.TriggersError) -> None:
         """Answer an event that has left its queue without being stored."""
         self._waiting_events -= 1
@@ -262,6 +285,9 @@ class Intake:
                 self._work.clear()
                 await self._work.wait()
                 continue
+            if self._turn_late_away():
+                await asyncio.sleep(0)  # for the answers to go out, before there are more
+                continue
             if batch := self._take():
                 connection = await self._store(connection, batch, again=True)
                 self._return(self._left_over)
@@ -295,6 +321,8 @@ class Intake:
             if connection is not None:
                 connection.terminate()
             if again and connection is not None and is_unavailable(error):
+                for waiting in batch:
+                    waiting.since = math.inf  # it may be stored: only the database can answer it now
                 return await self._store(None, batch, again=False)
             log.error("flush_failed", events=len(batch), error=repr(error))
             for waiting in batch:

@@ -19,7 +19,7 @@ import pytest
 from harness import Node, Tenant, Tenants, eventually
 from triggers import intake
 from triggers.domain import Accepted, EventId, NewEvent, OrgId
-from triggers.errors import DedupConflict, Invalid
+from triggers.errors import DedupConflict, Invalid, Overloaded
 from triggers.storage import event_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import ACCEPT_SECONDS, Connection, Database
@@ -281,6 +281,64 @@ async def test_turns_left_overs_duplicates_and_poison_keep_each_organisations_or
         alone = [e.id for e in events if e.org_id == tenant.id and e.type == "a" and e.dedup_id is None]
         assert [each for each in stored if each in set(alone)] == alone
     assert node.intake.waiting == (0, 0)
+
+
+# ---- waiting too long -----------------------------------------------------------------------------
+
+
+async def test_who_has_waited_too_long_is_told_so_and_not_stored(
+    node: Node, database: Database, clock: DatabaseClock, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept, answers = event_store.accept, asyncio.Event()
+
+    async def hanging(*args: Any) -> event_store.Receipt:
+        await answers.wait()
+        return await accept(*args)
+
+    monkeypatch.setattr(event_store, "accept", hanging)
+    made = [await tenants.make() for _ in range(3)]
+    first = node.intake.accept(new_event(made[0].id, clock))
+    await eventually(lambda: node.intake.waiting == (0, 0))
+    events = [new_event(tenant.id, clock, f"{n}") for n in range(400) for tenant in made]
+    waiting = [node.intake.accept(event) for event in events]
+    with monkeypatch.context() as patched:
+        patched.setattr(intake, "MAX_WAIT_SECONDS", 0.0)
+        answers.set()
+        refused = await asyncio.gather(*waiting)
+    assert {(type(each), each.message) for each in refused} == {(Overloaded, intake._TOO_LATE)}
+    assert isinstance(await first, Accepted)
+    assert node.intake.waiting == (0, 0)
+    assert await counts(database) == (1, 1, 0)
+    again = [new_event(event.org_id, clock, event.dedup_id) for event in events]
+    outcomes = await asyncio.gather(*[node.intake.accept(event) for event in again])
+    assert outcomes == [Accepted(event.id, False) for event in again]
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["left over", "left over, and perhaps stored before"])
+async def test_what_may_be_stored_is_never_said_not_to_be(
+    node: Node,
+    database: Database,
+    clock: DatabaseClock,
+    tenant: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: bool,
+) -> None:
+    accept, calls = event_store.accept, 0
+
+    async def losing(*args: Any) -> event_store.Receipt:
+        nonlocal calls
+        calls += 1
+        monkeypatch.setattr(intake, "MAX_WAIT_SECONDS", 0.0)
+        if lost and calls == 1:
+            raise ConnectionResetError
+        return await accept(*args)
+
+    monkeypatch.setattr(event_store, "accept", losing)
+    monkeypatch.setattr(event_store, "FLUSH_DELIVERIES", 2)
+    waiting = [node.intake.accept(new_event(tenant.id, clock, dedup_id)) for dedup_id in ("a", "b", "c", "c")]
+    outcomes = [type(outcome) for outcome in await asyncio.gather(*waiting)]
+    assert outcomes == ([Accepted] * 4 if lost else [Accepted, Accepted, Overloaded, Overloaded])
+    assert (await counts(database))[0] == (3 if lost else 2)
 
 
 # ---- the outcome of COMMIT lost -------------------------------------------------------------------
