@@ -39,7 +39,8 @@ class App:
         self._accept = {
             path: getattr(accept, route.handler)
             for route in ACCEPT_ROUTES
-            for path in (route.path, *route.also)
+            for name in (route.path, *route.also)
+            for path in (name, f"{name}/")
         }
 
     def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
@@ -68,7 +69,9 @@ class App:
             await send(message)
 
         try:
-            await self.framework(scope, receive, send_noted)
+            # Of a HEAD the server leaves the body out, by the scope that it has itself.
+            asked: Any = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+            await self.framework(asked, receive, send_noted)
         finally:
             seconds = time.perf_counter() - began
             route = state.get("route", "none")

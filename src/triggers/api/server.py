@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import socket
 from collections.abc import Iterator
@@ -12,20 +13,15 @@ from typing import Any
 from urllib.parse import unquote
 
 import httptools
+import msgspec
+import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from triggers.errors import OperatorError
+from triggers import errors
+from triggers.api import exchange, problems
 
-_TIMED_OUT_BODY = (
-    b'{"type":"/problems/request-timeout","title":"The request came too slowly",'
-    b'"status":408,"detail":"See receive_timeout."}'
-)
-_TIMED_OUT = (
-    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/problem+json\r\nconnection: close\r\n"
-    b"content-length: %d\r\n\r\n%b" % (len(_TIMED_OUT_BODY), _TIMED_OUT_BODY)
-)
-
+log = structlog.get_logger()
 
 MAX_HEAD_BYTES = 64 * 1024
 KEEP_ALIVE_SECONDS = 75.0
@@ -34,6 +30,7 @@ SLOWEST_READER = 16 * 1024
 
 _NAMES = re.compile(rb"[a-z0-9-]*")
 _UNSAFE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_UPGRADE = re.compile(rb"(?<=\r\n)upgrade(?=[ \t]*:)", re.IGNORECASE)
 
 
 class Cycle(RequestResponseCycle):
@@ -113,9 +110,39 @@ class Protocol(HttpToolsProtocol):
         if self.in_head:
             self.head_size += len(data)
             if self.head_size > MAX_HEAD_BYTES and self.head_size > len(data):
-                self.send_400_response("The request's headers are too large.")
+                self.send_400_response("The headers are too large.")
                 return
+        if (self.in_head or self.arriving_since is None) and (b"pgrade" in data or b"PGRADE" in data):
+            # There is nothing to change to, and who offers it is answered as if nothing was offered. The
+            # parser would take what follows the head for another protocol: Java's client offers HTTP/2
+            # with each request.
+            head, end, rest = data.partition(b"\r\n\r\n")
+            data = _UPGRADE.sub(b"ignored", head) + end + rest
         super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:
+        """What cannot be read as HTTP at all."""
+        if not self.answering:
+            self.refuse(errors.MalformedBody(f"Not a request that can be read: {msg}"))
+        self.transport.close()
+
+    def refuse(self, error: errors.TriggersError) -> None:
+        """Answer with a problem before there is a request to be answered, or in place of its answer."""
+        request_id = exchange.request_id(None)
+        document = problems.problem(error, request_id)
+        body = msgspec.json.encode(document)
+        self.transport.write(
+            b"%bcontent-type: application/problem+json\r\nx-request-id: %b\r\nconnection: close\r\n"
+            b"content-length: %d\r\n\r\n%b"
+            % (STATUS_LINE[document["status"]], request_id.encode(), len(body), body)
+        )
+        log.info(
+            "request_refused",
+            request_id=request_id,
+            status=document["status"],
+            client=self.client[0] if self.client else None,
+            detail=error.message,
+        )
 
     def pause_writing(self) -> None:
         """Told by the transport when more than a little waits to be read; nearly no answer comes to that."""
@@ -213,7 +240,7 @@ async def sweep(server: uvicorn.Server, seconds: float) -> None:
             arriving, idle = connection.arriving_since, connection.idle_since
             if arriving is not None and arriving < now - seconds:
                 if not connection.answering:
-                    connection.transport.write(_TIMED_OUT)
+                    connection.refuse(errors.RequestTimeout(f"It did not arrive within {seconds:g} s."))
                 connection.transport.close()
             elif arriving is None and idle is not None and idle < now - KEEP_ALIVE_SECONDS:
                 connection.transport.close()
@@ -253,7 +280,7 @@ def bind(host: str, port: int) -> socket.socket:
     """A socket on the address, not listening yet: who calls too early is refused, not left waiting.
 
     Raises:
-        OperatorError: the address cannot be had.
+        errors.OperatorError: the address cannot be had.
     """
     bound = None
     try:
@@ -264,12 +291,15 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         if bound is not None:
             bound.close()
-        raise OperatorError(f"Cannot listen on {host} port {port}: {error.strerror or error}.") from error
+        raise errors.OperatorError(
+            f"Cannot listen on {host} port {port}: {error.strerror or error}."
+        ) from error
     return bound
 
 
 def make_server(app: Any, *, shutdown_timeout: float) -> Server:
     """A server for one ASGI app."""
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what it warns of has a line of ours
     config = uvicorn.Config(
         app,
         interface="asgi3",

@@ -1,0 +1,76 @@
+"""HTTP as callers of every kind speak it, below the routes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from harness import Node, Tenant
+
+EVENT = b'{"type":"a","payload":1}'
+HEAD = (
+    "POST /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n"
+    "{offer}content-length: {length}\r\n\r\n"
+)
+
+
+async def said(node: Node, *pieces: bytes) -> tuple[int, dict[str, str], Any]:
+    """Send it piece by piece on a new connection; the answer."""
+    reader, writer = await asyncio.open_connection(*node.url.removeprefix("http://").split(":"))
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.05)
+        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in head[1:] if line)
+        body = await asyncio.wait_for(reader.readexactly(int(headers["content-length"])), 5)
+        return int(head[0].split()[1]), headers, json.loads(body)
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n",
+        "connection: upgrade\r\nUPGRADE: websocket\r\n",
+    ],
+)
+@pytest.mark.parametrize("split", [False, True])
+async def test_who_offers_another_protocol_is_answered_in_this_one(
+    node: Node, tenant: Tenant, offer: str, split: bool
+) -> None:
+    """As Java's client does with each request, and curl when it is asked for HTTP/2."""
+    head = HEAD.format(key=tenant.key, offer=offer, length=len(EVENT)).encode()
+    status, _, body = await said(node, *([head, EVENT] if split else [head + EVENT]))
+    assert (status, body["status"]) == (201, "accepted")
+
+
+@pytest.mark.parametrize(
+    "text", [b"NOT HTTP AT ALL\r\n\r\n", b"GET / HTTP/1.1\r\nno colon\r\n\r\n", b"GET /\x00 HTTP/1.1\r\n\r\n"]
+)
+async def test_what_is_not_http_is_a_problem_with_an_id(node: Node, text: bytes) -> None:
+    status, headers, body = await said(node, text)
+    assert (status, headers["content-type"]) == (400, "application/problem+json")
+    assert body["request_id"] == headers["x-request-id"]
+    assert headers["connection"] == "close"
+
+
+async def test_a_head_is_a_get_without_its_body(client: httpx.AsyncClient) -> None:
+    for path in ("/livez", "/v1/org", "/problems/invalid"):
+        asked, got = await client.head(path), await client.get(path)
+        assert (asked.status_code, asked.content) == (200, b"")
+        assert asked.headers["content-type"] == got.headers["content-type"]
+    assert (await client.head("/v1/nothing")).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/v1/events/", "/v1/events/batch/", "/events/"])
+async def test_a_slash_at_the_end_is_no_other_path(client: httpx.AsyncClient, path: str) -> None:
+    event = {"type": "a", "payload": 1}
+    answer = await client.post(path, json=[event] if "batch" in path else event)
+    assert answer.status_code in (200, 201), answer.text
