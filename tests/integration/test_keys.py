@@ -126,6 +126,31 @@ async def test_rotation_overlaps(
     assert row["left"] <= timedelta(hours=24), "an overlap never lengthens a life"
 
 
+async def test_a_successor_lasts_as_long_as_the_key_was_made_to(client: httpx.AsyncClient) -> None:
+    """However often it is rotated: the overlap ends the old key, and nothing that comes after it."""
+    until = "2099-01-01T00:00:00.000Z"
+    for expires_at in (until, None):
+        old = (await client.post("/v1/keys", json={"expires_at": expires_at})).json()
+        for overlap in (3600, 60):
+            rotated = await client.post(f"/v1/keys/{old['id']}/rotate", json={"overlap_seconds": overlap})
+            assert rotated.json()["expires_at"] == expires_at
+        third = await client.post(f"/v1/keys/{rotated.json()['id']}/rotate")
+        assert third.json()["expires_at"] == expires_at
+
+
+async def test_what_has_ended_has_no_successor(client: httpx.AsyncClient, database: Database) -> None:
+    made = (await client.post("/v1/keys", json={"expires_at": "2099-01-01T00:00:00Z"})).json()
+    before = len((await client.get("/v1/keys")).json()["data"])
+    await database.fetch(
+        "update api_keys set expires_at = now() where id = $1",
+        uuid.UUID(made["id"]),
+    )
+    answer = await client.post(f"/v1/keys/{made['id']}/rotate")
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/conflict")
+    assert "expired" in answer.json()["detail"]
+    assert len((await client.get("/v1/keys")).json()["data"]) == before
+
+
 async def test_an_expired_key_ends_without_anybodys_help(
     client: httpx.AsyncClient, database: Database
 ) -> None:

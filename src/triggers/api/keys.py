@@ -140,7 +140,7 @@ async def create_key(caller: Caller, services: Services, data: ApiKeyBody) -> Ne
 async def rotate_key(
     caller: Caller, services: Services, key_id: str, data: RotateBody | None = None
 ) -> NewApiKey:
-    """Make a successor with the same scopes; the old key goes on for the overlap."""
+    """Make a successor with the same scopes and expiry; the old key goes on for the overlap."""
     old = await _find(services, caller.org_id, key_id)
     _check_grant(frozenset(old.scopes), caller.scopes)
     overlap = timedelta(seconds=(data or RotateBody()).overlap_seconds)

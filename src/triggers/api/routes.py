@@ -272,7 +272,7 @@ ROUTES = (
         keys.rotate_key,
         Scope.KEYS,
         201,
-        (Answer(409, "The key is revoked."),),
+        (Answer(409, "The key is revoked or has expired."),),
     ),
     Route("DELETE", "/v1/keys/{key_id:str}", keys.revoke_key, Scope.KEYS),
     Route("GET", "/v1/admin/orgs", keys.admin_list_orgs, Scope.ADMIN),

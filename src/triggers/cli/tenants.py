@@ -144,7 +144,7 @@ def rotate_key(
     overlap: Annotated[str, typer.Option(help="How long the old key goes on.")] = "24h",
     as_json: Json = False,
 ) -> None:
-    """Make a successor with the same scopes; the old key ends after the overlap."""
+    """Make a successor with the same scopes and expiry; the old key ends after the overlap."""
 
     async def work() -> Any:
         async with open_database(settings) as (database, clock):

@@ -149,14 +149,24 @@ async def by_id(database: Database, org_id: OrgId, key_id: UUID) -> ApiKey:
 async def rotate(
     database: Database, clock: DatabaseClock, org_id: OrgId, old: ApiKey, overlap: timedelta
 ) -> ApiKey:
-    """Make a successor with the same name and scopes; the old key goes on for `overlap`, then expires.
+    """Make a successor with the same name, scopes and expiry; the old key goes on for `overlap`.
 
     The successor comes first: a crash between the two leaves one key too many, never one too few.
     """
     if old.revoked_at is not None:
         raise Conflict("This key is revoked; make a new one.")
+    if old.expires_at is not None and old.expires_at.timestamp() <= clock.now():
+        raise Conflict("This key has expired; make a new one.")
+    # Not `expires_at`: of a key that was rotated before, that is the end of its overlap.
+    made = await database.row(_SQL["made_until"], org_id, old.id)
     successor = await create(
-        database, clock, org_id, old.scopes, live=old.prefix.startswith("zap_live_"), name=old.name
+        database,
+        clock,
+        org_id,
+        old.scopes,
+        live=old.prefix.startswith("zap_live_"),
+        name=old.name,
+        expires_at=made and made["made_until"],
     )
     await database.fetch(_SQL["expire"], org_id, old.id, overlap)
     return successor

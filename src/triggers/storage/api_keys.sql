@@ -10,8 +10,8 @@ where k.prefix = $1 and k.revoked_at is null and (k.expires_at is null or k.expi
 with raised as (
     update versions set version = version + 1 where name = 'keys'
 )
-insert into api_keys (id, org_id, name, prefix, hash, scopes, created_at, expires_at)
-select $1, $2, $3, $4, $5, $6, now(), $7
+insert into api_keys (id, org_id, name, prefix, hash, scopes, created_at, expires_at, made_until)
+select $1, $2, $3, $4, $5, $6, now(), $7, $7
 on conflict (hash) do nothing
 returning id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at
 
@@ -26,6 +26,9 @@ from api_keys where org_id = $1 and id > $2 order by id limit $3
 -- name: by_id
 select id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at
 from api_keys where org_id = $1 and id = $2
+
+-- name: made_until
+select made_until from api_keys where org_id = $1 and id = $2
 
 -- name: expire
 with raised as (
