@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from typing import Any
@@ -82,8 +83,18 @@ def test_a_minutes_quota_at_once_and_then_evenly(clock: Clock) -> None:
         assert grant.quota == 60
     assert grant.headers() == [
         (b"ratelimit-policy", b'"plan";q=60;w=60'),
-        (b"ratelimit", b'"plan";r=0;t=60'),
+        (b"ratelimit", b'"plan";r=0;t=1'),
     ]
+
+
+def test_with_nothing_left_both_headers_say_when_there_is_one_more(clock: Clock) -> None:
+    for quota in (1, 7, 60, 1_000):
+        limiter, who = RateLimiter(), caller(quota)
+        for cost in (quota, 1, 5):  # the last that was granted, and two that were not
+            grant = limiter.take(who, cost)
+            assert grant is not None
+            assert grant.retry_after == math.ceil(60 / quota)
+            assert grant.headers()[1] == (b"ratelimit", b'"plan";r=0;t=%d' % grant.retry_after)
 
 
 def test_retry_after_is_when_one_more_is_granted(clock: Clock) -> None:

@@ -48,7 +48,10 @@ _USUAL: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
 _HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "X-Request-Id": ("The caller's own, if it is presentable; it names the log line.", {"type": "string"}),
     "Location": ("The path of what was made.", {"type": "string"}),
-    "RateLimit": ('If the plan has a limit: `"plan";r=<left>;t=<seconds until whole>`.', {"type": "string"}),
+    "RateLimit": (
+        'If the plan has a limit: `"plan";r=<left>;t=<seconds until whole, of r=0 until there is one>`.',
+        {"type": "string"},
+    ),
     "RateLimit-Policy": ('If the plan has a limit: `"plan";q=<quota>;w=<seconds>`.', {"type": "string"}),
     "Retry-After": ("Seconds.", {"type": "integer", "minimum": 1}),
     "WWW-Authenticate": ("`Bearer`.", {"type": "string"}),

@@ -28,9 +28,11 @@ class Grant(NamedTuple):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """`RateLimit` and `RateLimit-Policy`."""
+        # With nothing left, when there is one more: Retry-After should not be earlier than `t`.
+        seconds = self.reset_seconds if self.remaining else self.retry_after
         return [
             (b"ratelimit-policy", b'"plan";q=%d;w=%d' % (self.quota, WINDOW_SECONDS)),
-            (b"ratelimit", b'"plan";r=%d;t=%d' % (self.remaining, self.reset_seconds)),
+            (b"ratelimit", b'"plan";r=%d;t=%d' % (self.remaining, seconds)),
         ]
 
 
@@ -55,7 +57,7 @@ class RateLimiter:
         if granted:
             self._reach[caller.org_id] = reach
             self.spent[caller.org_id] = self.spent.get(caller.org_id, 0.0) + granted * interval
-        wanted = 1 if granted < cost else 0
+        wanted = 0 if granted < free else 1
         return Grant(
             granted=granted,
             quota=quota,
