@@ -19,7 +19,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from harness import SECRET_KEYS, Node, Tenant, eventually, free_port
+from harness import SECRET_KEYS, Node, Tenant, Tenants, eventually, free_port
 from triggers.cli import app, options
 from triggers.domain import TENANT_SCOPES
 from triggers.errors import TriggersError
@@ -351,3 +351,52 @@ async def test_tailing_an_inbox(commands: Commands, client: httpx.AsyncClient, k
             return [event["id"] for event in listed] == (ids if keep else [])
 
         await eventually(given_back)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+async def test_what_a_tail_could_not_print_is_given_back(
+    commands: Commands, client: httpx.AsyncClient, keep: bool
+) -> None:
+    with tailing(commands, *["--keep"] * keep) as tail:
+        await client.post("/v1/events", json={"type": "a", "payload": 1})
+        assert json.loads(await line_of(tail))["payload"] == 1
+        assert tail.stdout
+        tail.stdout.close()
+        await client.post("/v1/events", json={"type": "a", "payload": 2})
+        assert await asyncio.to_thread(tail.wait, 30) == 1
+        assert tail.stderr
+        assert tail.stderr.read() == ""
+        listed = (await client.get("/v1/inbox", params={"status": "available"})).json()["events"]
+        assert [event["payload"] for event in listed] == [1, 2][not keep :]
+
+
+@pytest.mark.parametrize("command", ["keys list --org default", "check --port 0", "inbox list", "--help"])
+async def test_a_reader_that_went_away_is_no_fault(
+    commands: Commands, client: httpx.AsyncClient, tenants: Tenants, command: str
+) -> None:
+    await tenants.make(name="default")
+    await client.post("/v1/events", json={"type": "a", "payload": 1})
+    with start(commands, *command.split()) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert await asyncio.to_thread(process.wait, 30) == 1
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("loaded", ["triggers.cli", "litestar", "uvloop", "rich.console"])
+def test_an_interrupt_while_it_loads_is_quiet(loaded: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "triggers", "inbox", "tail", "--key", "none"],
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if line.split("|")[-1].strip().startswith(loaded):
+                break
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode in (-signal.SIGINT, 130)
+    assert "Traceback" not in said
+    assert "Interrupt" not in said

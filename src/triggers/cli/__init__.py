@@ -34,9 +34,11 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run a command; an error of ours is one line and exit code 1, a bad flag exit code 2."""
+    """Run a command; an error of ours is one line and exit code 1, a bad flag exit code 2, Ctrl-C 130."""
     try:
         app()
     except TriggersError as error:
         typer.secho(f"triggers: {error.message}", fg=typer.colors.RED, err=True)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -138,13 +138,15 @@ def tail(
                 found = msgspec.json.decode(answer.content, type=_Lease)
                 if found.lease_id is None:
                     continue
-                if keep:  # noted before anybody sees it and interrupts us
-                    held.append(found.lease_id)
+                held.append(found.lease_id)  # before anybody sees it and interrupts us
                 for message in found.results:
                     _print(message)
                 if not keep:
                     call(client, "POST", f"{path}/ack", json={"lease_id": found.lease_id})
+                    held.clear()
         except KeyboardInterrupt:
+            pass
+        finally:
             for lease_id in held:
                 call(client, "POST", f"{path}/release", json={"lease_id": lease_id})
 
