@@ -62,6 +62,30 @@ async def test_the_last_attempt_leaves_a_dead_letter(
     assert await states.settled(subscription.id) == {"dead": 1}
 
 
+async def test_a_shortened_schedule_ends_what_has_had_more_attempts(
+    client: httpx.AsyncClient,
+    database: Database,
+    states: States,
+    subscribed: Subscribe,
+    receiver: Receiver,
+    workers: Workers,
+) -> None:
+    """Without another request, and no worker is blamed for it."""
+    subscription = await subscribed(receiver.url, delays=[60, 60, 60], event_types=["a"])
+    await post(client, [{}])
+    await database.fetch("update deliveries set attempts = 2 where subscription_id = $1", subscription.id)
+    shortened = await client.patch(f"/v1/subscriptions/{subscription.id}", json={"retry": {"delays": [60]}})
+    assert shortened.status_code == 200
+    await workers.start()
+    await eventually(lambda: states.settled(subscription.id), 10)
+    row = await database.row(
+        "select status, reason, attempts from settled_deliveries where subscription_id = $1", subscription.id
+    )
+    assert row is not None
+    assert tuple(row) == ("dead", "exhausted", 2)
+    assert receiver.hooks == []
+
+
 async def test_a_deadline_counts_from_the_first_attempt(
     client: httpx.AsyncClient, states: States, subscribed: Subscribe, receiver: Receiver, workers: Workers
 ) -> None:
