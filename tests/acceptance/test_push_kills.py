@@ -416,7 +416,7 @@ async def test_a_delivery_that_kills_its_worker_ends_as_a_dead_letter(
             " where event_id = $1 and lease_count = 0 and status <> 'acknowledged'",
             poison,
         )
-        assert tuple(row) == ("dead", "exhausted", 2)
+        assert tuple(row) == ("dead", "worker_lost (exhausted)", 2)
         assert poison not in receiver.ids
         assert set(ids) <= set(receiver.ids)
         deaths = service.said().count("worker_died")

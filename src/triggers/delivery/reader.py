@@ -260,4 +260,4 @@ class Reader:
 
 
 def _due(row: Row) -> Due:
-    return Due(*row[:9])  # in the order of its columns: the statements name them in that of its fields
+    return Due(*row[:10])  # in the order of its columns: the statements name them in that of its fields

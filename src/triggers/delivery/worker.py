@@ -171,10 +171,10 @@ class Worker:
 
     async def _send(self, lane: Lane, due: Due, *, probation: bool) -> None:
         target = lane.target
-        if due.attempts > len(target.schedule.delays) or not due.type:
-            # Its last attempt took a worker down with it, or the schedule was shortened since, which the
-            # row does not tell apart; or its event is no longer kept.
-            reason = "exhausted" if due.type else "event_gone"
+        if (due.lost and due.attempts > len(target.schedule.delays)) or not due.type:
+            # Its last attempt took a worker down with it, or its event is no longer kept. What has had more
+            # attempts because the schedule was shortened, or somebody asked for one more, has that one.
+            reason = "worker_lost (exhausted)" if due.type else "event_gone"
             self._settle(lane, due, Ended(never_sent(target, due, reason, self._now()), due.type))
             return
         if probation and not await self._count_first(lane, due):

@@ -68,6 +68,8 @@ class Due(msgspec.Struct, gc=False):
     due_at: datetime
     accepted_at: datetime
     payload_size: int
+    lost: bool = False
+    """Its last attempt was counted before it was sent, and never heard of again."""
     ordering_key: str | None = None
     type: str = ""
     payload: bytes = b""

@@ -110,7 +110,7 @@ from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::uuid[], $5::integer[]
     as l (org_id, subscription_id, due_at, event_id, most)
 cross join lateral (
     select d.org_id, d.subscription_id, d.event_id, d.generation, d.attempts, d.first_attempt_at, d.due_at,
-        d.accepted_at, d.payload_size
+        d.accepted_at, d.payload_size, (d.reason is not distinct from 'worker_lost') as lost
     from deliveries d
     where d.org_id = l.org_id and d.subscription_id = l.subscription_id
       and (d.due_at, d.event_id) >= (l.due_at, l.event_id) and d.due_at <= now()
@@ -137,14 +137,14 @@ cross join lateral (
         -- Two branches: with an `or` the index would be read from its first key on, and whatever
         -- waits behind the keys before $3 thrown away.
         (select d.org_id, d.subscription_id, d.event_id, d.generation, d.attempts, d.first_attempt_at, d.due_at,
-            d.accepted_at, d.payload_size, d.ordering_key
+            d.accepted_at, d.payload_size, (d.reason is not distinct from 'worker_lost') as lost, d.ordering_key
         from deliveries d
         where l.after is null and d.org_id = l.org_id and d.subscription_id = l.subscription_id
           and d.ordering_key is not null
         order by d.ordering_key, d.accepted_at, d.event_id, d.generation limit 1)
         union all
         (select d.org_id, d.subscription_id, d.event_id, d.generation, d.attempts, d.first_attempt_at, d.due_at,
-            d.accepted_at, d.payload_size, d.ordering_key
+            d.accepted_at, d.payload_size, (d.reason is not distinct from 'worker_lost') as lost, d.ordering_key
         from deliveries d
         where d.org_id = l.org_id and d.subscription_id = l.subscription_id and d.ordering_key > l.after
         order by d.ordering_key, d.accepted_at, d.event_id, d.generation limit 1)
@@ -152,7 +152,7 @@ cross join lateral (
         select n.* from heads h
         cross join lateral (
             select d.org_id, d.subscription_id, d.event_id, d.generation, d.attempts, d.first_attempt_at,
-                d.due_at, d.accepted_at, d.payload_size, d.ordering_key
+                d.due_at, d.accepted_at, d.payload_size, (d.reason is not distinct from 'worker_lost') as lost, d.ordering_key
             from deliveries d
             where d.org_id = l.org_id and d.subscription_id = l.subscription_id
               and d.ordering_key > h.ordering_key
