@@ -101,13 +101,12 @@ class Tenants:
         plan: Plan = Plan.ENTERPRISE,
         requests_per_minute: int | None = None,
         scopes: Iterable[Scope] = TENANT_SCOPES,
-        retention: float = 7 * 86_400,
         name: str | None = None,
     ) -> Tenant:
         """An organisation with a key."""
         self._made += 1
         org = await organisations.create(
-            self._database, self._clock, name or f"org {self._made}", plan, requests_per_minute, retention
+            self._database, self._clock, name or f"org {self._made}", plan, requests_per_minute
         )
         return await self.key_of(org.id, org.name, scopes)
 

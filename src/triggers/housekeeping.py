@@ -9,6 +9,7 @@ import asyncio
 import random
 import shutil
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -35,12 +36,19 @@ class Housekeeping:
     """Runs the duties until stopped. One that fails is logged and comes again."""
 
     def __init__(
-        self, database: Database, health: Health, *, data_dir: Path | None, min_free_mib: int
+        self,
+        database: Database,
+        health: Health,
+        *,
+        data_dir: Path | None,
+        min_free_mib: int,
+        inbox_retention: float,
     ) -> None:
         self._database = database
         self._health = health
         self._data_dir = data_dir
         self._min_free_bytes = min_free_mib * 1024 * 1024
+        self._inbox_retention = timedelta(seconds=inbox_retention)
         self._expire_from = _FIRST_INBOX
         self._expiry_chunk = EXPIRY_CHUNK
         self._tasks: list[asyncio.Task[None]] = []
@@ -88,7 +96,7 @@ class Housekeeping:
     async def _expire_messages(self) -> bool:
         try:
             expired, following = await inbox_store.expire(
-                self._database, self._expire_from, self._expiry_chunk
+                self._database, self._expire_from, self._expiry_chunk, self._inbox_retention
             )
         except DatabaseUnavailable:
             # Was it too much for one statement here, then the same again would be so for ever.

@@ -110,7 +110,7 @@ async def _run_api(
         await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
         settle_memory()
         if node.server.started:
-            ready(await ensure_first_key(node.database, node.clock, node.settings))
+            ready(await ensure_first_key(node.database, node.clock))
         await asyncio.wait({serving, asked, broken}, return_when=asyncio.FIRST_COMPLETED)
         node.health.stopping = True
         node.server.should_exit = True

@@ -32,7 +32,7 @@ log = structlog.get_logger()
 FIRST_ORGANISATION = "default"
 
 
-async def ensure_first_key(database: Database, clock: DatabaseClock, settings: Settings) -> str | None:
+async def ensure_first_key(database: Database, clock: DatabaseClock) -> str | None:
     """On the first run make an organisation without limits and return its key, else None.
 
     The key is kept nowhere: whoever gets it here shows it, once. Both are one transaction, or a node
@@ -43,9 +43,7 @@ async def ensure_first_key(database: Database, clock: DatabaseClock, settings: S
         return None
     try:
         async with database.connection() as connection, connection.transaction():
-            org = await organisations.insert(
-                connection, clock, FIRST_ORGANISATION, Plan.ENTERPRISE, None, settings.inbox_retention
-            )
+            org = await organisations.insert(connection, clock, FIRST_ORGANISATION, Plan.ENTERPRISE, None)
             key = await api_keys.insert(connection, clock, OrgId(org.id), TENANT_SCOPES, name="first key")
     except NameTaken:  # by a node that started at the same time, which shows the key
         return None
@@ -82,7 +80,11 @@ class ApiNode:
             log_accepted=settings.log_accepted,
         )
         self._housekeeping = Housekeeping(
-            self.database, self.health, data_dir=data_dir, min_free_mib=settings.min_free_disk
+            self.database,
+            self.health,
+            data_dir=data_dir,
+            min_free_mib=settings.min_free_disk,
+            inbox_retention=settings.inbox_retention,
         )
         self._replaying = Replaying(self.database, self.wakeup)
         self._redis = None

@@ -67,7 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     inbox_retention: Annotated[
         float,
         Meta(
-            description="How long an unread message stays in a default inbox.",
+            description="How long an unread message stays in a default inbox. Give every node the same.",
             extra_json_schema={"duration": True},
         ),
     ] = 7 * 86_400

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from harness import Node, Tenant, Tenants, eventually
+from harness import Node, Tenant, Tenants, eventually, node_settings
 from triggers.api import lines
 from triggers.domain import first_id_at
 from triggers.errors import DatabaseUnavailable
@@ -440,11 +440,11 @@ async def _states_are(client: httpx.AsyncClient, event_id: str, status: str) -> 
     return {each["status"] for each in shown} == {status}
 
 
-async def test_the_unread_expire_with_the_inboxes_retention(
+async def test_the_unread_of_default_inboxes_expire_with_the_retention(
     client: httpx.AsyncClient, database: Database, clock: DatabaseClock, tenant: Tenant, tenants: Tenants
 ) -> None:
     await client.post("/v1/inboxes", json={"key": "forever"})
-    other = await tenants.make(retention=3 * 86_400)
+    other = await tenants.make()
     now = datetime.now(UTC)
     ages = [timedelta(days=d) for d in (1, 2, 4, 6.99)] + [timedelta(days=7, minutes=1)]
     async with database.connection() as connection:
@@ -466,15 +466,16 @@ async def test_the_unread_expire_with_the_inboxes_retention(
             other.id,
             first_id_at(now - ages[-1]),
         )
-    expired, after = await inbox_store.expire(database, (uuid.UUID(int=0), uuid.UUID(int=0)), 1000)
-    assert (expired, after) == (3, None)
+    first = (uuid.UUID(int=0), uuid.UUID(int=0))
+    assert await inbox_store.expire(database, first, 1000, timedelta(days=7)) == (1, None)
+    assert await inbox_store.expire(database, first, 1000, timedelta(days=3)) == (4, None)
     left = await database.fetch(
         "select s.org_id, s.key, array_agg(d.event_id order by d.event_id desc) as ids"
         " from deliveries d join subscriptions s on s.id = d.subscription_id group by 1, 2"
     )
     ids = [first_id_at(now - age) for age in ages]
     assert {(row["org_id"], row["key"]): row["ids"] for row in left} == {
-        (tenant.id, "default"): ids[:4],
+        (tenant.id, "default"): ids[:2],
         (tenant.id, "forever"): ids,
         (other.id, "default"): [*ids[:2], ids[4]],
     }
@@ -501,16 +502,30 @@ async def number_owed(database: Database) -> int:
     return number
 
 
+async def test_the_retention_is_that_of_the_node_that_serves(
+    database: Database, database_url: str, tenant: Tenant
+) -> None:
+    """Of organisations that there are already, too, whoever made them."""
+    await old_messages(database, 1)
+    for days, left in ((30, 1), (2, 0)):
+        settings = node_settings(inbox_retention=days * 86_400)
+        async with Node(settings, database_url, data_dir=None) as node, node.client(tenant) as client:
+            shown = (await client.get("/v1/inboxes/default")).json()
+            assert shown["retention_seconds"] == days * 86_400
+            await node._housekeeping._expire_messages()
+            assert await number_owed(database) == left
+
+
 async def test_expiry_goes_in_bounded_chunks_over_all_inboxes(database: Database, tenants: Tenants) -> None:
     """The bound is one of the statement: it holds however many inboxes have something to expire."""
     made = [await tenants.make() for _ in range(7)]
     inboxes = {tenant.id: tenant for tenant in made}
-    await database.fetch("update subscriptions set retention = null where org_id = $1", made[3].id)
+    await database.fetch("update subscriptions set key = 'kept' where org_id = $1", made[3].id)
     await old_messages(database, 6)
     start: tuple[uuid.UUID, uuid.UUID] | None = (uuid.UUID(int=0), uuid.UUID(int=0))
     chunks = []
     while start is not None:
-        expired, start = await inbox_store.expire(database, start, 10)
+        expired, start = await inbox_store.expire(database, start, 10, timedelta(days=7))
         chunks.append(expired)
     assert (max(chunks), sum(chunks)) == (10, 36)
     assert len(chunks) <= 5, "what is done with is not gone through again"
@@ -531,7 +546,7 @@ async def test_expiry_goes_on_over_inboxes_that_have_nothing(
     total = 0
     for _ in range(10):
         if start is not None:
-            expired, start = await inbox_store.expire(database, start, limit)
+            expired, start = await inbox_store.expire(database, start, limit, timedelta(days=7))
             total += expired
     assert (total, start) == (1, None)
 
@@ -546,15 +561,17 @@ async def test_expiry_that_fails_tries_less_and_gets_on(
     expire, tried = inbox_store.expire, []
 
     async def slow(
-        database: Database, start: tuple[uuid.UUID, uuid.UUID], limit: int
+        database: Database, start: tuple[uuid.UUID, uuid.UUID], limit: int, retention: timedelta
     ) -> tuple[int, tuple[uuid.UUID, uuid.UUID] | None]:
         tried.append(limit)
         if limit > 10:
             raise DatabaseUnavailable
-        return await expire(database, start, limit)
+        return await expire(database, start, limit, retention)
 
     monkeypatch.setattr(inbox_store, "expire", slow)
-    duties = Housekeeping(database, Health(database), data_dir=None, min_free_mib=0)
+    duties = Housekeeping(
+        database, Health(database), data_dir=None, min_free_mib=0, inbox_retention=7 * 86_400
+    )
     for _ in range(1_000):
         try:
             if not await duties._expire_messages():

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from harness import Node, Tenant, Tenants, eventually, is_waited_for, node_settings
+from harness import Node, Tenant, Tenants, eventually, is_waited_for
 from triggers.api import authentication
 from triggers.domain import TENANT_SCOPES, Plan, Scope
 from triggers.errors import Conflict, Invalid
@@ -355,21 +355,21 @@ async def test_the_first_key_comes_with_its_organisation_or_not_at_all(
 
     monkeypatch.setattr(api_keys, "_insert", killed)
     with pytest.raises(RuntimeError, match="killed"):
-        await ensure_first_key(database, clock, node_settings())
+        await ensure_first_key(database, clock)
     monkeypatch.undo()
     assert not await organisations.exist(database)
-    key = await ensure_first_key(database, clock, node_settings())
+    key = await ensure_first_key(database, clock)
     assert key is not None
     caller = await api_keys.verify(database, key)
     assert caller is not None
     assert (caller.org_name, caller.scopes) == (FIRST_ORGANISATION, set(TENANT_SCOPES))
-    assert await ensure_first_key(database, clock, node_settings()) is None
+    assert await ensure_first_key(database, clock) is None
 
 
 async def test_of_nodes_that_start_at_once_one_makes_the_first_key(
     database: Database, clock: DatabaseClock
 ) -> None:
-    made = await asyncio.gather(*[ensure_first_key(database, clock, node_settings()) for _ in range(5)])
+    made = await asyncio.gather(*[ensure_first_key(database, clock) for _ in range(5)])
     assert len([key for key in made if key is not None]) == 1
     assert len(await organisations.listed(database, None, 10)) == 1
 
@@ -379,7 +379,7 @@ async def test_who_waited_for_another_node_goes_on_without_a_key(
 ) -> None:
     async with database.connection() as other:
         async with other.transaction():
-            await organisations.insert(other, clock, FIRST_ORGANISATION, Plan.ENTERPRISE, None, 60)
-            late = asyncio.create_task(ensure_first_key(database, clock, node_settings()))
+            await organisations.insert(other, clock, FIRST_ORGANISATION, Plan.ENTERPRISE, None)
+            late = asyncio.create_task(ensure_first_key(database, clock))
             await eventually(lambda: is_waited_for(other))
         assert await late is None

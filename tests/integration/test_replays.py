@@ -279,7 +279,7 @@ async def test_a_replay_joins_the_end_and_a_backfill_goes_before(still: World) -
 
 
 async def test_an_inbox_is_replayed_and_keeps_what_it_got(world: World) -> None:
-    """Messages older than its retention are young again: what it keeps is judged by when it got them."""
+    """Messages older than the retention are young again: what it keeps is judged by when it got them."""
     inbox = UUID((await world.client.get("/v1/inboxes/default")).json()["id"])
     await world.database.fetch(
         "update subscriptions set created_at = long_ago, status_at = long_ago, changed_at = long_ago"
@@ -293,14 +293,13 @@ async def test_an_inbox_is_replayed_and_keeps_what_it_got(world: World) -> None:
         world.tenant.id,
         events,
     )
-    await world.database.fetch("update subscriptions set retention = interval '1 day' where id = $1", inbox)
     await world.done(await world.replay(inbox, only="all"))
     nothing = (UUID(int=0), UUID(int=0))
-    assert (await inbox_store.expire(world.database, nothing, 100))[0] == 0
+    assert (await inbox_store.expire(world.database, nothing, 100, timedelta(days=1)))[0] == 0
     listed = (await world.client.get("/v1/inbox")).json()["events"]
     assert [event["id"] for event in listed] == [str(each) for each in events]
     await world.database.fetch("update deliveries set accepted_at = now() - interval '2 days'")
-    assert (await inbox_store.expire(world.database, nothing, 100))[0] == 3
+    assert (await inbox_store.expire(world.database, nothing, 100, timedelta(days=1)))[0] == 3
 
 
 async def test_all_that_is_kept_may_be_asked_for_by_any_time_in_the_past(world: World) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -480,7 +479,6 @@ async def redrive_messages(
 
 
 async def _create(services: Services, caller: Caller, data: InboxBody) -> InboxView | NotifyingInboxView:
-    retention = services.settings.inbox_retention if data.key == DEFAULT_INBOX else None
     wanted = msgspec.structs.asdict(data)
     _check(services, wanted)
     made = await inbox_changes.create(
@@ -488,7 +486,7 @@ async def _create(services: Services, caller: Caller, data: InboxBody) -> InboxV
         services.clock,
         services.key_ring,
         caller.org_id,
-        NewInbox(**wanted, retention=timedelta(seconds=retention) if retention else None),
+        NewInbox(**wanted),
     )
     return await _changed_view(services, made)
 
@@ -660,7 +658,7 @@ async def _views(services: Services, inboxes: list[Inbox]) -> list[InboxView]:
             notification_url=inbox.notification_url,
             notifications=NotificationsView(**notices[inbox.id]._asdict()) if inbox.id in notices else None,
             max_leases=inbox.max_leases,
-            retention_seconds=inbox.retention.total_seconds() if inbox.retention else None,
+            retention_seconds=services.settings.inbox_retention if inbox.key == DEFAULT_INBOX else None,
             created_at=rfc3339(inbox.created_at),
             status_at=rfc3339(inbox.status_at),
         )

@@ -174,7 +174,6 @@ async def admin_create_org(caller: Caller, services: Services, data: Organisatio
             data.name,
             data.plan,
             data.requests_per_minute,
-            services.settings.inbox_retention,
         )
     )
 

@@ -48,9 +48,7 @@ def create_org(
 
     async def work() -> Any:
         async with open_database(settings) as (database, clock):
-            return await organisations.create(
-                database, clock, name, plan, requests_per_minute, settings.inbox_retention
-            )
+            return await organisations.create(database, clock, name, plan, requests_per_minute)
 
     _print([run_async(work())], as_json, one=True)
 

@@ -8,7 +8,6 @@ delivery like any other: signed, guarded, retried, and seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -36,7 +35,6 @@ class NewInbox(NamedTuple):
     filter: str | None = None
     notification_url: str | None = None
     max_leases: int | None = None
-    retention: timedelta | None = None
 
 
 class Changed(NamedTuple):
@@ -78,7 +76,6 @@ async def create(
             new.filter,
             new.notification_url,
             new.max_leases,
-            new.retention,
         )
         if row is None:
             raise NameTaken(f"There is an inbox with the key {new.key!r} already.")

@@ -1,9 +1,9 @@
 -- name: insert
 insert into subscriptions (
     org_id, id, kind, key, status_at, created_at, changed_at, event_types, type_names, type_prefixes, all_types,
-    filter, notification_url, max_leases, retention
+    filter, notification_url, max_leases
 )
-values ($1, $2, 'inbox', $3, $4, $4, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+values ($1, $2, 'inbox', $3, $4, $4, $4, $5, $6, $7, $8, $9, $10, $11)
 on conflict (org_id, kind, key) where status <> 'deleting' do nothing
 returning *
 

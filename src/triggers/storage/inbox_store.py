@@ -51,7 +51,6 @@ class Inbox(msgspec.Struct, frozen=True, kw_only=True):
     filter_error_at: datetime | None
     notification_url: str | None
     max_leases: int | None
-    retention: timedelta | None
 
 
 class Message(NamedTuple):
@@ -337,14 +336,14 @@ async def wishes(database: Database, org_id: OrgId) -> list[Wish]:
 
 
 async def expire(
-    database: Database, start: tuple[UUID, UUID], limit: int
+    database: Database, start: tuple[UUID, UUID], limit: int, retention: timedelta
 ) -> tuple[int, tuple[UUID, UUID] | None]:
-    """Expire messages beyond their inbox's retention, at most `limit`, looking at as many inboxes.
+    """Expire messages of default inboxes older than `retention`, at most `limit`, looking at as many inboxes.
 
     Begins with the inbox `start`, by organisation and id. Returns how many, and with which inbox the
     next piece begins, None after the last.
     """
-    row = await database.row(_SQL["expire"], *start, limit)
+    row = await database.row(_SQL["expire"], *start, limit, retention)
     assert row is not None
     if row["found"] == limit:
         return row["expired"], tuple(row["stopped"])
@@ -388,5 +387,4 @@ def inbox_of(row: Row) -> Inbox:
         filter_error_at=row["filter_error_at"],
         notification_url=row["notification_url"],
         max_leases=row["max_leases"],
-        retention=row["retention"],
     )

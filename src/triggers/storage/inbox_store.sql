@@ -160,17 +160,17 @@ on conflict do nothing
 returning event_id
 
 -- name: expire
--- Of one inbox after the other the oldest messages beyond its retention, but none that somebody holds,
--- until there are $3, of all inboxes together. The order in which the slice is gone through is its own;
+-- Of one default inbox after the other the oldest messages beyond the retention, but none that somebody
+-- holds, until there are $3, of all inboxes together. The order in which the slice is gone through is its own;
 -- were it another, what is passed over is found the next time round.
 with slice as (
-    select org_id, id, retention from subscriptions
-    where (org_id, id) >= ($1, $2) and kind = 'inbox' and deleted_at is null and retention is not null
+    select org_id, id from subscriptions
+    where (org_id, id) >= ($1, $2) and kind = 'inbox' and key = 'default' and deleted_at is null
     order by org_id, id limit $3::bigint + 1
 ), old as (
     select d.org_id, d.subscription_id, d.event_id, d.generation from slice s
-    cross join lateral (
-        select to_hex((extract(epoch from now() - s.retention) * 1000)::bigint + (1::bigint << 52)) as hex
+    cross join (
+        select to_hex((extract(epoch from now() - $4::interval) * 1000)::bigint + (1::bigint << 52)) as hex
     ) h
     cross join lateral (
         select * from deliveries d
@@ -178,7 +178,7 @@ with slice as (
           and d.event_id < (substr(h.hex, 3, 8) || '-' || substr(h.hex, 11, 4) || '-7000-8000-000000000000')::uuid
           and (d.status = 'pending' or d.due_at <= now())
           -- What was replayed into it is an old event, and a young message.
-          and d.accepted_at < now() - s.retention
+          and d.accepted_at < now() - $4::interval
         order by d.event_id limit $3
     ) d
     limit $3

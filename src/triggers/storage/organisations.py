@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from uuid import UUID
 
 from triggers.domain import PLAN_QUOTAS, Organisation, OrgId, Plan, check_text
@@ -14,32 +13,20 @@ _SQL = statements("organisations")
 
 
 async def create(
-    database: Database,
-    clock: DatabaseClock,
-    name: str,
-    plan: Plan,
-    custom_quota: int | None,
-    retention: float,
+    database: Database, clock: DatabaseClock, name: str, plan: Plan, custom_quota: int | None
 ) -> Organisation:
-    """Create an organisation with its default inbox, whose unread messages stay `retention` seconds."""
+    """Create an organisation with its default inbox."""
     async with database.connection() as connection:
-        return await insert(connection, clock, name, plan, custom_quota, retention)
+        return await insert(connection, clock, name, plan, custom_quota)
 
 
 async def insert(
-    connection: Connection,
-    clock: DatabaseClock,
-    name: str,
-    plan: Plan,
-    custom_quota: int | None,
-    retention: float,
+    connection: Connection, clock: DatabaseClock, name: str, plan: Plan, custom_quota: int | None
 ) -> Organisation:
     """Create an organisation within a transaction. Raises as `create`."""
     check_text(name, "/name", longest=255)
     _check_quota(plan, custom_quota)
-    row = await connection.fetchrow(
-        _SQL["create"], clock.mint(), name, plan, custom_quota, clock.mint(), timedelta(seconds=retention)
-    )
+    row = await connection.fetchrow(_SQL["create"], clock.mint(), name, plan, custom_quota, clock.mint())
     if row is None:
         raise NameTaken(f"There is an organisation named {name!r} already.")
     return _organisation(row)

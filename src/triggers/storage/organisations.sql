@@ -5,8 +5,8 @@ with organisation as (
     on conflict (name) do nothing
     returning id, name, plan, custom_quota, created_at
 ), inbox as (
-    insert into subscriptions (org_id, id, kind, key, status_at, created_at, all_types, retention)
-    select id, $5, 'inbox', 'default', created_at, created_at, true, $6 from organisation
+    insert into subscriptions (org_id, id, kind, key, status_at, created_at, all_types)
+    select id, $5, 'inbox', 'default', created_at, created_at, true from organisation
 )
 select * from organisation
 
