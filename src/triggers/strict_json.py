@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from collections import Counter
+from itertools import accumulate
 from typing import Any, NoReturn
 
 import msgspec
@@ -20,7 +22,10 @@ MAX_DEPTH = 128
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 # A string without an end matches too: else each of its escaped quotes would be tried as a beginning.
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_BRACKETS = re.compile(_STRING.pattern + rb"|[\[{]|[\]}]", re.DOTALL)
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # 1 and, as a signed byte, -1
+_NO_BRACKET = bytes(set(range(256)).difference(b"[{]}"))
 
 
 def check(text: bytes) -> None:
@@ -38,7 +43,7 @@ def check(text: bytes) -> None:
     if (
         text.count(b":") != _encode(value).count(b":")
         or (b"\\" in text and b"\\u003" in text)
-        or (text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_deep(value))
+        or (text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_deep(text))
     ):
         _check_slowly(text)
 
@@ -57,35 +62,18 @@ def end_of_nested(text: bytes, start: int) -> int:
     raise MalformedBody("Not JSON: the text ends within an array or object.")
 
 
-def _is_deep(value: Any) -> bool:
-    """Whether a decoded value is nested too deep, level by level."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [
-            child
-            for each in level
-            for child in (each.values() if type(each) is dict else each)
-            if type(child) is dict or type(child) is list
-        ]
-        if not level:
-            return False
-    return True
+def _is_deep(text: bytes) -> bool:
+    """Whether a text nests deeper than MAX_DEPTH: its brackets, strings left out, as steps up and down.
 
-
-def _check_depth(text: bytes) -> None:
-    depth = 0
-    for token in _BRACKETS.finditer(text):
-        first = token[0][:1]
-        if first in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise MalformedBody(f"Nested deeper than {MAX_DEPTH} levels at byte {token.start()}.")
-        elif first in b"]}":
-            depth -= 1
+    No step of Python for each of them: a mebibyte of brackets must not be a second for everybody.
+    """
+    steps = _STRING.sub(b"", text).translate(_STEPS, _NO_BRACKET)
+    return max(accumulate(array("b", steps)), default=0) > MAX_DEPTH
 
 
 def _check_slowly(text: bytes) -> None:
-    _check_depth(text)  # first: the reader below goes as deep as the text does
+    if _is_deep(text):  # first: the reader below goes as deep as the text does
+        raise MalformedBody(f"Nested deeper than {MAX_DEPTH} levels.")
     try:
         decoded = text.decode()
     except UnicodeDecodeError as error:

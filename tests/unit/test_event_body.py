@@ -209,16 +209,16 @@ def test_every_array_of_items_comes_apart_where_it_was_joined(items: list[bytes]
 
 @pytest.mark.parametrize("levels", [129, 990, 1_000, 50_000])
 @pytest.mark.parametrize(("begin", "end"), [(b"[", b"]"), (b'{"]":', b"}"), (b'[["\\"]",', b"]]")])
-def test_a_deep_item_spoils_only_itself(levels: int, begin: bytes, end: bytes) -> None:
+async def test_a_deep_item_spoils_only_itself(levels: int, begin: bytes, end: bytes) -> None:
     deep = b'{"type":"a","payload":' + begin * levels + b'"\xc3\xa9]"' + end * levels + b"}"
     items = [ITEM, deep, ITEM, b'"\\ud800"', deep, ITEM]
     assert event_body.split_batch(b"[" + b" ,\n".join(items) + b" ]", ndjson=False) == items
-    parsed = event_body.parse_batch(items, ORG, lambda: UUID(int=7))
+    parsed = await event_body.parse_batch(items, ORG, lambda: UUID(int=7))
     refused = TooLarge if len(deep) > MAX_EVENT_BYTES else MalformedBody
     assert [type(each) for each in parsed] == [NewEvent, refused, NewEvent, MalformedBody, refused, NewEvent]
 
 
-def test_a_bad_item_spoils_only_itself() -> None:
-    parsed = event_body.parse_batch([ITEM, b"{", b"1", ITEM], ORG, lambda: UUID(int=7))
+async def test_a_bad_item_spoils_only_itself() -> None:
+    parsed = await event_body.parse_batch([ITEM, b"{", b"1", ITEM], ORG, lambda: UUID(int=7))
     assert [type(each) for each in parsed] == [NewEvent, MalformedBody, Invalid, NewEvent]
     assert isinstance(parsed[1], RequestError)

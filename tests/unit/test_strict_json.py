@@ -171,7 +171,7 @@ def test_the_place_is_named() -> None:
     for text, place in (
         (b'{"a":1,"a":2}', r"'a' stands twice"),
         (b'"ab\xff"', "byte 3"),
-        (nested(129), "byte 128"),
+        (nested(129), "128 levels"),
     ):
         with pytest.raises(MalformedBody) as raised:
             strict_json.check(text)

@@ -232,7 +232,7 @@ class AcceptApp:
             request.headers[-2:] = more.headers()
             if allowed < len(items):
                 request.headers.append((b"retry-after", b"%d" % more.retry_after))
-        parsed = event_body.parse_batch(items[:allowed], caller.org_id, self._intake.clock.mint)
+        parsed = await event_body.parse_batch(items[:allowed], caller.org_id, self._intake.clock.mint)
         good = [event for event in parsed if isinstance(event, NewEvent)]
         outcomes = iter(await self._intake.accept_many(good))
         decided: list[Outcome] = [next(outcomes) if isinstance(each, NewEvent) else each for each in parsed]
