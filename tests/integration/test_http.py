@@ -8,8 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 
-from harness import Node, Tenant
+from harness import Node, Tenant, eventually
 
 EVENT = b'{"type":"a","payload":1}'
 HEAD = (
@@ -74,3 +75,15 @@ async def test_a_slash_at_the_end_is_no_other_path(client: httpx.AsyncClient, pa
     event = {"type": "a", "payload": 1}
     answer = await client.post(path, json=[event] if "batch" in path else event)
     assert answer.status_code in (200, 201), answer.text
+
+
+async def test_who_leaves_in_the_middle_of_a_body_is_no_fault_of_ours(node: Node, tenant: Tenant) -> None:
+    head = HEAD.format(key=tenant.key, offer="", length=100).replace("/v1/events", "/v1/inboxes")
+    with structlog.testing.capture_logs() as lines:
+        _, writer = await asyncio.open_connection(*node.url.removeprefix("http://").split(":"))
+        writer.write(head.encode() + b"{")
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        writer.close()
+        await eventually(lambda: any(line.get("path") == "/v1/inboxes" for line in lines), 5)
+    assert [(line["status"], line["log_level"]) for line in lines if "path" in line] == [(408, "info")]

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from triggers.api import problems
-from triggers.errors import RequestError, TooLarge, TriggersError, UnsupportedMediaType
+from triggers.errors import RequestTimeout, TooLarge, TriggersError, UnsupportedMediaType
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -28,8 +28,8 @@ _numbers = itertools.count(1)
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
-class ClientGone(RequestError):
-    """The caller went away before the request was whole."""
+class ClientGone(RequestTimeout):
+    """The caller went away before the request was whole, or was sent away for that."""
 
 
 def request_id(given: bytes | None) -> str:
