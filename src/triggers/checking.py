@@ -6,9 +6,10 @@ import errno
 
 from triggers.api import server
 from triggers.errors import OperatorError, TriggersError
+from triggers.key_ring import KeyRing
 from triggers.opening import KEY_FILE, data_dir_of, key_ring_of
 from triggers.settings import Settings
-from triggers.storage import embedded, migrate
+from triggers.storage import embedded, migrate, subscription_store
 from triggers.storage.database import Database
 from triggers.storage.wakeup import Wakeup
 
@@ -43,11 +44,11 @@ def _check_address(settings: Settings) -> str:
 async def _check_database(settings: Settings) -> str:
     try:
         if settings.database_url:
-            return f"ok, {await _schema(settings.database_url)}"
+            return f"ok, {await _schema(settings, settings.database_url)}"
         data_dir = data_dir_of(settings)
         has_data, url = embedded.inspect(data_dir)
         if url is not None:
-            return f"ok, the private PostgreSQL in {data_dir}: {await _schema(url)}"
+            return f"ok, the private PostgreSQL in {data_dir}: {await _schema(settings, url)}"
     except TriggersError as error:
         return error.message
     if has_data:
@@ -55,25 +56,37 @@ async def _check_database(settings: Settings) -> str:
     return f"ok, a private PostgreSQL will be made in {data_dir}"
 
 
-async def _schema(url: str) -> str:
+async def _schema(settings: Settings, url: str) -> str:
     database = Database(url, pool_size=2)
     await database.open()
     try:
         async with database.connection() as connection:
             migrate.require_server(connection)
         missing = await migrate.pending(database)
+        if not missing and (ring := _ring(settings)) is not None:
+            await subscription_store.require_key(database, ring)
     finally:
         await database.close()
     return f"{len(missing)} migrations to apply" if missing else "schema up to date"
 
 
 def _check_key_ring(settings: Settings) -> str:
-    data_dir = None if settings.database_url else data_dir_of(settings)
     try:
-        if data_dir is not None and not settings.secret_keys and not (data_dir / KEY_FILE).exists():
-            return "ok, a key will be made on the first run"
-        return f"ok, keys {', '.join(key_ring_of(settings, data_dir).key_ids)}"
+        ring = _ring(settings)
+        return (
+            "ok, a key will be made on the first run"
+            if ring is None
+            else f"ok, keys {', '.join(ring.key_ids)}"
+        )
     except TriggersError as error:
         return error.message
     except OSError as error:
         return f"{error.strerror}: {error.filename}"
+
+
+def _ring(settings: Settings) -> KeyRing | None:
+    """The ring that a start would have, None if it would make one."""
+    data_dir = None if settings.database_url else data_dir_of(settings)
+    if data_dir is not None and not settings.secret_keys and not (data_dir / KEY_FILE).exists():
+        return None
+    return key_ring_of(settings, data_dir)

@@ -22,6 +22,7 @@ from triggers.observability import configure_logging
 from triggers.opening import data_dir_of, database_url_of, key_ring_of, migrate_only, open_database
 from triggers.process import Stopping, settle_memory
 from triggers.settings import Settings, load
+from triggers.storage import subscription_store
 from triggers.storage.wakeup import Wakeup
 from triggers.worker_process import ParentSocket
 
@@ -33,11 +34,13 @@ async def work(settings: Settings) -> None:
     stopping = Stopping()
     url = database_url_of(settings)
     await migrate_only(settings, url)
+    ring = key_ring_of(settings, None if settings.database_url else data_dir_of(settings))
     async with open_database(settings, url) as (database, clock):
+        await subscription_store.require_key(database, ring)
         worker = Worker(
             database,
             clock,
-            key_ring_of(settings, None if settings.database_url else data_dir_of(settings)),
+            ring,
             settings.outbound_policy(),
             disable_after_seconds=settings.disable_after,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import os
@@ -150,6 +151,24 @@ async def test_check_finds_what_a_start_would_refuse(
     del commands.environ["TRIGGERS_DATABASE_URL"]
     (tmp_path / "file").touch()
     assert "file is not a directory" in await found("--port", "0", "--data-dir", str(tmp_path / "file"))
+
+
+async def test_a_key_ring_of_another_database_is_refused(
+    commands: Commands, client: httpx.AsyncClient
+) -> None:
+    """A worker with it would own half of the lanes and send nothing of them."""
+    made = await client.post("/v1/subscriptions", json={"target_url": "http://127.0.0.1:9/"})
+    assert made.status_code == 201, made.text
+    right = commands.environ.get("TRIGGERS_SECRET_KEYS", SECRET_KEYS)
+    wrong = base64.b64encode(bytes(32)).decode()
+    commands.environ["TRIGGERS_SECRET_KEYS"] = f"{wrong},{right}"
+    assert "schema up to date" in await commands("check", "--port", "0")
+    commands.environ["TRIGGERS_SECRET_KEYS"] = wrong
+    result = await commands.run("check", "--port", "0")
+    assert result.exit_code != 0
+    assert "opens none of this database's secrets" in result.output
+    with start(commands, "worker") as worker:
+        assert await asyncio.to_thread(worker.wait, 20) != 0
 
 
 async def test_a_worker_shows_its_metrics_where_it_is_told_to(commands: Commands) -> None:

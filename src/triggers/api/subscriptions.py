@@ -269,7 +269,7 @@ async def get_subscription(caller: Caller, services: Services, subscription_id: 
 async def change_subscription(
     caller: Caller, services: Services, subscription_id: str, data: SubscriptionChange
 ) -> SubscriptionView:
-    """Change a subscription. What is accepted from now on is matched, and what is sent is sent, by it."""
+    """Change a subscription. What is accepted from now on is matched by it; sending follows in a second."""
     changes = _settings_in(data, UNSET)
     return await _followed(
         services,

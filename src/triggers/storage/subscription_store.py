@@ -13,7 +13,7 @@ import msgspec
 
 from triggers.body_format import Format
 from triggers.domain import OrgId, SubscriptionStatus, begins_a_minute_before, first_id_at, parse_id
-from triggers.errors import Conflict, DatabaseUnavailable, NameTaken, NotFound
+from triggers.errors import Conflict, DatabaseUnavailable, KeyMissing, NameTaken, NotFound, OperatorError
 from triggers.key_ring import KeyRing
 from triggers.signing_secrets import Scheme
 from triggers.storage.clock import DatabaseClock
@@ -487,6 +487,24 @@ async def reseal(
         new = [None if sealed is None else ring.encrypt(ring.decrypt(sealed, **ids), **ids) for sealed in old]
         count += await database.row(_SQL["reseal"], row["org_id"], row["id"], *new, *old) is not None
     return count, (rows[-1]["org_id"], rows[-1]["id"]) if len(rows) == limit else None
+
+
+async def require_key(database: Database, ring: KeyRing) -> None:
+    """See that the ring is one of this database: that it opens one of some secrets at least.
+
+    Raises:
+        OperatorError: it opens none. A worker with it would own lanes and send nothing.
+    """
+    missing: KeyMissing | None = None
+    for row in await database.fetch(_SQL["some_sealed"], 20):
+        try:
+            ring.decrypt(row["secrets"], org=row["org_id"], subscription=row["id"])
+        except KeyMissing as error:
+            missing = error
+        else:
+            return
+    if missing is not None:
+        raise OperatorError(f"The key ring opens none of this database's secrets. {missing.message}")
 
 
 # ---- rows ----------------------------------------------------------------------------------------
