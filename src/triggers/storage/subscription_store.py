@@ -13,7 +13,15 @@ import msgspec
 
 from triggers.body_format import Format
 from triggers.domain import OrgId, SubscriptionStatus, begins_a_minute_before, first_id_at, parse_id
-from triggers.errors import Conflict, DatabaseUnavailable, KeyMissing, NameTaken, NotFound, OperatorError
+from triggers.errors import (
+    Conflict,
+    DatabaseUnavailable,
+    KeyMissing,
+    NameTaken,
+    NotFound,
+    OperatorError,
+    SealBroken,
+)
 from triggers.key_ring import KeyRing
 from triggers.signing_secrets import Scheme
 from triggers.storage.clock import DatabaseClock
@@ -501,6 +509,8 @@ async def require_key(database: Database, ring: KeyRing) -> None:
             ring.decrypt(row["secrets"], org=row["org_id"], subscription=row["id"])
         except KeyMissing as error:
             missing = error
+        except SealBroken:  # that one stands alone, whatever the ring
+            continue
         else:
             return
     if missing is not None:
