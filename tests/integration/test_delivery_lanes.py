@@ -6,6 +6,7 @@ import asyncio
 import base64
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import httpx
 import msgspec
@@ -312,6 +313,33 @@ async def test_a_long_look_holds_up_no_read(
     await asyncio.wait_for(looking.wait(), 10)
     await post(client, [{}] * 3)
     await eventually(lambda: len(receiver.hooks) == 3, 10)
+
+
+async def test_what_was_read_as_the_database_failed_is_read_again(
+    client: httpx.AsyncClient,
+    database: Database,
+    receiver: Receiver,
+    subscribed: Subscribe,
+    workers: Workers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Due deliveries were found, their events were not: nobody else tells of what came due long ago."""
+    contents, failed = lane_store.contents, False
+
+    async def fail_once(*arguments: Any) -> Any:
+        nonlocal failed
+        if arguments[1] and not failed:
+            failed = True
+            raise ConnectionResetError
+        return await contents(*arguments)
+
+    monkeypatch.setattr(lane_store, "contents", fail_once)
+    await subscribed(receiver.url)
+    await post(client, [{}] * 3)
+    await database.fetch("update deliveries set due_at = now() - interval '1 hour'")
+    await workers.start()
+    await eventually(lambda: len(receiver.hooks) == 3, 10)
+    assert failed
 
 
 async def test_a_hint_of_an_inbox_is_none_of_the_workers_business(

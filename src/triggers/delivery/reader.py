@@ -190,8 +190,9 @@ class Reader:
                 connection, [(due.org_id, due.event_id) for dues in chosen.values() for due in dues]
             )
         except BaseException:
-            for dues in chosen.values():
-                self._drop(dues)
+            for lane in lanes:
+                self._drop(chosen[lane.id])
+                lane.reread_at = 0.0  # they lie behind the position by now
             raise
         self._end_read()
         for lane in lanes:
