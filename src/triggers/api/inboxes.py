@@ -34,8 +34,8 @@ from triggers.storage.inbox_store import Inbox, Message
 from triggers.subscription import check_filter, check_target, same_types
 
 POLL_SECONDS = 1.0
-REDRIVE_LIMIT = 1_000
 """How often a long poll looks without a hint; hints only shorten the wait."""
+REDRIVE_LIMIT = 1_000
 
 EventTypes = Annotated[
     list[str],
