@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from harness import Node, Tenant, Tenants, eventually
-from triggers.api import inboxes, lines
+from triggers.api import lines, messages
 from triggers.domain import MAX_PAGE_BYTES
 from triggers.storage.database import Database
 
@@ -352,7 +352,7 @@ async def waiting(node: Node, number: int = 1) -> None:
 async def test_a_long_poll_wakes_with_the_event(
     node: Node, client: httpx.AsyncClient, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(inboxes, "POLL_SECONDS", 60)  # nothing but the hint can wake it
+    monkeypatch.setattr(messages, "POLL_SECONDS", 60)  # nothing but the hint can wake it
     loop = asyncio.get_running_loop()
     delays = []
     for number in range(5):
@@ -378,9 +378,9 @@ async def test_no_wake_up_is_lost_between_looking_and_listening(
     node: Node, client: httpx.AsyncClient, monkeypatch: Any
 ) -> None:
     """An accept that commits after the first look, before the poll listens, is found at once."""
-    monkeypatch.setattr(inboxes, "POLL_SECONDS", 60)
+    monkeypatch.setattr(messages, "POLL_SECONDS", 60)
     looked = 0
-    look: Callable[..., Any] = inboxes._claim
+    look: Callable[..., Any] = messages._claim
 
     async def look_then_accept(*values: Any) -> Any:
         nonlocal looked
@@ -390,7 +390,7 @@ async def test_no_wake_up_is_lost_between_looking_and_listening(
             await send(client, 1)
         return found
 
-    monkeypatch.setattr(inboxes, "_claim", look_then_accept)
+    monkeypatch.setattr(messages, "_claim", look_then_accept)
     async with asyncio.timeout(10):
         assert len((await lease(client, wait_seconds=20))["results"]) == 1
     assert looked == 2

@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 
 from harness import Node, RedisServer, Tenant, Tenants, eventually
-from triggers.api import inboxes
+from triggers.api import messages
 from triggers.domain import Plan
 from triggers.storage.redis_link import CHANNEL
 
@@ -60,7 +60,7 @@ async def wake_up(nodes: Two, clients: tuple[httpx.AsyncClient, httpx.AsyncClien
 async def test_a_long_poll_on_another_node_wakes(
     nodes: Two, clients: tuple[httpx.AsyncClient, httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inboxes, "POLL_SECONDS", 60)
+    monkeypatch.setattr(messages, "POLL_SECONDS", 60)
     delays = sorted([await wake_up(nodes, clients) for _ in range(5)])
     assert delays[2] < 0.15
 

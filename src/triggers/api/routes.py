@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from triggers.api import deliveries, events, inbox, inboxes, keys, operation, replays, subscriptions, trials
+from triggers.api import (
+    deliveries,
+    events,
+    inbox,
+    inboxes,
+    keys,
+    messages,
+    operation,
+    replays,
+    subscriptions,
+    trials,
+)
 from triggers.api.accept import BatchAnswer, EventAccepted
 from triggers.api.event_body import EventBody
 from triggers.api.inboxes import InboxView, NotifyingInboxView
@@ -173,11 +184,11 @@ ROUTES = (
     _inboxes(
         "POST", "/{inbox:str}/resume", inboxes.resume_inbox, answers=(Answer(409, "It is not paused."),)
     ),
-    _inboxes("GET", "/{inbox:str}/messages", inboxes.list_messages),
+    _inboxes("GET", "/{inbox:str}/messages", messages.list_messages),
     _inboxes(
         "POST",
         "/{inbox:str}/messages/lease",
-        inboxes.lease_messages,
+        messages.lease_messages,
         201,
         (
             Answer(201, "A lease."),
@@ -185,10 +196,10 @@ ROUTES = (
             Answer(409, "The inbox is paused and drained, or is being deleted."),
         ),
     ),
-    _inboxes("POST", "/{inbox:str}/messages/ack", inboxes.ack_messages, 201, (_LEASE_OVER,)),
-    _inboxes("POST", "/{inbox:str}/messages/release", inboxes.release_messages, 201, (_LEASE_OVER,)),
-    _inboxes("POST", "/{inbox:str}/messages/extend", inboxes.extend_lease, 201, (_LEASE_OVER,)),
-    _inboxes("POST", "/{inbox:str}/messages/redrive", inboxes.redrive_messages, answers=(_DELETING,)),
+    _inboxes("POST", "/{inbox:str}/messages/ack", messages.ack_messages, 201, (_LEASE_OVER,)),
+    _inboxes("POST", "/{inbox:str}/messages/release", messages.release_messages, 201, (_LEASE_OVER,)),
+    _inboxes("POST", "/{inbox:str}/messages/extend", messages.extend_lease, 201, (_LEASE_OVER,)),
+    _inboxes("POST", "/{inbox:str}/messages/redrive", messages.redrive_messages, answers=(_DELETING,)),
     _push("GET", "", subscriptions.list_subscriptions),
     _push(
         "POST",
