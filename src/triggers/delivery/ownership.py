@@ -23,7 +23,7 @@ import structlog
 from triggers.errors import DatabaseUnavailable
 from triggers.storage import lane_store
 from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Connection, Database, unavailable
+from triggers.storage.database import Connection, Database
 from triggers.storage.lane_store import Group, LaneId
 
 log = structlog.get_logger()
@@ -111,23 +111,11 @@ class Ownership:
             await lane_store.register(connection, self.worker_id, f"{socket.gethostname()}:{os.getpid()}")
 
     async def _run(self) -> None:
-        connection: Connection | None = None
-        try:
-            while True:
-                try:
-                    if connection is None:
-                        connection = await self._database.connect(TAKEOVER_SECONDS / 2)
-                    with unavailable():
-                        await self._beat(connection)
-                except DatabaseUnavailable as error:
-                    log.warning("heartbeat_failed", error=repr(error.__cause__))
-                    if connection is not None:
-                        connection.terminate()
-                    connection = None
-                await asyncio.sleep(BEAT_SECONDS)
-        finally:
-            if connection is not None:
-                connection.terminate()
+        await self._database.work_on(self._round, TAKEOVER_SECONDS / 2, failed="heartbeat_failed")
+
+    async def _round(self, connection: Connection) -> None:
+        await self._beat(connection)
+        await asyncio.sleep(BEAT_SECONDS)
 
     async def _beat(self, connection: Connection) -> None:
         began = time.monotonic()
