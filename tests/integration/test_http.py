@@ -70,6 +70,17 @@ async def test_a_head_is_a_get_without_its_body(client: httpx.AsyncClient) -> No
     assert (await client.head("/v1/nothing")).status_code == 404
 
 
+async def test_a_path_names_the_methods_that_it_answers(client: httpx.AsyncClient) -> None:
+    for path, methods in {
+        "/v1/events": "GET, HEAD, OPTIONS, POST",
+        "/events/": "GET, HEAD, OPTIONS, POST",
+        "/v1/org": "GET, HEAD, OPTIONS",
+    }.items():
+        asked, refused = await client.options(path), await client.delete(path)
+        assert (asked.status_code, asked.content, asked.headers["allow"]) == (204, b"", methods)
+        assert (refused.status_code, refused.headers["allow"]) == (405, methods)
+
+
 @pytest.mark.parametrize("path", ["/v1/events/", "/v1/events/batch/", "/events/"])
 async def test_a_slash_at_the_end_is_no_other_path(client: httpx.AsyncClient, path: str) -> None:
     event = {"type": "a", "payload": 1}

@@ -113,7 +113,7 @@ def build_framework(services: Services) -> Litestar:
     )
 
 
-async def _admit(services: Services, request: Request[Any, Any, Any]) -> None:
+async def _admit(services: Services, request: Request[Any, Any, Any]) -> Response[None] | None:
     """Note the caller, if its key may use the route and its organisation has quota left.
 
     Before the framework reads the body, where a dependency of the handler would come after: nobody
@@ -122,9 +122,11 @@ async def _admit(services: Services, request: Request[Any, Any, Any]) -> None:
     state = request.scope["state"]
     options = request.route_handler.opt
     state["route"] = options.get("route", "none")
-    scope: Scope | str | None = options.get("scope", PUBLIC)  # none: the framework's own OPTIONS
+    if request.method == "OPTIONS":  # the framework would answer by what it knows of a path
+        return Response(None, status_code=204, headers={"allow": ", ".join(_allowed(request.url.path))})
+    scope: Scope | str | None = options["scope"]
     if scope == PUBLIC:
-        return
+        return None
     headers = request.headers
     authorization, x_api_key = headers.get("authorization"), headers.get("x-api-key")
     key = key_from(
@@ -139,6 +141,7 @@ async def _admit(services: Services, request: Request[Any, Any, Any]) -> None:
         state["limit_headers"] = grant.headers()
         if not grant.granted:
             raise errors.RateLimited(retry_after=grant.retry_after)
+    return None
 
 
 def _handler(route: Route) -> HTTPRouteHandler:
@@ -187,10 +190,7 @@ def _answer_bug(request: Request[Any, Any, Any], error: Exception) -> Response[d
 def _ours(request: Request[Any, Any, Any], error: HTTPException) -> errors.TriggersError:
     """What the framework found wrong, as one of our errors."""
     if isinstance(error, MethodNotAllowedException):
-        allow = sorted(
-            {route.method for route in (*ROUTES, *ACCEPT_ROUTES) if _serves(route, request.url.path)}
-        )
-        return errors.MethodNotAllowed(allow=allow)
+        return errors.MethodNotAllowed(allow=_allowed(request.url.path))
     if isinstance(error, ValidationException):
         return _invalid(request, error)
     match error.status_code:
@@ -215,6 +215,12 @@ def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> err
         found.append({"pointer": name, "detail": message})
     detail = "; ".join(f"{e['pointer']}: {e['detail']}" for e in found) or error.detail
     return errors.Invalid(detail, errors=found or [{"pointer": "", "detail": error.detail}])
+
+
+def _allowed(path: str) -> list[str]:
+    """The methods that a path answers."""
+    methods = {route.method for route in (*ROUTES, *ACCEPT_ROUTES) if _serves(route, path)}
+    return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
 
 
 def _serves(route: Any, path: str) -> bool:
