@@ -110,7 +110,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         bool, Meta(description="Deliver to plain http:// as well; for intranets and tests.")
     ] = False
     worker_metrics_port: Annotated[
-        int | None,
+        Annotated[int, Meta(ge=1, le=65535)] | None,
         Meta(description="Port on which `triggers worker` shows its metrics. `serve` shows them in its own."),
     ] = None
     disable_after: Annotated[

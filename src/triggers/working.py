@@ -54,7 +54,7 @@ async def work(settings: Settings) -> None:
             await redis.start()
         parent = ParentSocket(worker.hint)
         if settings.worker_metrics_port is not None:
-            start_http_server(settings.worker_metrics_port, settings.host, metrics.registry)
+            _show_metrics(settings.host, settings.worker_metrics_port)
         await worker.start()
         settle_memory()
         log.info("worker_started", worker_id=str(worker.ownership.worker_id))
@@ -75,6 +75,15 @@ async def work(settings: Settings) -> None:
         log.info("worker_stopped")
         if not (stopping.asked.is_set() or parent.orphaned):
             raise OperatorError("The worker ended by itself; the log says why.")
+
+
+def _show_metrics(host: str, port: int) -> None:
+    try:
+        start_http_server(port, host, metrics.registry)
+    except OSError as error:
+        raise OperatorError(
+            f"Cannot show metrics on {host} port {port}: {error.strerror or error}."
+        ) from error
 
 
 def main() -> None:

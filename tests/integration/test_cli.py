@@ -184,6 +184,11 @@ async def test_a_worker_shows_its_metrics_where_it_is_told_to(commands: Commands
                         return ""
 
                 assert "triggers_lane_groups_owned" in await eventually(shown, 30)
+            with start(commands, "worker", "--worker-metrics-port", str(port)) as second:
+                said = (await asyncio.to_thread(second.communicate, timeout=30))[1]
+            assert second.returncode != 0
+            assert f"Cannot show metrics on 127.0.0.1 port {port}" in said
+            assert "Traceback" not in said
         finally:
             worker.terminate()
             worker.communicate(timeout=30)
