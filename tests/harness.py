@@ -112,7 +112,8 @@ class Tenants:
 
     async def key_of(self, org_id: UUID, name: str, scopes: Iterable[Scope]) -> Tenant:
         """Another key of an organisation."""
-        key = await api_keys.create(self._database, self._clock, OrgId(org_id), list(scopes))
+        async with self._database.connection() as connection:
+            key = await api_keys.create(connection, self._clock, OrgId(org_id), list(scopes))
         assert key.key is not None
         return Tenant(OrgId(org_id), name, key.key, key.id)
 

@@ -226,9 +226,9 @@ async def _create(services: Services, org_id: OrgId, data: ApiKeyBody, scopes: f
     expires_at = moment_of(data.expires_at, "/expires_at")
     if expires_at is not None and expires_at <= datetime.now(UTC):
         raise Invalid("Must lie in the future.", pointer="/expires_at")
-    return _new(
-        await api_keys.create(
-            services.database,
+    async with services.database.connection() as connection:
+        key = await api_keys.create(
+            connection,
             services.clock,
             org_id,
             scopes,
@@ -236,7 +236,7 @@ async def _create(services: Services, org_id: OrgId, data: ApiKeyBody, scopes: f
             name=data.name,
             expires_at=expires_at,
         )
-    )
+    return _new(key)
 
 
 async def _listed(services: Services, org_id: OrgId, limit: int, cursor: str | None) -> ApiKeyList:

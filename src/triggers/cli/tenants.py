@@ -104,15 +104,16 @@ def create_key(
     async def work() -> Any:
         async with open_database(settings) as (database, clock):
             found = await organisations.by_name(database, org)
-            return await api_keys.create(
-                database,
-                clock,
-                OrgId(found.id),
-                scope or TENANT_SCOPES,
-                live=live,
-                name=name,
-                expires_at=None if lifetime is None else datetime.now(UTC) + lifetime,
-            )
+            async with database.connection() as connection:
+                return await api_keys.create(
+                    connection,
+                    clock,
+                    OrgId(found.id),
+                    scope or TENANT_SCOPES,
+                    live=live,
+                    name=name,
+                    expires_at=None if lifetime is None else datetime.now(UTC) + lifetime,
+                )
 
     _print_new(run_async(work()), as_json)
 

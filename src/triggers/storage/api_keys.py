@@ -75,21 +75,6 @@ async def verify(database: Database, key: str) -> Caller | None:
 
 
 async def create(
-    database: Database,
-    clock: DatabaseClock,
-    org_id: OrgId,
-    scopes: Collection[Scope],
-    *,
-    live: bool = False,
-    name: str | None = None,
-    expires_at: datetime | None = None,
-) -> ApiKey:
-    """Make a key. The answer alone carries it."""
-    async with database.connection() as connection:
-        return await insert(connection, clock, org_id, scopes, live=live, name=name, expires_at=expires_at)
-
-
-async def insert(
     connection: Connection,
     clock: DatabaseClock,
     org_id: OrgId,
@@ -99,7 +84,7 @@ async def insert(
     name: str | None = None,
     expires_at: datetime | None = None,
 ) -> ApiKey:
-    """Make a key within a transaction."""
+    """Make a key. The answer alone carries it."""
     if name is not None:
         check_text(name, "/name", longest=255)
     if not scopes:
@@ -149,26 +134,24 @@ async def by_id(database: Database, org_id: OrgId, key_id: UUID) -> ApiKey:
 async def rotate(
     database: Database, clock: DatabaseClock, org_id: OrgId, old: ApiKey, overlap: timedelta
 ) -> ApiKey:
-    """Make a successor with the same name, scopes and expiry; the old key goes on for `overlap`.
-
-    The successor comes first: a crash between the two leaves one key too many, never one too few.
-    """
+    """Make a successor with the same name, scopes and expiry; the old key goes on for `overlap`."""
     if old.revoked_at is not None:
         raise Conflict("This key is revoked; make a new one.")
     if old.expires_at is not None and old.expires_at.timestamp() <= clock.now():
         raise Conflict("This key has expired; make a new one.")
-    # Not `expires_at`: of a key that was rotated before, that is the end of its overlap.
-    made = await database.row(_SQL["made_until"], org_id, old.id)
-    successor = await create(
-        database,
-        clock,
-        org_id,
-        old.scopes,
-        live=old.prefix.startswith("zap_live_"),
-        name=old.name,
-        expires_at=made and made["made_until"],
-    )
-    await database.fetch(_SQL["expire"], org_id, old.id, overlap)
+    async with database.connection() as connection, connection.transaction():
+        # Not `expires_at`: of a key that was rotated before, that is the end of its overlap.
+        made = await connection.fetchrow(_SQL["made_until"], org_id, old.id)
+        successor = await create(
+            connection,
+            clock,
+            org_id,
+            old.scopes,
+            live=old.prefix.startswith("zap_live_"),
+            name=old.name,
+            expires_at=made and made["made_until"],
+        )
+        await connection.execute(_SQL["expire"], org_id, old.id, overlap)
     return successor
 
 
