@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from triggers.api.services import Services
 from triggers.api.views import Cursor, Limit, Timestamp, make_cursor, optional_timestamp, read_cursor
-from triggers.domain import Caller, DeliveryStatus, created_at, parse_id, rfc3339
+from triggers.domain import Caller, DeliveryStatus, minted_at, parse_id, rfc3339
 from triggers.errors import Conflict, Invalid, NotFound
 from triggers.replaying import owe_once_more
 from triggers.storage import delivery_store, event_store
@@ -274,7 +274,7 @@ def _attempts(found: list[Attempt], limit: int) -> AttemptList:
 
 def _attempt(attempt: Attempt) -> AttemptView:
     members = msgspec.structs.asdict(attempt)
-    members["began_at"] = rfc3339(created_at(attempt.id))
+    members["began_at"] = minted_at(attempt.id)
     members["retry_at"] = optional_timestamp(attempt.retry_at)
     return AttemptView(**members)
 

@@ -21,7 +21,7 @@ from triggers.api.views import (
     raw,
     read_cursor,
 )
-from triggers.domain import Caller, created_at, first_id_at, parse_id, rfc3339, type_matches
+from triggers.domain import Caller, created_at, first_id_at, minted_at, parse_id, type_matches
 from triggers.errors import NotFound
 from triggers.judging import Pace, judge_again
 from triggers.payload_filter import FilterInput, Verdict
@@ -233,5 +233,5 @@ def _said(verdict: Verdict) -> str:
 def _members(event: StoredEvent) -> dict[str, Any]:
     members = msgspec.structs.asdict(event)
     members["occurred_at"] = optional_timestamp(event.occurred_at)
-    members["created_at"] = rfc3339(created_at(event.id))
+    members["created_at"] = minted_at(event.id)
     return members

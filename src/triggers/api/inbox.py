@@ -12,7 +12,7 @@ from msgspec import Meta
 from triggers import observability
 from triggers.api.services import Services
 from triggers.api.views import Cursor, Limit, Order, Timestamp, make_cursor, raw, read_cursor
-from triggers.domain import DEFAULT_INBOX, Caller, created_at, parse_id, rfc3339
+from triggers.domain import DEFAULT_INBOX, Caller, minted_at, parse_id
 from triggers.errors import NotFound
 from triggers.storage import event_store, inbox_store
 
@@ -101,7 +101,7 @@ async def list_inbox(
                 id=message.event_id,
                 type=payloads[message.event_id].type,
                 payload=raw(payloads[message.event_id].payload),
-                created_at=rfc3339(created_at(message.event_id)),
+                created_at=minted_at(message.event_id),
                 delivery_status=message.status,
                 lease_count=message.lease_count,
             )

@@ -15,13 +15,7 @@ from triggers.api.inbox import MessageStatus
 from triggers.api.lines import line_of
 from triggers.api.services import Services
 from triggers.api.views import Cursor, Limit, Timestamp, make_cursor, optional_timestamp, raw, read_cursor
-from triggers.domain import (
-    Caller,
-    SubscriptionStatus,
-    created_at,
-    parse_id,
-    rfc3339,
-)
+from triggers.domain import Caller, SubscriptionStatus, minted_at, parse_id
 from triggers.errors import Conflict, Invalid, Paused
 from triggers.storage import event_store, inbox_store
 from triggers.storage.inbox_store import Inbox, Message
@@ -399,7 +393,7 @@ def _ids(texts: list[str] | None) -> list[UUID] | None:
 def _message(message: Message, event_type: str | None) -> dict[str, Any]:
     return {
         "id": message.event_id,
-        "created_at": rfc3339(created_at(message.event_id)),
+        "created_at": minted_at(message.event_id),
         "status": message.status,
         "message_attributes": MessageAttributes(
             lease_count=message.lease_count,

@@ -21,7 +21,7 @@ from triggers.api.views import (
     optional_timestamp,
     read_cursor,
 )
-from triggers.domain import Caller, check_type_patterns, created_at, parse_id, rfc3339
+from triggers.domain import Caller, check_type_patterns, minted_at, parse_id, rfc3339
 from triggers.errors import Conflict, Invalid, NotFound
 from triggers.replaying import Plan, Range, earliest_start, new_replay, plan, range_of
 from triggers.storage import delivery_store, replay_store
@@ -186,8 +186,8 @@ def _planned(to: Recipient, chosen: Range, data: ReplayBody, found: Plan) -> Rep
         reason=None,
         only=data.only,
         event_types=chosen.event_types,
-        since=rfc3339(created_at(chosen.first_id)),
-        until=rfc3339(created_at(chosen.end_id)),
+        since=minted_at(chosen.first_id),
+        until=minted_at(chosen.end_id),
         rate=data.rate,
         planned=found.deliveries,
         planned_exact=found.exact,
@@ -210,8 +210,8 @@ def _view(job: Job) -> ReplayView:
         reason=job.reason,
         only="dead" if job.only_dead else "all",
         event_types=job.event_types,
-        since=rfc3339(created_at(job.first_id)),
-        until=rfc3339(created_at(job.end_id)),
+        since=minted_at(job.first_id),
+        until=minted_at(job.end_id),
         rate=job.rate,
         planned=job.planned,
         planned_exact=job.plan_exact,

@@ -24,8 +24,7 @@ from triggers.domain import (
     OrgId,
     SubscriptionStatus,
     check_type_patterns,
-    created_at,
-    rfc3339,
+    minted_at,
     type_matches,
 )
 from triggers.errors import Conflict
@@ -319,9 +318,7 @@ async def _whole(services: Services, org_id: OrgId, events: list[StoredEvent]) -
 
 
 def _match(event: StoredEvent, failure: str | None) -> DryRunMatch:
-    return DryRunMatch(
-        id=event.id, type=event.type, created_at=rfc3339(created_at(event.id)), filter_error=failure
-    )
+    return DryRunMatch(id=event.id, type=event.type, created_at=minted_at(event.id), filter_error=failure)
 
 
 def _attempt(attempt: Attempted) -> TestAttempt:
@@ -333,6 +330,6 @@ def _attempt(attempt: Attempted) -> TestAttempt:
         status_code=attempt.status_code,
         response=attempt.response,
         duration_ms=attempt.duration_ms,
-        began_at=rfc3339(created_at(attempt.id)),
+        began_at=minted_at(attempt.id),
         retry_at=optional_timestamp(attempt.retry_at),
     )
