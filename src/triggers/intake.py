@@ -30,7 +30,7 @@ from triggers.judging import Finding, Judged, Judging, Pace
 from triggers.storage import event_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, is_data_error, is_unavailable
-from triggers.storage.lane_store import LaneId
+from triggers.storage.handover import Handover
 
 log = structlog.get_logger()
 
@@ -82,9 +82,10 @@ class Intake:
         dedup_window: float,
         max_events: int,
         max_bytes: int,
-        committed: Callable[[set[UUID], Sequence[LaneId]], None],
+        committed: Callable[[set[UUID], Handover], None],
     ) -> None:
-        """`committed` is told, after each commit, the organisations and the lanes it stored events for."""
+        """`committed` is told, after each commit, of which organisations it stored events, and is given
+        what of it is to be pushed."""
         self.clock = clock
         self._database = database
         self._window = timedelta(seconds=dedup_window)
@@ -341,7 +342,7 @@ class Intake:
         )
         missing = set(receipt.missing)
         observability.flushes_total.inc()
-        self._committed({w.event.org_id for w in batch}, receipt.lanes)
+        self._committed({w.event.org_id for w in batch}, receipt.handover)
         for waiting in batch:
             if waiting.event.id not in missing:
                 _decide(waiting, waiting.event.id)

@@ -45,7 +45,7 @@ async def serve(
                 await _run_api(node, bound, stopping, announce)
                 return
             worker = WorkerProcess(settings, url, secret_keys_of(settings, data_dir))
-            node.wakeup.listen_for_lanes(worker.hint)
+            node.wakeup.listen_for_lanes(worker.hint, worker.hand_over)
             node.more_metrics.append(lambda: worker.metrics)
             await worker.start()
             hurrying = asyncio.create_task(_hurry_worker(worker, stopping))

@@ -69,7 +69,7 @@ class ApiNode:
             dedup_window=settings.dedup_window,
             max_events=settings.max_waiting_events,
             max_bytes=settings.max_waiting_bytes,
-            committed=self.wakeup.give,
+            committed=self.wakeup.hand_over,
         )
         self._accept = accept.AcceptApp(
             self.intake,

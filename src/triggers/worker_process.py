@@ -1,7 +1,8 @@
 """The delivery worker as a process of its own beside the API: API and worker together need two loops.
 
-Between the two runs one pair of datagram sockets: lanes that may have something due go down, the
-worker's metrics come up. Either may be lost: the worker looks for itself, metrics come again.
+Between the two runs one pair of datagram sockets: what was just stored and lanes that may have something
+due go down, the worker's metrics come up. Either may be lost: the worker looks for itself, metrics come
+again.
 """
 
 from __future__ import annotations
@@ -17,18 +18,39 @@ import time
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from triggers.settings import ENV_PREFIX, Settings, env_name
+from triggers.storage.handover import Handover
+from triggers.storage.lane_store import LaneId
 
 log = structlog.get_logger()
 
 SOCKET_ENV = "TRIGGERS_WORKER_SOCKET"
 LANES_A_DATAGRAM = 1_000
+DATAGRAM_BYTES = 128 * 1024
+"""Less than any socket's buffer has room for."""
+AGAIN_SECONDS = 0.01
 RESTART_SECONDS = (0.1, 0.5, 2.0, 5.0)
 STEADY_SECONDS = 60.0
 POLL_SECONDS = 0.1
-Lane = tuple[UUID, UUID]
+
+
+class Hint(msgspec.Struct, tag="hint", array_like=True):
+    """Lanes that may have something due: the bytes of the organisation's and the subscription's id each."""
+
+    lanes: list[bytes]
+
+
+class Stored(msgspec.Struct, tag="stored", array_like=True):
+    """What a flush stored."""
+
+    handover: Handover
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Hint | Stored).decode
 
 
 class WorkerProcess:
@@ -41,6 +63,7 @@ class WorkerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._ours: socket.socket | None = None
         self._stopping = False
+        self._unheard: set[LaneId] = set()  # the socket was full
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -48,14 +71,20 @@ class WorkerProcess:
         self._spawn()
         self._task = asyncio.create_task(self._watch(), name="worker process")
 
-    def hint(self, lanes: Sequence[Lane]) -> None:
+    def hint(self, lanes: Sequence[LaneId]) -> None:
         """Tell the worker that these lanes may have something due; never waits."""
-        if self._ours is None:
-            return
-        with contextlib.suppress(OSError):
-            for first in range(0, len(lanes), LANES_A_DATAGRAM):
-                some = lanes[first : first + LANES_A_DATAGRAM]
-                self._ours.send(b"".join(org_id.bytes + lane_id.bytes for org_id, lane_id in some))
+        for first in range(0, len(lanes), LANES_A_DATAGRAM):
+            some = lanes[first : first + LANES_A_DATAGRAM]
+            if not self._say(Hint([org_id.bytes + lane_id.bytes for org_id, lane_id in some])):
+                if not self._unheard:
+                    asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._hint_again)
+                self._unheard.update(lanes[first:])
+                return
+
+    def hand_over(self, handover: Handover) -> None:
+        """Give the worker what was just stored, or a hint of it if that is too much; never waits."""
+        if handover.size > DATAGRAM_BYTES or not self._say(Stored(handover)):
+            self.hint(handover.lanes())
 
     async def stop(self) -> None:
         """Ask the worker to finish, and wait until it has. Called again it hurries."""
@@ -67,6 +96,21 @@ class WorkerProcess:
         if self._task is not None:
             await asyncio.wait({self._task})
         self._close()
+
+    def _hint_again(self) -> None:
+        lanes, self._unheard = list(self._unheard), set()
+        self.hint(lanes)
+
+    def _say(self, message: Hint | Stored) -> bool:
+        """False if it could be said in a moment. To a worker that is gone there is nothing to say."""
+        if self._ours is not None:
+            try:
+                self._ours.send(_encode(message))
+            except BlockingIOError:
+                return False
+            except OSError:
+                pass
+        return True
 
     async def _watch(self) -> None:
         deaths = 0
@@ -121,8 +165,11 @@ class WorkerProcess:
 class ParentSocket:
     """The worker's end: hears hints, says its metrics, and notices when the parent is gone."""
 
-    def __init__(self, hint: Callable[[Sequence[Lane]], None]) -> None:
+    def __init__(
+        self, hint: Callable[[Sequence[LaneId]], None], hand_over: Callable[[Handover], None]
+    ) -> None:
         self._hint = hint
+        self._hand_over = hand_over
         number, _, parent = os.environ.get(SOCKET_ENV, "").partition(" ")
         self._socket = socket.socket(fileno=int(number)) if number else None
         self._parent = int(parent or 0)  # as it was told: it may have died before this process could ask
@@ -143,14 +190,14 @@ class ParentSocket:
 
     def _receive(self) -> None:
         assert self._socket is not None
-        with contextlib.suppress(OSError):
-            data = self._socket.recv(32 * LANES_A_DATAGRAM)
-            self._hint(
-                [
-                    (UUID(bytes=data[i : i + 16]), UUID(bytes=data[i + 16 : i + 32]))
-                    for i in range(0, len(data), 32)
-                ]
-            )
+        try:
+            message = _decode(self._socket.recv(2 * DATAGRAM_BYTES))
+        except OSError:
+            return
+        if isinstance(message, Stored):
+            self._hand_over(message.handover)
+        else:
+            self._hint([(UUID(bytes=each[:16]), UUID(bytes=each[16:])) for each in message.lanes])
 
 
 def _environ(settings: Settings, url: str, secret_keys: str) -> dict[str, str]:

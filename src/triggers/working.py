@@ -52,7 +52,7 @@ async def work(settings: Settings) -> None:
 
             redis = RedisLink(settings.redis_url, wakeup, None, lambda _: None)
             await redis.start()
-        parent = ParentSocket(worker.hint)
+        parent = ParentSocket(worker.hint, worker.hand_over)
         if settings.worker_metrics_port is not None:
             _show_metrics(settings.host, settings.worker_metrics_port)
         await worker.start()

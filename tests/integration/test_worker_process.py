@@ -1,15 +1,21 @@
-"""The process that starts the worker, where the machine lets it start none."""
+"""The process that starts the worker, and what it tells it."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
+import time
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
 from harness import eventually
 from triggers.settings import load
-from triggers.worker_process import WorkerProcess
+from triggers.storage.handover import Fresh, Handover
+from triggers.worker_process import DATAGRAM_BYTES, SOCKET_ENV, ParentSocket, WorkerProcess
 
 
 async def test_a_worker_that_cannot_be_started_again_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,3 +35,46 @@ async def test_a_worker_that_cannot_be_started_again_is_tried_again(monkeypatch:
     await process.stop()
     assert process._process is not None
     assert process._process.poll() is not None
+
+
+def handover_of(lane: tuple[UUID, UUID], payload: bytes) -> Handover:
+    fresh = Fresh(lane[0].bytes, uuid4().bytes, "a", payload, "s", None, None, [lane[1].bytes])
+    return Handover(time.monotonic(), datetime.now(UTC), [fresh])
+
+
+async def test_what_is_stored_reaches_the_worker_or_a_hint_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    popen = subprocess.Popen
+
+    def spawn(_: Any, **options: Any) -> subprocess.Popen[bytes]:
+        monkeypatch.setenv(SOCKET_ENV, f"{os.dup(options['pass_fds'][0])} {os.getpid()}")
+        return popen(["sleep", "60"])
+
+    monkeypatch.setattr(subprocess, "Popen", spawn)
+    process = WorkerProcess(load({}), "postgresql:///", "")
+    await process.start()
+    heard: list[Handover] = []
+    hints: set[tuple[UUID, UUID]] = set()
+    try:
+        worker = ParentSocket(hints.update, heard.append)
+        lane, large = [(uuid4(), uuid4()) for _ in range(2)]
+        small = handover_of(lane, b"1")
+        process.hand_over(small)
+        await eventually(lambda: heard, 5)
+        assert heard == [small]
+        process.hand_over(handover_of(large, b"x" * DATAGRAM_BYTES))
+        await eventually(lambda: hints, 5)
+        assert hints == {large}
+        # A worker that does not listen for a while hears later of what no longer fitted.
+        crowd = [(uuid4(), uuid4()) for _ in range(200)]
+        for each in crowd:
+            process.hand_over(handover_of(each, b"x" * 10_000))
+        assert len(heard) + len(hints) < 50, "nothing waits for it"
+        await eventually(lambda: hints.union(*(told.lanes() for told in heard)) >= {*crowd}, 10)
+        assert hints & {*crowd}
+    finally:
+        assert worker._socket is not None
+        asyncio.get_running_loop().remove_reader(worker._socket)
+        worker._socket.close()
+        await process.stop()

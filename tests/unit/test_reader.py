@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
-from triggers.delivery.lane import BEGINNING, Lane
+import pytest
+
+from triggers.delivery.lane import BEGINNING, READ_AHEAD, Lane
 from triggers.delivery.reader import (
     FEW,
+    HANDOVER_SECONDS,
     KNOWN_A_SECOND,
     LANES_A_READ,
     READ_AHEAD_BYTES,
@@ -22,9 +29,10 @@ from .test_dispatcher import make_due, make_lane
 OTHER = UUID(int=7)
 
 
-def reader() -> Reader:
+def reader(filled: list[Lane] | None = None) -> Reader:
     nothing: Any = None
-    return Reader(nothing, nothing, lambda _: None, nothing, nothing)
+    owning: Any = SimpleNamespace(group=lambda group_id: group_id if group_id >= 0 else None)
+    return Reader(nothing, owning, lambda _: None, nothing, [].append if filled is None else filled.append)
 
 
 def test_a_thousand_lanes_of_one_keep_no_other_from_the_next_read() -> None:
@@ -95,3 +103,93 @@ def test_payloads_in_memory_have_a_bound_that_a_thousand_lanes_keep() -> None:
     hungry = read._take_hungry()
     hungry += read._take_hungry()
     assert set(hungry) == {lane.id for lane in lanes[128:]}, "the others, once there is room"
+
+
+def caught_up(**settings: object) -> Lane:
+    """A lane of which a read that ended just now has returned all that was due."""
+    lane = make_lane(uuid4(), 0, **settings)
+    lane.drained, lane.read_until = True, time.monotonic()
+    return lane
+
+
+def test_a_lane_that_is_caught_up_takes_what_is_handed_over() -> None:
+    filled: list[Lane] = []
+    read, lane = reader(filled), caught_up()
+    dues = [make_due(*lane.id) for _ in range(3)]
+    assert read.take_over(lane, dues, time.monotonic())
+    assert [*lane.queue] == dues
+    assert filled == [lane]
+    assert lane.handed_over
+    assert read._take_hungry() == []
+
+
+def stale(lane: Lane) -> None:
+    lane.stale = True
+
+
+def behind(lane: Lane) -> None:
+    lane.drained = False
+
+
+def under_read(lane: Lane) -> None:
+    lane.read_until = math.inf
+
+
+def renewed(lane: Lane) -> None:
+    lane.renewed_at = time.monotonic() + 1
+
+
+def full(lane: Lane) -> None:
+    lane.queue.extend(make_due(*lane.id) for _ in range(READ_AHEAD))
+
+
+def disabled(lane: Lane) -> None:
+    lane.disable()
+
+
+def broken(lane: Lane) -> None:
+    lane.breaker.probe_at = make_due(*lane.id).due_at
+
+
+@pytest.mark.parametrize("state", [stale, behind, under_read, renewed, full, disabled, broken])
+def test_any_other_lane_is_read(state: Callable[[Lane], None]) -> None:
+    read, lane = reader(), caught_up()
+    state(lane)
+    waiting = len(lane.queue)
+    assert not read.take_over(lane, [make_due(*lane.id)], time.monotonic())
+    assert len(lane.queue) == waiting
+
+
+@pytest.mark.parametrize("settings", [{"ordering": "key"}, {"lane_group": -1}])
+def test_a_lane_that_keeps_order_or_is_not_ours_takes_nothing_over(settings: dict[str, object]) -> None:
+    read, lane = reader(), caught_up(**settings)
+    assert not read.take_over(lane, [make_due(*lane.id)], time.monotonic())
+
+
+def test_what_comes_too_late_is_read() -> None:
+    read, lane = reader(), caught_up()
+    lane.renewed_at = 0.0
+    assert not read.take_over(lane, [make_due(*lane.id)], time.monotonic() - HANDOVER_SECONDS)
+
+
+def test_what_a_read_has_returned_meanwhile_is_not_taken_again() -> None:
+    read, lane = reader(), caught_up()
+    asked_at = time.monotonic()
+    waiting, settled, new = [make_due(*lane.id) for _ in range(3)]
+    lane.add([waiting, settled])
+    lane.queue.remove(settled)
+    lane.read_until = time.monotonic()
+    read.forget(lane, settled.key)
+    assert settled.key not in lane.known
+    assert read.take_over(lane, [waiting, settled, new], asked_at)
+    assert [*lane.queue] == [waiting, new]
+
+
+def test_what_was_settled_is_remembered_no_longer_than_it_may_be_handed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read, lane = reader(), caught_up()
+    for moment in (100.0, 100.5, 101.2, 101.4):
+        monkeypatch.setattr(time, "monotonic", partial(float, moment))
+        read.forget(lane, make_due(*lane.id).key)
+    assert len(read._forgotten) == 3

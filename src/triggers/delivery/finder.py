@@ -70,8 +70,8 @@ class Finder:
         since = horizon_at(self._polled_at or now)
         for lane_id, rows in (await lane_store.due_lanes(connection, groups, since[0])).items():
             lane = self._lane(lane_id)
-            # Rows that are known already are no news.
-            if lane is None or lane.known_from(since) < rows:
+            # Rows that are known already are no news, but what was handed over may hide as many others.
+            if lane is None or lane.handed_over or lane.known_from(since) < rows:
                 self._hint(lane_id)
         self._polled_at = now
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -58,6 +59,7 @@ class Lane:
         "after_key",
         "breaker",
         "drained",
+        "handed_over",
         "held",
         "id",
         "in_flight",
@@ -66,6 +68,8 @@ class Lane:
         "offered",
         "position",
         "queue",
+        "read_until",
+        "renewed_at",
         "reread_at",
         "stale",
         "target",
@@ -84,7 +88,10 @@ class Lane:
         self.position = BEGINNING
         self.after_key: str | None = None
         self.reread_at = 0.0
+        self.read_until = math.inf  # monotonic: when the last read of it ended, if none is under way
+        self.renewed_at = time.monotonic()
         self.drained = False
+        self.handed_over = False  # something that no read has returned yet
         self.next_send_at = 0.0  # monotonic: what the rate limit allows
         self.held = False  # its group is on probation, and another delivery of it is under way
         self.offered = False  # stands in the line for slots
@@ -176,6 +183,7 @@ class Lane:
         if (before.status, before.target_url) != (after.status, after.target_url):
             self.breaker = Breaker(None, None, None)
         self.target = target
+        self.renewed_at = time.monotonic()
         self.stale = False
 
     def disable(self) -> None:

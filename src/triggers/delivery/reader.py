@@ -7,6 +7,7 @@ that read returns, so its delivery is forgotten only when the read has ended.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable
@@ -28,6 +29,8 @@ few, as many a second as leave the others their time."""
 READ_AHEAD_BYTES: Final = 64 * 1024 * 1024
 """Payloads in memory, of which an organisation may fill a quarter. A lane that has nothing may go beyond it
 for one delivery, until all of them have twice that."""
+HANDOVER_SECONDS: Final = 1.0
+"""What was handed over later than this after its flush began is read instead."""
 
 
 class Reader:
@@ -53,6 +56,8 @@ class Reader:
         self._spare_at = 0.0  # from when on there is time to read what is known once more
         self._reading = False
         self._to_forget: list[tuple[Lane, Key]] = []
+        self._under_read: list[Lane] = []
+        self._forgotten: dict[tuple[UUID, UUID], float] = {}  # subscription and event, and when
         self._bytes = 0
         self._bytes_of: Counter[UUID] = Counter()
         self._crowded_out: set[LaneId] = set()  # without a row that fitted
@@ -72,10 +77,44 @@ class Reader:
 
     def forget(self, lane: Lane, key: Key) -> None:
         """A settlement is committed: no read that begins from now on returns the delivery as it was."""
+        moment = time.monotonic()
+        self._forgotten[lane.id[1], key[0]] = moment
+        while self._forgotten[oldest := next(iter(self._forgotten))] < moment - HANDOVER_SECONDS:
+            del self._forgotten[oldest]
         if self._reading:
             self._to_forget.append((lane, key))
         else:
             lane.forget(key)
+
+    def take_over(self, lane: Lane, dues: list[Due], asked_at: float) -> bool:
+        """Take what was stored by a flush that began at `asked_at`. False: it is to be read, or some of it.
+
+        Only a lane that has all that was due before, and nothing that a read may have returned by now,
+        be it under way still or sent and settled since.
+        """
+        if (
+            not lane.drained
+            or lane.stale
+            or lane.ordered
+            or lane.breaker.open
+            or lane.wants() < len(dues)
+            or lane.read_until == math.inf
+            or asked_at < max(lane.renewed_at, time.monotonic() - HANDOVER_SECONDS)
+            or self._ownership.group(lane.group) is None
+        ):
+            return False
+        if asked_at <= lane.read_until:
+            dues = [
+                due
+                for due in dues
+                if due.key not in lane.known and (due.subscription_id, due.event_id) not in self._forgotten
+            ]
+        fitting = self._fitting(lane, dues)
+        if fitting:
+            lane.handed_over = True
+            lane.add(fitting)
+            self._filled(lane)
+        return len(fitting) == len(dues)
 
     def sent(self, due: Due) -> None:
         """A payload left the memory."""
@@ -132,6 +171,9 @@ class Reader:
         plain = [lane for lane, _, _ in planned]
         ordered = [lane for lane in lanes if lane.ordered]
         lanes = plain + ordered
+        self._under_read = lanes
+        for lane in lanes:
+            lane.read_until, lane.handed_over = math.inf, False
         rows: dict[LaneId, list[Row]] = {lane.id: [] for lane in lanes}
         limits = {lane.id: limit for lane, _, limit in planned}
         if plain:
@@ -255,6 +297,10 @@ class Reader:
 
     def _end_read(self) -> None:
         self._reading = False
+        moment = time.monotonic()
+        for lane in self._under_read:
+            lane.read_until = moment
+        self._under_read = []
         for lane, key in self._to_forget:
             lane.forget(key)
         self._to_forget.clear()

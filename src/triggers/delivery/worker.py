@@ -37,6 +37,7 @@ from triggers.signing_secrets import read_secret
 from triggers.storage import lane_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Connection, Database
+from triggers.storage.handover import Handover
 from triggers.storage.lane_store import Due, Endpoint, LaneHealth, LaneId
 from triggers.subscription import living, open_headers, open_secrets
 
@@ -142,6 +143,13 @@ class Worker:
         """These lanes may have something due: told by whoever just stored it."""
         for lane_id in lanes:
             self._reader.hint(lane_id)
+
+    def hand_over(self, handover: Handover) -> None:
+        """What this machine's API just stored: what is not taken is read."""
+        for lane_id, dues in handover.deliveries().items():
+            lane = self._lanes.get(lane_id)
+            if self._stopping or lane is None or not self._reader.take_over(lane, dues, handover.asked_at):
+                self._reader.hint(lane_id)
 
     # ---- sending ---------------------------------------------------------------------------------
 

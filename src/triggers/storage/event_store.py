@@ -15,7 +15,7 @@ import msgspec
 from triggers.domain import NewEvent, OrgId
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Connection, Database, Row, columns, statements
-from triggers.storage.lane_store import LaneId
+from triggers.storage.handover import Handover
 
 _SQL = statements("event_store")
 _ACCEPT_FOUND = _SQL["accept"]
@@ -42,10 +42,10 @@ _COLUMNS = attrgetter(
 
 
 class Receipt(NamedTuple):
-    """What one transaction of accept did not store, and the push subscriptions it has work for."""
+    """What one transaction of accept did not store, and what it stored for push subscriptions."""
 
     missing: list[UUID]
-    lanes: list[LaneId]
+    handover: Handover
 
 
 class Resolution(NamedTuple):
@@ -109,7 +109,10 @@ async def accept(
         *([msgspec.json.encode(findings).decode()] if findings else ()),
     )
     clock.learn(row["now"], asked_at)
-    return Receipt(row["missing"], [_lane(pair) for pair in row["lanes"]])
+    owed: dict[bytes, list[bytes]] = {}
+    for pair in row["owed"]:
+        owed.setdefault(pair[:16], []).append(pair[16:])
+    return Receipt(row["missing"], Handover.of(asked_at, row["now"], batch, owed))
 
 
 async def resolve(connection: Connection, events: Sequence[NewEvent]) -> dict[UUID, Resolution]:
@@ -209,10 +212,6 @@ async def sweep_dedup(database: Database, limit: int) -> int:
     async with database.connection() as connection:
         tag: str = await connection.execute(_SQL["sweep_dedup"], limit)
         return int(tag.rpartition(" ")[2])
-
-
-def _lane(pair: bytes) -> LaneId:
-    return UUID(bytes=pair[:16]), UUID(bytes=pair[16:])
 
 
 def _stored_event(row: Row) -> StoredEvent:

@@ -93,13 +93,11 @@ with sent as (
         end
     from matched m
     where m.filter is null or $13::jsonb -> (m.id::text || m.subscription_id::text) is distinct from 'false' -- findings
-    returning org_id, subscription_id, lane_group
-), lanes as (
-    select distinct org_id, subscription_id from owed where lane_group is not null
+    returning event_id, subscription_id, lane_group
 )
 select now() as now,
     array(select id from sent except select id from stored) as missing,
-    array(select uuid_send(org_id) || uuid_send(subscription_id) from lanes) as lanes
+    array(select uuid_send(event_id) || uuid_send(subscription_id) from owed where lane_group is not null) as owed
 
 -- name: resolve
 -- Why events were not stored: the winner of each dedup_id, what was stored under its own id before,

@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from typing import TypeAlias
 from uuid import UUID
 
+from triggers.storage.handover import Handover
 from triggers.storage.lane_store import LaneId
 
 Listener: TypeAlias = Callable[[set[UUID], Sequence[LaneId]], None]
+LaneListener: TypeAlias = Callable[[Sequence[LaneId]], None]
+Taker: TypeAlias = Callable[[Handover], None]
 
 
 class Wakeup:
@@ -24,15 +27,16 @@ class Wakeup:
     def __init__(self) -> None:
         self._waiters: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
         self._listeners: list[Listener] = []
-        self._lane_listeners: list[Callable[[Sequence[LaneId]], None]] = []
+        self._lane_listeners: list[tuple[LaneListener, Taker | None]] = []
 
     def listen(self, listener: Listener) -> None:
         """Have `listener` called with every hint that this process gives: who carries it elsewhere."""
         self._listeners.append(listener)
 
-    def listen_for_lanes(self, listener: Callable[[Sequence[LaneId]], None]) -> None:
-        """Have `listener` called with the lanes of every hint, given here or by another node."""
-        self._lane_listeners.append(listener)
+    def listen_for_lanes(self, listener: LaneListener, taker: Taker | None = None) -> None:
+        """Have `listener` called with the lanes of every hint, given here or by another node; and `taker`,
+        if there is one, with what was stored here instead of a hint of it."""
+        self._lane_listeners.append((listener, taker))
 
     def give(self, org_ids: set[UUID], lanes: Sequence[LaneId] = ()) -> None:
         """Hint, here and to the other nodes, that these may have something new."""
@@ -43,8 +47,23 @@ class Wakeup:
     def receive(self, org_ids: set[UUID], lanes: Sequence[LaneId] = ()) -> None:
         """Take in a hint that another node gave."""
         if lanes:
-            for listener in self._lane_listeners:
+            for listener, _ in self._lane_listeners:
                 listener(lanes)
+        self._wake(org_ids)
+
+    def hand_over(self, org_ids: set[UUID], handover: Handover) -> None:
+        """Hint of what this process has stored, and give it to those who can take it over."""
+        lanes = handover.lanes()
+        for listener, taker in self._lane_listeners if lanes else ():
+            if taker is not None:
+                taker(handover)
+            else:
+                listener(lanes)
+        self._wake(org_ids)
+        for carry in self._listeners:
+            carry(org_ids, lanes)
+
+    def _wake(self, org_ids: set[UUID]) -> None:
         if not self._waiters:
             return
         for org_id in org_ids:

@@ -1,0 +1,104 @@
+"""What a flush stored for push subscriptions, handed to the worker beside the API.
+
+It need not be read back then, as little as its payloads. The table stays the truth: whatever is not
+handed over, is lost on the way or not taken is found and read there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+from asyncpg.pgproto.pgproto import UUID
+
+from triggers.domain import NewEvent
+from triggers.storage.lane_store import Due, LaneId
+
+
+class Fresh(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An event and the subscriptions that are owed it. Ids are their 16 bytes."""
+
+    org_id: bytes
+    id: bytes
+    type: str
+    payload: bytes
+    source: str | None
+    subject: str | None
+    occurred_at: datetime | None
+    subscriptions: list[bytes]
+
+
+class Handover(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The events of one flush that push subscriptions are owed."""
+
+    asked_at: float
+    """When the statement was sent, by the monotonic clock, which the processes of a machine share."""
+    accepted_at: datetime
+    """When it ran, by the database's clock."""
+    events: list[Fresh]
+
+    @classmethod
+    def of(
+        cls,
+        asked_at: float,
+        accepted_at: datetime,
+        batch: Sequence[NewEvent],
+        owed: Mapping[bytes, list[bytes]],
+    ) -> Handover:
+        """`owed` are the subscriptions of each event of the batch that has any."""
+        return cls(
+            asked_at,
+            accepted_at,
+            [
+                Fresh(
+                    event.org_id.bytes,
+                    event.id.bytes,
+                    event.type,
+                    event.payload,
+                    event.source,
+                    event.subject,
+                    event.occurred_at,
+                    subscriptions,
+                )
+                for event in (batch if owed else ())
+                if (subscriptions := owed.get(event.id.bytes)) is not None
+            ],
+        )
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it is."""
+        return sum(len(event.payload) + 128 + 18 * len(event.subscriptions) for event in self.events)
+
+    def lanes(self) -> list[LaneId]:
+        """The lanes that it is for."""
+        found = {(event.org_id, lane_id) for event in self.events for lane_id in event.subscriptions}
+        return [(UUID(org_id), UUID(lane_id)) for org_id, lane_id in found]
+
+    def deliveries(self) -> dict[LaneId, list[Due]]:
+        """By lane, what a read would find there."""
+        found: dict[tuple[bytes, bytes], list[Due]] = {}
+        for event in self.events:
+            org_id, event_id = UUID(event.org_id), UUID(event.id)
+            for lane_id in event.subscriptions:
+                lane = found.setdefault((event.org_id, lane_id), [])
+                lane.append(
+                    Due(
+                        org_id=org_id,
+                        subscription_id=lane[0].subscription_id if lane else UUID(lane_id),
+                        event_id=event_id,
+                        generation=0,
+                        attempts=0,
+                        first_attempt_at=None,
+                        due_at=self.accepted_at,
+                        accepted_at=self.accepted_at,
+                        payload_size=len(event.payload),
+                        type=event.type,
+                        payload=event.payload,
+                        source=event.source,
+                        subject=event.subject,
+                        occurred_at=event.occurred_at,
+                    )
+                )
+        return {(dues[0].org_id, dues[0].subscription_id): dues for dues in found.values()}

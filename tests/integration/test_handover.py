@@ -1,0 +1,136 @@
+"""What a flush stored goes straight to the worker beside it: as a read would find it, and never twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from delivering import Workers, subscribe
+from harness import Node, Tenant, eventually
+from receiving import Receiver
+from triggers.domain import EventId, NewEvent
+from triggers.storage import event_store, lane_store
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import Database
+from triggers.storage.handover import Handover
+from triggers.storage.lane_store import Due
+
+from .conftest import Subscribe
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each read returned."""
+    read, counts = lane_store.read, []
+
+    async def counted(*arguments: Any) -> Any:
+        rows = await read(*arguments)
+        counts.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(lane_store, "read", counted)
+    return counts
+
+
+async def test_what_is_handed_over_is_what_a_read_finds(
+    database: Database, clock: DatabaseClock, tenant: Tenant
+) -> None:
+    lanes = [await subscribe(database, clock, tenant, "http://127.0.0.1:9/") for _ in range(2)]
+    full = NewEvent(
+        org_id=tenant.id,
+        id=EventId(clock.mint()),
+        type="order.paid",
+        payload=b'{"amount": 1.50}',
+        source="/shop",
+        subject="order 7",
+        occurred_at=datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC),
+    )
+    bare = NewEvent(org_id=tenant.id, id=EventId(clock.mint()), type="a", payload=b"1")
+    async with database.connection() as connection:
+        receipt = await event_store.accept(connection, clock, [full, bare], timedelta(days=1))
+        ids = [(tenant.id, lane.id) for lane in lanes]
+        rows = await lane_store.read(
+            connection, ids, [(datetime(2000, 1, 1, tzinfo=UTC), full.id)] * 2, [9, 9]
+        )
+        read = [Due(*row[:10]) for row in rows]
+        events = await lane_store.contents(connection, [(due.org_id, due.event_id) for due in read])
+    for due in read:
+        event = events[due.org_id, due.event_id]
+        _, _, due.type, due.payload, due.source, due.subject, due.occurred_at = event
+    handed = receipt.handover.deliveries()
+    assert set(handed) == set(ids) == set(receipt.handover.lanes())
+    assert [due for lane_id in ids for due in handed[lane_id]] == read
+    assert len(read) == 4
+
+
+async def test_a_delivery_that_is_handed_over_is_not_read(
+    client: httpx.AsyncClient,
+    node: Node,
+    database: Database,
+    receiver: Receiver,
+    subscribed: Subscribe,
+    workers: Workers,
+    reads: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def nothing(*_: object) -> dict[lane_store.LaneId, int]:
+        return {}
+
+    monkeypatch.setattr(lane_store, "due_lanes", nothing)
+    await subscribed(receiver.url)
+    running = await workers.start()
+    node.wakeup.listen_for_lanes(running.worker.hint, running.worker.hand_over)
+    await client.post("/v1/events", json={"type": "a", "payload": 0})
+    await eventually(lambda: len(receiver.hooks) == 1, 10)
+    (lane,) = running.worker._lanes.values()
+    await eventually(lambda: lane.drained and not lane.known, 10)
+    begun = len(reads)
+    for number in range(1, 20):
+        answer = await client.post("/v1/events", json={"type": "a", "payload": number})
+        assert answer.status_code == 201
+    await eventually(lambda: len(receiver.hooks) == 20, 10)
+    await eventually(lambda: not lane.known, 10)
+    assert sum(reads[begun:]) == 0
+    (count,) = (await database.fetch("select count(*) from settled_deliveries where status = 'delivered'"))[0]
+    assert count == 20
+
+
+async def test_however_late_it_is_handed_over_nothing_is_sent_twice(
+    client: httpx.AsyncClient, node: Node, receiver: Receiver, subscribed: Subscribe, workers: Workers
+) -> None:
+    """By then it may have been read, or be under read, or be sent and settled."""
+    await subscribed(receiver.url)
+    running = await workers.start()
+    loop = asyncio.get_running_loop()
+    late: Counter[bool] = Counter()
+
+    def hand_over(handover: Handover) -> None:
+        if random.random() < 0.5:
+            running.worker.hint(handover.lanes())
+        late[wait := random.random() < 0.5] += 1
+        if wait:
+            loop.call_later(random.uniform(0, 0.1), running.worker.hand_over, handover)
+        else:
+            running.worker.hand_over(handover)
+
+    node.wakeup.listen_for_lanes(running.worker.hint, hand_over)
+
+    async def send() -> list[str]:
+        ids = []
+        for _ in range(60):
+            answer = await client.post("/v1/events", json={"type": "a", "payload": {}})
+            ids.append(answer.json()["id"])
+            await asyncio.sleep(random.uniform(0, 0.02))
+        return ids
+
+    sent = [event_id for ids in await asyncio.gather(*[send() for _ in range(10)]) for event_id in ids]
+    await eventually(lambda: len(receiver.hooks) >= len(sent), 20)
+    await asyncio.sleep(0.3)
+    assert receiver.counts() == Counter(sent)
+    assert min(late.values()) > 10
