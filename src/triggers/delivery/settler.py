@@ -14,7 +14,7 @@ from triggers.errors import DatabaseUnavailable
 from triggers.judging import Judging
 from triggers.storage import lane_store
 from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Connection, Database, unavailable
+from triggers.storage.database import PLAN_ONCE, Connection, Database, unavailable
 from triggers.storage.lane_store import DeliveryId, Settlement
 
 log = structlog.get_logger()
@@ -98,7 +98,7 @@ class Settler:
         while True:
             try:
                 if self._connection is None:
-                    self._connection = await self._database.connect(SETTLE_SECONDS, plan_anew=True)
+                    self._connection = await self._database.connect(SETTLE_SECONDS, PLAN_ONCE)
                 with unavailable():
                     await self._write(self._connection, batch)
             except DatabaseUnavailable as error:

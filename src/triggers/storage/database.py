@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 import structlog
@@ -26,6 +26,13 @@ become visible this long after the time it bears.
 CONNECT_SECONDS = 3.0
 REQUEST_SECONDS = 15.0
 ACQUIRE_SECONDS = 5.0
+PLAN_ANEW: Final = {"plan_cache_mode": "force_custom_plan", "enable_sort": "off"}
+"""Each statement is planned each time. A plan that is kept was made for a table of its time, and a queue
+that was empty then may hold millions now. What an index has in order is never sorted: on three pages an
+index that has not costs the same, and is a walk through the whole lane."""
+PLAN_ONCE: Final = {"plan_cache_mode": "force_generic_plan", "enable_sort": "off", "enable_seqscan": "off"}
+"""For statements that look rows up in the order of an index and nothing else: to plan those takes longer than
+to carry them out, and there is one way to do it, however few pages there were at the time."""
 PAUSE_SECONDS = 0.5  # before another connection, after one that failed
 GIVE_BACK_SECONDS = 1.0  # for a statement that was given up to be cancelled on the server
 
@@ -129,16 +136,12 @@ class Database:
         async with self.connection() as connection:
             return await connection.fetchrow(statement, *values)
 
-    async def connect(self, seconds: float, *, plan_anew: bool = False) -> Connection:
+    async def connect(self, seconds: float, plans: Mapping[str, str] | None = None) -> Connection:
         """A connection of its own, whose statements may take `seconds`. The caller closes it.
 
-        `plan_anew`: each statement is planned each time. A plan that is kept was made for a table of
-        its time, and a queue that was empty then may hold millions now: of two indexes that cost the
-        same on three pages, one is a walk through the whole lane.
+        `plans`: how they are planned, PLAN_ANEW or PLAN_ONCE, if not as the server sees fit.
         """
-        settings = _server_settings(seconds)
-        if plan_anew:
-            settings["plan_cache_mode"] = "force_custom_plan"
+        settings = {**_server_settings(seconds), **(plans or {})}
         with unavailable():
             connection = await asyncpg.connect(
                 self._url,
@@ -161,7 +164,7 @@ class Database:
             while True:
                 try:
                     if connection is None:
-                        connection = await self.connect(seconds, plan_anew=True)
+                        connection = await self.connect(seconds, PLAN_ANEW)
                     with unavailable():
                         await work(connection)
                 except DatabaseUnavailable as error:
