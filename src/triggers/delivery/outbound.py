@@ -16,7 +16,7 @@ import re
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -54,7 +54,7 @@ _NO_SOCKETS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno
 _ELSEWHERE: Final = frozenset((Reason.CONNECT, Reason.CONNECT_TIMEOUT, Reason.PROXY))
 """Faults that another address of the same name may not have."""
 
-Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+Headers: TypeAlias = dict[str, str] | Iterable[tuple[str, str]]
 
 _DETAILS: Final = {
     Reason.DNS: "The host name could not be resolved.",
@@ -437,7 +437,7 @@ async def _tls_faults(limit: float) -> AsyncIterator[None]:
 
 def _request(start: str, headers: Headers, body: bytes) -> bytes:
     lines = []
-    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+    for name, value in headers.items() if isinstance(headers, dict) else headers:
         _check_header_name(name)
         # Printable is the quick answer for nearly all; the pattern knows tabs and letters of every script.
         if not value.isprintable() and not _HEADER_VALUE.fullmatch(value):
