@@ -83,7 +83,7 @@ class WorkerProcess:
 
     def hand_over(self, handover: Handover) -> None:
         """Give the worker what was just stored, or a hint of it if that is too much; never waits."""
-        if handover.size > DATAGRAM_BYTES or not self._say(Stored(handover)):
+        if handover.payload_bytes > DATAGRAM_BYTES or not self._say(Stored(handover)):
             self.hint(handover.lanes())
 
     async def stop(self) -> None:
@@ -102,15 +102,14 @@ class WorkerProcess:
         self.hint(lanes)
 
     def _say(self, message: Hint | Stored) -> bool:
-        """False if it could be said in a moment. To a worker that is gone there is nothing to say."""
-        if self._ours is not None:
-            try:
-                self._ours.send(_encode(message))
-            except BlockingIOError:
-                return False
-            except OSError:
-                pass
-        return True
+        """False if there is no room for it, now or ever. To a worker that is gone there is nothing to say."""
+        if self._ours is None:
+            return True
+        data = _encode(message)
+        try:
+            return len(data) <= DATAGRAM_BYTES and self._ours.send(data) > 0
+        except OSError:
+            return False
 
     async def _watch(self) -> None:
         deaths = 0
@@ -138,6 +137,7 @@ class WorkerProcess:
 
     def _spawn(self) -> None:
         self._close()
+        self._unheard.clear()  # whoever begins looks at everything
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ours = ours
         with theirs:

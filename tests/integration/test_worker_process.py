@@ -37,9 +37,9 @@ async def test_a_worker_that_cannot_be_started_again_is_tried_again(monkeypatch:
     assert process._process.poll() is not None
 
 
-def handover_of(lane: tuple[UUID, UUID], payload: bytes) -> Handover:
-    fresh = Fresh(lane[0].bytes, uuid4().bytes, "a", payload, "s", None, None, [lane[1].bytes])
-    return Handover(time.monotonic(), datetime.now(UTC), [fresh])
+def handover_of(lane: tuple[UUID, UUID], payload: bytes, source: str = "s", times: int = 1) -> Handover:
+    fresh = Fresh(lane[0].bytes, uuid4().bytes, "a", payload, source, None, None, [lane[1].bytes])
+    return Handover(time.monotonic(), datetime.now(UTC), [fresh] * times)
 
 
 async def test_what_is_stored_reaches_the_worker_or_a_hint_of_it(
@@ -58,14 +58,15 @@ async def test_what_is_stored_reaches_the_worker_or_a_hint_of_it(
     hints: set[tuple[UUID, UUID]] = set()
     try:
         worker = ParentSocket(hints.update, heard.append)
-        lane, large = [(uuid4(), uuid4()) for _ in range(2)]
+        lane, large, wordy = [(uuid4(), uuid4()) for _ in range(3)]
         small = handover_of(lane, b"1")
         process.hand_over(small)
         await eventually(lambda: heard, 5)
         assert heard == [small]
         process.hand_over(handover_of(large, b"x" * DATAGRAM_BYTES))
-        await eventually(lambda: hints, 5)
-        assert hints == {large}
+        process.hand_over(handover_of(wordy, b"1", "s" * 2_000, times=100))
+        await eventually(lambda: len(hints) == 2, 5)
+        assert hints == {large, wordy}
         # A worker that does not listen for a while hears later of what no longer fitted.
         crowd = [(uuid4(), uuid4()) for _ in range(200)]
         for each in crowd:
