@@ -325,6 +325,20 @@ async def test_reading_an_inbox(commands: Commands, client: httpx.AsyncClient) -
     assert json.loads(await commands("inbox", "lease", "--inbox", "a?b"))["results"] == []
 
 
+async def test_a_list_of_large_payloads_goes_on_behind_the_first_page(
+    commands: Commands, client: httpx.AsyncClient
+) -> None:
+    payload = "x" * 250_000
+    ids = [
+        (await client.post("/v1/events", json={"type": "a", "payload": payload})).json()["id"]
+        for _ in range(40)
+    ]
+    first = (await client.get("/v1/inbox", params={"limit": 39})).json()
+    assert len(first["events"]) < 39
+    listed = (await commands("inbox", "list", "--limit", "39")).splitlines()
+    assert [json.loads(line)["id"] for line in listed] == ids[:39]
+
+
 async def test_payloads_are_shown_as_they_were_sent(commands: Commands, client: httpx.AsyncClient) -> None:
     """No number is read, and one that Python refuses to read keeps nothing behind it from being shown."""
     sent = [

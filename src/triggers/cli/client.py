@@ -33,6 +33,7 @@ class _Page(msgspec.Struct):
     """Events of an inbox. They are not read: no number may change on its way to the terminal."""
 
     events: list[msgspec.Raw]
+    next_cursor: str | None
 
 
 class _Lease(msgspec.Struct):
@@ -86,9 +87,14 @@ def list_messages(
     """List the default inbox, a JSON event a line, its payload as it was sent. Changes nothing."""
     parameters: dict[str, Any] = {"limit": limit} | ({"status": status} if status else {})
     with open_client(url, key) as client:
-        answer = call(client, "GET", "/v1/inbox", params=parameters)
-    for event in msgspec.json.decode(answer.content, type=_Page).events:
-        _print(event)
+        while parameters["limit"]:  # a page ends where its payloads are too much for one answer, too
+            answer = call(client, "GET", "/v1/inbox", params=parameters)
+            page = msgspec.json.decode(answer.content, type=_Page)
+            for event in page.events:
+                _print(event)
+            if page.next_cursor is None:
+                break
+            parameters |= {"limit": parameters["limit"] - len(page.events), "cursor": page.next_cursor}
 
 
 @inbox.command("lease")
