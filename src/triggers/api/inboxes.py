@@ -10,7 +10,6 @@ from litestar import Response
 from litestar.params import Parameter
 from msgspec import UNSET, Meta, UnsetType
 
-from triggers.api.messages import paused_reason
 from triggers.api.services import Services
 from triggers.api.views import Cursor, Limit, Timestamp, make_cursor, optional_timestamp, read_cursor
 from triggers.domain import (
@@ -256,7 +255,7 @@ async def _views(services: Services, inboxes: list[Inbox]) -> list[InboxView]:
             id=inbox.id,
             key=inbox.key,
             status=inbox.status,
-            paused_reason=paused_reason(inbox),
+            paused_reason=inbox.paused_reason,
             event_types=inbox.event_types,
             filter=inbox.filter,
             filter_error=inbox.filter_error,

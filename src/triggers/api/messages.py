@@ -190,7 +190,7 @@ async def lease_messages(
     found = await inbox_store.find(services.database, caller.org_id, inbox)
     lease_id = asked.lease_id or services.clock.mint()
     found, messages = await _lease_waiting(request, services, found, asked, lease_id)
-    attributes = InboxAttributes(found.status, paused_reason(found))
+    attributes = InboxAttributes(found.status, found.paused_reason)
     if not messages:
         if found.status == SubscriptionStatus.PAUSED and not await inbox_store.holds_any(
             services.database, found
@@ -406,8 +406,3 @@ def _message(message: Message, event_type: str | None) -> dict[str, Any]:
 
 def _settled(messages: list[Message]) -> list[SettledMessage]:
     return [SettledMessage(message.event_id, message.status) for message in messages]
-
-
-def paused_reason(inbox: Inbox) -> str | None:
-    """Why it is paused, if it is."""
-    return inbox.status_reason if inbox.status == SubscriptionStatus.PAUSED else None

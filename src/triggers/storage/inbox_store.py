@@ -52,6 +52,11 @@ class Inbox(msgspec.Struct, frozen=True, kw_only=True):
     notification_url: str | None
     max_leases: int | None
 
+    @property
+    def paused_reason(self) -> str | None:
+        """Why it is paused, if it is."""
+        return self.status_reason if self.status == SubscriptionStatus.PAUSED else None
+
 
 class Message(NamedTuple):
     """An inbox message, without its payload. `status` is in the inbox's words."""
