@@ -81,10 +81,9 @@ class WorkerProcess:
                 self._unheard.update(lanes[first:])
                 return
 
-    def hand_over(self, handover: Handover) -> None:
-        """Give the worker what was just stored, or a hint of it if that is too much; never waits."""
-        if handover.payload_bytes > DATAGRAM_BYTES or not self._say(Stored(handover)):
-            self.hint(handover.lanes())
+    def hand_over(self, handover: Handover) -> bool:
+        """Give the worker what was just stored; never waits. False if it is too much at this moment."""
+        return handover.payload_bytes <= DATAGRAM_BYTES and self._say(Stored(handover))
 
     async def stop(self) -> None:
         """Ask the worker to finish, and wait until it has. Called again it hurries."""

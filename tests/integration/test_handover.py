@@ -85,7 +85,12 @@ async def test_a_delivery_that_is_handed_over_is_not_read(
     monkeypatch.setattr(lane_store, "due_lanes", nothing)
     await subscribed(receiver.url)
     running = await workers.start()
-    node.wakeup.listen_for_lanes(running.worker.hint, running.worker.hand_over)
+
+    def hand_over(handover: Handover) -> bool:
+        running.worker.hand_over(handover)
+        return True
+
+    node.wakeup.listen_for_lanes(running.worker.hint, hand_over)
     await client.post("/v1/events", json={"type": "a", "payload": 0})
     await eventually(lambda: len(receiver.hooks) == 1, 10)
     (lane,) = running.worker._lanes.values()
@@ -110,14 +115,22 @@ async def test_however_late_it_is_handed_over_nothing_is_sent_twice(
     loop = asyncio.get_running_loop()
     late: Counter[bool] = Counter()
 
-    def hand_over(handover: Handover) -> None:
+    under_way: list[Handover] = []
+
+    def arrive(handover: Handover) -> None:
+        under_way.remove(handover)
+        running.worker.hand_over(handover)
+
+    def hand_over(handover: Handover) -> bool:
+        under_way.append(handover)
         if random.random() < 0.5:
             running.worker.hint(handover.lanes())
         late[wait := random.random() < 0.5] += 1
         if wait:
-            loop.call_later(random.uniform(0, 0.1), running.worker.hand_over, handover)
+            loop.call_later(random.uniform(0, 0.1), arrive, handover)
         else:
-            running.worker.hand_over(handover)
+            arrive(handover)
+        return True
 
     node.wakeup.listen_for_lanes(running.worker.hint, hand_over)
 
@@ -130,7 +143,7 @@ async def test_however_late_it_is_handed_over_nothing_is_sent_twice(
         return ids
 
     sent = [event_id for ids in await asyncio.gather(*[send() for _ in range(10)]) for event_id in ids]
-    await eventually(lambda: len(receiver.hooks) >= len(sent), 20)
-    await asyncio.sleep(0.3)
+    (lane,) = running.worker._lanes.values()
+    await eventually(lambda: len(receiver.hooks) >= len(sent) and not under_way and not lane.known, 20)
     assert receiver.counts() == Counter(sent)
     assert min(late.values()) > 10

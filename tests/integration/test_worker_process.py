@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +16,7 @@ import pytest
 from harness import eventually
 from triggers.settings import load
 from triggers.storage.handover import Fresh, Handover
+from triggers.storage.wakeup import Wakeup
 from triggers.worker_process import DATAGRAM_BYTES, SOCKET_ENV, ParentSocket, WorkerProcess
 
 
@@ -54,23 +56,26 @@ async def test_what_is_stored_reaches_the_worker_or_a_hint_of_it(
     monkeypatch.setattr(subprocess, "Popen", spawn)
     process = WorkerProcess(load({}), "postgresql:///", "")
     await process.start()
+    wakeup = Wakeup()
+    wakeup.listen_for_lanes(process.hint, process.hand_over)
+    give = partial(wakeup.hand_over, set())
     heard: list[Handover] = []
     hints: set[tuple[UUID, UUID]] = set()
     try:
         worker = ParentSocket(hints.update, heard.append)
         lane, large, wordy = [(uuid4(), uuid4()) for _ in range(3)]
         small = handover_of(lane, b"1")
-        process.hand_over(small)
+        give(small)
         await eventually(lambda: heard, 5)
         assert heard == [small]
-        process.hand_over(handover_of(large, b"x" * DATAGRAM_BYTES))
-        process.hand_over(handover_of(wordy, b"1", "s" * 2_000, times=100))
+        give(handover_of(large, b"x" * DATAGRAM_BYTES))
+        give(handover_of(wordy, b"1", "s" * 2_000, times=100))
         await eventually(lambda: len(hints) == 2, 5)
         assert hints == {large, wordy}
         # A worker that does not listen for a while hears later of what no longer fitted.
         crowd = [(uuid4(), uuid4()) for _ in range(200)]
         for each in crowd:
-            process.hand_over(handover_of(each, b"x" * 10_000))
+            give(handover_of(each, b"x" * 10_000))
         assert len(heard) + len(hints) < 50, "nothing waits for it"
         await eventually(lambda: hints.union(*(told.lanes() for told in heard)) >= {*crowd}, 10)
         assert hints & {*crowd}

@@ -74,7 +74,8 @@ class Handover(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def lanes(self) -> list[LaneId]:
         """The lanes that it is for."""
         found = {(event.org_id, lane_id) for event in self.events for lane_id in event.subscriptions}
-        return [(UUID(org_id), UUID(lane_id)) for org_id, lane_id in found]
+        orgs = {org_id: UUID(org_id) for org_id, _ in found}
+        return [(orgs[org_id], UUID(lane_id)) for org_id, lane_id in found]
 
     def deliveries(self) -> dict[LaneId, list[Due]]:
         """By lane, what a read would find there."""

@@ -18,7 +18,7 @@ from triggers.storage.lane_store import LaneId
 
 Listener: TypeAlias = Callable[[set[UUID], Sequence[LaneId]], None]
 LaneListener: TypeAlias = Callable[[Sequence[LaneId]], None]
-Taker: TypeAlias = Callable[[Handover], None]
+Taker: TypeAlias = Callable[[Handover], bool]
 
 
 class Wakeup:
@@ -35,7 +35,7 @@ class Wakeup:
 
     def listen_for_lanes(self, listener: LaneListener, taker: Taker | None = None) -> None:
         """Have `listener` called with the lanes of every hint, given here or by another node; and `taker`,
-        if there is one, with what was stored here instead of a hint of it."""
+        if there is one, with what was stored here: a hint of that is given only if it returns False."""
         self._lane_listeners.append((listener, taker))
 
     def give(self, org_ids: set[UUID], lanes: Sequence[LaneId] = ()) -> None:
@@ -53,12 +53,14 @@ class Wakeup:
 
     def hand_over(self, org_ids: set[UUID], handover: Handover) -> None:
         """Hint of what this process has stored, and give it to those who can take it over."""
-        lanes = handover.lanes()
-        for listener, taker in self._lane_listeners if lanes else ():
-            if taker is not None:
-                taker(handover)
-            else:
-                listener(lanes)
+        hinted = [
+            listener
+            for listener, taker in (self._lane_listeners if handover.events else ())
+            if taker is None or not taker(handover)
+        ]
+        lanes = handover.lanes() if hinted or self._listeners else []
+        for listener in hinted:
+            listener(lanes)
         self._wake(org_ids)
         for carry in self._listeners:
             carry(org_ids, lanes)
