@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -124,6 +125,15 @@ async def test_rotation_overlaps(
     row = await database.row("select expires_at - now() as left from api_keys where id = $1", old.key_id)
     assert row is not None
     assert row["left"] <= timedelta(hours=24), "an overlap never lengthens a life"
+
+
+async def test_a_rotation_that_fails_half_way_leaves_no_successor(
+    tenant: Tenant, database: Database, clock: DatabaseClock
+) -> None:
+    old = await api_keys.by_id(database, tenant.id, tenant.key_id)
+    with pytest.raises(asyncpg.DataError):
+        await api_keys.rotate(database, clock, tenant.id, old, timedelta(days=999_999_999))
+    assert [key.id for key in await api_keys.listed(database, tenant.id, None, 10)] == [tenant.key_id]
 
 
 async def test_a_successor_lasts_as_long_as_the_key_was_made_to(client: httpx.AsyncClient) -> None:

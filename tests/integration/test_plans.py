@@ -15,7 +15,7 @@ from harness import Tenant, Tenants
 from triggers.domain import MAX_PAGE_BYTES, NewEvent, SubscriptionStatus
 from triggers.storage import api_keys, event_store, inbox_store, lane_store
 from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import PLAN_ONCE, Connection, Database
+from triggers.storage.database import PLAN_ANEW, PLAN_ONCE, Connection, Database
 
 BACKLOG = 50_000
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
@@ -54,6 +54,16 @@ def scanned(plan: dict[str, Any]) -> set[str]:
         and any(node["Relation Name"].startswith(name) for name in BIG)
         and read(node) > 8  # an empty partition is read that way, and rightly
     }
+
+
+async def touched(connection: Connection) -> list[int]:
+    """How many deliveries this transaction read from end to end, fetched by an index, and deleted."""
+    return [
+        *await connection.fetchrow(
+            "select seq_tup_read, idx_tup_fetch, n_tup_del from pg_stat_xact_user_tables"
+            " where relname = 'deliveries'"
+        )
+    ]
 
 
 @pytest.fixture
@@ -259,6 +269,45 @@ async def test_a_held_snapshot_does_not_make_claims_wade_through_the_dead(
         await holder.close()
 
 
+async def test_a_read_sorts_nothing_that_an_index_has_in_order(
+    database: Database, tenant: Tenant, clock: DatabaseClock
+) -> None:
+    """A lane that was three rows when it was analyzed, under an index that was large before."""
+    lane = uuid.uuid4()
+
+    async def owe(number: int) -> None:
+        await database.fetch(
+            "insert into deliveries"
+            " (org_id, subscription_id, event_id, due_at, accepted_at, payload_size, lane_group)"
+            " select $1, $2, id, now() + (n - 100000) * interval '1 ms', now(), 2, 1"
+            " from unnest($3::uuid[]) with ordinality as e (id, n)",
+            tenant.id,
+            lane,
+            [clock.mint() for _ in range(number)],
+        )
+
+    async with database.connection() as filling:
+        await filling.execute("alter table deliveries set (autovacuum_enabled = off)")
+        await owe(BACKLOG)
+        await filling.execute("delete from deliveries")
+        await filling.execute("vacuum deliveries")
+        await filling.execute("reindex index deliveries_pkey")
+        await owe(3)
+        await filling.execute("vacuum analyze deliveries")
+        await owe(2_000)
+    connection = await database.connect(60, PLAN_ANEW)
+    try:
+        async with connection.transaction():
+            rows = await lane_store.read(
+                connection, [(tenant.id, lane)], [(BEGINNING, uuid.UUID(int=0))], [100]
+            )
+            _, fetched, _ = await touched(connection)
+    finally:
+        await connection.close()
+    assert len(rows) == 100
+    assert fetched <= 150
+
+
 @pytest.mark.parametrize("state", ["new", "analyzed", "grown"])
 async def test_a_settle_finds_its_rows_by_a_plan_from_when_there_were_few(
     database: Database, tenant: Tenant, clock: DatabaseClock, state: str
@@ -281,16 +330,8 @@ async def test_a_settle_finds_its_rows_by_a_plan_from_when_there_were_few(
         )
         return ids
 
-    async def touched(connection: Connection) -> list[int]:
-        return [
-            *await connection.fetchrow(
-                "select seq_tup_read, idx_tup_fetch, n_tup_del from pg_stat_xact_user_tables"
-                " where relname = 'deliveries'"
-            )
-        ]
-
     async def settle(connection: Connection, ids: list[uuid.UUID]) -> list[int]:
-        """How many rows it read from end to end, fetched by an index, and deleted."""
+        """What it touched."""
         settlements = [
             lane_store.Settlement(
                 org_id=tenant.id,
