@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -295,7 +296,12 @@ async def test_every_answer(
         elif settled or not all(_waits_as_expected(case, each) for each in left) or len(left) != 2:
             wrong.append((case, left))
     assert wrong == []
-    assert receiver.counts().total() == 2 * len(CASES), "a redirect is not followed"
+    came = Counter(CASES[int(hook.path[1:])].does for hook in receiver.hooks)
+    again = came.pop(_closes_at_once) - 2  # on a kept-alive connection it is sent once more, on a new one
+    assert 0 <= again <= 2
+    assert came == Counter(2 * [case.does for case in CASES if case.does is not _closes_at_once]), (
+        "a redirect is not followed"
+    )
     assert by_strangers.hooks == []
 
 
