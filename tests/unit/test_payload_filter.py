@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from triggers import payload_filter
 from triggers.errors import Invalid
+from triggers.filter_cost import LOOP_STEPS
 from triggers.payload_filter import (
-    LOOP_STEPS,
     MATCHED,
     MAX_COST_NANOSECONDS,
     MAX_EXPRESSION_BYTES,
