@@ -9,7 +9,7 @@ from triggers.errors import OperatorError, TriggersError
 from triggers.key_ring import KeyRing
 from triggers.opening import KEY_FILE, data_dir_of, key_ring_of
 from triggers.settings import Settings
-from triggers.storage import embedded, migrate, subscription_store
+from triggers.storage import embedded, migrate, sealed_secrets
 from triggers.storage.database import Database
 from triggers.storage.wakeup import Wakeup
 
@@ -64,7 +64,7 @@ async def _schema(settings: Settings, url: str) -> str:
             migrate.require_server(connection)
         missing = await migrate.pending(database)
         if not missing and (ring := _ring(settings)) is not None:
-            await subscription_store.require_key(database, ring)
+            await sealed_secrets.require_key(database, ring)
     finally:
         await database.close()
     return f"{len(missing)} migrations to apply" if missing else "schema up to date"

@@ -21,7 +21,7 @@ from triggers.intake import Intake
 from triggers.opening import key_ring_of
 from triggers.replaying import Replaying
 from triggers.settings import Settings
-from triggers.storage import api_keys, organisations, subscription_store
+from triggers.storage import api_keys, organisations, sealed_secrets
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Database
 from triggers.storage.health import Health
@@ -115,7 +115,7 @@ class ApiNode:
     async def start(self) -> None:
         """Open the database and start every part but the server."""
         await self.database.open()
-        await subscription_store.require_key(self.database, self.key_ring)
+        await sealed_secrets.require_key(self.database, self.key_ring)
         await self.intake.start()
         await self._keys.start()
         await self._housekeeping.start()

@@ -22,7 +22,7 @@ from triggers.observability import configure_logging
 from triggers.opening import data_dir_of, database_url_of, key_ring_of, migrate_only, open_database
 from triggers.process import Stopping, settle_memory
 from triggers.settings import Settings, load
-from triggers.storage import subscription_store
+from triggers.storage import sealed_secrets
 from triggers.storage.wakeup import Wakeup
 from triggers.worker_process import ParentSocket
 
@@ -36,7 +36,7 @@ async def work(settings: Settings) -> None:
     await migrate_only(settings, url)
     ring = key_ring_of(settings, None if settings.database_url else data_dir_of(settings))
     async with open_database(settings, url) as (database, clock):
-        await subscription_store.require_key(database, ring)
+        await sealed_secrets.require_key(database, ring)
         worker = Worker(
             database,
             clock,

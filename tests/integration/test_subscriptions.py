@@ -16,7 +16,7 @@ from harness import SECRET_KEYS, Node, Tenant, Tenants, behind_a_lock, eventuall
 from triggers.domain import first_id_at
 from triggers.key_ring import KeyRing
 from triggers.signing_secrets import generate_secret, read_secret
-from triggers.storage import subscription_store
+from triggers.storage import sealed_secrets, subscription_store
 from triggers.storage.database import ACCEPT_SECONDS, Database
 from triggers.subscription import lane_group, open_headers, open_secrets
 
@@ -663,13 +663,13 @@ async def test_resealing_brings_everything_under_the_first_key(
     gone = await make(client)
     await client.delete(f"/v1/subscriptions/{gone['id']}")
     ring = KeyRing.from_setting(f"{base64.b64encode(b'2' * 32).decode()},{SECRET_KEYS}")
-    first, after = await subscription_store.reseal(database, ring, (UUID(int=0), UUID(int=0)), 1)
+    first, after = await sealed_secrets.reseal(database, ring, (UUID(int=0), UUID(int=0)), 1)
     assert after is not None
-    rest, end = await subscription_store.reseal(database, ring, after, 10)
+    rest, end = await sealed_secrets.reseal(database, ring, after, 10)
     assert end is None
     assert first + rest in (2, 3)  # what is deleted may still be there
     row = await stored(database, made["id"])
     alone = KeyRing.from_setting(base64.b64encode(b"2" * 32).decode())
     assert open_headers(alone, tenant.id, row["id"], row["headers"]) == {"X-A": "1"}
     assert open_secrets(alone, tenant.id, row["id"], row["secrets"])[0].secret == made["secret"]
-    assert await subscription_store.reseal(database, ring, (UUID(int=0), UUID(int=0)), 10) == (0, None)
+    assert await sealed_secrets.reseal(database, ring, (UUID(int=0), UUID(int=0)), 10) == (0, None)

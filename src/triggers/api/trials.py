@@ -29,9 +29,9 @@ from triggers.domain import (
 )
 from triggers.errors import Conflict
 from triggers.payload_filter import FilterInput, PayloadFilter
-from triggers.storage import event_store, subscription_store
+from triggers.storage import event_store, subscription_store, trial_store
 from triggers.storage.event_store import StoredEvent
-from triggers.storage.subscription_store import Attempted
+from triggers.storage.trial_store import Attempted
 
 TEST_TYPE = RESERVED_TYPE_PREFIX + "test"
 TEST_WAIT_SECONDS = 20.0
@@ -123,7 +123,7 @@ async def test_subscription(caller: Caller, services: Services, subscription_id:
     )
     event_id = services.clock.mint()
     payload = {"message": "A test of this subscription.", "subscription_id": str(found.id)}
-    if not await subscription_store.store_test(
+    if not await trial_store.store_test(
         services.database, caller.org_id, found.id, event_id, TEST_TYPE, msgspec.json.encode(payload)
     ):
         raise Conflict("The subscription is disabled; enable it first.")
@@ -261,7 +261,7 @@ async def _first_attempt(
     deadline = asyncio.get_running_loop().time() + TEST_WAIT_SECONDS
     pause, longest = POLL_SECONDS
     while True:
-        found = await subscription_store.first_attempt(services.database, org_id, subscription_id, event_id)
+        found = await trial_store.first_attempt(services.database, org_id, subscription_id, event_id)
         left = deadline - asyncio.get_running_loop().time()
         if found is not None or left <= 0 or services.health.stopping:
             return found

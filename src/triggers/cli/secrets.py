@@ -9,7 +9,7 @@ import typer
 from triggers.cli.options import DATABASE_SETTINGS, run_async, with_settings
 from triggers.opening import data_dir_of, key_ring_of, open_database
 from triggers.settings import Settings
-from triggers.storage import subscription_store
+from triggers.storage import sealed_secrets
 
 secrets = typer.Typer(no_args_is_help=True, help="The encryption of signing secrets and header values.")
 
@@ -37,7 +37,7 @@ def rotate(settings: Settings) -> None:
         after: tuple[UUID, UUID] | None = (UUID(int=0), UUID(int=0))
         async with open_database(settings) as (database, _):
             while after is not None:
-                sealed, after = await subscription_store.reseal(database, ring, after, _SLICE)
+                sealed, after = await sealed_secrets.reseal(database, ring, after, _SLICE)
                 count += sealed
         return count
 

@@ -12,15 +12,12 @@ from uuid import UUID
 import msgspec
 
 from triggers.body_format import Format
-from triggers.domain import OrgId, SubscriptionStatus, begins_a_minute_before, first_id_at, parse_id
+from triggers.domain import OrgId, SubscriptionStatus, first_id_at, parse_id
 from triggers.errors import (
     Conflict,
     DatabaseUnavailable,
-    KeyMissing,
     NameTaken,
     NotFound,
-    OperatorError,
-    SealBroken,
 )
 from triggers.key_ring import KeyRing
 from triggers.signing_secrets import Scheme
@@ -95,19 +92,6 @@ class Change(NamedTuple):
     now: datetime
     room: bool
     """Whether the organisation may have one more subscription."""
-
-
-class Attempted(msgspec.Struct, frozen=True, kw_only=True):
-    """The first attempt of a delivery."""
-
-    id: UUID
-    attempt: int
-    outcome: str
-    reason: str
-    status_code: int | None
-    response: str | None
-    duration_ms: int
-    retry_at: datetime | None
 
 
 @asynccontextmanager
@@ -444,27 +428,6 @@ def _refuse_notices(subscription: Subscription) -> None:
         raise Conflict("It sends an inbox's notices and follows the inbox; change that.")
 
 
-# ---- a test --------------------------------------------------------------------------------------
-
-
-async def store_test(
-    database: Database, org_id: OrgId, subscription_id: UUID, event_id: UUID, event_type: str, payload: bytes
-) -> bool:
-    """Store an event and one delivery of it, to this subscription alone; False if it is disabled."""
-    row = await database.row(_SQL["test"], org_id, subscription_id, event_id, event_type, payload)
-    return row is not None
-
-
-async def first_attempt(
-    database: Database, org_id: OrgId, subscription_id: UUID, event_id: UUID
-) -> Attempted | None:
-    """The first attempt of a delivery, once it was made."""
-    row = await database.row(
-        _SQL["attempt_of"], org_id, subscription_id, event_id, begins_a_minute_before(event_id)
-    )
-    return None if row is None else Attempted(**row)
-
-
 # ---- duties --------------------------------------------------------------------------------------
 
 
@@ -475,46 +438,6 @@ async def expire(database: Database, limit: int) -> list[tuple[UUID, UUID]]:
     """
     rows = await database.fetch(_SQL["expire"], limit)
     return [(row["org_id"], row["id"]) for row in rows]
-
-
-async def reseal(
-    database: Database, ring: KeyRing, after: tuple[UUID, UUID], limit: int
-) -> tuple[int, tuple[UUID, UUID] | None]:
-    """Seal with the ring's first key what is sealed with another, in one slice of subscriptions.
-
-    Returns how many, and where the next slice begins, None after the last. One that changes at the
-    same moment is sealed by that change, with the first key of the ring of its node.
-    """
-    rows = await database.fetch(_SQL["sealed"], *after, limit)
-    count = 0
-    for row in rows:
-        old = row["secrets"], row["headers"]
-        if all(sealed is None or ring.is_current(sealed) for sealed in old):
-            continue
-        ids = {"org": row["org_id"], "subscription": row["id"]}
-        new = [None if sealed is None else ring.encrypt(ring.decrypt(sealed, **ids), **ids) for sealed in old]
-        count += await database.row(_SQL["reseal"], row["org_id"], row["id"], *new, *old) is not None
-    return count, (rows[-1]["org_id"], rows[-1]["id"]) if len(rows) == limit else None
-
-
-async def require_key(database: Database, ring: KeyRing) -> None:
-    """See that the ring is one of this database: that it opens one of some secrets at least.
-
-    Raises:
-        OperatorError: it opens none. A worker with it would own lanes and send nothing.
-    """
-    missing: KeyMissing | None = None
-    for row in await database.fetch(_SQL["some_sealed"], 20):
-        try:
-            ring.decrypt(row["secrets"], org=row["org_id"], subscription=row["id"])
-        except KeyMissing as error:
-            missing = error
-        except SealBroken:  # that one stands alone, whatever the ring
-            continue
-        else:
-            return
-    if missing is not None:
-        raise OperatorError(f"The key ring opens none of this database's secrets. {missing.message}")
 
 
 # ---- rows ----------------------------------------------------------------------------------------

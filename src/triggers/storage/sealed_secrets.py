@@ -1,0 +1,51 @@
+"""What is sealed with the key ring: whether it can be opened, and sealing it anew."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from triggers.errors import KeyMissing, OperatorError, SealBroken
+from triggers.key_ring import KeyRing
+from triggers.storage.database import Database, statements
+
+_SQL = statements("sealed_secrets")
+
+
+async def reseal(
+    database: Database, ring: KeyRing, after: tuple[UUID, UUID], limit: int
+) -> tuple[int, tuple[UUID, UUID] | None]:
+    """Seal with the ring's first key what is sealed with another, in one slice of subscriptions.
+
+    Returns how many, and where the next slice begins, None after the last. One that changes at the
+    same moment is sealed by that change, with the first key of the ring of its node.
+    """
+    rows = await database.fetch(_SQL["sealed"], *after, limit)
+    count = 0
+    for row in rows:
+        old = row["secrets"], row["headers"]
+        if all(sealed is None or ring.is_current(sealed) for sealed in old):
+            continue
+        ids = {"org": row["org_id"], "subscription": row["id"]}
+        new = [None if sealed is None else ring.encrypt(ring.decrypt(sealed, **ids), **ids) for sealed in old]
+        count += await database.row(_SQL["reseal"], row["org_id"], row["id"], *new, *old) is not None
+    return count, (rows[-1]["org_id"], rows[-1]["id"]) if len(rows) == limit else None
+
+
+async def require_key(database: Database, ring: KeyRing) -> None:
+    """See that the ring is one of this database: that it opens one of some secrets at least.
+
+    Raises:
+        OperatorError: it opens none. A worker with it would own lanes and send nothing.
+    """
+    missing: KeyMissing | None = None
+    for row in await database.fetch(_SQL["some_sealed"], 20):
+        try:
+            ring.decrypt(row["secrets"], org=row["org_id"], subscription=row["id"])
+        except KeyMissing as error:
+            missing = error
+        except SealBroken:  # that one stands alone, whatever the ring
+            continue
+        else:
+            return
+    if missing is not None:
+        raise OperatorError(f"The key ring opens none of this database's secrets. {missing.message}")

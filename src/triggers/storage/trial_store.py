@@ -1,0 +1,44 @@
+"""A test of a subscription: one event that it alone is given, and what became of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from triggers.domain import OrgId, begins_a_minute_before
+from triggers.storage.database import Database, statements
+
+_SQL = statements("trial_store")
+
+
+class Attempted(msgspec.Struct, frozen=True, kw_only=True):
+    """The first attempt of a delivery."""
+
+    id: UUID
+    attempt: int
+    outcome: str
+    reason: str
+    status_code: int | None
+    response: str | None
+    duration_ms: int
+    retry_at: datetime | None
+
+
+async def store_test(
+    database: Database, org_id: OrgId, subscription_id: UUID, event_id: UUID, event_type: str, payload: bytes
+) -> bool:
+    """Store an event and one delivery of it, to this subscription alone; False if it is disabled."""
+    row = await database.row(_SQL["test"], org_id, subscription_id, event_id, event_type, payload)
+    return row is not None
+
+
+async def first_attempt(
+    database: Database, org_id: OrgId, subscription_id: UUID, event_id: UUID
+) -> Attempted | None:
+    """The first attempt of a delivery, once it was made."""
+    row = await database.row(
+        _SQL["attempt_of"], org_id, subscription_id, event_id, begins_a_minute_before(event_id)
+    )
+    return None if row is None else Attempted(**row)
