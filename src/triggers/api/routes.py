@@ -21,7 +21,7 @@ from triggers.api.accept import BatchAnswer, EventAccepted
 from triggers.api.event_body import EventBody
 from triggers.api.inboxes import InboxView, NotifyingInboxView
 from triggers.api.operation import Readiness
-from triggers.api.subscriptions import NewSubscriptionView, SubscriptionView
+from triggers.api.subscription_body import NewSubscriptionView, SubscriptionView
 from triggers.domain import Scope
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]

@@ -10,23 +10,32 @@ from uuid import UUID
 import msgspec
 from litestar import Response
 from litestar.params import Parameter
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET
 
 from triggers.api.services import Services
+from triggers.api.subscription_body import (
+    DisableBody,
+    EnabledView,
+    NewSubscriptionView,
+    RotateSecretBody,
+    SubscriptionBody,
+    SubscriptionChange,
+    SubscriptionList,
+    SubscriptionView,
+    new_view_of,
+    view_of,
+)
 from triggers.api.views import (
     Cursor,
     Limit,
-    Timestamp,
     make_cursor,
     moment_of,
     optional_timestamp,
     read_cursor,
 )
-from triggers.body_format import Format
 from triggers.domain import (
     Caller,
     OrgId,
-    SubscriptionStatus,
     check_text,
     check_type_patterns,
     first_id_at,
@@ -34,176 +43,16 @@ from triggers.domain import (
     rfc3339,
 )
 from triggers.errors import Conflict, Invalid, NameTaken
-from triggers.signing_secrets import AsymmetricSecret, Scheme, read_secret
+from triggers.signing_secrets import Scheme
 from triggers.storage import event_store, subscription_store
 from triggers.storage.subscription_store import NewSubscription, Subscription
 from triggers.subscription import (
-    MAX_HEADERS,
-    Concurrency,
-    Ordering,
     PushSettings,
-    RateLimit,
-    Retry,
     check_ordering,
     checked,
     new_secret,
     same_types,
 )
-
-Key = Annotated[str, Meta(min_length=1, max_length=100, description="A name of yours, unique among them.")]
-TargetUrl = Annotated[str, Meta(min_length=1, max_length=2048, description="Where deliveries are POSTed to.")]
-Name = Annotated[str, Meta(min_length=1, max_length=255)]
-EventTypes = Annotated[
-    list[str],
-    Meta(
-        max_length=100,
-        description="Exact types, prefixes with a trailing wildcard (`order.*`), or `*`. Null: every type"
-        " but the service's own (`triggers.…`), which go to those who name them.",
-    ),
-]
-Filter = Annotated[str, Meta(max_length=2048, description="CEL over `payload` and `event`: true or false.")]
-Headers = Annotated[
-    dict[str, str],
-    Meta(max_length=MAX_HEADERS, description="Sent with every delivery, kept encrypted, shown by name only."),
-]
-Pointer = Annotated[
-    str,
-    Meta(
-        max_length=255,
-        description="With `ordering: key`: a JSON Pointer into the payload; null takes the event's own"
-        " `ordering_key`.",
-    ),
-]
-Secret = Annotated[str, Meta(max_length=200, description="whsec_… for v1, whsk_… for v1a. Null: made here.")]
-Start = Annotated[
-    str,
-    Meta(
-        max_length=64,
-        description="`now`, a time, or the id of an event: from where in the past it is given what matches.",
-    ),
-]
-
-
-class SubscriptionBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A subscription to make. What is null or left out has its default."""
-
-    target_url: TargetUrl
-    key: Key | None = None
-    name: Name | None = None
-    event_types: EventTypes | None = None
-    filter: Filter | None = None
-    format: Format | None = None
-    headers: Headers | None = None
-    secret: Secret | None = None
-    signature: Scheme | None = None
-    ordering: Ordering | None = None
-    ordering_key: Pointer | None = None
-    max_concurrency: Concurrency | None = None
-    rate_limit: RateLimit | None = None
-    retry: Retry | None = None
-    start: Start | None = None
-    expires_at: Timestamp | None = None
-    expiration_date: Annotated[str | None, Meta(description="Another name for `expires_at`.")] = None
-
-
-class SubscriptionChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What to change: what is left out stays, what is null has its default again."""
-
-    target_url: TargetUrl | UnsetType = UNSET
-    name: Name | UnsetType | None = UNSET
-    event_types: EventTypes | UnsetType | None = UNSET
-    filter: Filter | UnsetType | None = UNSET
-    format: Format | UnsetType | None = UNSET
-    headers: Headers | UnsetType | None = UNSET
-    ordering: Ordering | UnsetType | None = UNSET
-    ordering_key: Pointer | UnsetType | None = UNSET
-    max_concurrency: Concurrency | UnsetType | None = UNSET
-    rate_limit: RateLimit | UnsetType | None = UNSET
-    retry: Retry | UnsetType | None = UNSET
-    expires_at: Timestamp | UnsetType | None = UNSET
-    expiration_date: Annotated[str, Meta(description="Another name for `expires_at`.")] | UnsetType | None = (
-        UNSET
-    )
-
-
-class RotateSecretBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The new secret, made here unless given, and for how long the present one signs beside it."""
-
-    secret: Secret | None = None
-    signature: Annotated[Scheme | None, Meta(description="The new secret's scheme; null: as it is now.")] = (
-        None
-    )
-    overlap_seconds: Annotated[int, Meta(ge=0, le=7 * 86_400)] = 86_400
-
-
-class DisableBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Why, for whoever finds it disabled."""
-
-    reason: Annotated[str, Meta(min_length=1, max_length=255)] = "disabled by request"
-
-
-class SubscriptionView(msgspec.Struct, kw_only=True):
-    """A subscription. The values of its headers are in no answer."""
-
-    id: UUID
-    key: str | None
-    name: str | None
-    target_url: str
-    status: str
-    status_reason: str | None
-    status_at: Timestamp
-    event_types: list[str] | None
-    filter: str | None
-    filter_error: Annotated[
-        str | None, Meta(description="How the filter failed last; what it fails on counts as a match.")
-    ]
-    filter_error_at: Timestamp | None
-    format: str
-    header_names: list[str]
-    signature: str
-    public_key: Annotated[str | None, Meta(description="With v1a: what to verify signatures with.")]
-    old_secret_ends_at: Annotated[
-        Timestamp | None, Meta(description="After a rotation: until when the old secret signs, or signed.")
-    ]
-    ordering: str
-    ordering_key: str | None
-    max_concurrency: int
-    rate_limit: float | None
-    retry: Retry
-    expires_at: Timestamp | None
-    notifies_inbox: Annotated[UUID | None, Meta(description="The inbox whose notices it sends.")]
-    created_at: Timestamp
-    changed_at: Timestamp
-    last_success_at: Timestamp | None
-    failing_since: Timestamp | None
-    oldest_pending: Annotated[
-        Timestamp | None, Meta(description="When the oldest event was accepted that is not delivered yet.")
-    ]
-    next_attempt: Annotated[
-        Timestamp | None, Meta(description="When the next delivery is due; null while nothing is sent.")
-    ]
-
-
-class NewSubscriptionView(SubscriptionView, kw_only=True):
-    """A subscription and the secret it signs with, which no other answer shows."""
-
-    secret: str
-
-
-class EnabledView(SubscriptionView, kw_only=True):
-    """An enabled subscription, and the time in which it matched nothing."""
-
-    missed_since: Timestamp | None
-    missed_until: Timestamp | None
-    hint: str | None
-
-
-class SubscriptionList(msgspec.Struct):
-    """Part of the list of subscriptions."""
-
-    data: list[SubscriptionView]
-    next_cursor: str | None
-
 
 # ---- handlers ------------------------------------------------------------------------------------
 
@@ -356,7 +205,7 @@ async def rotate_secret(
         timedelta(seconds=asked.overlap_seconds),
     )
     await _followed(services, rotated)
-    return _new_view(rotated)
+    return new_view_of(rotated)
 
 
 # ---- steps ---------------------------------------------------------------------------------------
@@ -374,7 +223,7 @@ async def _create(services: Services, org_id: OrgId, data: SubscriptionBody) -> 
         start=await _start(services, org_id, data.start),
     )
     made = await subscription_store.create(services.database, services.clock, services.key_ring, org_id, new)
-    return _new_view(made)
+    return new_view_of(made)
 
 
 def _edit(services: Services, changes: dict[str, Any]) -> Callable[[PushSettings], PushSettings]:
@@ -466,55 +315,3 @@ async def _followed(services: Services, changed: Subscription) -> SubscriptionVi
     return view_of(
         await subscription_store.find(services.database, services.key_ring, changed.org_id, str(changed.id))
     )
-
-
-def view_of(subscription: Subscription) -> SubscriptionView:
-    """A subscription as answers show it."""
-    settings = subscription.settings
-    current = read_secret(subscription.secrets[0].secret)
-    return SubscriptionView(
-        id=subscription.id,
-        key=subscription.key,
-        name=settings.name,
-        target_url=settings.target_url,
-        status=subscription.status,
-        status_reason=subscription.status_reason,
-        status_at=rfc3339(subscription.status_at),
-        event_types=settings.event_types,
-        filter=settings.filter,
-        filter_error=subscription.filter_error,
-        filter_error_at=optional_timestamp(subscription.filter_error_at),
-        format=settings.format,
-        header_names=list(settings.headers),
-        signature=subscription.signature,
-        public_key=current.public_text if isinstance(current, AsymmetricSecret) else None,
-        old_secret_ends_at=optional_timestamp(
-            max((each.ends_at for each in subscription.secrets if each.ends_at), default=None)
-        ),
-        ordering=settings.ordering,
-        ordering_key=settings.ordering_key,
-        max_concurrency=settings.max_concurrency,
-        rate_limit=settings.rate_limit,
-        retry=settings.retry,
-        expires_at=optional_timestamp(settings.expires_at),
-        notifies_inbox=subscription.notifies_inbox,
-        created_at=rfc3339(subscription.created_at),
-        changed_at=rfc3339(subscription.changed_at),
-        last_success_at=optional_timestamp(subscription.last_success_at),
-        failing_since=optional_timestamp(subscription.failing_since),
-        oldest_pending=optional_timestamp(subscription.oldest_pending),
-        next_attempt=optional_timestamp(_next_attempt(subscription)),
-    )
-
-
-def _new_view(subscription: Subscription) -> NewSubscriptionView:
-    return NewSubscriptionView(
-        **msgspec.structs.asdict(view_of(subscription)), secret=subscription.secrets[0].secret
-    )
-
-
-def _next_attempt(subscription: Subscription) -> datetime | None:
-    if subscription.next_due is None or subscription.status != SubscriptionStatus.ACTIVE:
-        return None
-    # While the breaker is open nothing goes before its probe.
-    return max(filter(None, (subscription.next_due, subscription.probe_at)))

@@ -14,7 +14,7 @@ from litestar.params import Parameter
 from msgspec import Meta
 
 from triggers.api.services import Services
-from triggers.api.subscriptions import EventTypes, Filter
+from triggers.api.subscription_body import EventTypes, Filter
 from triggers.api.views import Timestamp, optional_timestamp, raw
 from triggers.body_format import Format, render
 from triggers.domain import (
