@@ -57,7 +57,8 @@ class Reader:
         self._reading = False
         self._to_forget: list[tuple[Lane, Key]] = []
         self._under_read: list[Lane] = []
-        self._forgotten: dict[tuple[UUID, UUID], float] = {}  # subscription and event, and when
+        # Subscription and event, and when. In a plain dict the first is found behind all that were before it.
+        self._forgotten: OrderedDict[tuple[UUID, UUID], float] = OrderedDict()
         self._bytes = 0
         self._bytes_of: Counter[UUID] = Counter()
         self._crowded_out: set[LaneId] = set()  # without a row that fitted
