@@ -1,8 +1,9 @@
-"""Settles in batches: one transaction for whatever attempts ended since the last one."""
+"""Settles in batches: one transaction for whatever attempts have ended in a hundredth of a second."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,6 +21,10 @@ from triggers.storage.lane_store import DeliveryId, Settlement
 log = structlog.get_logger()
 
 BATCH = 1_000
+GATHER_SECONDS = 0.01
+"""How long what ended waits for others to be settled with: a transaction costs as much as ten settlements."""
+ENOUGH = 200
+"""So many are worth a transaction at once."""
 SETTLE_SECONDS = 10.0
 PAUSE_SECONDS = 0.2
 FAILING_TOO_LONG = "failing_too_long"
@@ -55,6 +60,7 @@ class Settler:
         self._judging = Judging(database)
         self._ended: list[Ended] = []
         self._work = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._stopping = False
         self._connection: Connection | None = None
         self.task: asyncio.Task[None] | None = None
@@ -67,13 +73,16 @@ class Settler:
         """Write what is left, then end."""
         self._stopping = True
         self._work.set()
+        self._hurry.set()
         if self.task is not None:
             await self.task
 
-    def put(self, ended: Ended) -> None:
-        """Have an attempt settled with the next batch."""
+    def put(self, ended: Ended, *, urgent: bool = False) -> None:
+        """Have an attempt settled with the next batch; at once if others wait for it."""
         self._ended.append(ended)
         self._work.set()
+        if urgent or len(self._ended) >= ENOUGH:
+            self._hurry.set()
 
     async def _run(self) -> None:
         try:
@@ -82,12 +91,21 @@ class Settler:
                     self._work.clear()
                     await self._work.wait()
                     continue
+                await self._gather()
                 batch, self._ended = self._ended[:BATCH], self._ended[BATCH:]
                 await self._until_written(batch)
                 for ended in batch:
                     ended.settled()
         finally:
             self._drop_connection()
+
+    async def _gather(self) -> None:
+        """Wait a moment for more, unless there is enough, or somebody is waiting."""
+        if len(self._ended) < ENOUGH and not self._hurry.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), GATHER_SECONDS)
+        if not self._stopping:
+            self._hurry.clear()
 
     def _drop_connection(self) -> None:
         if self._connection is not None:

@@ -258,7 +258,7 @@ class Worker:
 
         ended.settled = settled
         self._reader.sent(due)
-        self._settler.put(ended)
+        self._settler.put(ended, urgent=lane.ordered)  # the next one of its key waits for it
         if ended.settlement.outcome == "delivered":
             return  # thousands a second: the metrics and the attempts themselves tell of them
         log.info(
