@@ -340,14 +340,21 @@ class Intake:
             [w.judged.rules.version for w in batch],
             _findings(batch),
         )
-        missing = set(receipt.missing)
         observability.flushes_total.inc()
-        self._committed({w.event.org_id for w in batch}, receipt.handover)
-        for waiting in batch:
-            if waiting.event.id not in missing:
-                _decide(waiting, waiting.event.id)
+        missing = set(receipt.missing)
+        # Not at once: the next batch is on its way to PostgreSQL before these callers are answered.
+        asyncio.get_running_loop().call_soon(self._tell, batch, missing, receipt.handover)
         if missing:
             await self._explain(connection, [w for w in batch if w.event.id in missing])
+
+    def _tell(self, batch: list[Waiting], missing: set[UUID], handover: Handover) -> None:
+        """Tell whoever waits for a batch that is committed, but for what was not stored with it."""
+        try:
+            self._committed({w.event.org_id for w in batch}, handover)
+        finally:
+            for waiting in batch:
+                if waiting.event.id not in missing:
+                    _decide(waiting, waiting.event.id)
 
     async def _explain(self, connection: Connection, missing: list[Waiting]) -> None:
         """Decide the events that a flush did not store."""

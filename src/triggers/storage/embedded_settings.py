@@ -30,7 +30,7 @@ def fitting_settings(*, free_disk_bytes: int, memory_bytes: int | None = None) -
         # 10 to 20 s. 1 GB recovers in 3 to 6 s (once in 10 s) and costs 0 to 5 % of throughput. 512 MB
         # recovers in 3 to 4 s, and with an index in random order costs a quarter.
         "max_wal_size": f"{wal_mib}MB",
-        "min_wal_size": f"{wal_mib}MB",  # keeps files to use again: no commit waits for new ones once there are
+        "min_wal_size": f"{wal_mib}MB",  # kept to be used again: no commit waits for new ones
         "wal_buffers": "16MB",
         "wal_compression": "on",  # the wheel is built without lz4
         "checkpoint_timeout": "5min",
