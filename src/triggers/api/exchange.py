@@ -58,7 +58,7 @@ async def read_body(receive: Receive, limit: int, coding: bytes = b"") -> bytes:
         UnsupportedMediaType: a content coding other than gzip, or broken gzip.
         ClientGone: the connection closed first.
     """
-    inflate = _inflater(coding)
+    inflate = _inflater(coding) if coding else None
     chunks: list[bytes] = []
     size = sent = 0
     while True:
@@ -119,7 +119,7 @@ class _Inflater:
 
 def _inflater(coding: bytes) -> _Inflater | None:
     match coding:
-        case b"" | b"identity":
+        case b"identity":
             return None
         case b"gzip" | b"x-gzip":
             return _Inflater()

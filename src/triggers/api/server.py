@@ -29,7 +29,7 @@ SLOWEST_READER = 16 * 1024
 """Bytes a second that who reads an answer takes at least."""
 
 _NAMES = re.compile(rb"[a-z0-9-]*")
-_UNSAFE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_SAFE = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
 _UPGRADE = re.compile(rb"(?<=\r\n)upgrade(?=[ \t]*:)", re.IGNORECASE)
 
 
@@ -76,12 +76,7 @@ class Cycle(RequestResponseCycle):
         ):
             return None
         names, values = zip(*headers, strict=True)
-        if (
-            b"connection" in names
-            or b"transfer-encoding" in names
-            or not _NAMES.fullmatch(b"".join(names))
-            or _UNSAFE.search(b"".join(values))
-        ):
+        if not _are_plain(names) or b"".join(values).translate(None, _SAFE):
             return None
         head = b"\r\n".join(map(b": ".join, headers))
         return b"%b%b\r\n\r\n%b" % (STATUS_LINE[start["status"]], head, body)
@@ -214,6 +209,13 @@ class Protocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         else:
             self.idle_since = self.loop.time()
+
+
+@lru_cache(maxsize=256)
+def _are_plain(names: tuple[bytes, ...]) -> bool:
+    """Whether headers of these names can be written as they are. Few sets of names make all answers."""
+    framing = b"connection" in names or b"transfer-encoding" in names
+    return not framing and _NAMES.fullmatch(b"".join(names)) is not None
 
 
 @lru_cache(maxsize=64)
