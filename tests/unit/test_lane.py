@@ -35,32 +35,32 @@ def lane_of(waiting: int = 3, **settings: object) -> Lane:
     ],
 )
 def test_may_send(settings: dict[str, object], may: bool) -> None:
-    assert lane_of(**settings).may_send(NOW) is may
+    assert lane_of(**settings).may_send(lambda: NOW) is may
 
 
 def test_nothing_waits_nothing_goes() -> None:
-    assert not lane_of(0).may_send(NOW)
+    assert not lane_of(0).may_send(lambda: NOW)
 
 
 def test_a_stale_or_disabled_lane_sends_nothing() -> None:
     lane = lane_of()
     lane.stale = True
-    assert not lane.may_send(NOW)
+    assert not lane.may_send(lambda: NOW)
     lane.renew(lane.target)
-    assert lane.may_send(NOW)
+    assert lane.may_send(lambda: NOW)
     lane.disable()
-    assert not lane.may_send(NOW)
+    assert not lane.may_send(lambda: NOW)
     assert lane.wants() == 0
 
 
 def test_concurrency() -> None:
     lane = lane_of(5, max_concurrency=2)
     lane.take()
-    assert lane.may_send(NOW)
+    assert lane.may_send(lambda: NOW)
     due = lane.take()
-    assert not lane.may_send(NOW)
+    assert not lane.may_send(lambda: NOW)
     lane.put_back(due)
-    assert lane.may_send(NOW)
+    assert lane.may_send(lambda: NOW)
     assert lane.take() is due
 
 
@@ -68,7 +68,7 @@ def test_a_rate_limit_spaces_evenly() -> None:
     lane = lane_of(5, rate_limit=0.5)
     assert lane.wait_seconds(NOW) is None
     lane.take()
-    assert not lane.may_send(NOW)
+    assert not lane.may_send(lambda: NOW)
     wait = lane.wait_seconds(NOW)
     assert wait is not None
     assert 1.8 < wait <= 2

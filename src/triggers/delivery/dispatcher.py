@@ -110,26 +110,25 @@ class Dispatcher:
         return None
 
     def _choose_lane(self, share: _Share, most: int) -> tuple[Lane, Due] | None:
-        now = self._now()
         for _ in range(len(share.lanes)):
             lane = share.lanes.popleft()
             if lane.in_flight >= max(1, most // 4) and share.lanes:
                 share.lanes.append(lane)
                 continue
             lane.offered = False
-            if not lane.may_send(now):
+            if not lane.may_send(self._now):
                 continue  # whatever holds it offers it again
             due = lane.take()
             self.in_flight += 1
             share.in_flight += 1
-            if lane.may_send(now):
+            if lane.may_send(self._now):
                 lane.offered = True
                 share.lanes.append(lane)
             return lane, due
         return None
 
     def _line_up(self, lane: Lane) -> None:
-        if lane.offered or not lane.may_send(self._now()):
+        if lane.offered or not lane.may_send(self._now):
             return
         lane.offered = True
         share = self._shares.setdefault(lane.org_id, _Share())

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -126,16 +126,18 @@ class Lane:
         endpoint = self.target.endpoint
         return endpoint.status == "active" and (endpoint.expires_at is None or endpoint.expires_at > now)
 
-    def may_send(self, now: datetime) -> bool:
-        """Whether the next delivery may go now."""
+    def may_send(self, now: Callable[[], datetime]) -> bool:
+        """Whether the next delivery may go now. Asked three times for each: seldom by the clock."""
+        endpoint = self.target.endpoint
         return (
             bool(self.queue)
+            and self.in_flight < self.concurrency
+            and endpoint.status == "active"
             and not self.stale
             and not self.held
-            and self.in_flight < self.concurrency
-            and self.next_send_at <= time.monotonic()
-            and self.breaker.may_send(now, self.in_flight)
-            and self.active(now)
+            and (endpoint.rate_limit is None or self.next_send_at <= time.monotonic())
+            and (not self.breaker.open or self.breaker.may_send(now(), self.in_flight))
+            and (endpoint.expires_at is None or endpoint.expires_at > now())
         )
 
     @property
