@@ -11,6 +11,7 @@ from typing import Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from triggers.burst import Burst
 from triggers.delivery.result import Reason
 
 HEAD_LIMIT: Final = 32 * 1024
@@ -36,6 +37,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_body_bytes",
+        "_burst",
         "_done",
         "_framed",
         "_head_bytes",
@@ -56,9 +58,13 @@ class Connection(asyncio.Protocol):
     retry_after: str | None
     delivery_control: str | None
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, tunnel: bool = False) -> None:
-        """`tunnel`: the exchange is a CONNECT, whose answer ends with its head."""
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, burst: Burst | None = None, *, tunnel: bool = False
+    ) -> None:
+        """`burst`: what carries requests, if others are sent beside this one. `tunnel`: the exchange is a
+        CONNECT, whose answer ends with its head."""
         self._loop = loop
+        self._burst = burst or Burst(loop)
         self._tunnel = tunnel
         self._parser = HttpResponseParser(self)
         self._done: asyncio.Future[Reason | None] | None = None
@@ -76,7 +82,7 @@ class Connection(asyncio.Protocol):
         if self.transport is None or self.closed:
             self._finish(Reason.CLOSED)
         else:
-            self.transport.write(request)
+            self._burst.write(self.transport, request)
         return done
 
     def expire(self) -> None:

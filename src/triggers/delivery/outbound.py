@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 from triggers.addresses import OutboundPolicy, Target, permitted, read_url
+from triggers.burst import Burst
 from triggers.delivery.connection import Connection, Stage
 from triggers.delivery.names import Found, Names, Resolver, system_resolver
 from triggers.delivery.pool import Key, Pool
@@ -136,6 +137,7 @@ class Outbound:
         self._proxy_names = Names(resolver, threads=4, keep_seconds=dns_keep_seconds)
         self._proxy = None if policy.proxy_url is None else _read_proxy(policy.proxy_url)
         self._tls = _tls_context(trust_pem)
+        self._burst = Burst(self._loop)
         self._pool = Pool(self._loop, min(max_idle, max_connections), idle_seconds)
         self._max_connections = max_connections
         self._closed = False
@@ -323,7 +325,7 @@ class Outbound:
             # Without TLS nothing is waited for: a limit could only run out while this process stood still.
             async with _tls_faults(self._limit(deadline)) if tls else contextlib.nullcontext():
                 _, connection = await self._loop.create_connection(
-                    lambda: Connection(self._loop),
+                    lambda: Connection(self._loop, self._burst),
                     sock=sock,
                     ssl=tls,
                     server_hostname=target.host if tls else None,
@@ -389,7 +391,7 @@ class Outbound:
         return connection.transport
 
     async def _over_tunnel(self, transport: asyncio.Transport, target: Target, deadline: float) -> Connection:
-        connection = Connection(self._loop)
+        connection = Connection(self._loop, self._burst)
         inner: asyncio.BaseTransport | None = transport
         if target.scheme == "https":
             try:
