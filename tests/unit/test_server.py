@@ -106,6 +106,29 @@ async def test_several_on_one_connection(writes: list[bytes]) -> None:
     assert pipelined.count(b"HTTP/1.1 200 OK") == pipelined.count(b"\r\n\r\n12345") == len(writes) == 3
 
 
+@pytest.mark.parametrize(
+    ("end", "then"),
+    [
+        (lambda connection: connection.shutdown(), b""),
+        (lambda connection: connection.data_received(b"no request\r\n\r\n"), b"HTTP/1.1 400 Bad Request"),
+    ],
+    ids=["stopped", "malformed"],
+)
+async def test_an_answer_is_out_before_what_ends_its_connection(end: Any, then: bytes) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answering(SIZED, b"12345")(scope, receive, send)
+        end(next(iter(serves.server_state.connections)))
+
+    async with running(app) as (serves, address):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(GET)
+        head, _, rest = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert rest.startswith(b"12345" + then)
+    assert bool(rest[5:]) is bool(then)
+
+
 async def test_what_comes_in_pieces_is_chunked() -> None:
     answer = await asked(answering([], b"12345", b"678"))
     assert answer.endswith(b"transfer-encoding: chunked\r\n\r\n5\r\n12345\r\n3\r\n678\r\n0\r\n\r\n")

@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from triggers import errors
 from triggers.api import exchange, problems
+from triggers.burst import Burst
 
 log = structlog.get_logger()
 
@@ -40,6 +41,7 @@ class Cycle(RequestResponseCycle):
     system calls and two packets. What comes in several pieces, or closes the connection, is left to it.
     """
 
+    burst: Burst
     _start: Any = None  # the head, until the first of the body is known
 
     async def send(self, message: Any) -> None:
@@ -60,7 +62,7 @@ class Cycle(RequestResponseCycle):
                 return
             self.response_started = self.response_complete = True
             self.waiting_for_100_continue = False
-            self.transport.write(whole)
+            self.burst.write(self.transport, whole)
             self.message_event.set()
             self.on_response()
 
@@ -96,10 +98,17 @@ class Protocol(HttpToolsProtocol):
     unread = 0  # bytes, at that time
     in_head = True
     head_size = 0
+    burst: Burst
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.burst = _burst(self.loop)
         self.arriving_since = self.loop.time()
+
+    def shutdown(self) -> None:
+        """uvicorn's: it closes the connection if the last answer is complete, so that one must be out."""
+        self.burst.flush()
+        super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         if self.in_head:
@@ -117,12 +126,14 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What cannot be read as HTTP at all."""
+        self.burst.flush()
         if not self.answering:
             self.refuse(errors.MalformedBody(f"Not a request that can be read: {msg}"))
         self.transport.close()
 
     def refuse(self, error: errors.TriggersError) -> None:
         """Answer with a problem before there is a request to be answered, or in place of its answer."""
+        self.burst.flush()
         request_id = exchange.request_id(None)
         document = problems.problem(error, request_id)
         body = msgspec.json.encode(document)
@@ -176,7 +187,7 @@ class Protocol(HttpToolsProtocol):
         scope["method"] = parser.get_method().decode("ascii")
         scope["path"], scope["raw_path"], scope["query_string"] = _parts(self.url)
         before = self.cycle
-        self.cycle = Cycle(
+        self.cycle = cycle = Cycle(
             scope,
             self.transport,
             self.flow,
@@ -189,11 +200,12 @@ class Protocol(HttpToolsProtocol):
             version != "1.0" and parser.should_keep_alive(),
             self.on_response_complete,
         )
+        cycle.burst = self.burst
         if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
+            self._start_asgi_task(cycle, self.app)
         else:  # one request at a time: this one waits
             self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, self.app))
+            self.pipeline.appendleft((cycle, self.app))
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -209,6 +221,12 @@ class Protocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         else:
             self.idle_since = self.loop.time()
+
+
+@lru_cache(maxsize=1)
+def _burst(loop: asyncio.AbstractEventLoop) -> Burst:
+    """The one of all connections."""
+    return Burst(loop)
 
 
 @lru_cache(maxsize=256)
