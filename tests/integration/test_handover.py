@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from delivering import Workers, subscribe
 from harness import Node, Tenant, eventually
 from receiving import Receiver
+from triggers.delivery import worker
 from triggers.domain import EventId, NewEvent
 from triggers.storage import event_store, lane_store
 from triggers.storage.clock import DatabaseClock
@@ -147,3 +149,38 @@ async def test_however_late_it_is_handed_over_nothing_is_sent_twice(
     await eventually(lambda: len(receiver.hooks) >= len(sent) and not under_way and not lane.known, 20)
     assert receiver.counts() == Counter(sent)
     assert min(late.values()) > 10
+
+
+async def test_a_lane_is_not_dropped_as_idle_while_it_is_read(
+    client: httpx.AsyncClient,
+    node: Node,
+    receiver: Receiver,
+    subscribed: Subscribe,
+    workers: Workers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would get what the read found, and another lane would read the same."""
+    contents, reading, go_on = lane_store.contents, asyncio.Event(), asyncio.Event()
+
+    async def held_up(*arguments: Any) -> Any:
+        if arguments[1]:
+            reading.set()
+            await go_on.wait()
+        return await contents(*arguments)
+
+    monkeypatch.setattr(worker, "HEALTH_SECONDS", 0.02)
+    node.wakeup.listen_for_lanes((running := await workers.start()).worker.hint)  # as from another node
+    await subscribed(receiver.url)
+    await client.post("/v1/events", json={"type": "a", "payload": 1})
+    await eventually(lambda: len(receiver.hooks) == 1, 10)
+    (lane,) = running.worker._lanes.values()
+    await eventually(lambda: not lane.known and lane.drained, 10)
+    monkeypatch.setattr(lane_store, "contents", held_up)
+    lane.used_at -= worker.IDLE_LANE_SECONDS - 0.2  # idle for long: soon to be dropped
+    await client.post("/v1/events", json={"type": "a", "payload": 2})
+    await asyncio.wait_for(reading.wait(), 10)
+    began = time.monotonic()
+    await eventually(lambda: time.monotonic() - began > 0.4, 5)
+    assert list(running.worker._lanes.values()) == [lane]
+    go_on.set()
+    await eventually(lambda: len(receiver.hooks) == 2, 10)

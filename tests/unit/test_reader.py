@@ -193,3 +193,13 @@ def test_what_was_settled_is_remembered_no_longer_than_it_may_be_handed_over(
         monkeypatch.setattr(time, "monotonic", partial(float, moment))
         read.forget(lane, make_due(*lane.id).key)
     assert len(read._forgotten) == 3
+
+
+def test_what_is_settled_again_and_again_keeps_no_other_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, lane = reader(), caught_up()
+    again = make_due(*lane.id).key
+    for step in range(40):
+        monkeypatch.setattr(time, "monotonic", partial(float, 100 + step / 4))
+        read.forget(lane, again)
+        read.forget(lane, make_due(*lane.id).key)
+    assert len(read._forgotten) == 6  # its own, and those of the last second

@@ -80,6 +80,7 @@ class Reader:
         """A settlement is committed: no read that begins from now on returns the delivery as it was."""
         moment = time.monotonic()
         self._forgotten[lane.id[1], key[0]] = moment
+        self._forgotten.move_to_end((lane.id[1], key[0]))  # it may have been settled a moment ago too
         while self._forgotten[oldest := next(iter(self._forgotten))] < moment - HANDOVER_SECONDS:
             del self._forgotten[oldest]
         if self._reading:
@@ -161,6 +162,9 @@ class Reader:
             raise
 
     async def _read_lanes(self, connection: Connection, hungry: list[LaneId]) -> None:
+        for lane_id in hungry:
+            if (lane := self._lane(lane_id)) is not None:
+                lane.used_at = time.monotonic()  # dropped as idle now, it would get its rows, and another too
         await self._load(connection, hungry)
         lanes = [lane for lane_id in hungry if (lane := self._lane(lane_id)) is not None and lane.wants() > 0]
         lanes = [lane for lane in lanes if self._ownership.group(lane.group) is not None]
