@@ -341,11 +341,13 @@ class Intake:
             _findings(batch),
         )
         observability.flushes_total.inc()
+        if not receipt.missing:
+            # Not at once: the next batch is on its way to PostgreSQL before these callers are answered.
+            asyncio.get_running_loop().call_soon(self._tell, batch, set(), receipt.handover)
+            return
         missing = set(receipt.missing)
-        # Not at once: the next batch is on its way to PostgreSQL before these callers are answered.
-        asyncio.get_running_loop().call_soon(self._tell, batch, missing, receipt.handover)
-        if missing:
-            await self._explain(connection, [w for w in batch if w.event.id in missing])
+        self._tell(batch, missing, receipt.handover)
+        await self._explain(connection, [w for w in batch if w.event.id in missing])
 
     def _tell(self, batch: list[Waiting], missing: set[UUID], handover: Handover) -> None:
         """Tell whoever waits for a batch that is committed, but for what was not stored with it."""

@@ -19,7 +19,7 @@ import pytest
 from harness import Node, Tenant, Tenants, eventually
 from triggers import intake
 from triggers.domain import Accepted, EventId, NewEvent, OrgId
-from triggers.errors import DedupConflict, Invalid, Overloaded
+from triggers.errors import DatabaseUnavailable, DedupConflict, Invalid, Overloaded
 from triggers.storage import event_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import ACCEPT_SECONDS, Connection, Database
@@ -442,3 +442,20 @@ async def test_a_cut_at_the_instant_of_commit_is_not_noticed(
         retried = await client.post("/v1/events", json=body)
         assert retried.status_code == (201 if before else 200)
         assert (await counts(database))[:2] == (3, 3)
+
+
+async def test_what_is_committed_is_answered_whatever_becomes_of_the_rest(
+    node: Node, tenant: Tenant, clock: DatabaseClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node loses its connection as it asks why one event of a batch was not stored."""
+    old = new_event(tenant.id, clock, "twice")
+    assert await node.intake.accept_many([old]) == [Accepted(old.id, False)]
+
+    async def broken(*_: Any) -> Any:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(event_store, "resolve", broken)
+    new, again = new_event(tenant.id, clock), new_event(tenant.id, clock, "twice")
+    outcomes = await node.intake.accept_many([new, again])
+    assert outcomes[0] == Accepted(new.id, False)
+    assert isinstance(outcomes[1], DatabaseUnavailable)
