@@ -393,3 +393,20 @@ async def test_who_waited_for_another_node_goes_on_without_a_key(
             late = asyncio.create_task(ensure_first_key(database, clock))
             await eventually(lambda: is_waited_for(other))
         assert await late is None
+
+
+async def test_a_rotation_waits_for_a_revocation_and_never_in_a_ring(
+    tenant: Tenant, database: Database, clock: DatabaseClock
+) -> None:
+    async with database.connection() as connection:
+        made = await api_keys.create(connection, clock, tenant.id, TENANT_SCOPES)
+    old = await api_keys.by_id(database, tenant.id, made.id)
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("update api_keys set revoked_at = now() where id = $1", old.id)
+        rotating = asyncio.create_task(api_keys.rotate(database, clock, tenant.id, old, timedelta(days=1)))
+        await eventually(lambda: is_waited_for(connection), 5)
+        # What a revocation does next: the rotation must not hold it yet.
+        await connection.execute("set local lock_timeout = '1s'")
+        await connection.execute("update versions set version = version + 1 where name = 'keys'")
+    with pytest.raises(Conflict, match="revoked"):
+        await rotating

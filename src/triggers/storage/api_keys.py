@@ -135,13 +135,12 @@ async def rotate(
     database: Database, clock: DatabaseClock, org_id: OrgId, old: ApiKey, overlap: timedelta
 ) -> ApiKey:
     """Make a successor with the same name, scopes and expiry; the old key goes on for `overlap`."""
-    if old.revoked_at is not None:
-        raise Conflict("This key is revoked; make a new one.")
     if old.expires_at is not None and old.expires_at.timestamp() <= clock.now():
         raise Conflict("This key has expired; make a new one.")
     async with database.connection() as connection, connection.transaction():
-        # Not `expires_at`: of a key that was rotated before, that is the end of its overlap.
-        made = await connection.fetchrow(_SQL["made_until"], org_id, old.id)
+        made = await connection.fetchrow(_SQL["lock"], org_id, old.id)
+        if made is None or made["revoked_at"] is not None:
+            raise Conflict("This key is revoked; make a new one.")
         successor = await create(
             connection,
             clock,
@@ -149,7 +148,8 @@ async def rotate(
             old.scopes,
             live=old.prefix.startswith("zap_live_"),
             name=old.name,
-            expires_at=made and made["made_until"],
+            # Not `expires_at`: of a key that was rotated before, that is the end of its overlap.
+            expires_at=made["made_until"],
         )
         await connection.execute(_SQL["expire"], org_id, old.id, overlap)
     return successor

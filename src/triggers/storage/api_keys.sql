@@ -27,8 +27,10 @@ from api_keys where org_id = $1 and id > $2 order by id limit $3
 select id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at
 from api_keys where org_id = $1 and id = $2
 
--- name: made_until
-select made_until from api_keys where org_id = $1 and id = $2
+-- name: lock
+-- Before the row of the version, which whoever changes a key raises next: in one order, so that a rotation
+-- and a revocation wait for each other and never in a ring.
+select made_until, revoked_at from api_keys where org_id = $1 and id = $2 for update
 
 -- name: expire
 with raised as (
