@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -32,6 +33,7 @@ LANES_A_DATAGRAM = 1_000
 DATAGRAM_BYTES = 128 * 1024
 """Less than any socket's buffer has room for."""
 AGAIN_SECONDS = 0.01
+_FULL = (errno.EAGAIN, errno.ENOBUFS)
 RESTART_SECONDS = (0.1, 0.5, 2.0, 5.0)
 STEADY_SECONDS = 60.0
 POLL_SECONDS = 0.1
@@ -63,7 +65,8 @@ class WorkerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._ours: socket.socket | None = None
         self._stopping = False
-        self._unheard: set[LaneId] = set()  # the socket was full
+        self._unheard: set[LaneId] = set()
+        self._again: asyncio.TimerHandle | None = None  # when the socket was full
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -73,13 +76,9 @@ class WorkerProcess:
 
     def hint(self, lanes: Sequence[LaneId]) -> None:
         """Tell the worker that these lanes may have something due; never waits."""
-        for first in range(0, len(lanes), LANES_A_DATAGRAM):
-            some = lanes[first : first + LANES_A_DATAGRAM]
-            if not self._say(Hint([org_id.bytes + lane_id.bytes for org_id, lane_id in some])):
-                if not self._unheard:
-                    asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._hint_again)
-                self._unheard.update(lanes[first:])
-                return
+        self._unheard.update(lanes)
+        if self._again is None:
+            self._say_unheard()
 
     def hand_over(self, handover: Handover) -> bool:
         """Give the worker what was just stored; never waits. False if it is too much at this moment."""
@@ -96,19 +95,25 @@ class WorkerProcess:
             await asyncio.wait({self._task})
         self._close()
 
-    def _hint_again(self) -> None:
-        lanes, self._unheard = list(self._unheard), set()
-        self.hint(lanes)
+    def _say_unheard(self) -> None:
+        self._again = None
+        while self._unheard:
+            some = [self._unheard.pop() for _ in range(min(len(self._unheard), LANES_A_DATAGRAM))]
+            if not self._say(Hint([org_id.bytes + lane_id.bytes for org_id, lane_id in some])):
+                self._unheard.update(some)
+                self._again = asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._say_unheard)
+                return
 
     def _say(self, message: Hint | Stored) -> bool:
-        """False if there is no room for it, now or ever. To a worker that is gone there is nothing to say."""
+        """False if there is no room for it, now or ever. To a worker that is gone there is nothing to say:
+        the next one looks at everything."""
         if self._ours is None:
             return True
         data = _encode(message)
         try:
             return len(data) <= DATAGRAM_BYTES and self._ours.send(data) > 0
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno not in _FULL
 
     async def _watch(self) -> None:
         deaths = 0

@@ -84,3 +84,19 @@ async def test_what_is_stored_reaches_the_worker_or_a_hint_of_it(
         asyncio.get_running_loop().remove_reader(worker._socket)
         worker._socket.close()
         await process.stop()
+
+
+async def test_nothing_is_said_again_and_again_to_a_worker_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **options: popen(["sleep", "60"], **options))
+    process = WorkerProcess(load({}), "postgresql:///", "")
+    await process.start()
+    assert process._process is not None
+    process._process.kill()
+    process._process.wait()
+    process.hint([(uuid4(), uuid4()) for _ in range(3_000)])
+    assert process._again is None
+    assert not process._unheard
+    await process.stop()
