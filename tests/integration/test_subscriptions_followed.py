@@ -17,7 +17,7 @@ from harness import eventually
 from receiving import Hook, Receiver, status
 from triggers.delivery import ownership
 from triggers.delivery.lane import Lane
-from triggers.storage import lane_store
+from triggers.storage import ending, lane_store
 from triggers.storage.database import Connection, Database
 
 
@@ -258,3 +258,18 @@ async def test_a_message_beside_one_whose_attempts_are_used_up_has_its_own(
 
 def _noticed(receiver: Receiver) -> int:
     return sum(json.loads(hook.body)["received_message_count"] for hook in receiver.hooks)
+
+
+async def test_a_tombstone_is_no_lane(client: httpx.AsyncClient, database: Database) -> None:
+    made = await subscribe(client, "https://receiver.example/")
+    org = (await client.get("/v1/org")).json()["id"]
+    lane = (UUID(org), UUID(made["id"]))
+    async with database.connection() as connection:
+        assert [each.id for each in await lane_store.endpoints(connection, [lane])] == [lane[1]]
+    assert (await client.delete(f"/v1/hooks/{made['id']}")).status_code == 204
+    await database.fetch(
+        "update subscriptions set status_at = now() - interval '1 minute' where id = $1", lane[1]
+    )
+    await ending.follow(database, 1000)
+    async with database.connection() as connection:
+        assert await lane_store.endpoints(connection, [lane]) == []

@@ -26,7 +26,7 @@ from triggers.delivery.dispatcher import Dispatcher
 from triggers.delivery.finder import Finder
 from triggers.delivery.lane import Lane, Target
 from triggers.delivery.outbound import Outbound
-from triggers.delivery.ownership import Ownership
+from triggers.delivery.ownership import LONG_LOOK_SECONDS, Ownership
 from triggers.delivery.reader import Reader
 from triggers.delivery.result import Reason
 from triggers.delivery.settler import FAILING_TOO_LONG, Disabling, Ended, Settler
@@ -392,7 +392,7 @@ class Worker:
             elif not lane.stale and lane.target.endpoint.changed_at != changed_at:
                 self._close(lane)
                 self._reader.hint(lane_id)
-        self._noticed = changed
+        self._noticed.update(changed)
 
     def _empty(self, lane: Lane) -> None:
         for due in lane.queue:
@@ -412,6 +412,8 @@ class Worker:
             await asyncio.sleep(HEALTH_SECONDS)
             changed = [lane for lane in self._lanes.values() if lane.breaker.changed]
             idle_since = time.monotonic() - IDLE_LANE_SECONDS
+            looked_at = self._now() - timedelta(seconds=2 * LONG_LOOK_SECONDS)
+            self._noticed = {lane: at for lane, at in self._noticed.items() if at > looked_at}
             for lane in list(self._lanes.values()):
                 if not lane.known and not lane.breaker.changed and lane.used_at < idle_since:
                     del self._lanes[lane.id]

@@ -100,7 +100,7 @@ select s.org_id, s.id, s.lane_group, s.status, s.changed_at, s.target_url, s.for
     s.failing_since, s.probe_at, s.probe_delay, s.notifies_inbox
 from unnest($1::uuid[], $2::uuid[]) as k (org_id, id)
 join subscriptions s on s.org_id = k.org_id and s.id = k.id
-where s.kind = 'push'
+where s.kind = 'push' and s.secrets <> ''::bytea -- a tombstone has none, and nothing to send
 
 -- name: read
 -- The next due deliveries of many lanes. $3 and $4 are where each lane reads from, $5 how many rows it
