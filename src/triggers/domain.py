@@ -180,13 +180,19 @@ def check_type_patterns(patterns: list[str] | None, pointer: str = "/event_types
     if not 1 <= len(patterns) <= 100:
         raise Invalid("Must have 1 to 100 patterns; leave it out to match every type.", pointer=pointer)
     for index, pattern in enumerate(patterns):
-        check_text(pattern, f"{pointer}/{index}", longest=255)
-        if not _TYPE_PATTERN.fullmatch(pattern):
-            raise Invalid(
-                "Must be an exact type, a prefix with a trailing wildcard such as `order.*`, or `*`.",
-                pointer=f"{pointer}/{index}",
-            )
+        check_type_pattern(pattern, f"{pointer}/{index}")
     return list(dict.fromkeys(patterns))
+
+
+def check_type_pattern(pattern: str, pointer: str) -> str:
+    """Return a pattern that can match, or raise Invalid."""
+    check_text(pattern, pointer, longest=255)
+    if not _TYPE_PATTERN.fullmatch(pattern):
+        raise Invalid(
+            "Must be an exact type, a prefix with a trailing wildcard such as `order.*`, or `*`.",
+            pointer=pointer,
+        )
+    return pattern
 
 
 def type_matches(event_type: str, patterns: list[str] | None) -> bool:

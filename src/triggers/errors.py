@@ -45,9 +45,11 @@ class TriggersError(Exception):
     If it stays, tell the operator the `request_id`: it names the log lines with the cause.
     """
 
-    def __init__(self, message: str | None = None, **facts: Any) -> None:
+    def __init__(self, message: str | None = None, *, logged: str | None = None, **facts: Any) -> None:
+        """`logged`: what the log is told instead, where the message quotes what was sent."""
         doc = type(self).__doc__ or ""
         self.message = message or doc.partition("\n")[0]
+        self.logged = logged or self.message
         self.facts = facts
         super().__init__(self.message)
 

@@ -99,7 +99,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise MalformedBody(f"The name {twice!a} stands twice in one object.")
+        raise MalformedBody(
+            f"The name {twice!a} stands twice in one object.", logged="A name stands twice in one object."
+        )
     return found
 
 

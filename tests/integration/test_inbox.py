@@ -431,3 +431,10 @@ async def test_long_polls_end_when_the_node_stops(
         node.health.stopping = True
         async with asyncio.timeout(5):
             assert (await polling).status_code == 200
+
+
+async def test_an_id_that_is_named_twice_is_acknowledged_once(client: httpx.AsyncClient) -> None:
+    event_id = (await client.post("/v1/events", json={"type": "a", "payload": 1})).json()["id"]
+    answer = (await client.post("/v1/ack", json={"event_ids": [event_id, event_id.upper()]})).json()
+    assert (answer["acknowledged"], answer["already_acknowledged"]) == (1, 1)
+    assert [result["status"] for result in answer["results"]] == ["acknowledged", "already_acknowledged"]

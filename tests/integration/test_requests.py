@@ -6,6 +6,7 @@ import gzip
 
 import httpx
 import pytest
+import structlog
 
 from triggers.api.events import _BEYOND
 from triggers.api.strict_request import MAX_BODY_BYTES
@@ -173,3 +174,33 @@ async def test_a_body_has_a_limit(client: httpx.AsyncClient) -> None:
         answer = await client.post("/v1/ack", content=body)
         assert answer.status_code == status
     assert answer.json()["limit"] == MAX_BODY_BYTES
+
+
+@pytest.mark.parametrize(
+    ("path", "start"), [("/v1/events", '{"type":"x","payload":1'), ("/v1/inboxes", '{"key":"k"')]
+)
+async def test_the_log_quotes_nothing_that_was_sent(client: httpx.AsyncClient, path: str, start: str) -> None:
+    secret = "alice@example.com"
+    for body in (f'{start},"a":{{"{secret}":1,"{secret}":2}}}}', f'{start},"{secret}":1}}'):
+        with structlog.testing.capture_logs() as lines:
+            answer = await client.post(path, content=body)
+        assert answer.status_code in (400, 422)
+        assert secret in answer.text
+        (line,) = [line for line in lines if line["event"] == "request"]
+        assert line["detail"]
+        assert secret not in str(lines)
+
+
+async def test_a_missing_body_is_said_without_a_pointer(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/ack")
+    assert answer.json()["detail"] == "The body is missing."
+
+
+async def test_a_name_that_is_not_ours_is_pointed_to_from_outside(client: httpx.AsyncClient) -> None:
+    body = {"target_url": "https://receiver.example/", "headers": {"X-A": 5}}
+    answer = await client.post("/v1/subscriptions", json=body)
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/headers"]
+
+
+async def test_metrics_name_their_charset_once(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/metrics")).headers["content-type"].count("charset") == 1

@@ -10,10 +10,14 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from delivering import Workers
 from harness import Node, Tenant, Tenants, eventually
+from receiving import Receiver
 from triggers.api import trials
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Database
+
+from .conftest import Subscribe
 
 
 async def send(client: httpx.AsyncClient, event_type: str, payload: str = "{}", **fields: str) -> str:
@@ -193,3 +197,20 @@ async def test_a_test_while_paused_waits_for_nobody(client: httpx.AsyncClient) -
     await client.post(f"/v1/subscriptions/{subscription_id}/pause")
     answer = await asyncio.wait_for(client.post(f"/v1/subscriptions/{subscription_id}/test"), 5)
     assert answer.status_code == 202
+
+
+async def test_a_test_tests_what_was_changed_a_moment_ago(
+    client: httpx.AsyncClient, receiver: Receiver, subscribed: Subscribe, workers: Workers
+) -> None:
+    await workers.start()
+    subscription = await subscribed(f"{receiver.url}/old")
+    path = f"/v1/subscriptions/{subscription.id}"
+    assert (await client.post(f"{path}/test")).status_code == 200
+    await client.patch(path, json={"target_url": f"{receiver.url}/new"})
+    assert (await client.post(f"{path}/test")).status_code == 200
+    assert [hook.path[-4:] for hook in receiver.hooks] == ["/old", "/new"]
+
+
+async def test_the_type_of_samples_is_called_as_the_caller_does(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/v1/samples", params={"type": "a*b"})
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["type"]

@@ -248,7 +248,7 @@ class AcceptApp:
         self, send: exchange.Send, request: Request, error: TriggersError, began: float
     ) -> None:
         status = await exchange.answer_problem(send, error, request.id, request.headers)
-        self._note(request, status, "rejected", 1, began, detail=error.message)
+        self._note(request, status, "rejected", 1, began, detail=error.logged)
 
     def _note(
         self,

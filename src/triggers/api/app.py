@@ -165,7 +165,7 @@ def _quiet(config: AppConfig) -> AppConfig:
 def _answer_error(request: Request[Any, Any, Any], error: errors.TriggersError) -> Response[dict[str, Any]]:
     state = request.scope["state"]
     document = problems.problem(error, state.get("request_id"))
-    state["facts"] = {"detail": error.message}
+    state["facts"] = {"detail": error.logged}
     return Response(
         document,
         status_code=document["status"],
@@ -213,7 +213,7 @@ def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> err
         elif name in taken:  # the framework calls it as the handler does, not as the caller
             name = getattr(taken[name].kwarg_definition, "query", None) or name
         found.append({"pointer": name, "detail": message})
-    detail = "; ".join(f"{e['pointer']}: {e['detail']}" for e in found) or error.detail
+    detail = "; ".join(f"{e['pointer']}: {e['detail']}".removeprefix(": ") for e in found) or error.detail
     return errors.Invalid(detail, errors=found or [{"pointer": "", "detail": error.detail}])
 
 

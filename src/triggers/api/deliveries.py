@@ -68,7 +68,9 @@ class DeliveryRecord(msgspec.Struct, kw_only=True):
     attempts: int
     lease_count: int
     accepted_at: Timestamp
-    first_attempt_at: Timestamp | None
+    first_attempt_at: Annotated[
+        Timestamp | None, Meta(description="While it is pending; later its attempts tell.")
+    ]
     due_at: Timestamp | None
     settled_at: Timestamp | None
     waiting_for: Annotated[

@@ -169,6 +169,7 @@ def _invalid(text: bytes, error: msgspec.ValidationError) -> Invalid:
         return Invalid(
             f"Unknown field{'s' if len(unknown) > 1 else ''} {', '.join(map(repr, unknown[:20]))}.",
             errors=[{"pointer": pointer_to(name), "detail": "Unknown field."} for name in unknown[:20]],
+            logged="Unknown field.",
         )
     return invalid_field(error)
 
@@ -181,8 +182,12 @@ def invalid_field(error: msgspec.DecodeError) -> Invalid:
             f"The field `{missing[1]}` is missing.", pointer=_pointer(path) + pointer_to(missing[1])
         )
     if unknown := re.search(r"unknown field `(.+)`", detail):
-        return Invalid(f"Unknown field `{unknown[1]}`.", pointer=_pointer(path) + pointer_to(unknown[1]))
-    return Invalid(f"{detail}.", pointer=_pointer(path))
+        return Invalid(
+            f"Unknown field `{unknown[1]}`.",
+            pointer=_pointer(path) + pointer_to(unknown[1]),
+            logged="Unknown field.",
+        )
+    return Invalid(f"{detail}.", pointer=_pointer(path), logged=re.sub(r"'.*'", "'…'", detail))
 
 
 def pointer_to(name: str) -> str:
@@ -191,5 +196,5 @@ def pointer_to(name: str) -> str:
 
 
 def _pointer(path: str) -> str:
-    steps = re.findall(r"\.([^.\[\]`]+)|\[(\d+|\.\.\.)\]", path)
+    steps = re.findall(r"\.([^.\[\]`]+)|\[(\d+)\]", path)  # a name that is not ours stands there as `[...]`
     return "".join(pointer_to(name or index) for name, index in steps)

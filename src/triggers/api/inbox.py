@@ -128,10 +128,12 @@ async def acknowledge(caller: Caller, services: Services, data: AckBody) -> AckA
         outcomes = await inbox_store.acknowledge(
             services.database, inbox, [event_id for event_id in ids.values() if event_id is not None]
         )
-    results = [
-        AckResult(text, "failed" if (event_id := ids[text]) is None else outcomes.get(event_id, "failed"))
-        for text in data.event_ids
-    ]
+    results = []
+    for text in data.event_ids:
+        event_id = ids[text]
+        results.append(AckResult(text, "failed" if event_id is None else outcomes.get(event_id, "failed")))
+        if event_id is not None and results[-1].status == "acknowledged":
+            outcomes[event_id] = "already_acknowledged"  # if it is named again
     counts = dict.fromkeys(("acknowledged", "already_acknowledged", "failed"), 0)
     for result in results:
         counts[result.status] += 1

@@ -66,7 +66,8 @@ async def metrics(services: Services) -> Response[bytes]:
         observability.pool_connections.labels(state).set(value)
     observability.redis_up.set(bool(services.health.redis))
     text = generate_latest() + b"".join(more() for more in services.more_metrics)
-    return Response(text, media_type=CONTENT_TYPE_LATEST)
+    # Not as the media type: the framework would name the charset a second time.
+    return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 async def openapi(request: Request[Any, Any, Any]) -> Response[bytes]:

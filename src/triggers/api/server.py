@@ -147,7 +147,7 @@ class Protocol(HttpToolsProtocol):
             request_id=request_id,
             status=document["status"],
             client=self.client[0] if self.client else None,
-            detail=error.message,
+            detail=error.logged,
         )
 
     def pause_writing(self) -> None:

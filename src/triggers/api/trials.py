@@ -23,6 +23,7 @@ from triggers.domain import (
     Caller,
     OrgId,
     SubscriptionStatus,
+    check_type_pattern,
     check_type_patterns,
     minted_at,
     type_matches,
@@ -35,6 +36,8 @@ from triggers.storage.trial_store import Attempted
 
 TEST_TYPE = RESERVED_TYPE_PREFIX + "test"
 TEST_WAIT_SECONDS = 20.0
+FOLLOWED_SECONDS = 1.25
+"""So long after a change its worker sends by it, or not at all."""
 POLL_SECONDS = (0.02, 0.25)
 """How often a test looks for its attempt: soon at first, then less and less."""
 
@@ -115,13 +118,17 @@ class WholeEvent(NamedTuple):
 async def test_subscription(caller: Caller, services: Services, subscription_id: str) -> Response[TestAnswer]:
     """Send a test event to this subscription alone.
 
-    It is an event of the type `triggers.test` and a delivery like any other, retries included. 200 with
+    It is an event of the type `triggers.test` and a delivery like any other, retries included. What was
+    changed in the last second is waited for, so that it is what is tested. 200 with
     the first attempt, whatever came of it; 202 if none was made within 20 seconds, as while paused.
     """
     found = await subscription_store.find(
         services.database, services.key_ring, caller.org_id, subscription_id
     )
     event_id = services.clock.mint()
+    if found.changed_at != found.created_at:
+        changed_ago = services.clock.now() - found.changed_at.timestamp()
+        await asyncio.sleep(min(max(0.0, FOLLOWED_SECONDS - changed_ago), FOLLOWED_SECONDS))
     payload = {"message": "A test of this subscription.", "subscription_id": str(found.id)}
     if not await trial_store.store_test(
         services.database, caller.org_id, found.id, event_id, TEST_TYPE, msgspec.json.encode(payload)
@@ -155,7 +162,7 @@ async def list_samples(
     A bare array, as hook platforms ask for; empty when the newest 20,000 events hold none of the type.
     """
     wanted = await _newest_of(
-        services, caller.org_id, check_type_patterns([event_type] if event_type else None), limit
+        services, caller.org_id, [check_type_pattern(event_type, "type")] if event_type else None, limit
     )
     samples: list[Any] = []
     size = 0
