@@ -289,6 +289,7 @@ async def test_sending(commands: Commands, client: httpx.AsyncClient, tmp_path: 
     sent = json.loads(await commands("send", "a", stdin=big))
     assert (await client.get(f"/v1/events/{sent['id']}/payload")).content == big
     assert "422" in await commands.fails("send", "", stdin=b"1")
+    assert "type comes first" in await commands.fails("send", "--ndjson", "-", stdin=b"1")
     assert "Cannot read" in await commands.fails("send", "a", str(tmp_path / "nowhere"))
     assert "401" in await commands.fails("send", "a", "--key", "zap_live_no", stdin=b"1")
     assert "Is `triggers serve` running?" in await commands.fails(

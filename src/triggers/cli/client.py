@@ -64,6 +64,8 @@ def send(
     ] = None,
 ) -> None:
     """Send one event, or with --ndjson one for each line."""
+    if event_type == "-":
+        raise OperatorError("The event's type comes first, then the file: `triggers send TYPE -`.")
     with open_client(url, key) as client, _open(source) as stream:
         if ndjson:
             _send_lines(client, event_type, stream, source)
