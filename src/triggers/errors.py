@@ -166,7 +166,7 @@ class Invalid(RequestError):
     """A field is missing or wrong.
 
     `errors` lists what is wrong: `pointer` is a JSON Pointer into the body, or the name of a parameter,
-    and `detail` what it must be. Fields that the route does not know are refused too, so that a
+    and `detail` what it must be. Fields and parameters that the route does not know are refused too: a
     misspelt one is not silently lost. Nothing was accepted.
     """
 

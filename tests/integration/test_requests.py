@@ -204,3 +204,16 @@ async def test_a_name_that_is_not_ours_is_pointed_to_from_outside(client: httpx.
 
 async def test_metrics_name_their_charset_once(client: httpx.AsyncClient) -> None:
     assert (await client.get("/metrics")).headers["content-type"].count("charset") == 1
+
+
+async def test_a_parameter_that_is_not_known_is_refused(client: httpx.AsyncClient) -> None:
+    for path in ("/v1/deliveries?status=dead&event_id=1", "/v1/inbox?type=a", "/v1/org?x"):
+        answer = await client.get(path)
+        assert answer.status_code == 422, path
+        assert [error["detail"] for error in answer.json()["errors"]] == ["Unknown parameter."]
+    for path in (
+        "/v1/deliveries?status=dead",
+        "/v1/events?type=a&order=asc",
+        "/v1/samples?type=a&format=raw",
+    ):
+        assert (await client.get(path)).status_code == 200, path

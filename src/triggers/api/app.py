@@ -141,7 +141,20 @@ async def _admit(services: Services, request: Request[Any, Any, Any]) -> Respons
         state["limit_headers"] = grant.headers()
         if not grant.granted:
             raise errors.RateLimited(retry_after=grant.retry_after)
+    _check_query(request)
     return None
+
+
+def _check_query(request: Request[Any, Any, Any]) -> None:
+    """Refuse parameters that the route does not know: a misspelt filter would be a list of everything."""
+    taken = request.route_handler.parsed_fn_signature.parameters
+    names = {getattr(taken[name].kwarg_definition, "query", None) or name for name in taken}
+    if unknown := sorted(set(request.query_params) - names):
+        raise errors.Invalid(
+            f"Unknown parameter {', '.join(map(repr, unknown[:20]))}.",
+            errors=[{"pointer": name, "detail": "Unknown parameter."} for name in unknown[:20]],
+            logged="Unknown parameter.",
+        )
 
 
 def _handler(route: Route) -> HTTPRouteHandler:
