@@ -291,9 +291,9 @@ class EmbeddedHome:
             *("--auth-local=trust", "--auth-host=reject", "--data-checksums", "--encoding=UTF8"),
             # Built in, so that an update of the C library never reorders an index.
             *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-            # Until there are enough files of log to use again, a commit now and then waits for a new one to
-            # be filled with zeros: 40 ms for one of 16 MB, where the disk writes 400 MB a second.
-            "--wal-segsize=4",
+            # In megabytes. Until there are enough files of log to use again, a commit now and then waits for
+            # a new one to be filled with zeros: 40 ms for one of 16 MB, on a disk with 400 MB a second.
+            "--wal-segsize=1",
         ]
         made = subprocess.run(
             command,
