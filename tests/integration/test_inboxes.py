@@ -183,7 +183,20 @@ async def test_an_organisation_has_a_bound_on_subscriptions(
     assert (await client.post("/v1/inboxes", json={"key": "again"})).status_code == 201
 
 
-async def test_types_choose_what_is_collected(client: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize(("bound", "extents"), [(20_000, {"whole"}), (12, {"whole", "portion"})])
+async def test_types_choose_what_is_collected(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, bound: int, extents: set[str]
+) -> None:
+    """Whichever way an event is stored: twelve names are fewer than it would be compared with."""
+    used: set[str] = set()
+    statement = event_store._accept
+
+    def noting(extent: str, *more: str) -> str:
+        used.add(extent)
+        return statement(extent, *more)
+
+    monkeypatch.setattr(event_store, "_accept", noting)
+    monkeypatch.setattr(event_store, "FLUSH_DELIVERIES", bound)
     sent = ["order", "order.", "order.paid", "order.paid.late", "orders.paid", "Order.paid", "ö.x", "a%b_c"]
     wishes: dict[str, list[str] | None] = {
         "all": None,
@@ -228,6 +241,7 @@ async def test_types_choose_what_is_collected(client: httpx.AsyncClient) -> None
     young = next(each for each in explained if each["key"] == "young")
     assert (young["matched"], young["why"]) == (False, "the subscription is younger than the event")
     assert "explanations" not in (await client.get(f"/v1/events/{ids[2]}")).json()
+    assert used == extents
 
 
 async def test_worn_messages_go_to_quarantine_and_come_back(

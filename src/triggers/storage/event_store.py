@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import cache
 from operator import attrgetter
 from typing import Literal, NamedTuple
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from triggers.domain import NewEvent, OrgId
@@ -18,8 +21,7 @@ from triggers.storage.database import Connection, Database, Row, columns, statem
 from triggers.storage.handover import Handover
 
 _SQL = statements("event_store")
-_ACCEPT_FOUND = _SQL["accept"]
-_ACCEPT = re.sub(r".*-- findings\n", "", _ACCEPT_FOUND)
+_ONLY_IF = re.compile(r"^ *-- if (\w+)\n(.*?)^ *-- end\n", re.MULTILINE | re.DOTALL)
 _SCAN_LIMIT = 5_000
 """Rows that one page of a filtered list may look at: a rare type costs pages, not a scan of the log."""
 
@@ -99,20 +101,31 @@ async def accept(
     subscriptions that each event was judged by, 0 of all if not given; `findings` are of an event's
     and a subscription's id in one: False where it is not wanted, or its ordering key.
     """
-    asked_at = time.monotonic()
-    row = await connection.fetchrow(
-        _ACCEPT_FOUND if findings else _ACCEPT,
+    values = (
         *columns(map(_COLUMNS, batch)),
         versions if versions and any(versions) else (),
         window,
         FLUSH_DELIVERIES,
         *([msgspec.json.encode(findings).decode()] if findings else ()),
     )
+    judged = "findings" if findings else ""
+    asked_at, row = time.monotonic(), None
+    with suppress(asyncpg.UniqueViolationError):  # an earlier try has stored it
+        row = await connection.fetchrow(_accept("whole", judged), *values)
+    if row is None or not row["fits"]:
+        asked_at = time.monotonic()
+        row = await connection.fetchrow(_accept("portion", judged), *values)
     clock.learn(row["now"], asked_at)
     owed: dict[bytes, list[bytes]] = {}
     for pair in row["owed"]:
         owed.setdefault(pair[:16], []).append(pair[16:])
     return Receipt(row["missing"], Handover.of(asked_at, row["now"], batch, owed))
+
+
+@cache
+def _accept(*conditions: str) -> str:
+    """The statement of accept with what is in it under these conditions."""
+    return _ONLY_IF.sub(lambda found: found[2] if found[1] in conditions else "", _SQL["accept"])
 
 
 async def resolve(connection: Connection, events: Sequence[NewEvent]) -> dict[UUID, Resolution]:

@@ -2,9 +2,13 @@
 -- The promise of the 201 in one statement, so in one transaction: the dedup row, the event, and a
 -- delivery for every subscription that matches. Repeating it changes nothing: what is stored under
 -- its own id already is not stored, and not fanned out, again.
--- The lines marked `findings` stand in it only where judging found something: $13 says of an event and
--- a subscription, by their two ids in one, that it is not wanted (false), or its ordering key. One
--- object, because it is searched without a join that a generic plan could turn into a loop.
+--
+-- What stands between `if` and `end` is in it only where it is needed:
+--   whole     nearly always. All of a batch is stored, or nothing if it fits no longer.
+--   portion   else. What is stored of a batch is as much of it as fits.
+--   findings  where judging found something: $13 says of an event and a subscription, by their two ids in
+--             one, that it is not wanted (false), or its ordering key. One object, because it is searched
+--             without a join that a generic plan could turn into a loop.
 with sent as (
     select * from unnest(
         $1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
@@ -20,6 +24,24 @@ with sent as (
     from subscriptions s
     where s.org_id in (select distinct org_id from sent)
       and s.status in ('active', 'paused') and (s.expires_at is null or s.expires_at > now())
+-- if whole
+), batch as (
+    -- So few names and prefixes that each event can be compared with all of its organisation's; they
+    -- cannot make too many deliveries either. And every event was judged, which is done before this
+    -- statement, by the subscriptions that its own snapshot shows: each change of them raises the version.
+    select * from sent
+    where (
+        select coalesce(sum(r.comparisons), 0) <= $12
+            and bool_and(coalesce(o.judging_version = coalesce(b.judging_version, 0), false))
+        from sent b
+        left join organisations o on o.id = b.org_id
+        left join (
+            select org_id, sum(1 + cardinality(type_names) + cardinality(type_prefixes)) as comparisons
+            from recipients group by 1
+        ) r on r.org_id = b.org_id
+    )
+-- end
+-- if portion
 ), named as materialized (
     -- Only names that came, so that an organisation with a hundred thousand costs a look at each. With
     -- `is true` the types are hashed; a plain `in` may become a loop over them.
@@ -30,9 +52,7 @@ with sent as (
     select * from recipients where all_types or type_prefixes <> '{}'
 ), priced as (
     select b.org_id, b.place, (coalesce(n.number, 0) + coalesce(w.number, 0))::integer as price,
-        -- Filters and keys are judged before this statement, so it stores only what was judged by
-        -- the subscriptions that its own snapshot shows: each change of them raises the version.
-        o.judging_version = coalesce(b.judging_version, 0) as judged
+        o.judging_version = coalesce(b.judging_version, 0) as judged -- as above
     from sent b
     left join organisations o on o.id = b.org_id
     left join (select org_id, name, count(*) as number from named group by 1, 2) n
@@ -49,6 +69,7 @@ with sent as (
     -- case. Payloads are not carried through the sorting; `is true` as above.
     select * from sent
     where (place in (select place from shared where judged and (deliveries <= $12 or place = 1))) is true
+-- end
 ), won as (
     -- Sorted, so that two batches wait for each other's keys in one order and never in a ring.
     insert into dedup as d (org_id, dedup_id, event_id, fingerprint, expires_at)
@@ -62,9 +83,19 @@ with sent as (
     insert into events (org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at)
     select org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at
     from batch where dedup_id is null or id in (select event_id from won)
+    -- if portion
     on conflict (org_id, id) do nothing
+    -- end
     returning org_id, id, type, ordering_key, octet_length(payload) as payload_size
 ), matched as (
+    -- if whole
+    select e.*, s.id as subscription_id, s.kind, s.lane_group, s.ordering, s.ordering_pointer, s.filter
+    from stored e join recipients s on s.org_id = e.org_id
+    where e.type = any (s.type_names)
+      or s.all_types and not starts_with(e.type, 'triggers.')
+      or s.type_prefixes <> '{}' and exists (select from unnest(s.type_prefixes) p where starts_with(e.type, p))
+    -- end
+    -- if portion
     -- By name in a join, for an organisation may have thousands of types and as many subscriptions;
     -- by all or by a prefix in a comparison of each with each.
     select e.*, s.id as subscription_id, s.kind, s.lane_group, s.ordering, s.ordering_pointer, s.filter
@@ -77,6 +108,7 @@ with sent as (
         s.all_types and not starts_with(e.type, 'triggers.')
         or s.type_prefixes <> '{}' and exists (select from unnest(s.type_prefixes) p where starts_with(e.type, p))
       )
+    -- end
 ), owed as (
     insert into deliveries (
         org_id, subscription_id, event_id, due_at, accepted_at, payload_size, lane_group, ordering_key
@@ -84,19 +116,32 @@ with sent as (
     select m.org_id, m.subscription_id, m.id, now(), now(), m.payload_size, m.lane_group,
         case
             when m.ordering <> 'key' or m.kind <> 'push' then null
-            when m.ordering_pointer is not null and $13::jsonb ? (m.id::text || m.subscription_id::text) -- findings
-                then $13::jsonb ->> (m.id::text || m.subscription_id::text)                              -- findings
+            -- if findings
+            when m.ordering_pointer is not null and $13::jsonb ? (m.id::text || m.subscription_id::text)
+                then $13::jsonb ->> (m.id::text || m.subscription_id::text)
+            -- end
             -- What has no value there has a key of its own.
             when m.ordering_pointer is not null then m.id::text
             -- Without a key of its own an event belongs to the one key that is the whole subscription.
             else coalesce(m.ordering_key, '')
         end
     from matched m
-    where m.filter is null or $13::jsonb -> (m.id::text || m.subscription_id::text) is distinct from 'false' -- findings
+    -- if findings
+    where m.filter is null or $13::jsonb -> (m.id::text || m.subscription_id::text) is distinct from 'false'
+    -- end
     returning event_id, subscription_id, lane_group
 )
 select now() as now,
-    array(select id from sent except select id from stored) as missing,
+    -- if whole
+    exists (select from batch) as fits,
+    -- end
+    -- if portion
+    true as fits,
+    -- end
+    case
+        when (select count(*) from stored) = cardinality($2) then '{}'
+        else array(select id from sent except select id from stored)
+    end as missing,
     array(select uuid_send(event_id) || uuid_send(subscription_id) from owed where lane_group is not null) as owed
 
 -- name: resolve
