@@ -36,6 +36,9 @@ log = structlog.get_logger()
 
 FLUSH_ROWS = 512
 FLUSH_BYTES = 4 * 1024 * 1024
+FLUSH_ROWS_OF_FEW = 40
+"""The same where no more than twice as many wait. Those are about as many callers, most of all there are: if
+all were stored at once, nobody would be left to be answered and to ask again meanwhile."""
 FINDING_BYTES = 200
 """What a finding counts for beside payloads: a thousand filters are more than the event they judge."""
 JUDGING_ROUNDS = 8
@@ -182,7 +185,8 @@ class Intake:
         batch: list[Waiting] = []
         leaders: dict[tuple[UUID, str], Waiting] = {}
         size = 0
-        while self._queues and len(batch) < FLUSH_ROWS and size < FLUSH_BYTES:
+        most = FLUSH_ROWS_OF_FEW if self._waiting_events <= 2 * FLUSH_ROWS_OF_FEW else FLUSH_ROWS
+        while self._queues and len(batch) < most and size < FLUSH_BYTES:
             org_id, queue = self._queues.popitem(last=False)
             if not self._judging.stands(org_id, queue[0].judged):
                 self._set_aside(org_id, queue)

@@ -195,6 +195,16 @@ def flushes(monkeypatch: pytest.MonkeyPatch) -> list[list[UUID]]:
     return stored
 
 
+async def test_some_are_left_for_the_next_flush_where_few_wait(
+    node: Node, clock: DatabaseClock, tenant: Tenant, flushes: list[list[UUID]]
+) -> None:
+    """So that there are callers to be answered while it is stored; of many there are anyway."""
+    for count, sizes in [(40, [40]), (41, [40, 1]), (80, [40, 40]), (81, [81])]:
+        flushes.clear()
+        await asyncio.gather(*[node.intake.accept(new_event(tenant.id, clock)) for _ in range(count)])
+        assert [len(stored) for stored in flushes] == sizes
+
+
 async def test_whatever_one_has_waiting_the_next_flush_stores_what_others_have(
     node: Node,
     database: Database,
@@ -206,6 +216,7 @@ async def test_whatever_one_has_waiting_the_next_flush_stores_what_others_have(
     large, small, late = [await tenants.make() for _ in range(3)]
     await subscribe(database, large.id, 9)
     monkeypatch.setattr(intake, "FLUSH_ROWS", 20)
+    monkeypatch.setattr(intake, "FLUSH_ROWS_OF_FEW", 20)
     monkeypatch.setattr(event_store, "FLUSH_DELIVERIES", 40)
     costly = [new_event(large.id, clock) for _ in range(60)]
     cheap = [new_event(small.id, clock) for _ in range(10)]
@@ -235,6 +246,7 @@ async def test_events_over_the_bound_have_their_turns_among_small_ones(
     for each in large:
         await subscribe(database, each.id, 9)
     monkeypatch.setattr(intake, "FLUSH_ROWS", 4)
+    monkeypatch.setattr(intake, "FLUSH_ROWS_OF_FEW", 4)
     monkeypatch.setattr(event_store, "FLUSH_DELIVERIES", 5)
     cheap = [new_event(small.id, clock) for _ in range(30)]
     costly = [new_event(each.id, clock) for _ in range(2) for each in large]
@@ -253,6 +265,7 @@ async def test_turns_left_overs_duplicates_and_poison_keep_each_organisations_or
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(intake, "FLUSH_ROWS", 16)
+    monkeypatch.setattr(intake, "FLUSH_ROWS_OF_FEW", 16)
     monkeypatch.setattr(event_store, "FLUSH_DELIVERIES", 25)
     await database.fetch("alter table events add constraint poison check (type <> 'poison')")
     made = [await tenants.make() for _ in range(4)]

@@ -9,6 +9,7 @@ import re
 import socket
 from collections.abc import Iterator
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 from urllib.parse import unquote
 
@@ -29,6 +30,7 @@ KEEP_ALIVE_SECONDS = 75.0
 SLOWEST_READER = 16 * 1024
 """Bytes a second that who reads an answer takes at least."""
 
+_name = itemgetter(0)
 _NAMES = re.compile(rb"[a-z0-9-]*")
 _SAFE = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
 _UPGRADE = re.compile(rb"(?<=\r\n)upgrade(?=[ \t]*:)", re.IGNORECASE)
@@ -75,12 +77,12 @@ class Cycle(RequestResponseCycle):
             or not self.keep_alive
             or self.scope["method"] == "HEAD"
             or (b"content-length", b"%d" % len(body)) not in headers
+            or not _are_plain(tuple(map(_name, headers)))
         ):
             return None
-        names, values = zip(*headers, strict=True)
-        if not _are_plain(names) or b"".join(values).translate(None, _SAFE):
-            return None
         head = b"\r\n".join(map(b": ".join, headers))
+        if len(head.translate(None, _SAFE)) > 2 * (len(headers) - 1):  # more than the ends of lines
+            return None
         return b"%b%b\r\n\r\n%b" % (STATUS_LINE[start["status"]], head, body)
 
 

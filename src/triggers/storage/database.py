@@ -50,9 +50,7 @@ def statements(module: str) -> dict[str, str]:
 def columns(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Rows as arrays to be unnested together. One of nothing but nulls is empty: `unnest` fills up with
     nulls, and the driver looks at each element of an array for longer than PostgreSQL does."""
-    return [
-        column if any(value is not None for value in column) else () for column in zip(*rows, strict=True)
-    ]
+    return [column if column.count(None) < len(column) else () for column in zip(*rows, strict=True)]
 
 
 class Database:
