@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import httpx
@@ -62,6 +63,8 @@ async def test_replay_shows_the_plan_asks_and_waits(terminal: Terminal, dead: st
     listed = (await terminal.run("replays", "list", "--subscription", dead)).output
     assert "replay dead" in listed
     assert "100%" in listed
+    [replay] = (await terminal.run("replays", "list", "--json")).output.splitlines()
+    assert json.loads(replay)["made"] == 3
 
 
 async def test_an_interrupt_leaves_it_running(
@@ -96,6 +99,9 @@ async def test_deliveries_are_listed_and_mended(
     assert (await terminal.run("deliveries", "cancel", one)).output == f"{one} cancelled\n"
     short = await terminal.run("deliveries", "list", "--status", "dead", "--limit", "1")
     assert short.output.count(dead) == 1
+    for_scripts = await terminal.run("deliveries", "list", "--status", "dead", "--json")
+    answered = (await client.get("/v1/deliveries", params={"status": "dead"})).json()["data"]
+    assert [json.loads(line) for line in for_scripts.output.splitlines()] == answered
 
 
 async def test_attempts_are_listed(terminal: Terminal, dead: str, node: Node, tenant: Tenant) -> None:
@@ -111,4 +117,6 @@ async def test_attempts_are_listed(terminal: Terminal, dead: str, node: Node, te
     )
     found = await terminal.run("attempts", "--subscription", dead)
     assert "http_error 503" in found.output
+    [attempt] = (await terminal.run("attempts", "--subscription", dead, "--json")).output.splitlines()
+    assert json.loads(attempt)["status_code"] == 503
     assert (await terminal.run("attempts")).exit_code != 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any
 
 import httpx
+import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -27,6 +28,7 @@ DeliveryIds = Annotated[
 Subscription = Annotated[
     str | None, typer.Option("--subscription", help="Only of this subscription or inbox, by its id.")
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print each as JSON, one a line.")]
 _LOOK_SECONDS = 0.5
 
 
@@ -74,23 +76,16 @@ def replay(  # noqa: PLR0913, PLR0917 - each is a flag
 
 @replays.command("list")
 def list_replays(
-    key: Key, url: Url = DEFAULT_URL, subscription: Subscription = None, limit: Limit = 20
+    key: Key,
+    url: Url = DEFAULT_URL,
+    subscription: Subscription = None,
+    limit: Limit = 20,
+    as_json: Json = False,
 ) -> None:
     """List replays and backfills, newest first."""
-    table = Table("replay", "kind", "subscription", "status", "made", "planned", "done", "reason", box=None)
     with open_client(url, key) as client:
-        for each in _items(client, "/v1/replays", limit, subscription_id=subscription):
-            table.add_row(
-                each["id"],
-                f"{each['kind']} {each['only']}",
-                each["subscription_id"],
-                each["status"],
-                f"{each['made']:,}",
-                _number(each),
-                f"{each['progress']:.0%}",
-                each["reason"] or "",
-            )
-    show(table)
+        found = _items(client, "/v1/replays", limit, subscription_id=subscription)
+        _print(found, _REPLAY, _replay_row, as_json=as_json)
 
 
 @replays.command("watch")
@@ -122,20 +117,12 @@ def list_deliveries(
     ] = "pending",
     subscription: Subscription = None,
     limit: Limit = 100,
+    as_json: Json = False,
 ) -> None:
     """List deliveries of a status, newest event first: of pending ones what they wait for."""
-    table = Table("delivery", "type", "attempts", "reason", "waits for", "next or settled at", box=None)
     with open_client(url, key) as client:
-        for each in _items(client, "/v1/deliveries", limit, status=status, subscription_id=subscription):
-            table.add_row(
-                each["id"],
-                each["event_type"] or "",
-                str(each["attempts"]),
-                each["reason"] or "",
-                (each["waiting_for"] or "").replace("_", " "),
-                each["next_at"] or each["settled_at"] or "",
-            )
-    show(table)
+        found = _items(client, "/v1/deliveries", limit, status=status, subscription_id=subscription)
+        _print(found, _DELIVERY, _delivery_row, as_json=as_json)
 
 
 @deliveries.command("retry")
@@ -156,28 +143,77 @@ def attempts(
     subscription: Subscription = None,
     event: Annotated[str | None, typer.Option("--event", help="Of this event.")] = None,
     limit: Limit = 50,
+    as_json: Json = False,
 ) -> None:
     """List what was sent, newest first: of a subscription, of an event, or of both together."""
     if event is None and subscription is None:
         raise OperatorError("Name a --subscription or an --event.")
     path = f"/v1/subscriptions/{subscription}/attempts" if event is None else f"/v1/events/{event}/attempts"
     more = {} if event is None else {"subscription_id": subscription}
-    table = Table(
-        "began", "event", "subscription", "attempt", "outcome", "reason", "ms", "retry at", box=None
-    )
     with open_client(url, key) as client:
-        for each in _items(client, path, limit, **more):
-            table.add_row(
-                each["began_at"],
-                each["event_id"],
-                each["subscription_id"],
-                str(each["attempt"]),
-                each["outcome"],
-                each["reason"] + (f" {each['status_code']}" if each["status_code"] else ""),
-                str(each["duration_ms"]),
-                each["retry_at"] or "",
-            )
+        _print(_items(client, path, limit, **more), _ATTEMPT, _attempt_row, as_json=as_json)
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+_REPLAY = ("replay", "kind", "subscription", "status", "made", "planned", "done", "reason")
+_DELIVERY = ("delivery", "type", "attempts", "reason", "waits for", "next or settled at")
+_ATTEMPT = ("began", "event", "subscription", "attempt", "outcome", "reason", "ms", "retry at")
+
+
+def _print(
+    found: Iterable[dict[str, Any]],
+    columns: tuple[str, ...],
+    row: Callable[[dict[str, Any]], tuple[str, ...]],
+    *,
+    as_json: bool,
+) -> None:
+    """As a table when all are there, or each as the API gave it, as soon as it is."""
+    if as_json:
+        for each in found:
+            typer.echo(msgspec.json.encode(each))
+        return
+    table = Table(*columns, box=None)
+    for each in found:
+        table.add_row(*row(each))
     show(table)
+
+
+def _replay_row(found: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        found["id"],
+        f"{found['kind']} {found['only']}",
+        found["subscription_id"],
+        found["status"],
+        f"{found['made']:,}",
+        _number(found),
+        f"{found['progress']:.0%}",
+        found["reason"] or "",
+    )
+
+
+def _delivery_row(found: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        found["id"],
+        found["event_type"] or "",
+        str(found["attempts"]),
+        found["reason"] or "",
+        (found["waiting_for"] or "").replace("_", " "),
+        found["next_at"] or found["settled_at"] or "",
+    )
+
+
+def _attempt_row(found: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        found["began_at"],
+        found["event_id"],
+        found["subscription_id"],
+        str(found["attempt"]),
+        found["outcome"],
+        found["reason"] + (f" {found['status_code']}" if found["status_code"] else ""),
+        str(found["duration_ms"]),
+        found["retry_at"] or "",
+    )
 
 
 # ---- steps ---------------------------------------------------------------------------------------
