@@ -39,6 +39,8 @@ FLUSH_BYTES = 4 * 1024 * 1024
 FLUSH_ROWS_OF_FEW = 40
 """The same where no more than twice as many wait. Those are about as many callers, most of all there are: if
 all were stored at once, nobody would be left to be answered and to ask again meanwhile."""
+PORTIONS_SECONDS = 1.0
+"""How long no batch is tried whole after one that did not fit: the next ones are likely as large."""
 FINDING_BYTES = 200
 """What a finding counts for beside payloads: a thousand filters are more than the event they judge."""
 JUDGING_ROUNDS = 8
@@ -102,6 +104,7 @@ class Intake:
         self._left_over: list[Waiting] = []  # of the batch at hand, for the next one
         self._waiting_events = 0
         self._waiting_bytes = 0
+        self._whole_from = 0.0  # monotonic
         self._work = asyncio.Event()
         self._stopping = False
         self._flushers: list[asyncio.Task[None]] = []
@@ -343,8 +346,11 @@ class Intake:
             self._window,
             [w.judged.rules.version for w in batch],
             _findings(batch),
+            whole=time.monotonic() >= self._whole_from,
         )
         observability.flushes_total.inc()
+        if receipt.outgrown:
+            self._whole_from = time.monotonic() + PORTIONS_SECONDS
         if not receipt.missing:
             # Not at once: the next batch is on its way to PostgreSQL before these callers are answered.
             asyncio.get_running_loop().call_soon(self._tell, batch, set(), receipt.handover)

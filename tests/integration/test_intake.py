@@ -167,6 +167,27 @@ async def test_an_event_for_more_subscribers_than_a_batch_makes_deliveries(
     assert (await counts(database))[:2] == (1, event_store.FLUSH_DELIVERIES + 1)
 
 
+async def test_a_batch_is_not_tried_whole_just_after_one_that_did_not_fit(
+    node: Node, clock: DatabaseClock, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    statement = event_store._accept
+
+    def noting(extent: str, *more: str) -> str:
+        tried.append(extent)
+        return statement(extent, *more)
+
+    monkeypatch.setattr(event_store, "_accept", noting)
+    with monkeypatch.context() as patched:
+        patched.setattr(event_store, "FLUSH_DELIVERIES", 0)
+        for _ in range(2):
+            assert isinstance(await node.intake.accept(new_event(tenant.id, clock)), Accepted)
+    assert tried == ["whole", "portion", "portion"]
+    await asyncio.sleep(intake.PORTIONS_SECONDS)
+    await node.intake.accept(new_event(tenant.id, clock))
+    assert tried[3:] == ["whole"]
+
+
 # ---- organisations in turn ------------------------------------------------------------------------
 
 
@@ -186,8 +207,10 @@ def flushes(monkeypatch: pytest.MonkeyPatch) -> list[list[UUID]]:
     accept = event_store.accept
     stored: list[list[UUID]] = []
 
-    async def recording(connection: Connection, clock: DatabaseClock, batch: Any, *rest: Any) -> Any:
-        receipt = await accept(connection, clock, batch, *rest)
+    async def recording(
+        connection: Connection, clock: DatabaseClock, batch: Any, *rest: Any, **more: Any
+    ) -> Any:
+        receipt = await accept(connection, clock, batch, *rest, **more)
         stored.append([event.id for event in batch if event.id not in receipt.missing])
         return receipt
 
@@ -304,9 +327,9 @@ async def test_who_has_waited_too_long_is_told_so_and_not_stored(
 ) -> None:
     accept, answers = event_store.accept, asyncio.Event()
 
-    async def hanging(*args: Any) -> event_store.Receipt:
+    async def hanging(*args: Any, **more: Any) -> event_store.Receipt:
         await answers.wait()
-        return await accept(*args)
+        return await accept(*args, **more)
 
     monkeypatch.setattr(event_store, "accept", hanging)
     made = [await tenants.make() for _ in range(3)]
@@ -338,13 +361,13 @@ async def test_what_may_be_stored_is_never_said_not_to_be(
 ) -> None:
     accept, calls = event_store.accept, 0
 
-    async def losing(*args: Any) -> event_store.Receipt:
+    async def losing(*args: Any, **more: Any) -> event_store.Receipt:
         nonlocal calls
         calls += 1
         monkeypatch.setattr(intake, "MAX_WAIT_SECONDS", 0.0)
         if lost and calls == 1:
             raise ConnectionResetError
-        return await accept(*args)
+        return await accept(*args, **more)
 
     monkeypatch.setattr(event_store, "accept", losing)
     monkeypatch.setattr(event_store, "FLUSH_DELIVERIES", 2)

@@ -244,10 +244,10 @@ async def test_a_filter_that_comes_just_before_the_statement(
     await post(client, -1)
     accept, changes = event_store.accept, iter(range(1, 4))
 
-    async def changing(*args: Any) -> event_store.Receipt:
+    async def changing(*args: Any, **more: Any) -> event_store.Receipt:
         if (n := next(changes, None)) is not None:
             await subscriptions.change(push, filter=f"payload == {n}")
-        return await accept(*args)
+        return await accept(*args, **more)
 
     monkeypatch.setattr(event_store, "accept", changing)
     ids = await asyncio.gather(*[post(client, n) for n in range(4)])
@@ -264,10 +264,10 @@ async def test_rules_that_never_stand_still_are_a_503(
     push = await subscriptions.push(filter="payload == 0")
     accept, still = event_store.accept, False
 
-    async def changing(*args: Any) -> event_store.Receipt:
+    async def changing(*args: Any, **more: Any) -> event_store.Receipt:
         if not still:
             await subscriptions.change(push, filter="payload == 1")
-        return await accept(*args)
+        return await accept(*args, **more)
 
     monkeypatch.setattr(event_store, "accept", changing)
     body = {"type": "a", "payload": 1}

@@ -39,7 +39,8 @@ def fitting_settings(*, free_disk_bytes: int, memory_bytes: int | None = None) -
         "autovacuum_vacuum_scale_factor": "0.05",
         "autovacuum_analyze_scale_factor": "0.05",
         "autovacuum_vacuum_cost_limit": "2000",
-        # Where a table grows fast this is most of what it costs, and no plan of ours hangs on a tenth of it.
+        # A fifth of the usual: most of what autovacuum costs where a table grows fast is to look at samples,
+        # and no plan of ours hangs on so fine a picture.
         "default_statistics_target": "20",
         # Short statements over indexes: compiling and parallel plans cost more than they bring.
         "jit": "off",

@@ -44,10 +44,14 @@ _COLUMNS = attrgetter(
 
 
 class Receipt(NamedTuple):
-    """What one transaction of accept did not store, and what it stored for push subscriptions."""
+    """What one transaction of accept did not store, and what it stored for push subscriptions.
+
+    `outgrown`: it was to be stored whole, and does not fit.
+    """
 
     missing: list[UUID]
     handover: Handover
+    outgrown: bool
 
 
 class Resolution(NamedTuple):
@@ -92,6 +96,8 @@ async def accept(
     window: timedelta,
     versions: Sequence[int] | None = None,
     findings: Mapping[str, str | Literal[False]] | None = None,
+    *,
+    whole: bool = True,
 ) -> Receipt:
     """Store a batch with its deliveries in one transaction; say what it did not store.
 
@@ -99,7 +105,8 @@ async def accept(
     from its first event on and about as many deliveries of each; the first of all is stored in any
     case. No two events of it may share an organisation and a dedup_id. `versions` are those of the
     subscriptions that each event was judged by, 0 of all if not given; `findings` are of an event's
-    and a subscription's id in one: False where it is not wanted, or its ordering key.
+    and a subscription's id in one: False where it is not wanted, or its ordering key. `whole`: it may
+    well fit, which is tried first and costs less. In a transaction under way the ids must be new.
     """
     values = (
         *columns(map(_COLUMNS, batch)),
@@ -110,16 +117,18 @@ async def accept(
     )
     judged = "findings" if findings else ""
     asked_at, row = time.monotonic(), None
-    with suppress(asyncpg.UniqueViolationError):  # an earlier try has stored it
-        row = await connection.fetchrow(_accept("whole", judged), *values)
-    if row is None or not row["fits"]:
+    if whole:
+        with suppress(asyncpg.UniqueViolationError):  # an earlier try has stored it
+            row = await connection.fetchrow(_accept("whole", judged), *values)
+    outgrown = row is not None and not row["fits"]
+    if row is None or outgrown:
         asked_at = time.monotonic()
         row = await connection.fetchrow(_accept("portion", judged), *values)
     clock.learn(row["now"], asked_at)
     owed: dict[bytes, list[bytes]] = {}
     for pair in row["owed"]:
         owed.setdefault(pair[:16], []).append(pair[16:])
-    return Receipt(row["missing"], Handover.of(asked_at, row["now"], batch, owed))
+    return Receipt(row["missing"], Handover.of(asked_at, row["now"], batch, owed), outgrown)
 
 
 @cache

@@ -4,7 +4,8 @@
 -- its own id already is not stored, and not fanned out, again.
 --
 -- What stands between `if` and `end` is in it only where it is needed:
---   whole     nearly always. All of a batch is stored, or nothing if it fits no longer.
+--   whole     where that may do, which is nearly always. All of a batch is stored, or nothing if it does
+--             not fit.
 --   portion   else. What is stored of a batch is as much of it as fits.
 --   findings  where judging found something: $13 says of an event and a subscription, by their two ids in
 --             one, that it is not wanted (false), or its ordering key. One object, because it is searched
