@@ -66,8 +66,6 @@ async def read_body(receive: Receive, limit: int, coding: bytes = b"") -> bytes:
         if message["type"] != "http.request":
             raise ClientGone
         chunk: bytes = message.get("body", b"")
-        if not (chunks or coding or message.get("more_body")) and len(chunk) <= limit:
-            return chunk  # nearly all come in one piece
         sent += len(chunk)
         if sent > limit:  # before inflating: gzip can go on for ever and yield nothing
             raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
