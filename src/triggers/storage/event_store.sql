@@ -136,9 +136,6 @@ select now() as now,
     -- if whole
     exists (select from batch) as fits,
     -- end
-    -- if portion
-    true as fits,
-    -- end
     case
         when (select count(*) from stored) = cardinality($2) then '{}'
         else array(select id from sent except select id from stored)
