@@ -167,8 +167,16 @@ async def test_an_event_for_more_subscribers_than_a_batch_makes_deliveries(
     assert (await counts(database))[:2] == (1, event_store.FLUSH_DELIVERIES + 1)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "second"), [(60.0, ["portion"]), (0.0, ["whole", "portion"])], ids=["soon after", "later"]
+)
 async def test_a_batch_is_not_tried_whole_just_after_one_that_did_not_fit(
-    node: Node, clock: DatabaseClock, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+    node: Node,
+    clock: DatabaseClock,
+    tenant: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    second: list[str],
 ) -> None:
     tried: list[str] = []
     statement = event_store._accept
@@ -178,14 +186,20 @@ async def test_a_batch_is_not_tried_whole_just_after_one_that_did_not_fit(
         return statement(extent, *more)
 
     monkeypatch.setattr(event_store, "_accept", noting)
-    with monkeypatch.context() as patched:
-        patched.setattr(event_store, "FLUSH_DELIVERIES", 0)
-        for _ in range(2):
-            assert isinstance(await node.intake.accept(new_event(tenant.id, clock)), Accepted)
-    assert tried == ["whole", "portion", "portion"]
-    await asyncio.sleep(intake.PORTIONS_SECONDS)
-    await node.intake.accept(new_event(tenant.id, clock))
-    assert tried[3:] == ["whole"]
+    monkeypatch.setattr(event_store, "FLUSH_DELIVERIES", 0)
+    monkeypatch.setattr(intake, "PORTIONS_SECONDS", seconds)
+    for expected in (["whole", "portion"], second):
+        tried.clear()
+        assert isinstance(await node.intake.accept(new_event(tenant.id, clock)), Accepted)
+        assert tried == expected
+
+
+async def test_nothing_is_stored_for_an_organisation_that_does_not_exist(
+    connection: Connection, database: Database, clock: DatabaseClock, tenant: Tenant
+) -> None:
+    ours, nobodys = new_event(tenant.id, clock), new_event(OrgId(clock.mint()), clock)
+    assert await store(connection, clock, [ours, nobodys]) == [nobodys.id]
+    assert (await counts(database))[:2] == (1, 1)
 
 
 # ---- organisations in turn ------------------------------------------------------------------------
