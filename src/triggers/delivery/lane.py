@@ -202,6 +202,11 @@ class Lane:
             return max(0, 1 - len(self.queue))
         return READ_AHEAD - len(self.queue)
 
+    @property
+    def half_empty(self) -> bool:
+        """Whether it is time to read on: a read of a few rows costs nearly as much as one of hundreds."""
+        return not self.drained and self.wants() > len(self.queue)
+
     def start_of_read(self, *, spare: bool = True) -> Position:
         """From where to read; now and then from the beginning, for a position is only a hint.
 

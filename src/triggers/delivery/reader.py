@@ -257,7 +257,7 @@ class Reader:
             lane.add(dues)
             if dues:
                 self._filled(lane)
-            if not lane.drained and lane.wants() > 0 and (dues or lane.after_key is not None):
+            if lane.half_empty and (dues or lane.after_key is not None):
                 self.hint(lane.id)
 
     def _choose(self, lane: Lane, found: list[Row], limit: int) -> list[Due]:

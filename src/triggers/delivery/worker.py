@@ -249,7 +249,7 @@ class Worker:
         def settled() -> None:
             self._ended(lane.group)
             self._reader.forget(lane, due.key)
-            if lane.ordered or (not lane.drained and lane.wants() > len(lane.queue)):
+            if lane.ordered or lane.half_empty:
                 self._reader.hint(lane.id)
             if ended.settlement.due_at is not None:
                 wait = (ended.settlement.due_at - self._now()).total_seconds()
