@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
 from typing import Any, Final, TypeAlias
@@ -47,10 +47,33 @@ def statements(module: str) -> dict[str, str]:
     return dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))
 
 
-def columns(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+class Column:
+    """An array for the driver, which goes through each twice: in search of arrays within it, then to write
+    it. There are none in a column, and the search takes longer than the writing, so it is shown nothing."""
+
+    __slots__ = ("_searched", "_values")
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self._values = values
+        self._searched = False
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._searched:
+            return iter(self._values)
+        self._searched = True
+        return iter(())
+
+
+def columns(rows: Iterable[tuple[Any, ...]]) -> list[Column]:
     """Rows as arrays to be unnested together. One of nothing but nulls is empty: `unnest` fills up with
-    nulls, and the driver looks at each element of an array for longer than PostgreSQL does."""
-    return [column if column.count(None) < len(column) else () for column in zip(*rows, strict=True)]
+    nulls."""
+    return [
+        Column(() if values[0] is None and values.count(None) == len(values) else values)
+        for values in zip(*rows, strict=True)
+    ]
 
 
 class Database:
