@@ -324,16 +324,16 @@ async def test_what_was_read_as_the_database_failed_is_read_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Due deliveries were found, their events were not: nobody else tells of what came due long ago."""
-    contents, failed = lane_store.contents, False
+    read_contents, failed = lane_store.read_contents, False
 
     async def fail_once(*arguments: Any) -> Any:
         nonlocal failed
         if arguments[1] and not failed:
             failed = True
             raise ConnectionResetError
-        return await contents(*arguments)
+        return await read_contents(*arguments)
 
-    monkeypatch.setattr(lane_store, "contents", fail_once)
+    monkeypatch.setattr(lane_store, "read_contents", fail_once)
     await subscribed(receiver.url)
     await post(client, [{}] * 3)
     await database.fetch("update deliveries set due_at = now() - interval '1 hour'")

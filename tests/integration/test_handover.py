@@ -33,7 +33,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     async def counted(*arguments: Any) -> Any:
         rows = await read(*arguments)
-        counts.append(len(rows))
+        counts.append(sum(map(len, rows)))
         return rows
 
     monkeypatch.setattr(lane_store, "read", counted)
@@ -57,14 +57,11 @@ async def test_what_is_handed_over_is_what_a_read_finds(
     async with database.connection() as connection:
         receipt = await event_store.accept(connection, clock, [full, bare], timedelta(days=1))
         ids = [(tenant.id, lane.id) for lane in lanes]
-        rows = await lane_store.read(
+        found = await lane_store.read(
             connection, ids, [(datetime(2000, 1, 1, tzinfo=UTC), full.id)] * 2, [9, 9]
         )
-        read = [Due(*row[:10]) for row in rows]
-        events = await lane_store.contents(connection, [(due.org_id, due.event_id) for due in read])
-    for due in read:
-        event = events[due.org_id, due.event_id]
-        _, _, due.type, due.payload, due.source, due.subject, due.occurred_at = event
+        read = [Due(*lane, *row[1:9]) for lane, rows in zip(ids, found, strict=True) for row in rows]
+        await lane_store.read_contents(connection, read)
     handed = receipt.handover.deliveries()
     assert set(handed) == set(ids) == set(receipt.handover.lanes())
     assert [due for lane_id in ids for due in handed[lane_id]] == read
@@ -160,13 +157,13 @@ async def test_a_lane_is_not_dropped_as_idle_while_it_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It would get what the read found, and another lane would read the same."""
-    contents, reading, go_on = lane_store.contents, asyncio.Event(), asyncio.Event()
+    read_contents, reading, go_on = lane_store.read_contents, asyncio.Event(), asyncio.Event()
 
     async def held_up(*arguments: Any) -> Any:
         if arguments[1]:
             reading.set()
             await go_on.wait()
-        return await contents(*arguments)
+        return await read_contents(*arguments)
 
     monkeypatch.setattr(worker, "HEALTH_SECONDS", 0.02)
     node.wakeup.listen_for_lanes((running := await workers.start()).worker.hint)  # as from another node
@@ -175,7 +172,7 @@ async def test_a_lane_is_not_dropped_as_idle_while_it_is_read(
     await eventually(lambda: len(receiver.hooks) == 1, 10)
     (lane,) = running.worker._lanes.values()
     await eventually(lambda: not lane.known and lane.drained, 10)
-    monkeypatch.setattr(lane_store, "contents", held_up)
+    monkeypatch.setattr(lane_store, "read_contents", held_up)
     lane.used_at -= worker.IDLE_LANE_SECONDS - 0.2  # idle for long: soon to be dropped
     await client.post("/v1/events", json={"type": "a", "payload": 2})
     await asyncio.wait_for(reading.wait(), 10)

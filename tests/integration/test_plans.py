@@ -298,7 +298,7 @@ async def test_a_read_sorts_nothing_that_an_index_has_in_order(
     connection = await database.connect(60, PLAN_ANEW)
     try:
         async with connection.transaction():
-            rows = await lane_store.read(
+            (rows,) = await lane_store.read(
                 connection, [(tenant.id, lane)], [(BEGINNING, uuid.UUID(int=0))], [100]
             )
             _, fetched, _ = await touched(connection)

@@ -179,28 +179,27 @@ class Reader:
         self._under_read = lanes
         for lane in lanes:
             lane.read_until, lane.handed_over = math.inf, False
-        rows: dict[LaneId, list[Row]] = {lane.id: [] for lane in lanes}
-        limits = {lane.id: limit for lane, _, limit in planned}
+        limits = [limit for _, _, limit in planned] + [min(share, lane.wants()) for lane in ordered]
+        found: list[list[Row]] = []
         if plain:
-            found = await lane_store.read(
+            found += await lane_store.read(
                 connection,
                 [lane.id for lane in plain],
                 [start for _, start, _ in planned],
-                list(limits.values()),
+                limits[: len(plain)],
             )
-            for row in found:
-                rows[row["org_id"], row["subscription_id"]].append(row)
         if ordered:
-            limits |= {lane.id: min(share, lane.wants()) for lane in ordered}
-            found = await lane_store.read_heads(
+            found += await lane_store.read_heads(
                 connection,
                 [lane.id for lane in ordered],
                 [lane.after_key for lane in ordered],
-                [limits[lane.id] for lane in ordered],
+                limits[len(plain) :],
             )
-            for row in found:
-                rows[row["org_id"], row["subscription_id"]].append(row)
-        await self._fill(connection, lanes, rows, limits)
+        chosen = [
+            (lane, self._choose(lane, rows, limit))
+            for lane, rows, limit in zip(lanes, found, limits, strict=True)
+        ]
+        await self._fill(connection, chosen)
 
     def _plan(self, lanes: list[Lane], share: int) -> list[tuple[Lane, Position, int]]:
         """From where each lane is read and how many rows it asks for; what would be too much waits.
@@ -223,47 +222,35 @@ class Reader:
             planned.append((lane, start, limit))
         return planned
 
-    async def _fill(
-        self,
-        connection: Connection,
-        lanes: list[Lane],
-        rows: dict[LaneId, list[Row]],
-        limits: dict[LaneId, int],
-    ) -> None:
-        """Choose what fits, fetch the events, and hand each lane its rows."""
-        chosen = {lane.id: self._choose(lane, rows[lane.id], limits[lane.id]) for lane in lanes}
+    async def _fill(self, connection: Connection, chosen: list[tuple[Lane, list[Due]]]) -> None:
+        """Fetch the events of what was chosen, and hand each lane its rows."""
         try:
-            events = await lane_store.contents(
-                connection, [(due.org_id, due.event_id) for dues in chosen.values() for due in dues]
-            )
+            await lane_store.read_contents(connection, [due for _, dues in chosen for due in dues])
         except BaseException:
-            for lane in lanes:
-                self._drop(chosen[lane.id])
+            for lane, dues in chosen:
+                self._drop(dues)
                 lane.reread_at = 0.0  # they lie behind the position by now
             raise
         self._end_read()
-        for lane in lanes:
-            dues = chosen[lane.id]
+        for lane, dues in chosen:
             if lane.stale:  # it was emptied meanwhile: what was read may be out of date
                 self._drop(dues)
                 continue
+            kept = dues
             if lane.breaker.open and len(dues) > lane.wants():  # it opened during the read
-                self._drop(dues[lane.wants() :])
-                dues = dues[: lane.wants()]
+                kept = dues[: lane.wants()]
+                self._drop(dues[len(kept) :])
                 lane.reread_at = 0.0  # the rest lies behind the position by now
-            for due in dues:
-                if (event := events.get((due.org_id, due.event_id))) is not None:
-                    _, _, due.type, due.payload, due.source, due.subject, due.occurred_at = event
-            lane.add(dues)
-            if dues:
+            lane.add(kept)
+            if kept:
                 self._filled(lane)
-            if lane.half_empty and (dues or lane.after_key is not None):
+            if lane.half_empty and (kept or lane.after_key is not None):
                 self.hint(lane.id)
 
     def _choose(self, lane: Lane, found: list[Row], limit: int) -> list[Due]:
         """Of what was read: what is new and fits. Notes how far the read has come."""
         dues = [
-            _due(row)
+            Due(*lane.id, *row[1:9])
             for row in found
             if (row["event_id"], row["generation"]) not in lane.known and (not lane.ordered or row["due"])
         ]
@@ -309,7 +296,3 @@ class Reader:
         for lane, key in self._to_forget:
             lane.forget(key)
         self._to_forget.clear()
-
-
-def _due(row: Row) -> Due:
-    return Due(*row[:10])  # in the order of its columns: the statements name them in that of its fields

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from triggers.body_format import Format
-from triggers.storage.database import Connection, Database, Row, columns, statements
+from triggers.storage.database import Column, Connection, Database, Row, columns, statements
 
 _SQL = statements("lane_store")
 
@@ -244,12 +244,12 @@ async def read(
     lanes: Sequence[LaneId],
     starts: Sequence[Position],
     limits: Sequence[int],
-) -> list[Row]:
-    """Due rows of many lanes in (due_at, event_id) order each, from where each starts.
+) -> list[list[Row]]:
+    """Due rows of each of many lanes in (due_at, event_id) order, from where it starts.
 
-    `now` in each row is the read's time.
+    A row has its lane's place, then what a Due has from `event_id` to `lost`; `now` is the read's time.
     """
-    rows: list[Row] = await connection.fetch(
+    rows = await connection.fetch(
         _SQL["read"],
         [lane[0] for lane in lanes],
         [lane[1] for lane in lanes],
@@ -257,28 +257,36 @@ async def read(
         [start[1] for start in starts],
         limits,
     )
-    return rows
+    return _by_place(rows, len(lanes))
 
 
 async def read_heads(
     connection: Connection, lanes: Sequence[LaneId], after: Sequence[str | None], limits: Sequence[int]
-) -> list[Row]:
-    """The first row of each key of lanes that keep order, due or not."""
-    rows: list[Row] = await connection.fetch(
+) -> list[list[Row]]:
+    """The first row of each key of each of many lanes that keep order, due or not. Rows as above."""
+    rows = await connection.fetch(
         _SQL["read_heads"], [lane[0] for lane in lanes], [lane[1] for lane in lanes], after, limits
     )
-    return rows
+    return _by_place(rows, len(lanes))
 
 
-async def contents(connection: Connection, ids: Sequence[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], Row]:
-    """The events of these (organisation, event) ids."""
-    if not ids:
-        return {}
-    events = [event_id for _, event_id in ids]
-    rows = await connection.fetch(
-        _SQL["contents"], [org_id for org_id, _ in ids], events, min(events), max(events)
-    )
-    return {(row["org_id"], row["id"]): row for row in rows}
+def _by_place(rows: Sequence[Row], places: int) -> list[list[Row]]:
+    found: list[list[Row]] = [[] for _ in range(places)]
+    for row in rows:
+        found[row[0] - 1].append(row)
+    return found
+
+
+async def read_contents(connection: Connection, dues: Sequence[Due]) -> None:
+    """Give each of these what its event holds; one whose event is no longer kept stays without a type."""
+    if not dues:
+        return
+    events = [due.event_id for due in dues]
+    orgs = [due.org_id for due in dues]
+    rows = await connection.fetch(_SQL["contents"], Column(orgs), Column(events), min(events), max(events))
+    for place, *content in rows:
+        due = dues[place - 1]
+        due.type, due.payload, due.source, due.subject, due.occurred_at = content
 
 
 # ---- settling ------------------------------------------------------------------------------------

@@ -105,11 +105,11 @@ where s.kind = 'push' and s.secrets <> ''::bytea -- a tombstone has none, and no
 -- name: read
 -- The next due deliveries of many lanes. $3 and $4 are where each lane reads from, $5 how many rows it
 -- can use, those it knows already included.
-select d.*, now() as now
-from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::uuid[], $5::integer[])
-    as l (org_id, subscription_id, due_at, event_id, most)
+select l.place, d.*, now() as now
+from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::uuid[], $5::integer[]) with ordinality
+    as l (org_id, subscription_id, due_at, event_id, most, place)
 cross join lateral (
-    select d.org_id, d.subscription_id, d.event_id, d.generation, d.attempts, d.first_attempt_at, d.due_at,
+    select d.event_id, d.generation, d.attempts, d.first_attempt_at, d.due_at,
         d.accepted_at, d.payload_size, (d.reason is not distinct from 'worker_lost') as lost
     from deliveries d
     where d.org_id = l.org_id and d.subscription_id = l.subscription_id
@@ -127,23 +127,24 @@ with backfills as materialized (
     where status = 'running' and kind = 'backfill'
     order by org_id, subscription_id, position
 )
-select h.*, now() as now, h.due_at <= now() and (
+select l.place, h.*, now() as now, h.due_at <= now() and (
     b.position is null or h.event_id < b.position or h.ordering_key = h.event_id::text
 ) as due
-from unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[]) as l (org_id, subscription_id, after, most)
+from unnest($1::uuid[], $2::uuid[], $3::text[], $4::integer[]) with ordinality
+    as l (org_id, subscription_id, after, most, place)
 left join backfills b using (org_id, subscription_id)
 cross join lateral (
     with recursive heads as (
         -- Two branches: with an `or` the index would be read from its first key on, and whatever
         -- waits behind the keys before $3 thrown away.
-        (select d.org_id, d.subscription_id, d.event_id, d.generation, d.attempts, d.first_attempt_at, d.due_at,
+        (select d.event_id, d.generation, d.attempts, d.first_attempt_at, d.due_at,
             d.accepted_at, d.payload_size, (d.reason is not distinct from 'worker_lost') as lost, d.ordering_key
         from deliveries d
         where l.after is null and d.org_id = l.org_id and d.subscription_id = l.subscription_id
           and d.ordering_key is not null
         order by d.ordering_key, d.accepted_at, d.event_id, d.generation limit 1)
         union all
-        (select d.org_id, d.subscription_id, d.event_id, d.generation, d.attempts, d.first_attempt_at, d.due_at,
+        (select d.event_id, d.generation, d.attempts, d.first_attempt_at, d.due_at,
             d.accepted_at, d.payload_size, (d.reason is not distinct from 'worker_lost') as lost, d.ordering_key
         from deliveries d
         where d.org_id = l.org_id and d.subscription_id = l.subscription_id and d.ordering_key > l.after
@@ -151,8 +152,8 @@ cross join lateral (
         union all
         select n.* from heads h
         cross join lateral (
-            select d.org_id, d.subscription_id, d.event_id, d.generation, d.attempts, d.first_attempt_at,
-                d.due_at, d.accepted_at, d.payload_size, (d.reason is not distinct from 'worker_lost') as lost, d.ordering_key
+            select d.event_id, d.generation, d.attempts, d.first_attempt_at, d.due_at,
+                d.accepted_at, d.payload_size, (d.reason is not distinct from 'worker_lost') as lost, d.ordering_key
             from deliveries d
             where d.org_id = l.org_id and d.subscription_id = l.subscription_id
               and d.ordering_key > h.ordering_key
@@ -163,8 +164,8 @@ cross join lateral (
 ) h
 
 -- name: contents
-select e.org_id, e.id, e.type, e.payload, e.source, e.subject, e.occurred_at
-from unnest($1::uuid[], $2::uuid[]) as k (org_id, id)
+select k.place, e.type, e.payload, e.source, e.subject, e.occurred_at
+from unnest($1::uuid[], $2::uuid[]) with ordinality as k (org_id, id, place)
 join events e on e.org_id = k.org_id and e.id = k.id
 where e.id >= $3 and e.id <= $4
 
