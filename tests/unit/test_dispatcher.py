@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 from triggers.delivery.dispatcher import Dispatcher
 from triggers.delivery.lane import Lane, Target
-from triggers.delivery.retry import DEFAULT_SCHEDULE
 from triggers.delivery.signature import Signer
 from triggers.signing_secrets import generate_secret, read_secret
 from triggers.storage.lane_store import Due, Endpoint
@@ -44,7 +43,7 @@ def make_lane(org_id: UUID, waiting: int, **settings: object) -> Lane:
         "notifies_inbox": None,
         **settings,
     }
-    lane = Lane(Target(Endpoint(**endpoint), SIGNER, [], DEFAULT_SCHEDULE))  # type: ignore[arg-type]
+    lane = Lane(Target.of(Endpoint(**endpoint), SIGNER, []))  # type: ignore[arg-type]
     lane.add([make_due(org_id, lane_id) for _ in range(waiting)])
     return lane
 

@@ -185,21 +185,25 @@ def test_what_a_read_has_returned_meanwhile_is_not_taken_again() -> None:
     assert [*lane.queue] == [waiting, new]
 
 
-def test_what_was_settled_is_remembered_no_longer_than_it_may_be_handed_over(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("seconds", [0.0, 0.4, 0.999])
+def test_what_was_settled_is_remembered_as_long_as_it_may_be_handed_over(
+    monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     read, lane = reader(), caught_up()
-    for moment in (100.0, 100.5, 101.2, 101.4):
+    due = make_due(*lane.id)
+    for moment in (100.0, 100.9, 100.9 + seconds):
         monkeypatch.setattr(time, "monotonic", partial(float, moment))
-        read.forget(lane, make_due(*lane.id).key)
-    assert len(read._forgotten) == 3
+        read.forget(lane, due.key if moment == 100.9 else make_due(*lane.id).key)
+    lane.read_until, lane.renewed_at = 101.0, 0.0
+    assert read.take_over(lane, [due], 100.95)
+    assert not lane.queue
 
 
-def test_what_is_settled_again_and_again_keeps_no_other_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_settled_is_not_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     read, lane = reader(), caught_up()
     again = make_due(*lane.id).key
     for step in range(40):
         monkeypatch.setattr(time, "monotonic", partial(float, 100 + step / 4))
         read.forget(lane, again)
         read.forget(lane, make_due(*lane.id).key)
-    assert len(read._forgotten) == 6  # its own, and those of the last second
+    assert sum(map(len, read._forgotten)) <= 2 * 5  # of two seconds, and itself in both

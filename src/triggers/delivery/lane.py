@@ -32,7 +32,9 @@ class Target(NamedTuple):
     signer: Signer
     headers: Sequence[tuple[str, str]]
     schedule: Schedule
-    ends_at: datetime | None = None
+    concurrency: int
+    """How many attempts may be in flight at once; of notices one, which tells of all that wait."""
+    ends_at: datetime | None
     """When one of its secrets may sign no more."""
 
     @classmethod
@@ -45,7 +47,11 @@ class Target(NamedTuple):
     ) -> Target:
         """With the subscription's own schedule, or the default one."""
         delays = DEFAULT_SCHEDULE.delays if endpoint.retry_delays is None else tuple(endpoint.retry_delays)
-        return cls(endpoint, signer, headers, Schedule(delays, endpoint.retry_deadline), ends_at)
+        schedule = Schedule(delays, endpoint.retry_deadline)
+        concurrency = endpoint.max_concurrency or DEFAULT_CONCURRENCY
+        if endpoint.notifies_inbox is not None:
+            concurrency = 1
+        return cls(endpoint, signer, headers, schedule, concurrency, ends_at)
 
 
 class Lane:
@@ -59,6 +65,7 @@ class Lane:
         "after_key",
         "breaker",
         "drained",
+        "group",
         "handed_over",
         "held",
         "id",
@@ -66,6 +73,7 @@ class Lane:
         "known",
         "next_send_at",
         "offered",
+        "org_id",
         "position",
         "queue",
         "read_until",
@@ -80,6 +88,8 @@ class Lane:
     def __init__(self, target: Target) -> None:
         endpoint = target.endpoint
         self.id = (endpoint.org_id, endpoint.id)
+        self.org_id = endpoint.org_id  # for shares
+        self.group = endpoint.lane_group  # which owns it; a hash of its id
         self.target = target
         self.breaker = Breaker(endpoint.failing_since, endpoint.probe_at, endpoint.probe_delay)
         self.queue: deque[Due] = deque()
@@ -100,26 +110,9 @@ class Lane:
         self.used_at = time.monotonic()
 
     @property
-    def org_id(self) -> UUID:
-        """The organisation, for shares."""
-        return self.id[0]
-
-    @property
-    def group(self) -> int:
-        """The group that owns it."""
-        return self.target.endpoint.lane_group
-
-    @property
     def ordered(self) -> bool:
         """Whether only the first of each key may go."""
         return self.target.endpoint.ordering == "key"
-
-    @property
-    def concurrency(self) -> int:
-        """How many attempts may be in flight at once; of notices one, which tells of all that wait."""
-        if self.target.endpoint.notifies_inbox is not None:
-            return 1
-        return self.target.endpoint.max_concurrency or DEFAULT_CONCURRENCY
 
     def active(self, now: datetime) -> bool:
         """Whether its subscription wants attempts at all now."""
@@ -131,7 +124,7 @@ class Lane:
         endpoint = self.target.endpoint
         return (
             bool(self.queue)
-            and self.in_flight < self.concurrency
+            and self.in_flight < self.target.concurrency
             and endpoint.status == "active"
             and not self.stale
             and not self.held

@@ -57,8 +57,9 @@ class Reader:
         self._reading = False
         self._to_forget: list[tuple[Lane, Key]] = []
         self._under_read: list[Lane] = []
-        # Subscription and event, and when. In a plain dict the first is found behind all that were before it.
-        self._forgotten: OrderedDict[tuple[UUID, UUID], float] = OrderedDict()
+        # Subscriptions and events: of the last HANDOVER_SECONDS, or of less, and of those before.
+        self._forgotten: tuple[set[tuple[UUID, UUID]], ...] = (set(), set())
+        self._forgotten_since = 0.0
         self._bytes = 0
         self._bytes_of: Counter[UUID] = Counter()
         self._crowded_out: set[LaneId] = set()  # without a row that fitted
@@ -79,10 +80,9 @@ class Reader:
     def forget(self, lane: Lane, key: Key) -> None:
         """A settlement is committed: no read that begins from now on returns the delivery as it was."""
         moment = time.monotonic()
-        self._forgotten[lane.id[1], key[0]] = moment
-        self._forgotten.move_to_end((lane.id[1], key[0]))  # it may have been settled a moment ago too
-        while self._forgotten[oldest := next(iter(self._forgotten))] < moment - HANDOVER_SECONDS:
-            del self._forgotten[oldest]
+        if moment >= self._forgotten_since + HANDOVER_SECONDS:
+            self._forgotten, self._forgotten_since = (set(), self._forgotten[0]), moment
+        self._forgotten[0].add((lane.id[1], key[0]))
         if self._reading:
             self._to_forget.append((lane, key))
         else:
@@ -109,7 +109,8 @@ class Reader:
             dues = [
                 due
                 for due in dues
-                if due.key not in lane.known and (due.subscription_id, due.event_id) not in self._forgotten
+                if due.key not in lane.known
+                and not any((due.subscription_id, due.event_id) in some for some in self._forgotten)
             ]
         fitting = self._fitting(lane, dues)
         if fitting:
