@@ -1,4 +1,4 @@
-"""Deliveries a second from a backlog, beside what the bare client reaches against the same receiver."""
+"""Deliveries a second from a backlog, beside what clients alone reach against the same receiver."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from bench.receiver import Receiver, receiver
 
 IN_FLIGHT = 64
 LANES_EACH = 1000
+CLIENTS = {
+    f"bare connections, {IN_FLIGHT} in flight": outbound.ours_raw,
+    "our client alone": outbound.ours,
+    "pyreqwest alone": outbound.pyreqwest_pinned,
+}
 
 
 def run(*, quick: bool) -> Findings:
@@ -22,24 +27,24 @@ def run(*, quick: bool) -> Findings:
     found = Findings("deliver: from a backlog, one worker, receiver nginx")
     with place() as home, receiver() as nginx, Service(home, **OPEN) as service:
         requests = 5_000 if quick else 20_000
-        before = [_bare(nginx, client, requests) for client in (outbound.ours, outbound.ours_raw)]
+        before = [_alone(nginx, client, requests) for client in CLIENTS.values()]
         one = _one_lane(service, nginx, backlog)
         keys = _lanes(service, nginx, organisations)
         each = _one_each(service, nginx, keys)
         fan_out = _fan_out(service, nginx, keys[0])
-        after = [_bare(nginx, client, requests) for client in (outbound.ours, outbound.ours_raw)]
-    client, raw = (
+        after = [_alone(nginx, client, requests) for client in CLIENTS.values()]
+    raw, ours, library = alone = [
         max(rows, key=lambda row: float(row["per second"])) for rows in zip(before, after, strict=True)
-    )
+    ]
     found.rows = [
-        {"": f"bare connections, {IN_FLIGHT} in flight", **raw},
-        {"": "the outbound client alone", **client},
+        *({"": name, **row} for name, row in zip(CLIENTS, alone, strict=True)),
         {"": "one lane", **one},
         {"": f"{organisations * LANES_EACH:,} lanes with one each", **each},
         {"": f"one event to {LANES_EACH:,} lanes", **fan_out},
     ]
     found.at_least("one lane per second", one["per second"], 5_000)
-    found.at_least("one lane to the outbound client", one["per second"] / client["per second"], 0.5)
+    found.at_least("one lane to pyreqwest alone", one["per second"] / library["per second"], 0.5)
+    found.ratios.append(Ratio("one lane to our client alone", one["per second"] / ours["per second"]))
     found.ratios.append(Ratio("one lane to bare connections", one["per second"] / raw["per second"]))
     found.at_least("many lanes to one lane", each["per second"] / one["per second"], 0.5)
     found.at_least("one event to many, to one lane", fan_out["per second"] / one["per second"], 0.5)
@@ -47,7 +52,7 @@ def run(*, quick: bool) -> Findings:
     return found
 
 
-def _bare(nginx: Receiver, client: Any, requests: int) -> Row:
+def _alone(nginx: Receiver, client: Any, requests: int) -> Row:
     rate, cpu = uvloop.run(outbound.measure(client, nginx.port, requests, IN_FLIGHT))
     return {"per second": rate, "worker µs": cpu}
 
