@@ -218,6 +218,117 @@ async def test_paths_are_read_as_they_are_meant() -> None:
     assert seen == [("GET", "/a/b c", b"/a%2Fb%20c", b"q=%41"), ("PUT", "/p", b"/p", b"x")]
 
 
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with all that it was asked."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message["body"], message["more_body"]
+    seen = [
+        scope["method"],
+        scope["path"],
+        scope["query_string"],
+        sorted(scope["headers"]),
+        scope["state"],
+        body,
+    ]
+    scope["state"]["seen"] = scope["path"] = True
+    answer = repr(seen).encode()
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(answer))]}
+    )
+    await send({"type": "http.response.body", "body": answer})
+
+
+async def exchanged(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *pieces: bytes, answers: int
+) -> list[bytes]:
+    """All that is sent back until the requests in these pieces are answered."""
+    for piece in pieces:
+        writer.write(piece)
+        await asyncio.sleep(0.01 if len(pieces) > 1 else 0)
+    found = []
+    while answers:
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        if head.startswith(b"HTTP/1.1 100"):
+            found.append(head)
+            continue
+        length = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
+        found.append(await asyncio.wait_for(reader.readexactly(length), 5))
+        answers -= 1
+    return found
+
+
+def post(body: bytes, *more: str, key: str = "a", path: str = "/") -> bytes:
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "host: x",
+        f"authorization: {key}",
+        f"content-length: {len(body)}",
+        *more,
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+async def test_a_head_that_is_sent_again_is_read_as_the_first_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+    parse = server.Protocol._parse
+    monkeypatch.setattr(
+        server.Protocol, "_parse", lambda self, data: (parsed.append(data), parse(self, data))[1]
+    )
+    again = [post(b"{}"), post(b"[1, 2, 3]"), post(b""), post(b"x" * 70_000)]
+    sent: list[tuple[bytes, ...]] = [
+        (again[0],),
+        *((each,) for each in again),
+        (post(b"{}", key="b"),),
+        (GET,),
+        (post(b"{}", key="b"),),
+        (post(b"{}", "expect: 100-continue", key="b"),),
+        (post(b"{}", "expect: 100-continue", key="b"),),
+        (post(b"{}", key="b"),),
+        (post(b"{}", "upgrade: h2c", "connection: upgrade"),),
+        (post(b"{}", "upgrade: h2c", "connection: upgrade"),),
+        (again[0][:30], again[0][30:]),
+        (again[0][:-1], again[0][-1:]),
+        (again[0] + again[1],),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",),
+        (again[1], again[0], again[1] + again[1]),
+    ]
+    counts = [b"".join(pieces).count(b"HTTP/1.1") for pieces in sent]
+    alone = []
+    for pieces, count in zip(sent, counts, strict=True):
+        async with serving(echo) as connection:
+            alone.append(await exchanged(*connection, *pieces, answers=count))
+    parsed.clear()
+    async with serving(echo) as connection:
+        together = [
+            await exchanged(*connection, *pieces, answers=count)
+            for pieces, count in zip(sent, counts, strict=True)
+        ]
+    assert together == alone
+    assert parsed[0] == again[0]
+    assert parsed[1] not in again[:3]  # those that came next were recognised
+
+
+async def test_a_head_that_is_sent_again_waits_its_turn() -> None:
+    under_way, most = 0, 0
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.05)
+        under_way -= 1
+        await echo(scope, receive, send)
+
+    bodies = [b"first", b"second", b"third"]
+    async with serving(slow) as connection:
+        answers = await exchanged(*connection, *map(post, bodies), answers=3)
+        answers += await exchanged(*connection, *map(post, bodies), answers=3)
+    assert [body for answer in answers for body in bodies if repr(body).encode() in answer] == bodies * 2
+    assert most == 1
+
+
 async def test_who_asks_first_whether_to_send_is_told() -> None:
     bodies = []
 

@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from triggers import errors
 from triggers.api import exchange, problems
+from triggers.api.repeated_head import RepeatedHead
 from triggers.burst import Burst
 
 log = structlog.get_logger()
@@ -98,8 +99,10 @@ class Protocol(HttpToolsProtocol):
     idle_since: float | None = None
     unread_since: float | None = None
     unread = 0  # bytes, at that time
+    between = True  # two requests, or before the first
     in_head = True
     head_size = 0
+    last_head: RepeatedHead | None = None  # of a request that came whole
     burst: Burst
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -113,6 +116,26 @@ class Protocol(HttpToolsProtocol):
         super().shutdown()
 
     def data_received(self, data: bytes) -> None:
+        if not self.between or (self.cycle is not None and not self.cycle.response_complete):
+            self._parse(data)
+        elif self.last_head is not None and (read := self.last_head.read(data)) is not None:
+            self._repeat(*read)
+        else:
+            before = self.cycle
+            self._parse(data)
+            if self.between and self.cycle is not before and not self.expect_100_continue:
+                self.last_head = RepeatedHead.of(data, self.cycle.scope) or self.last_head
+
+    def _repeat(self, scope: dict[str, Any], body: bytes) -> None:
+        """Do what the parser would have us do."""
+        self.idle_since = None
+        self.cycle = cycle = self._cycle(scope, expects_100=False, keep_alive=True)
+        cycle.body = bytearray(body)
+        cycle.more_body = False
+        cycle.message_event.set()
+        self._start_asgi_task(cycle, self.app)
+
+    def _parse(self, data: bytes) -> None:
         if self.in_head:
             self.head_size += len(data)
             if self.head_size > MAX_HEAD_BYTES and self.head_size > len(data):
@@ -177,6 +200,7 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self.arriving_since = self.loop.time()
         self.idle_since = None
+        self.between = False
         self.in_head = True
         self.head_size = 0
 
@@ -189,7 +213,16 @@ class Protocol(HttpToolsProtocol):
         scope["method"] = parser.get_method().decode("ascii")
         scope["path"], scope["raw_path"], scope["query_string"] = _parts(self.url)
         before = self.cycle
-        self.cycle = cycle = Cycle(
+        keep_alive = version != "1.0" and parser.should_keep_alive()
+        self.cycle = cycle = self._cycle(scope, expects_100=self.expect_100_continue, keep_alive=keep_alive)
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:  # one request at a time: this one waits
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def _cycle(self, scope: Any, *, expects_100: bool, keep_alive: bool) -> Cycle:
+        cycle = Cycle(
             scope,
             self.transport,
             self.flow,
@@ -198,19 +231,16 @@ class Protocol(HttpToolsProtocol):
             self.access_log,
             self.server_state.default_headers,
             asyncio.Event(),
-            self.expect_100_continue,
-            version != "1.0" and parser.should_keep_alive(),
+            expects_100,
+            keep_alive,
             self.on_response_complete,
         )
         cycle.burst = self.burst
-        if before is None or before.response_complete:
-            self._start_asgi_task(cycle, self.app)
-        else:  # one request at a time: this one waits
-            self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, self.app))
+        return cycle
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        self.between = True
         self.arriving_since = None
 
     def on_response_complete(self) -> None:
