@@ -155,6 +155,36 @@ async def test_settling_again_changes_nothing(
     assert await states.pending(subscription.id) == (1 if outcome == "retry" else 0)
 
 
+@pytest.mark.parametrize("within_transaction", [False, True])
+async def test_what_was_settled_before_holds_up_nothing_beside_it(
+    client: httpx.AsyncClient,
+    subscribed: Subscribe,
+    owner: Owner,
+    states: States,
+    clock: DatabaseClock,
+    connection: Connection,
+    within_transaction: bool,
+) -> None:
+    """Its outcome was unknown: the whole batch is written again, and others with it."""
+    before, new = await subscribed(URL), await subscribed(URL)
+    await post(client, [{}])
+    batch = []
+    for each in (before, new):
+        (row,) = await states.deliveries(each.id)
+        facts = {name: row[name] for name in ("subscription_id", "lane_group", "event_id")}
+        batch.append(await settlement(states, clock, "delivered", **facts))
+    await owner.settle(batch[0])
+    if within_transaction:
+        async with connection.transaction():
+            await lane_store.settle(connection, owner.id, list(owner.groups.values()), batch)
+    else:
+        await owner.settle(*batch)
+    for each in (before, new):
+        assert await states.settled(each.id) == {"delivered": 1}
+        assert await states.pending(each.id) == 0
+        assert len(await states.attempts(each.id)) == 1
+
+
 async def test_an_attempt_that_was_overtaken_changes_nothing(
     client: httpx.AsyncClient,
     subscription: Subscription,

@@ -308,12 +308,19 @@ async def test_a_read_sorts_nothing_that_an_index_has_in_order(
     assert fetched <= 150
 
 
+@pytest.mark.parametrize("statement", ["_SETTLE", "_SETTLE_REPEATED"])
 @pytest.mark.parametrize("state", ["new", "analyzed", "grown"])
 async def test_a_settle_finds_its_rows_by_a_plan_from_when_there_were_few(
-    database: Database, tenant: Tenant, clock: DatabaseClock, state: str
+    database: Database,
+    tenant: Tenant,
+    clock: DatabaseClock,
+    state: str,
+    statement: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is planned once, on a queue that is all but empty then, of which there may be statistics, and
     indexes that are larger than others because it was not always empty."""
+    monkeypatch.setattr(lane_store, "_SETTLE_REPEATED", getattr(lane_store, statement))  # in a transaction
     worker, token, lane = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
     group = lane_store.Group(1, token, probation=False)
 

@@ -36,6 +36,8 @@ to carry them out, and there is one way to do it, however few pages there were a
 PAUSE_SECONDS = 0.5  # before another connection, after one that failed
 GIVE_BACK_SECONDS = 1.0  # for a statement that was given up to be cancelled on the server
 
+_ONLY_IF: Final = re.compile(r"^ *-- if (\w+)\n(.*?)^ *-- end\n", re.MULTILINE | re.DOTALL)
+
 Connection: TypeAlias = asyncpg.Connection
 Row: TypeAlias = asyncpg.Record
 
@@ -45,6 +47,11 @@ def statements(module: str) -> dict[str, str]:
     text = resources.files("triggers.storage").joinpath(f"{module}.sql").read_text(encoding="utf-8")
     parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))
+
+
+def only_if(statement: str, *conditions: str) -> str:
+    """A statement with what stands in it between `-- if <condition>` and `-- end` only if that is given."""
+    return _ONLY_IF.sub(lambda found: found[2] if found[1] in conditions else "", statement)
 
 
 class Column:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,11 +16,10 @@ import msgspec
 
 from triggers.domain import NewEvent, OrgId
 from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Connection, Database, Row, columns, statements
+from triggers.storage.database import Connection, Database, Row, columns, only_if, statements
 from triggers.storage.handover import Handover
 
 _SQL = statements("event_store")
-_ONLY_IF = re.compile(r"^ *-- if (\w+)\n(.*?)^ *-- end\n", re.MULTILINE | re.DOTALL)
 _SCAN_LIMIT = 5_000
 """Rows that one page of a filtered list may look at: a rare type costs pages, not a scan of the log."""
 
@@ -133,8 +131,7 @@ async def accept(
 
 @cache
 def _accept(*conditions: str) -> str:
-    """The statement of accept with what is in it under these conditions."""
-    return _ONLY_IF.sub(lambda found: found[2] if found[1] in conditions else "", _SQL["accept"])
+    return only_if(_SQL["accept"], *conditions)
 
 
 async def resolve(connection: Connection, events: Sequence[NewEvent]) -> dict[UUID, Resolution]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from triggers.body_format import Format
-from triggers.storage.database import Column, Connection, Database, Row, columns, statements
+from triggers.storage.database import Column, Connection, Database, Row, columns, only_if, statements
 
 _SQL = statements("lane_store")
+_SETTLE = only_if(_SQL["settle"])
+_SETTLE_REPEATED = only_if(_SQL["settle"], "repeated")
 
 LaneId = tuple[UUID, UUID]
 """Organisation and subscription."""
@@ -299,13 +303,18 @@ async def settle(
 
     Returns those that failed and whose state this changed: none that was settled before, or by others.
     """
-    rows = await connection.fetch(
-        _SQL["settle"],
+    values = (
         [group.id for group in groups],
         [group.token for group in groups],
         *columns(map(_settled, batch)),
         worker_id,
     )
+    rows = None
+    if not connection.is_in_transaction():  # which a failure would end
+        with suppress(asyncpg.UniqueViolationError):
+            rows = await connection.fetch(_SETTLE, *values)
+    if rows is None:
+        rows = await connection.fetch(_SETTLE_REPEATED, *values)
     return {tuple(row) for row in rows}
 
 
