@@ -30,6 +30,7 @@ from triggers.judging import Finding, Judged, Judging, Pace
 from triggers.storage import event_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, is_data_error, is_unavailable
+from triggers.storage.event_store import Care
 from triggers.storage.handover import Handover
 
 log = structlog.get_logger()
@@ -39,8 +40,8 @@ FLUSH_BYTES = 4 * 1024 * 1024
 FLUSH_ROWS_OF_FEW = 40
 """The same where no more than twice as many wait. Those are about as many callers, most of all there are: if
 all were stored at once, nobody would be left to be answered and to ask again meanwhile."""
-PORTIONS_SECONDS = 1.0
-"""How long no batch is tried whole after one that did not fit: the next ones are likely as large."""
+CAREFUL_SECONDS = 1.0
+"""How long batches are stored with the care that one of them needed: the next ones are likely alike."""
 FINDING_BYTES = 200
 """What a finding counts for beside payloads: a thousand filters are more than the event they judge."""
 JUDGING_ROUNDS = 8
@@ -104,7 +105,8 @@ class Intake:
         self._left_over: list[Waiting] = []  # of the batch at hand, for the next one
         self._waiting_events = 0
         self._waiting_bytes = 0
-        self._whole_from = 0.0  # monotonic
+        self._care = Care.NONE
+        self._careful_until = 0.0  # monotonic
         self._work = asyncio.Event()
         self._stopping = False
         self._flushers: list[asyncio.Task[None]] = []
@@ -339,6 +341,7 @@ class Intake:
         return connection
 
     async def _flush(self, connection: Connection, batch: list[Waiting]) -> None:
+        care = self._care if time.monotonic() < self._careful_until else Care.NONE
         receipt = await event_store.accept(
             connection,
             self.clock,
@@ -346,11 +349,11 @@ class Intake:
             self._window,
             [w.judged.rules.version for w in batch],
             _findings(batch),
-            whole=time.monotonic() >= self._whole_from,
+            care=care,
         )
         observability.flushes_total.inc()
-        if receipt.outgrown:
-            self._whole_from = time.monotonic() + PORTIONS_SECONDS
+        if receipt.care > care:
+            self._care, self._careful_until = receipt.care, time.monotonic() + CAREFUL_SECONDS
         if not receipt.missing:
             # Not at once: the next batch is on its way to PostgreSQL before these callers are answered.
             asyncio.get_running_loop().call_soon(self._tell, batch, set(), receipt.handover)

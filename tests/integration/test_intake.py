@@ -167,30 +167,59 @@ async def test_an_event_for_more_subscribers_than_a_batch_makes_deliveries(
     assert (await counts(database))[:2] == (1, event_store.FLUSH_DELIVERIES + 1)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "second"), [(60.0, ["portion"]), (0.0, ["whole", "portion"])], ids=["soon after", "later"]
-)
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the statements of accept were ready for, in the order of their use."""
+    statement, tried = event_store._accept, []
+
+    def noting(*conditions: str) -> str:
+        tried.append(" ".join(conditions).strip())
+        return statement(*conditions)
+
+    monkeypatch.setattr(event_store, "_accept", noting)
+    return tried
+
+
+CAREFUL = pytest.mark.parametrize("seconds", [60.0, 0.0], ids=["soon after", "later"])
+
+
+@CAREFUL
 async def test_a_batch_is_not_tried_whole_just_after_one_that_did_not_fit(
     node: Node,
     clock: DatabaseClock,
     tenant: Tenant,
     monkeypatch: pytest.MonkeyPatch,
+    tried: list[str],
     seconds: float,
-    second: list[str],
 ) -> None:
-    tried: list[str] = []
-    statement = event_store._accept
-
-    def noting(extent: str, *more: str) -> str:
-        tried.append(extent)
-        return statement(extent, *more)
-
-    monkeypatch.setattr(event_store, "_accept", noting)
     monkeypatch.setattr(event_store, "FLUSH_DELIVERIES", 0)
-    monkeypatch.setattr(intake, "PORTIONS_SECONDS", seconds)
-    for expected in (["whole", "portion"], second):
+    monkeypatch.setattr(intake, "CAREFUL_SECONDS", seconds)
+    first = ["whole", "portion taken"]
+    for expected in (first, first[1:] if seconds else first):
         tried.clear()
         assert isinstance(await node.intake.accept(new_event(tenant.id, clock)), Accepted)
+        assert tried == expected
+
+
+@CAREFUL
+async def test_after_a_dedup_id_that_was_taken_others_may_be(
+    node: Node,
+    clock: DatabaseClock,
+    tenant: Tenant,
+    monkeypatch: pytest.MonkeyPatch,
+    tried: list[str],
+    seconds: float,
+) -> None:
+    monkeypatch.setattr(intake, "CAREFUL_SECONDS", seconds)
+    stored = await node.intake.accept(new_event(tenant.id, clock, "a"))
+    assert tried == ["whole"]
+    first = ["whole", "whole taken"]
+    for expected in (first, first[1:] if seconds else first):
+        tried.clear()
+        batch = [new_event(tenant.id, clock, "a"), new_event(tenant.id, clock)]
+        again, new = await node.intake.accept_many(batch)
+        assert again == Accepted(stored.id, True)
+        assert new == Accepted(batch[1].id, False)
         assert tried == expected
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
+from enum import IntEnum
 from functools import cache
 from operator import attrgetter
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -41,15 +41,32 @@ _COLUMNS = attrgetter(
 )
 
 
-class Receipt(NamedTuple):
-    """What one transaction of accept did not store, and what it stored for push subscriptions.
+class Care(IntEnum):
+    """What the statement that stores a batch is ready for. The less, the less it costs: PostgreSQL, and
+    everybody who waits for it."""
 
-    `outgrown`: it was to be stored whole, and does not fit.
-    """
+    NONE = 0
+    """All of it is new, and fits into one transaction."""
+    TAKEN = 1
+    """Dedup ids may be taken."""
+    ANY = 2
+    """It may not fit, and an earlier try may have stored some of it."""
+
+
+_READY_FOR: Final = {
+    Care.NONE: ("whole",),
+    Care.TAKEN: ("whole", "taken"),
+    Care.ANY: ("portion", "taken"),
+}
+
+
+class Receipt(NamedTuple):
+    """What one transaction of accept did not store, what it stored for push subscriptions, and with which
+    care."""
 
     missing: list[UUID]
     handover: Handover
-    outgrown: bool
+    care: Care
 
 
 class Resolution(NamedTuple):
@@ -95,7 +112,7 @@ async def accept(
     versions: Sequence[int] | None = None,
     findings: Mapping[str, str | Literal[False]] | None = None,
     *,
-    whole: bool = True,
+    care: Care = Care.NONE,
 ) -> Receipt:
     """Store a batch with its deliveries in one transaction; say what it did not store.
 
@@ -103,8 +120,8 @@ async def accept(
     from its first event on and about as many deliveries of each; the first of all is stored in any
     case. No two events of it may share an organisation and a dedup_id. `versions` are those of the
     subscriptions that each event was judged by, 0 of all if not given; `findings` are of an event's
-    and a subscription's id in one: False where it is not wanted, or its ordering key. `whole`: it may
-    well fit, which is tried first and costs less. In a transaction under way the ids must be new.
+    and a subscription's id in one: False where it is not wanted, or its ordering key. `care`: what is
+    tried first; more follows if it needs more. In a transaction under way the ids must be new.
     """
     values = (
         *columns(map(_COLUMNS, batch)),
@@ -114,19 +131,23 @@ async def accept(
         *([msgspec.json.encode(findings).decode()] if findings else ()),
     )
     judged = "findings" if findings else ""
-    asked_at, row = time.monotonic(), None
-    if whole:
-        with suppress(asyncpg.UniqueViolationError):  # an earlier try has stored it
-            row = await connection.fetchrow(_accept("whole", judged), *values)
-    outgrown = row is not None and not row["fits"]
-    if row is None or outgrown:
+    while True:
         asked_at = time.monotonic()
-        row = await connection.fetchrow(_accept("portion", judged), *values)
+        try:
+            row = await connection.fetchrow(_accept(*_READY_FOR[care], judged), *values)
+        except asyncpg.UniqueViolationError:
+            if care is Care.ANY:
+                raise
+            care = Care(care + 1)
+        else:
+            if care is Care.ANY or row["fits"]:
+                break
+            care = Care.ANY
     clock.learn(row["now"], asked_at)
     owed: dict[bytes, list[bytes]] = {}
     for pair in row["owed"]:
         owed.setdefault(pair[:16], []).append(pair[16:])
-    return Receipt(row["missing"], Handover.of(asked_at, row["now"], batch, owed), outgrown)
+    return Receipt(row["missing"], Handover.of(asked_at, row["now"], batch, owed), care)
 
 
 @cache

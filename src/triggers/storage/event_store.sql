@@ -7,6 +7,7 @@
 --   whole     where that may do, which is nearly always. All of a batch is stored, or nothing if it does
 --             not fit.
 --   portion   else. What is stored of a batch is as much of it as fits.
+--   taken     where dedup ids may be taken, or have been and run out. Else that is an error.
 --   findings  where judging found something: $13 says of an event and a subscription, by their two ids in
 --             one, that it is not wanted (false), or its ordering key. One object, because it is searched
 --             without a join that a generic plan could turn into a loop.
@@ -76,9 +77,11 @@ with sent as (
     insert into dedup as d (org_id, dedup_id, event_id, fingerprint, expires_at)
     select org_id, dedup_id, id, sha256(convert_to(type, 'UTF8') || '\x00' || payload), now() + $11::interval
     from batch where dedup_id is not null order by org_id, dedup_id
+    -- if taken
     on conflict (org_id, dedup_id) do update
         set event_id = excluded.event_id, fingerprint = excluded.fingerprint, expires_at = excluded.expires_at
         where d.expires_at <= now()
+    -- end
     returning event_id
 ), stored as (
     insert into events (org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at)
