@@ -6,7 +6,7 @@ import enum
 import hashlib
 import re
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, NewType
 from uuid import UUID
@@ -213,9 +213,12 @@ def type_matches(event_type: str, patterns: list[str] | None) -> bool:
 # ---- ids and times ------------------------------------------------------------------------------
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def created_at(event_id: UUID) -> datetime:
     """The time a UUIDv7 was minted at, to the millisecond, UTC."""
-    return datetime.fromtimestamp((event_id.int >> 80) / 1000, UTC)
+    return _EPOCH + timedelta(milliseconds=event_id.int >> 80)
 
 
 def first_id_at(moment: datetime) -> UUID:
