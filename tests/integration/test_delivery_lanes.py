@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,6 +18,7 @@ from harness import Node, Tenant, Tenants, eventually
 from receiving import FAILED, OK, Hook, Receiver, status
 from triggers.delivery import breaker
 from triggers.delivery.lane import OVERLAP_SECONDS
+from triggers.delivery.settler import Ended
 from triggers.key_ring import KeyRing
 from triggers.storage import lane_store, subscription_store
 from triggers.storage.clock import DatabaseClock
@@ -340,6 +342,34 @@ async def test_what_was_read_as_the_database_failed_is_read_again(
     await workers.start()
     await eventually(lambda: len(receiver.hooks) == 3, 10)
     assert failed
+
+
+async def test_what_is_settled_is_left_to_no_collector(
+    client: httpx.AsyncClient, receiver: Receiver, subscribed: Subscribe, workers: Workers, states: States
+) -> None:
+    """Thousands a second that know each other in a ring would stop the worker for a tenth of its time."""
+    subscription = await subscribed(receiver.url)
+    await workers.start()
+
+    async def settled() -> int:
+        return (await states.settled(subscription.id)).get("delivered", 0)
+
+    async def post_and_settle(number: int) -> None:
+        before = await settled()
+        await post(client, [{}] * number)
+
+        async def all_settled() -> bool:
+            return await settled() == before + number
+
+        await eventually(all_settled, 10)
+
+    gc.disable()
+    try:
+        await post_and_settle(20)
+        await post_and_settle(1)  # the settler holds its last batch until there is another
+        await eventually(lambda: sum(isinstance(each, Ended) for each in gc.get_objects()) <= 1)
+    finally:
+        gc.enable()
 
 
 async def test_a_hint_of_an_inbox_is_none_of_the_workers_business(

@@ -246,13 +246,15 @@ class Worker:
         self._reader.hint(lane.id)
 
     def _settle(self, lane: Lane, due: Due, ended: Ended) -> None:
-        def settled() -> None:
+        due_again_at = ended.settlement.due_at
+
+        def settled() -> None:  # knows nothing of `ended`, which knows it: only the collector could part them
             self._ended(lane.group)
             self._reader.forget(lane, due.key)
             if lane.ordered or lane.half_empty:
                 self._reader.hint(lane.id)
-            if ended.settlement.due_at is not None:
-                wait = (ended.settlement.due_at - self._now()).total_seconds()
+            if due_again_at is not None:
+                wait = (due_again_at - self._now()).total_seconds()
                 if wait < SOON_SECONDS:
                     asyncio.get_running_loop().call_later(max(0.0, wait) + 0.002, self._reader.hint, lane.id)
 
