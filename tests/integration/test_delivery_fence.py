@@ -185,6 +185,21 @@ async def test_what_was_settled_before_holds_up_nothing_beside_it(
         assert len(await states.attempts(each.id)) == 1
 
 
+async def test_what_is_new_is_settled_without_looking_for_it(
+    client: httpx.AsyncClient,
+    subscription: Subscription,
+    owner: Owner,
+    states: States,
+    clock: DatabaseClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lane_store, "_SETTLE_REPEATED", "select from nowhere")
+    assert "on conflict" not in lane_store._SETTLE
+    await post(client, [{}])
+    await owner.settle(await settlement(states, clock, "delivered"))
+    assert await states.settled(subscription.id) == {"delivered": 1}
+
+
 async def test_an_attempt_that_was_overtaken_changes_nothing(
     client: httpx.AsyncClient,
     subscription: Subscription,

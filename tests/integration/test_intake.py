@@ -180,41 +180,36 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return tried
 
 
-CAREFUL = pytest.mark.parametrize("seconds", [60.0, 0.0], ids=["soon after", "later"])
+@pytest.fixture(params=[60.0, 0.0], ids=["soon after", "later"])
+def soon(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether a batch comes while the care that another needed is still taken."""
+    monkeypatch.setattr(intake, "CAREFUL_SECONDS", request.param)
+    return bool(request.param)
 
 
-@CAREFUL
 async def test_a_batch_is_not_tried_whole_just_after_one_that_did_not_fit(
     node: Node,
     clock: DatabaseClock,
     tenant: Tenant,
     monkeypatch: pytest.MonkeyPatch,
     tried: list[str],
-    seconds: float,
+    soon: bool,
 ) -> None:
     monkeypatch.setattr(event_store, "FLUSH_DELIVERIES", 0)
-    monkeypatch.setattr(intake, "CAREFUL_SECONDS", seconds)
     first = ["whole", "portion taken"]
-    for expected in (first, first[1:] if seconds else first):
+    for expected in (first, first[1:] if soon else first):
         tried.clear()
         assert isinstance(await node.intake.accept(new_event(tenant.id, clock)), Accepted)
         assert tried == expected
 
 
-@CAREFUL
 async def test_after_a_dedup_id_that_was_taken_others_may_be(
-    node: Node,
-    clock: DatabaseClock,
-    tenant: Tenant,
-    monkeypatch: pytest.MonkeyPatch,
-    tried: list[str],
-    seconds: float,
+    node: Node, clock: DatabaseClock, tenant: Tenant, tried: list[str], soon: bool
 ) -> None:
-    monkeypatch.setattr(intake, "CAREFUL_SECONDS", seconds)
     stored = await node.intake.accept(new_event(tenant.id, clock, "a"))
     assert tried == ["whole"]
     first = ["whole", "whole taken"]
-    for expected in (first, first[1:] if seconds else first):
+    for expected in (first, first[1:] if soon else first):
         tried.clear()
         batch = [new_event(tenant.id, clock, "a"), new_event(tenant.id, clock)]
         again, new = await node.intake.accept_many(batch)

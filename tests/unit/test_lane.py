@@ -108,6 +108,17 @@ def test_wants() -> None:
     assert lane_of(status="paused").wants() == 0
 
 
+@pytest.mark.parametrize(
+    ("waiting", "drained", "half_empty"),
+    [(0, False, True), (499, False, True), (500, False, False), (936, False, False), (0, True, False)],
+)
+def test_a_lane_is_read_on_when_it_is_half_empty(waiting: int, drained: bool, half_empty: bool) -> None:
+    """Not whenever something was sent: a read of a few rows costs nearly as much as one of hundreds."""
+    lane = make_lane(uuid4(), waiting)
+    lane.drained = drained
+    assert lane.half_empty is half_empty
+
+
 def test_a_position_never_comes_near_to_now() -> None:
     lane = lane_of(0)
     lane.reread_at = time.monotonic() + REREAD_SECONDS
