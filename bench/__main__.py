@@ -23,7 +23,7 @@ PARTS = {
     "real": "329 real payloads, one by one",
     "inbox": "leases and acknowledgements",
     "mixed": "70 % ingest, 20 % inbox, 10 % ack at 10 concurrent",
-    "deliver": "deliveries from a backlog beside the bare client",
+    "deliver": "deliveries from a backlog beside clients alone",
     "latency": "sent → received at 300 and 1,000 events/s",
     "road": "accepted and delivered at once",
     "neighbours": "a new event beside another organisation's mountain of work",

@@ -121,7 +121,7 @@ async def accept(
     case. No two events of it may share an organisation and a dedup_id. `versions` are those of the
     subscriptions that each event was judged by, 0 of all if not given; `findings` are of an event's
     and a subscription's id in one: False where it is not wanted, or its ordering key. `care`: what is
-    tried first; more follows if it needs more. In a transaction under way the ids must be new.
+    tried first; more follows if it needs more. In a transaction under way all ids must be new.
     """
     values = (
         *columns(map(_COLUMNS, batch)),
