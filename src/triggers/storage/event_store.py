@@ -54,7 +54,7 @@ class Care(IntEnum):
 
 
 _READY_FOR: Final = {
-    Care.NONE: ("whole",),
+    Care.NONE: ("whole", "new"),
     Care.TAKEN: ("whole", "taken"),
     Care.ANY: ("portion", "taken"),
 }

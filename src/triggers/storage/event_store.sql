@@ -7,7 +7,8 @@
 --   whole     where that may do, which is nearly always. All of a batch is stored, or nothing if it does
 --             not fit.
 --   portion   else. What is stored of a batch is as much of it as fits.
---   taken     where dedup ids may be taken, or have been and run out. Else that is an error.
+--   taken     where dedup ids may be taken, or have been and run out.
+--   new       else: then that is an error, and what fits is all stored.
 --   findings  where judging found something: $13 says of an event and a subscription, by their two ids in
 --             one, that it is not wanted (false), or its ordering key. One object, because it is searched
 --             without a join that a generic plan could turn into a loop.
@@ -27,21 +28,23 @@ with sent as (
     where s.org_id in (select distinct org_id from sent)
       and s.status in ('active', 'paused') and (s.expires_at is null or s.expires_at > now())
 -- if whole
-), batch as (
+), fit as materialized (
     -- So few names and prefixes that each event can be compared with all of its organisation's; they
     -- cannot make too many deliveries either. And every event was judged, which is done before this
     -- statement, by the subscriptions that its own snapshot shows: each change of them raises the version.
-    select * from sent
-    where (
-        select coalesce(sum(r.comparisons), 0) <= $12
-            and bool_and(coalesce(o.judging_version = coalesce(b.judging_version, 0), false))
-        from sent b
-        left join organisations o on o.id = b.org_id
-        left join (
-            select org_id, sum(1 + cardinality(type_names) + cardinality(type_prefixes)) as comparisons
-            from recipients group by 1
-        ) r on r.org_id = b.org_id
-    )
+    select coalesce(sum(b.events * r.comparisons), 0) <= $12
+        and bool_and(coalesce(o.judging_version = b.judging_version, false)) as fits
+    from (
+        select org_id, coalesce(judging_version, 0) as judging_version, count(*) as events
+        from sent group by 1, 2
+    ) b
+    left join organisations o on o.id = b.org_id
+    left join (
+        select org_id, sum(1 + cardinality(type_names) + cardinality(type_prefixes)) as comparisons
+        from recipients group by 1
+    ) r on r.org_id = b.org_id
+), batch as not materialized (
+    select * from sent where (select fits from fit)
 -- end
 -- if portion
 ), named as materialized (
@@ -81,12 +84,15 @@ with sent as (
     on conflict (org_id, dedup_id) do update
         set event_id = excluded.event_id, fingerprint = excluded.fingerprint, expires_at = excluded.expires_at
         where d.expires_at <= now()
-    -- end
     returning event_id
+    -- end
 ), stored as (
     insert into events (org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at)
     select org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at
-    from batch where dedup_id is null or id in (select event_id from won)
+    from batch
+    -- if taken
+    where dedup_id is null or id in (select event_id from won)
+    -- end
     -- if portion
     on conflict (org_id, id) do nothing
     -- end
@@ -137,12 +143,17 @@ with sent as (
 )
 select now() as now,
     -- if whole
-    exists (select from batch) as fits,
+    (select fits from fit) as fits,
     -- end
+    -- if new
+    '{}'::uuid[] as missing,
+    -- end
+    -- if taken
     case
         when (select count(*) from stored) = cardinality($2) then '{}'
         else array(select id from sent except select id from stored)
     end as missing,
+    -- end
     array(select uuid_send(event_id) || uuid_send(subscription_id) from owed where lane_group is not null) as owed
 
 -- name: resolve
