@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 FLUSH_ROWS = 512
 FLUSH_BYTES = 4 * 1024 * 1024
-FLUSH_ROWS_OF_FEW = 40
+FLUSH_ROWS_OF_FEW = 32
 """The same where no more than twice as many wait. Those are about as many callers, most of all there are: if
 all were stored at once, nobody would be left to be answered and to ask again meanwhile."""
 CAREFUL_SECONDS = 1.0

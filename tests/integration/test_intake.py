@@ -260,7 +260,7 @@ async def test_some_are_left_for_the_next_flush_where_few_wait(
     node: Node, clock: DatabaseClock, tenant: Tenant, flushes: list[list[UUID]]
 ) -> None:
     """So that there are callers to be answered while it is stored; of many there are anyway."""
-    for count, sizes in [(40, [40]), (41, [40, 1]), (80, [40, 40]), (81, [81])]:
+    for count, sizes in [(32, [32]), (33, [32, 1]), (64, [32, 32]), (65, [65])]:
         flushes.clear()
         await asyncio.gather(*[node.intake.accept(new_event(tenant.id, clock)) for _ in range(count)])
         assert [len(stored) for stored in flushes] == sizes
