@@ -59,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         Literal["debug", "info", "warning", "error"], Meta(description="Least level to log.")
     ] = "info"
     log_accepted: Annotated[
-        bool, Meta(description="A log line for every accepted event, not only a sum a second.")
+        bool, Meta(description="A log line for every request that stored events, not only a sum a second.")
     ] = False
     dedup_window: Annotated[
         float, Meta(description="How long a dedup_id names one event.", extra_json_schema={"duration": True})

@@ -6,9 +6,12 @@ import asyncio
 import gzip
 import json
 import random
+from collections.abc import Callable
 from typing import Any
 
 import httpx
+import structlog
+from prometheus_client import REGISTRY
 
 from harness import Node, Tenant, Tenants
 from triggers.domain import MAX_BATCH_BYTES, MAX_EVENT_BYTES, Plan
@@ -35,6 +38,18 @@ async def count(database: Database, table: str, condition: str = "true") -> int:
 
 def event(**members: Any) -> bytes:
     return json.dumps({"type": "a", "payload": 1} | members).encode()
+
+
+async def test_a_batch_is_one_request_whatever_became_of_its_items(
+    make_node: Callable[..., Any], tenant: Tenant
+) -> None:
+    running: Node = await make_node(log_accepted=True)
+    counted = REGISTRY.get_sample_value("triggers_accept_seconds_count") or 0.0
+    async with running.client(tenant) as client:
+        with structlog.testing.capture_logs() as lines:
+            await post(client, b"[%b]" % b",".join([event(dedup_id="d"), event(dedup_id="d"), b"1"]), JSON)
+    assert [line["path"] for line in lines if line["event"] == "request"] == ["/v1/events/batch"]
+    assert REGISTRY.get_sample_value("triggers_accept_seconds_count") == counted + 1
 
 
 # An item, the status it has alone, and the slug of its problem. Duplicates come after what they repeat.

@@ -76,7 +76,7 @@ def made_once() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="embedded-"))
     path.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedded_home, "_LOG_AHEAD_MIB", 0)  # half a gigabyte less to copy
+        patch.setattr(embedded_home, "_WAL_AHEAD_MIB", 0)  # half a gigabyte less to copy
         asyncio.run(start_and_stop(path))
     yield path
     shutil.rmtree(path)
@@ -230,12 +230,12 @@ async def test_first_start_gives_a_durable_database_of_the_expected_kind(fresh_d
         assert await ask(postgres.url, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") is False
 
 
-async def test_the_first_rush_waits_for_no_file_of_log(fresh_dir: Path) -> None:
-    log = fresh_dir / "postgresql/cluster/pg_wal"
+async def test_the_first_rush_waits_for_no_file_of_the_write_ahead_log(fresh_dir: Path) -> None:
+    wal = fresh_dir / "postgresql/cluster/pg_wal"
     current = "SELECT pg_walfile_name(pg_current_wal_lsn())"
 
     def files() -> dict[str, int]:
-        return {path.name: path.stat().st_ino for path in log.iterdir()}
+        return {path.name: path.stat().st_ino for path in wal.iterdir()}
 
     async with running(fresh_dir) as postgres:
         made, before = files(), await ask(postgres.url, current)

@@ -140,7 +140,8 @@ class AcceptApp:
             return
         finally:
             self._unreserve(request)
-        self._note(request, status, "duplicate" if accepted.duplicate else "accepted", 1, began)
+        self.accepted["duplicate" if accepted.duplicate else "accepted"] += 1
+        self._note(request, status, began)
 
     async def batch(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> None:
         """Accept up to a thousand events; each has an outcome of its own."""
@@ -163,8 +164,8 @@ class AcceptApp:
             self._unreserve(request)
         await exchange.answer_json(send, 200, BatchAnswer(results), request.headers)
         counts = Counter(_result_name(item.status) for item in results)
-        for name, count in counts.items():
-            self._note(request, 200, name, count, began)
+        self.accepted.update(counts)
+        self._note(request, 200, began)
         if counts["rejected"]:
             log.info(
                 "batch_partly_rejected",
@@ -248,20 +249,12 @@ class AcceptApp:
         self, send: exchange.Send, request: Request, error: TriggersError, began: float
     ) -> None:
         status = await exchange.answer_problem(send, error, request.id, request.headers)
-        self._note(request, status, "rejected", 1, began, detail=error.logged)
+        self.accepted["rejected"] += 1
+        self._note(request, status, began, detail=error.logged)
 
-    def _note(
-        self,
-        request: Request,
-        status: int,
-        result: str,
-        count: int,
-        began: float,
-        **facts: Any,
-    ) -> None:
+    def _note(self, request: Request, status: int, began: float, **facts: Any) -> None:
         seconds = time.perf_counter() - began
         observability.accept_seconds.observe(seconds)
-        self.accepted[result] += count
         if status >= 300 or self._log_accepted:
             observability.log_request(
                 request_id=request.id,

@@ -32,9 +32,9 @@ MAJOR = "18"
 PORT = 5432  # names the socket's file; nothing listens on TCP
 SUPERUSER = "postgres"
 _MIB = 1024 * 1024
-_LOG_FILE_MIB = 1
-_LOG_FILES_A_TURN = 4096 // _LOG_FILE_MIB  # of the last eight digits of their names
-_LOG_AHEAD_MIB = 512  # at most: half of what the log may come to
+_WAL_FILE_MIB = 1
+_WAL_FILES_A_TURN = 4096 // _WAL_FILE_MIB  # of the last eight digits of their names
+_WAL_AHEAD_MIB = 512  # at most: half of what it may come to
 
 # sun_path holds 108 bytes on Linux and 104 on macOS, one of them a closing zero.
 _SOCKET_PATH_BYTES = 103
@@ -295,9 +295,9 @@ class EmbeddedHome:
             *("--auth-local=trust", "--auth-host=reject", "--data-checksums", "--encoding=UTF8"),
             # Built in, so that an update of the C library never reorders an index.
             *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-            # In megabytes. Where there is no file of log to use, a commit waits for one to be filled with
-            # zeros: 40 ms for one of 16 MB, on a disk with 400 MB a second.
-            f"--wal-segsize={_LOG_FILE_MIB}",
+            # In megabytes. Where there is no file of the write-ahead log to use, a commit waits for one to be
+            # filled with zeros: 40 ms for one of 16 MB, on a disk with 400 MB a second.
+            f"--wal-segsize={_WAL_FILE_MIB}",
         ]
         made = subprocess.run(
             command,
@@ -310,22 +310,22 @@ class EmbeddedHome:
         if made.returncode != 0:
             reason = "\n".join((made.stdout + made.stderr).splitlines()[-12:])
             raise DataDirectoryError(f"PostgreSQL's data could not be created in {self.path}:\n{reason}")
-        self._make_log_ahead(unfinished / "pg_wal")
+        self._make_wal_ahead(unfinished / "pg_wal")
         _put_in_place(unfinished, self.cluster)
 
-    def _make_log_ahead(self, log: Path) -> None:
-        """Make files for the log of the first rush, as PostgreSQL would while somebody waits.
+    def _make_wal_ahead(self, wal: Path) -> None:
+        """Make files of the write-ahead log for the first rush, as PostgreSQL would while somebody waits.
 
-        It looks for the next one before it makes it: later those are files that it has used before.
-        Nothing reads them until they are written to.
+        When one is full, PostgreSQL goes on in the file with the next number, and makes it only if it is
+        not there. Later they are there because a checkpoint gives those that are done with a new number.
         """
-        newest = max(path.name for path in log.iterdir() if path.is_file())
-        timeline, number = newest[:8], int(newest[8:16], 16) * _LOG_FILES_A_TURN + int(newest[16:], 16)
-        zeros = bytes(_LOG_FILE_MIB * _MIB)
-        ahead_mib = min(self._free_disk_bytes() // 16 // _MIB, _LOG_AHEAD_MIB)
-        for ahead in range(1, 1 + ahead_mib // _LOG_FILE_MIB):
-            turn, place = divmod(number + ahead, _LOG_FILES_A_TURN)
-            path = log / f"{timeline}{turn:08X}{place:08X}"
+        newest = max(path.name for path in wal.iterdir() if path.is_file())
+        timeline, number = newest[:8], int(newest[8:16], 16) * _WAL_FILES_A_TURN + int(newest[16:], 16)
+        zeros = bytes(_WAL_FILE_MIB * _MIB)
+        ahead_mib = min(self._free_disk_bytes() // 16 // _MIB, _WAL_AHEAD_MIB)
+        for ahead in range(1, 1 + ahead_mib // _WAL_FILE_MIB):
+            turn, place = divmod(number + ahead, _WAL_FILES_A_TURN)
+            path = wal / f"{timeline}{turn:08X}{place:08X}"
             with path.open("xb") as file:
                 file.write(zeros)
                 os.fsync(file.fileno())
