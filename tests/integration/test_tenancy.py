@@ -281,6 +281,32 @@ async def test_another_organisations_ids_in_a_body_do_not_exist(
     assert tried >= 8
 
 
+async def test_another_organisations_ids_in_a_query_do_not_exist(
+    node: Node, tenants: Tenants, database: Database
+) -> None:
+    victim, mine = await build(node, tenants), await build(node, tenants)
+    told_apart = 0
+    async with node.client(mine.tenant) as client, unharmed(database, victim):
+        paths = (await client.get("/openapi.json")).json()["paths"]
+        asked = [
+            (path, parameter["name"])
+            for path, operations in paths.items()
+            for parameter in operations.get("get", {}).get("parameters", [])
+            if parameter["in"] == "query" and re.search(r"(^|_)ids?$", parameter["name"])
+        ]
+        for path, name in asked:
+            assert name in victim.ids, f"say in build() what {name} of {path} is"
+            url = re.sub(r"\{(\w+)\}", lambda found: mine.ids[found[1]][0], path)
+            theirs, own, nothing = victim.ids[name][0], mine.ids[name][0], str(uuid.uuid4())
+            answers = [
+                without_ids(await client.get(url, params={name: value}), {name: value})
+                for value in (theirs, nothing, own)
+            ]
+            assert answers[0] == answers[1], path
+            told_apart += answers[1] != answers[2]
+    assert told_apart >= 2
+
+
 async def test_lists_show_nothing_of_another(node: Node, tenants: Tenants, database: Database) -> None:
     victim = await build(node, tenants)
     attacker = await tenants.make()
