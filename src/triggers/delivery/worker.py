@@ -1,4 +1,4 @@
-"""The delivery worker: owns lanes, reads ahead, sends, settles. One event loop, no threads.
+"""The delivery worker: owns lanes, reads ahead, sends, settles. One event loop.
 
 Ownership  which groups of lanes are ours, by beating
 Reader     due deliveries into lanes
@@ -131,7 +131,13 @@ class Worker:
 
     async def broken(self) -> None:
         """Return when a part that must run for ever has ended, which only a bug of ours can bring about."""
-        parts = {*self._looking, self._settler.task, self.ownership.task}
+        parts = {
+            *self._looking,
+            *self._senders,
+            *self._duties,
+            self._settler.task,
+            self.ownership.task,
+        }
         done, _ = await asyncio.wait(
             {part for part in parts if part is not None}, return_when=asyncio.FIRST_COMPLETED
         )
