@@ -17,9 +17,7 @@ from triggers.errors import Forbidden, Invalid
 
 OrgId = NewType("OrgId", UUID)
 EventId = NewType("EventId", UUID)
-SubscriptionId = NewType("SubscriptionId", UUID)
 KeyId = NewType("KeyId", UUID)
-LeaseId = NewType("LeaseId", UUID)
 
 DEFAULT_INBOX: Final = "default"
 RESERVED_TYPE_PREFIX: Final = "triggers."

@@ -16,7 +16,7 @@
     │   ├── UnsupportedMediaType    content type or coding we do not read
     │   ├── Invalid                 well-formed, but a field is wrong
     │   └── RateLimited             the plan's quota is used up for now
-    ├── Unavailable                 try again later: nothing was accepted
+    ├── Unavailable                 try again later: nothing is known to be stored
     │   ├── Overloaded              too much is waiting
     │   ├── DatabaseUnavailable     PostgreSQL cannot be reached
     │   └── DiskFull                too little free disk

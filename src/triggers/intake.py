@@ -145,7 +145,8 @@ class Intake:
         """Have one event stored. Its outcome comes when it is committed, or else as an error:
 
         DedupConflict: its dedup_id names an event with other content.
-        Overloaded, DatabaseUnavailable: it is not known to be stored; try again.
+        Unavailable: it is not known to be stored; try again.
+        NotFound, Invalid: its organisation is gone, or the database refuses what it holds.
         """
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         queue = self._queues.get(event.org_id) or self._aside.get(event.org_id)
@@ -336,7 +337,7 @@ class Intake:
                 return await self._store(None, batch, again=False)
             log.error("flush_failed", events=len(batch), error=repr(error))
             for waiting in batch:
-                _settle(waiting, errors.DatabaseUnavailable())
+                _answer_all(waiting, errors.DatabaseUnavailable())
             return None
         return connection
 
@@ -382,7 +383,7 @@ class Intake:
             elif reason.winner is not None:
                 _decide(waiting, reason.winner, reason.fingerprint)
             elif reason.version is None:
-                _settle(waiting, errors.NotFound("The organisation of this event does not exist."))
+                _answer_all(waiting, errors.NotFound("The organisation of this event does not exist."))
             else:  # judged by old rules, or over the bound of deliveries, or its dedup row has gone since
                 if reason.version != waiting.judged.rules.version:
                     self._judging.outdated(event.org_id)
@@ -416,7 +417,7 @@ def _decide(waiting: Waiting, winner: UUID, fingerprint: bytes | None = None) ->
             _answer(each, errors.DedupConflict(original_id=str(winner)))
 
 
-def _settle(waiting: Waiting, outcome: Outcome) -> None:
+def _answer_all(waiting: Waiting, outcome: Outcome) -> None:
     for each in (waiting, *waiting.followers):
         _answer(each, outcome)
 

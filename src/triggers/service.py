@@ -7,8 +7,6 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-import structlog
-
 from triggers.api import accept, server
 from triggers.api.app import App
 from triggers.api.authentication import KeyCache
@@ -26,8 +24,6 @@ from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Database
 from triggers.storage.health import Health
 from triggers.storage.wakeup import Wakeup
-
-log = structlog.get_logger()
 
 FIRST_ORGANISATION = "default"
 
@@ -131,7 +127,7 @@ class ApiNode:
         ]
 
     async def stop(self) -> None:
-        """Stop every part, in the opposite order; what is waiting to be stored is stored."""
+        """Stop every part; what is waiting to be stored is stored."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

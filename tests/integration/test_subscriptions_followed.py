@@ -125,7 +125,7 @@ async def test_a_worker_that_stood_still_learns_what_it_missed(
     await client.post(f"/v1/hooks/{made['id']}/pause")
     await asyncio.sleep(1.5)
     moving.set()
-    await eventually(lambda: all(not lane.active(running.worker._now()) for lane in lanes(running)), 5)
+    await eventually(lambda: {lane.target.endpoint.status for lane in lanes(running)} == {"paused"}, 5)
 
 
 async def test_a_change_that_overtakes_a_read_of_the_settings_is_followed(

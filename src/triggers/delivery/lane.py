@@ -17,10 +17,10 @@ from triggers.delivery.breaker import Breaker
 from triggers.delivery.retry import DEFAULT_SCHEDULE, Schedule
 from triggers.delivery.signature import Signer
 from triggers.storage.lane_store import Due, Endpoint, Position
+from triggers.subscription import DEFAULT_CONCURRENCY
 
 READ_AHEAD: Final = 1_000
 """Rows of one lane that wait in memory at most."""
-DEFAULT_CONCURRENCY: Final = 64
 Key = tuple[UUID, int]
 BEGINNING: Final[Position] = (datetime(2000, 1, 1, tzinfo=UTC), UUID(int=0))
 
@@ -113,11 +113,6 @@ class Lane:
     def ordered(self) -> bool:
         """Whether only the first of each key may go."""
         return self.target.endpoint.ordering == "key"
-
-    def active(self, now: datetime) -> bool:
-        """Whether its subscription wants attempts at all now."""
-        endpoint = self.target.endpoint
-        return endpoint.status == "active" and (endpoint.expires_at is None or endpoint.expires_at > now)
 
     def may_send(self, now: Callable[[], datetime]) -> bool:
         """Whether the next delivery may go now. Asked three times for each: seldom by the clock."""

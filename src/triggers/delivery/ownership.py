@@ -1,10 +1,10 @@
 """Which groups of lanes this worker owns, and whether it may act on it.
 
 A worker beats a few times a second. One that was silent for TAKEOVER_SECONDS is declared dead by
-any other, its groups are free, and their tokens gone; declared dead is final. A worker that could
-not beat stops sending at half that time, judged by its own monotonic clock, so that two never send
-the same delivery at once; and within a second of a change to a subscription it knows of it, or
-sends nothing.
+any other, its groups are free, and their tokens gone; declared dead is final. A worker that has not
+beaten for TRUST_SECONDS, by its own monotonic clock, begins nothing more, so that two never send the
+same delivery at once; and within a second of a change to a subscription it knows of it, or sends
+nothing.
 """
 
 from __future__ import annotations

@@ -26,7 +26,10 @@ class DatabaseClock:
         self._last = 0
 
     def learn(self, database_now: datetime, asked_at: float) -> None:
-        """Take in that the database said `database_now` to a question asked at monotonic `asked_at`."""
+        """Take in that the database said `database_now` to a question asked at monotonic `asked_at`.
+
+        Its time is known as exactly as that question was short, and never taken for earlier than it is.
+        """
         self._offset = database_now.timestamp() - asked_at
 
     def now(self) -> float:
