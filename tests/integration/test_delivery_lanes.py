@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+import structlog
 
 from delivering import NEVER_AGAIN, RING, States, Workers, post, subscribe
 from harness import Node, Tenant, Tenants, eventually
@@ -397,6 +398,28 @@ async def test_a_hint_of_an_inbox_is_none_of_the_workers_business(
     done, _ = await asyncio.wait({broken}, timeout=0.5)
     broken.cancel()
     assert not done
+
+
+async def test_a_sender_that_ends_is_noticed(
+    client: httpx.AsyncClient,
+    receiver: Receiver,
+    subscribed: Subscribe,
+    workers: Workers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else its slot would be gone, and with the last one all sending, without a word."""
+    await subscribed(receiver.url)
+    running = await workers.start()
+
+    async def fault(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(running.worker, "_send", fault)
+    broken = asyncio.create_task(running.worker.broken())
+    with structlog.testing.capture_logs() as lines:
+        await post(client, [{}])
+        await asyncio.wait_for(broken, 10)
+    assert [line["part"].split()[0] for line in lines if line["event"] == "worker_part_ended"] == ["sender"]
 
 
 async def test_a_delivery_that_fails_comes_back_once(
