@@ -438,3 +438,25 @@ async def test_an_id_that_is_named_twice_is_acknowledged_once(client: httpx.Asyn
     answer = (await client.post("/v1/ack", json={"event_ids": [event_id, event_id.upper()]})).json()
     assert (answer["acknowledged"], answer["already_acknowledged"]) == (1, 1)
     assert [result["status"] for result in answer["results"]] == ["acknowledged", "already_acknowledged"]
+
+
+async def test_who_gives_way_in_a_deadlock_is_served_all_the_same(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    first, second = await send(client, 1, 2)
+
+    async def waits_for_a_lock() -> bool:
+        row = await database.row(
+            "select exists (select from pg_stat_activity"
+            " where wait_event_type = 'Lock' and datname = current_database())"
+        )
+        return row is not None and row[0]
+
+    touch = "update deliveries set due_at = due_at where event_id = $1"
+    async with database.connection() as other, other.transaction():
+        await other.execute(touch, uuid.UUID(second))
+        acking = asyncio.create_task(client.post("/v1/ack", json={"event_ids": [first, second]}))
+        await eventually(waits_for_a_lock)
+        await other.execute(touch, uuid.UUID(first))
+    answer = await acking
+    assert (answer.status_code, answer.json()["acknowledged"]) == (200, 2), answer.text

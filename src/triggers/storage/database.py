@@ -26,6 +26,8 @@ become visible this long after the time it bears.
 CONNECT_SECONDS = 3.0
 REQUEST_SECONDS = 15.0
 ACQUIRE_SECONDS = 5.0
+DEADLOCKS = 3
+"""How often a statement gives way before its caller is told to try later."""
 PLAN_ANEW: Final = {"plan_cache_mode": "force_custom_plan", "enable_sort": "off"}
 """Each statement is planned each time. A plan that is kept was made for a table of its time, and a queue
 that was empty then may hold millions now. What an index has in order is never sorted: on three pages an
@@ -154,7 +156,17 @@ class Database:
                 raise
 
     async def fetch(self, statement: str, *values: Any) -> list[Row]:
-        """All rows of one statement."""
+        """All rows of one statement. One that had to give way in a deadlock has done nothing, and is
+        repeated: who settles messages by ids and who does by a lease may meet in different orders."""
+        for _ in range(DEADLOCKS):
+            try:
+                return await self._fetch(statement, values)
+            except DatabaseUnavailable as error:
+                if not isinstance(error.__cause__, asyncpg.DeadlockDetectedError):
+                    raise
+        return await self._fetch(statement, values)
+
+    async def _fetch(self, statement: str, values: Sequence[Any]) -> list[Row]:
         async with self.connection() as connection:
             rows: list[Row] = await connection.fetch(statement, *values)
             return rows
