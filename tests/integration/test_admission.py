@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 
-from harness import Node, Tenant, Tenants
+from harness import Node, Tenant, Tenants, eventually
 from triggers.api.strict_request import MAX_BODY_BYTES
-from triggers.domain import Plan, Scope
+from triggers.domain import MAX_BATCH_BYTES, Plan, Scope
 
 LENGTH = 1_000_000
 # `/v1/events` does not go through the framework; what is promised here holds for both.
@@ -135,3 +135,53 @@ async def test_a_bad_parameter_costs_as_much(node: Node, tenants: Tenants) -> No
         del client.headers["authorization"]
         assert (await client.get("/v1/events", params={"limit": "many"})).status_code == 401
         assert (await client.options("/v1/events")).status_code == 204
+
+
+def announced(key: str, length: int) -> bytes:
+    """The head of a batch that is told when it may come."""
+    json = "content-type: application/json"
+    return head("POST", "/v1/events/batch", key, json, f"content-length: {length}", "expect: 100-continue")
+
+
+async def test_what_is_only_announced_takes_no_room(make_node: Callable[..., Any], tenants: Tenants) -> None:
+    node: Node = await make_node(max_waiting_bytes=MAX_BATCH_BYTES)
+    async with AsyncExitStack() as stack:
+        for key in [(await tenants.make()).key for _ in range(3)] * 2:
+            reader, writer = await stack.enter_async_context(connected(node))
+            writer.write(announced(key, MAX_BATCH_BYTES))
+            assert b" 100 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        async with node.client(await tenants.make()) as client:
+            assert (await client.post("/v1/events", json={"type": "a", "payload": 1})).status_code == 201
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_takes_as_much_room_as_it_has(
+    make_node: Callable[..., Any], tenants: Tenants, chunked: bool
+) -> None:
+    """One that came with nearly all that an organisation may have, and does not end."""
+    node: Node = await make_node(max_waiting_bytes=MAX_BATCH_BYTES)
+    under_way = node.server.config.app._accept["/v1/events/batch"].__self__._under_way
+    slow, other = await tenants.make(), await tenants.make()
+    almost = MAX_BATCH_BYTES - 1_000
+    event = b'[{"type":"a","payload":"%b"}]'
+    small = event % (b"x" * (900 - len(event) + 2))
+    large = event % (b"x" * 2_000)
+
+    async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
+        yield body
+
+    async def post(tenant: Tenant, body: bytes) -> int:
+        async with node.client(tenant) as client:
+            content = in_pieces(body) if chunked else body
+            headers = {"content-type": "application/json"}
+            return (await client.post("/v1/events/batch", content=content, headers=headers)).status_code
+
+    async with connected(node) as (reader, writer):
+        writer.write(announced(slow.key, MAX_BATCH_BYTES))
+        assert b" 100 " in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        writer.write(b" " * almost)
+        await eventually(lambda: under_way == {slow.id: almost})
+        answers = [await post(slow, large), await post(slow, small), await post(other, large)]
+        assert answers == [503, 200, 200]
+    await eventually(lambda: not under_way)
+    assert await post(slow, large) == 200

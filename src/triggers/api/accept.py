@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -191,16 +192,15 @@ class AcceptApp:
     def _body(self, request: Request, receive: exchange.Receive, limit: int) -> Awaitable[bytes]:
         if request.length > limit:
             raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
-        self._reserve(request, limit)
-        return exchange.read_body(receive, limit, request.coding)
+        return exchange.read_body(receive, limit, request.coding, partial(self._reserve, request))
 
-    def _reserve(self, request: Request, limit: int) -> None:
-        """Count a body before it is read, until it is answered: the waiting room knows only whole events.
+    def _reserve(self, request: Request, size: int) -> None:
+        """Count what has come of a body, until it is answered: the waiting room knows only whole events.
 
-        An organisation that sends slowly has at most half, so that the others have the rest.
+        An organisation that sends slowly has at most half, so that the others have the rest. What is only
+        announced takes no room from anybody.
         """
         assert request.caller is not None
-        size = limit if request.coding or not request.length else request.length
         org_id = request.caller.org_id
         of_org = self._under_way.get(org_id, 0) + size
         in_all = self._under_way_in_all + size
@@ -208,7 +208,7 @@ class AcceptApp:
             raise Overloaded("Too much is arriving at the same moment; nothing of this request was accepted.")
         self._under_way[org_id] = of_org
         self._under_way_in_all = in_all
-        request.reserved = size
+        request.reserved += size
 
     def _unreserve(self, request: Request) -> None:
         if request.reserved:

@@ -50,8 +50,12 @@ def essence(media_type: bytes) -> bytes:
     return media_type.partition(b";")[0].strip().lower()
 
 
-async def read_body(receive: Receive, limit: int, coding: bytes = b"") -> bytes:
+async def read_body(
+    receive: Receive, limit: int, coding: bytes = b"", arrived: Callable[[int], None] | None = None
+) -> bytes:
     """The body, inflated if it is gzip. Nothing beyond `limit` bytes is kept at any moment.
+
+    `arrived` is told of each piece how many bytes it has, inflated, and may refuse it.
 
     Raises:
         TooLarge: more than `limit` bytes, as sent or inflated.
@@ -75,6 +79,8 @@ async def read_body(receive: Receive, limit: int, coding: bytes = b"") -> bytes:
         size += len(chunk)
         if size > limit:
             raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
+        if arrived is not None:
+            arrived(len(chunk))
         chunks.append(chunk)
         if not message.get("more_body"):
             break
