@@ -10,7 +10,7 @@ from triggers.key_ring import KeyRing
 from triggers.opening import KEY_FILE, data_dir_of, key_ring_of
 from triggers.settings import Settings
 from triggers.storage import embedded, migrate, sealed_secrets
-from triggers.storage.database import Database
+from triggers.storage.database import Database, PostgresError
 from triggers.storage.wakeup import Wakeup
 
 
@@ -51,6 +51,8 @@ async def _check_database(settings: Settings) -> str:
             return f"ok, the private PostgreSQL in {data_dir}: {await _schema(settings, url)}"
     except TriggersError as error:
         return error.message
+    except PostgresError as error:
+        return f"PostgreSQL refuses: {error}."
     if has_data:
         return f"ok, the private PostgreSQL in {data_dir}; it is not running: its schema was not looked at"
     return f"ok, a private PostgreSQL will be made in {data_dir}"
@@ -61,7 +63,7 @@ async def _schema(settings: Settings, url: str) -> str:
     await database.open()
     try:
         async with database.connection() as connection:
-            migrate.require_server(connection)
+            await migrate.require_usable(connection)
         missing = await migrate.pending(database)
         if not missing and (ring := _ring(settings)) is not None:
             await sealed_secrets.require_key(database, ring)

@@ -8,12 +8,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness import node_settings
+from triggers.checking import check_configuration
 from triggers.errors import OperatorError, SchemaTooNew
 from triggers.storage import migrate
 from triggers.storage.database import Database
+from triggers.storage.embedded_home import SUPERUSER
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schema.txt"
 REWRITE = "TRIGGERS_TESTS_REWRITE_SCHEMA"
@@ -116,3 +120,52 @@ async def test_one_that_fails_leaves_nothing_of_itself(
     row = await empty.row("select to_regclass('half') is null")
     assert row is not None
     assert row[0]
+
+
+_C = "locale_provider libc locale 'C'"
+UNUSABLE = {
+    "another encoding": "encoding SQL_ASCII; make one with UTF8",
+    "only to be read": "{name} is read-only",
+    "another's": "The role {name}_guest may not create tables in {name}; let it own that",
+}
+
+
+@pytest.mark.parametrize("why", UNUSABLE)
+async def test_a_database_that_cannot_be_used_is_refused_and_check_says_so(postgres: Any, why: str) -> None:
+    name = await postgres.create("template0")
+    said, guest = UNUSABLE[why].format(name=name), f"{name}_guest"
+    await postgres.run(f"create role {guest} login", user=SUPERUSER)
+    match why:
+        case "another encoding":
+            await postgres.run(f"drop database {name}")
+            await postgres.run(f"create database {name} template template0 encoding SQL_ASCII {_C}")
+        case "only to be read":
+            await postgres.run(f"alter database {name} set default_transaction_read_only = on")
+    url = postgres.url_of(name, guest if why == "another's" else None)
+    refused = Database(url, pool_size=2)
+    await refused.open()
+    try:
+        with pytest.raises(OperatorError, match=said):
+            await migrate.migrate(refused)
+        checked = dict(await check_configuration(node_settings(database_url=url)))
+        assert said in checked["database"]
+    finally:
+        await refused.close()
+        await postgres.run(f"drop database {name}", user=SUPERUSER)
+        await postgres.run(f"drop role {guest}", user=SUPERUSER)
+
+
+async def test_what_postgres_refuses_is_one_line(postgres: Any, database_url: str) -> None:
+    guest = "guest_of_all"
+    await postgres.run(f"create role {guest} login", user=SUPERUSER)
+    try:
+        name = database_url.split("/")[3].split("?", maxsplit=1)[0]
+        command = [Path(sys.executable).with_name("triggers"), "orgs", "list"]
+        url = postgres.url_of(name, guest)
+        done = await asyncio.to_thread(
+            subprocess.run, [*command, "--database-url", url], capture_output=True, text=True, check=False
+        )
+    finally:
+        await postgres.run(f"drop role {guest}", user=SUPERUSER)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "triggers: PostgreSQL refuses: permission denied for table organisations.\n"

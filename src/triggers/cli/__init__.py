@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 
 from triggers import __version__
 from triggers.cli import client, demo, mending, secrets, serving, subscriptions, tenants
 from triggers.errors import TriggersError
+from triggers.storage.database import PostgresError
 
 app = typer.Typer(
     name="triggers",
@@ -34,11 +36,18 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run a command; an error of ours is one line and exit code 1, a bad flag exit code 2, Ctrl-C 130."""
+    """Run a command; an error of ours, or one that PostgreSQL has with the operator, is one line and exit
+    code 1, a bad flag exit code 2, Ctrl-C 130."""
     try:
         app()
     except TriggersError as error:
-        typer.secho(f"triggers: {error.message}", fg=typer.colors.RED, err=True)
-        sys.exit(1)
+        _fail(error.message)
+    except PostgresError as error:
+        _fail(f"PostgreSQL refuses: {error}.")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.secho(f"triggers: {message}", fg=typer.colors.RED, err=True)
+    sys.exit(1)

@@ -234,6 +234,8 @@ def _batches(payloads: Iterable[tuple[int, bytes]], overhead: int) -> Iterator[l
 
 def open_client(url: str, key: str) -> httpx.Client:
     """A client of a running service."""
+    if not key.isascii():
+        raise OperatorError("The API key holds characters that no key has.")
     return httpx.Client(
         base_url=url,
         headers={"authorization": f"Bearer {key}", "content-type": "application/json"},

@@ -41,6 +41,7 @@ GIVE_BACK_SECONDS = 1.0  # for a statement that was given up to be cancelled on 
 _ONLY_IF: Final = re.compile(r"^ *-- if (\w+)\n(.*?)^ *-- end\n", re.MULTILINE | re.DOTALL)
 
 Connection: TypeAlias = asyncpg.Connection
+PostgresError: TypeAlias = asyncpg.PostgresError
 Row: TypeAlias = asyncpg.Record
 
 

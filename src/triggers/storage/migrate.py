@@ -39,11 +39,11 @@ async def migrate(database: Database) -> list[Migration]:
 
     Raises:
         SchemaTooNew: the database knows migrations that this version does not.
-        OperatorError: the server is too old.
+        OperatorError: the database is not one that Triggers can use.
     """
     connection = await database.connect(MIGRATION_SECONDS)
     try:
-        require_server(connection)
+        await require_usable(connection)
         await connection.execute("select pg_advisory_lock($1::bigint)", _LOCK)
         try:
             applied = [m for m in await _missing(connection) if await _apply(connection, m)]
@@ -55,11 +55,24 @@ async def migrate(database: Database) -> list[Migration]:
         await connection.close()
 
 
-def require_server(connection: Connection) -> None:
-    """Raise OperatorError if the server is too old."""
+async def require_usable(connection: Connection) -> None:
+    """Raise OperatorError unless server and database are such that Triggers can live there."""
     server = connection.get_server_version().major
     if server < OLDEST_SERVER:
         raise OperatorError(f"PostgreSQL {server} is too old; Triggers needs {OLDEST_SERVER} to 18.")
+    found = await connection.fetchrow(
+        "select current_database() as name, current_user as role,"
+        " current_setting('server_encoding') as encoding,"
+        " current_setting('transaction_read_only') = 'on' as read_only,"
+        " coalesce(has_schema_privilege(current_schema(), 'create'), false) as may_create"
+    )
+    name = found["name"]
+    if found["encoding"] != "UTF8":
+        raise OperatorError(f"The database {name} has the encoding {found['encoding']}; make one with UTF8.")
+    if found["read_only"]:
+        raise OperatorError(f"The database {name} is read-only.")
+    if not found["may_create"]:
+        raise OperatorError(f"The role {found['role']} may not create tables in {name}; let it own that.")
 
 
 async def pending(database: Database) -> list[Migration]:
