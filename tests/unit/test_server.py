@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import structlog
 
 from harness import eventually
 from triggers.api import server
@@ -169,24 +170,22 @@ async def test_a_connection_that_is_to_close_is_closed(said_by: str) -> None:
     [(b"x-split", b"a\r\nset-cookie: b"), (b"x split", b"a"), (b"x\r\ny", b"a"), (b"x-nul", b"\0")],
     ids=["value", "name", "name of two lines", "nul"],
 )
-async def test_no_header_can_make_another(
-    header: tuple[bytes, bytes], caplog: pytest.LogCaptureFixture
-) -> None:
-    answer = await asked(answering([*SIZED, header], b"12345"))
+async def test_no_header_can_make_another(header: tuple[bytes, bytes]) -> None:
+    with structlog.testing.capture_logs() as lines:
+        answer = await asked(answering([*SIZED, header], b"12345"))
     assert b"set-cookie" not in answer
     assert b"12345" not in answer
-    assert "Invalid HTTP header" in caplog.text
+    assert "Invalid HTTP header" in str(lines)
 
 
 @pytest.mark.parametrize("length", [b"4", b"6"])
-async def test_a_body_of_another_length_ends_the_connection(
-    length: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with serving(answering([(b"content-length", length)], b"12345")) as (reader, writer):
-        writer.write(GET)
-        answer = await asyncio.wait_for(reader.read(), 5)  # to its end, so the caller can tell
+async def test_a_body_of_another_length_ends_the_connection(length: bytes) -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with serving(answering([(b"content-length", length)], b"12345")) as (reader, writer):
+            writer.write(GET)
+            answer = await asyncio.wait_for(reader.read(), 5)  # to its end, so the caller can tell
     assert len(answer.partition(b"\r\n\r\n")[2]) < int(length)
-    assert f"Response content {'longer' if length == b'4' else 'shorter'} than Content-Length" in caplog.text
+    assert f"Response content {'longer' if length == b'4' else 'shorter'} than Content-Length" in str(lines)
 
 
 async def test_an_app_need_not_send_headers() -> None:
@@ -439,3 +438,88 @@ async def test_how_long_a_reader_may_take(reader: str) -> None:
     connection.note_unread()
     for now, left, given_up in READERS[reader]:  # noqa: B007 - the stand-ins read them
         assert server._is_unread(connection, now, 10) == given_up, now
+
+
+async def give_back(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with the body that it was sent."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message["body"], message["more_body"]
+    length = b"%d" % len(body)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+    await send({"type": "http.response.body", "body": body})
+
+
+OFFER = (
+    b"POST / HTTP/1.1\r\nhost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+    b"HTTP2-Settings: AA\r\ncontent-length: 9\r\n\r\nu upgrade"
+)
+
+
+@pytest.mark.parametrize("cut", range(OFFER.index(b"Upgrade: h2c") - 3, OFFER.index(b"Upgrade: h2c") + 12))
+async def test_an_offer_of_another_protocol_may_come_in_pieces(cut: int) -> None:
+    async with serving(give_back) as (reader, writer):
+        for piece in (OFFER[:cut], OFFER[cut:-4], OFFER[-4:]):
+            writer.write(piece)
+            await asyncio.sleep(0.02)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert head.startswith(b"HTTP/1.1 200")
+        assert await asyncio.wait_for(reader.readexactly(9), 5) == b"u upgrade"
+
+
+async def test_each_of_several_may_offer_another_protocol() -> None:
+    assert (await asked(give_back, OFFER * 3)).count(b"\r\n\r\nu upgrade") == 3
+
+
+@pytest.mark.parametrize("number", [1, 2])
+async def test_what_cannot_be_read_does_not_take_the_answer_of_what_came_before(number: int) -> None:
+    async with serving(answering(SIZED, b"12345")) as (reader, writer):
+        writer.write(GET * number + b"GARBAGE\r\n\r\n" + GET)
+        answer = await asyncio.wait_for(reader.read(), 5)
+    assert answer.count(b"HTTP/1.1 200 OK") == answer.count(b"\r\n\r\n12345") == number
+    assert answer.count(b"connection: close") == 1
+
+
+@pytest.mark.parametrize("closes", [b"connection: close\r\n", b""])
+async def test_who_is_still_sending_reads_the_answer(closes: bytes) -> None:
+    body = b"x" * 20_000_000
+    head = b"POST / HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n" % (closes, len(body))
+    if not closes:
+        head = b"nonsense\r\n" + head
+    async with running(answering(SIZED, b"12345", status=413)) as (_, address):
+        answers = await asyncio.to_thread(sends_all_then_reads, address, head + body)
+    assert answers.startswith(b"HTTP/1.1 413" if closes else b"HTTP/1.1 400")
+
+
+def sends_all_then_reads(address: Any, data: bytes) -> bytes:
+    """As simple clients do."""
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(data)
+        return connection.makefile("rb").read()
+
+
+async def test_a_caller_who_does_not_leave_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "LINGER_SECONDS", 0.2)
+    async with running(answering(SIZED, b"12345")) as (serves, address):
+        _, writer = await asyncio.open_connection(*address)
+        writer.write(b"POST / HTTP/1.1\r\nconnection: close\r\ncontent-length: 9\r\n\r\nx")
+        await eventually(lambda: serves.server_state.total_requests == 1)
+        await eventually(lambda: not serves.server_state.connections)
+        writer.close()
+
+
+async def test_who_is_cut_off_by_a_stop_is_told_so() -> None:
+    async def never(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    async with running(never) as (serves, address):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(GET)
+        await eventually(lambda: serves.server_state.tasks)
+        serves.should_exit = True
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"content-type: application/problem+json" in answer
+    assert b"x-request-id: " in answer

@@ -28,13 +28,17 @@ log = structlog.get_logger()
 
 MAX_HEAD_BYTES = 64 * 1024
 KEEP_ALIVE_SECONDS = 75.0
+LINGER_SECONDS = 5.0
+"""How long a caller who was answered for the last time may go on sending before the connection is cut."""
 SLOWEST_READER = 16 * 1024
 """Bytes a second that who reads an answer takes at least."""
 
 _name = itemgetter(0)
 _NAMES = re.compile(rb"[a-z0-9-]*")
 _SAFE = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
-_UPGRADE = re.compile(rb"(?<=\r\n)upgrade(?=[ \t]*:)", re.IGNORECASE)
+_OFFER = re.compile(rb"(?<=\n)upgrade(?=[ \t]*:)", re.IGNORECASE)
+_OFFER_OR_FIRST = re.compile(rb"(?:\A|(?<=\n))upgrade(?=[ \t]*:)", re.IGNORECASE)
+_BEGINS_OFFER = re.compile(rb"(?:\A|(?<=\n))u(?:p(?:g(?:r(?:a(?:d(?:e[ \t]*)?)?)?)?)?)?\Z", re.IGNORECASE)
 
 
 class Cycle(RequestResponseCycle):
@@ -45,7 +49,34 @@ class Cycle(RequestResponseCycle):
     """
 
     burst: Burst
+    connection: Protocol
     _start: Any = None  # the head, until the first of the body is known
+
+    async def run_asgi(self, app: Any) -> None:
+        """uvicorn's; but who is cut off because the service stops, or by a bug, has an answer of ours."""
+        try:
+            await app(self.scope, self.receive, self.send)
+            if not self.response_complete and not self.disconnected:
+                self.transport.close()
+        except asyncio.CancelledError:
+            await self._give_up(errors.Unavailable("The service is stopping; try again."))
+        except Exception as bug:
+            log.error("unhandled_error", exc_info=bug)
+            await self._give_up(errors.TriggersError())
+        finally:
+            self.on_response = lambda: None
+            del self.connection  # which has this one: what is done is left to no collector
+
+    async def _give_up(self, error: errors.TriggersError) -> None:
+        if self.response_started:
+            self.transport.close()
+            return
+        self.keep_alive = False
+        self._start = None
+        request_id = exchange.request_id(None)
+        headers = [(b"x-request-id", request_id.encode())]
+        status = await exchange.answer_problem(self.send, error, request_id, headers)
+        log.info("request_refused", request_id=request_id, status=status, detail=error.logged)
 
     async def send(self, message: Any) -> None:
         """As ASGI has it."""
@@ -54,10 +85,10 @@ class Cycle(RequestResponseCycle):
             return
         start, self._start = self._start, None
         if start is None:
-            await super().send(message)
+            await self._send(message)
         elif (whole := self._whole(start, message)) is None:
             await super().send(start)
-            await super().send(message)
+            await self._send(message)
         else:
             if self.flow.write_paused and not self.disconnected:
                 await self.flow.drain()
@@ -68,6 +99,16 @@ class Cycle(RequestResponseCycle):
             self.burst.write(self.transport, whole)
             self.message_event.set()
             self.on_response()
+
+    async def _send(self, message: Any) -> None:
+        """A piece of the body. After the last one of a connection, uvicorn closes it at once."""
+        closing = not self.keep_alive and not message.get("more_body")
+        if closing and (self.more_body or self.connection.deaf):  # something is still coming
+            self.keep_alive = True
+            await super().send(message)
+            self.connection.hang_up()
+        else:
+            await super().send(message)
 
     def _whole(self, start: Any, message: Any) -> bytes | None:
         """All bytes of the answer; None if it is not as plain as nearly all are."""
@@ -103,6 +144,9 @@ class Protocol(HttpToolsProtocol):
     in_head = True
     head_size = 0
     last_head: RepeatedHead | None = None  # of a request that came whole
+    begun = b""  # the end of what came of a head, if an offer may begin there
+    hung_up_at: float | None = None
+    deaf = False  # what comes is not read any more
     burst: Burst
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -116,6 +160,8 @@ class Protocol(HttpToolsProtocol):
         super().shutdown()
 
     def data_received(self, data: bytes) -> None:
+        if self.deaf:
+            return
         if not self.between or (self.cycle is not None and not self.cycle.response_complete):
             self._parse(data)
         elif self.last_head is not None and (read := self.last_head.read(data)) is not None:
@@ -141,20 +187,43 @@ class Protocol(HttpToolsProtocol):
             if self.head_size > MAX_HEAD_BYTES and self.head_size > len(data):
                 self.send_400_response("The headers are too large.")
                 return
-        if (self.in_head or self.arriving_since is None) and (b"pgrade" in data or b"PGRADE" in data):
-            # There is nothing to change to, and who offers it is answered as if nothing was offered. The
-            # parser would take what follows the head for another protocol: Java's client offers HTTP/2
-            # with each request.
-            head, end, rest = data.partition(b"\r\n\r\n")
-            data = _UPGRADE.sub(b"ignored", head) + end + rest
-        super().data_received(data)
+        super().data_received(self._without_offers(data))
+
+    def _without_offers(self, data: bytes) -> bytes:
+        """Nothing that offers another protocol, for there is none, and the parser would take what follows the
+        head for it: Java's client offers HTTP/2 with each request.
+
+        A line that begins like that is no part of a body either: JSON has no bare words.
+        """
+        data, self.begun = self.begun + data, b""
+        if b"pgrade" in data or b"PGRADE" in data:
+            data = (_OFFER_OR_FIRST if self.in_head else _OFFER).sub(b"ignored", data)
+        if (self.in_head or self.between) and (begins := _BEGINS_OFFER.search(data, len(data) - 64)):
+            data, self.begun = data[: begins.start()], data[begins.start() :]
+        return data
 
     def send_400_response(self, msg: str) -> None:
-        """What cannot be read as HTTP at all."""
+        """What cannot be read as HTTP at all: the end, once what came before it is answered."""
         self.burst.flush()
+        self.deaf = True
         if not self.answering:
             self.refuse(errors.MalformedBody(f"Not a request that can be read: {msg}"))
-        self.transport.close()
+            self.hang_up()
+        elif not self.cycle.response_complete:
+            (self.pipeline[0][0] if self.pipeline else self.cycle).keep_alive = False
+        else:
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close, when the caller does or after a while. To close on bytes that were sent and not read would
+        take the answer from who is still sending."""
+        self.burst.flush()
+        self.deaf = True
+        if self.transport.is_closing() or self.hung_up_at is not None:
+            return
+        self.hung_up_at = self.loop.time()
+        self.flow.resume_reading()
+        self.transport.write_eof()
 
     def refuse(self, error: errors.TriggersError) -> None:
         """Answer with a problem before there is a request to be answered, or in place of its answer."""
@@ -189,7 +258,8 @@ class Protocol(HttpToolsProtocol):
         """Whether an answer of ours would come into another one, or behind one of the same request."""
         if self.cycle is None:
             return False
-        return not self.cycle.response_complete if self.in_head else self.cycle.response_started
+        between = self.in_head or self.between
+        return not self.cycle.response_complete if between else self.cycle.response_started
 
     def note_unread(self) -> None:
         """Begin to count the time in which the reader has to take some of it."""
@@ -236,6 +306,7 @@ class Protocol(HttpToolsProtocol):
             self.on_response_complete,
         )
         cycle.burst = self.burst
+        cycle.connection = self
         return cycle
 
     def on_message_complete(self) -> None:
@@ -285,7 +356,8 @@ async def sweep(server: uvicorn.Server, seconds: float) -> None:
         for connection in list(server.server_state.connections):
             if not isinstance(connection, Protocol):
                 continue
-            if _is_unread(connection, now, seconds):
+            hung_up_at = connection.hung_up_at
+            if _is_unread(connection, now, seconds) or (hung_up_at and hung_up_at < now - LINGER_SECONDS):
                 connection.transport.abort()
             if connection.transport.is_closing():
                 continue
