@@ -28,7 +28,8 @@ async def serve(
 ) -> None:
     """Run the API, and a delivery worker beside it, until a signal asks to stop.
 
-    `ready` is called once requests are answered, with the URL and, on the first run, the first key.
+    `ready` is called once requests are answered, with the URL and, on the first run, the first key. Asked
+    to stop before that, it returns as well.
 
     Raises:
         OperatorError: it cannot start, saying why and what to do.
@@ -37,6 +38,8 @@ async def serve(
     bound = server.bind(settings.host, settings.port)
     with bound:
         async with _database(settings, stopping) as url:
+            if url is None:
+                return
             await migrate_only(settings, url)
             data_dir = None if settings.database_url else data_dir_of(settings)
             node = ApiNode(settings, url, data_dir=data_dir)
@@ -57,13 +60,17 @@ async def serve(
 
 
 @asynccontextmanager
-async def _database(settings: Settings, stopping: Stopping) -> AsyncIterator[str]:
-    """The URL of the configured PostgreSQL, or of a private one that runs as long as the block."""
+async def _database(settings: Settings, stopping: Stopping) -> AsyncIterator[str | None]:
+    """The URL of the configured PostgreSQL, or of a private one that runs as long as the block; None if it
+    was to stop before it had started."""
     if settings.database_url:
         yield settings.database_url
         return
     postgres = EmbeddedPostgres(data_dir_of(settings))
     url = await _start_postgres(postgres, stopping)
+    if url is None:
+        yield None
+        return
     watching = asyncio.create_task(postgres.run(), name="postgres")
     try:
         yield url
@@ -75,15 +82,18 @@ async def _database(settings: Settings, stopping: Stopping) -> AsyncIterator[str
         await asyncio.gather(hurrying, watching, return_exceptions=True)
 
 
-async def _start_postgres(postgres: EmbeddedPostgres, stopping: Stopping) -> str:
-    """Start it, which may take a recovery's time; asked to stop meanwhile, end at once."""
+async def _start_postgres(postgres: EmbeddedPostgres, stopping: Stopping) -> str | None:
+    """Start it, which may take a recovery's time; asked to stop meanwhile, end at once, with None."""
     starting = asyncio.create_task(postgres.start())
     asked = asyncio.create_task(stopping.asked.wait())
     await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
     asked.cancel()
-    if not starting.done():
-        await postgres.stop()
-    return await starting
+    if starting.done():
+        return await starting
+    await postgres.stop()
+    with contextlib.suppress(OperatorError):
+        await starting
+    return None
 
 
 async def _hurry_worker(worker: WorkerProcess, stopping: Stopping) -> None:

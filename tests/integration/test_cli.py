@@ -99,7 +99,9 @@ def commands(node: Node, tenant: Tenant, database_url: str, monkeypatch: pytest.
 
 
 async def test_help_lists_every_setting(commands: Commands) -> None:
+    commands.environ["COLUMNS"] = "80"
     shown = re.sub(r"\s+", " ", await commands("serve", "--help"))
+    assert "http://[user:password@]host:port" in shown
     for setting in settings_list():
         assert f"--{setting.name.replace('_', '-')}" in shown
         assert env_name(setting.name) in shown

@@ -563,6 +563,19 @@ async def test_a_start_that_is_given_up_leaves_nothing_running(
         assert await answers(postgres.url)
 
 
+def test_a_serve_that_is_stopped_while_it_starts_has_done_as_it_was_told(fresh_dir: Path) -> None:
+    command = [Path(sys.executable).with_name("triggers"), "serve", "--port", "0", "--data-dir", fresh_dir]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 15
+        while not (fresh_dir / "postgresql/lock").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        said, wrong = process.communicate(timeout=30)
+    assert (process.returncode, said, wrong) == (0, b"", b"")
+    assert processes_under(fresh_dir) == []
+
+
 async def test_what_the_service_does_wrong_fills_no_log(data_dir: Path) -> None:
     async with running(data_dir) as postgres:
         with pytest.raises(asyncpg.UndefinedTableError):

@@ -17,6 +17,7 @@ app = typer.Typer(
     help="Accept an event once, keep it safe, hand it to everyone who asked.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its columns cut names off, and take brackets for markup
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 serving.add_to(app)

@@ -61,6 +61,6 @@ def _flag(setting: Setting) -> inspect.Parameter:
         default=None,
         annotation=Annotated[
             kind | None,
-            typer.Option(*declarations, help=shown, show_default=False, rich_help_panel="Settings"),
+            typer.Option(*declarations, help=shown, show_default=False),
         ],
     )
