@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from triggers.storage import embedded_home
+from triggers.storage.embedded import EmbeddedPostgres
 
 from .processes import Service
 
@@ -50,15 +55,33 @@ def _place() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Path]:
+    """A data directory with an empty PostgreSQL, which takes longer to make than to copy."""
+
+    async def make(data_dir: Path) -> None:
+        postgres = EmbeddedPostgres(data_dir)
+        await postgres.start()
+        await postgres.stop()
+
+    with _place() as place, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedded_home, "_WAL_AHEAD_MIB", 0)
+        asyncio.run(make(place / "data"))
+        yield place / "data"
+
+
 @pytest.fixture
-def launch() -> Iterator[Callable[..., Service]]:
-    """Make services that this test alone has: `launch(name=…, database_url=…)`. None is started yet."""
+def launch(cluster: Path) -> Iterator[Callable[..., Service]]:
+    """Make services that this test alone has: `launch(name=…, database_url=…)`. None is started yet; one
+    that is `fresh` has no PostgreSQL either."""
     with ExitStack() as stack:
         place = stack.enter_context(_place())
 
-        def make(**options: Any) -> Service:
+        def make(*, fresh: bool = False, **options: Any) -> Service:
             service = Service(place, **options)
             stack.callback(_end, service)
+            if not fresh and "database_url" not in options and not service.data_dir.exists():
+                subprocess.run(["/bin/cp", "-a", cluster, service.data_dir], check=True)
             _services.append(service)
             return service
 
@@ -66,10 +89,11 @@ def launch() -> Iterator[Callable[..., Service]]:
 
 
 @pytest.fixture(scope="session")
-def shared() -> Iterator[Service]:
+def shared(cluster: Path) -> Iterator[Service]:
     """A running service for tests that leave it in peace; each takes a `tenant` of its own."""
     with ExitStack() as stack:
         service = Service(stack.enter_context(_place()))
+        subprocess.run(["/bin/cp", "-a", cluster, service.data_dir], check=True)
         stack.callback(_end, service)
         _services.append(service)
         service.start()

@@ -20,7 +20,7 @@ from .processes import Service, ask, wait_for
 def test_the_printed_curl_is_accepted_listed_and_acknowledged(
     launch: Callable[..., Service], note: Callable[[str], None]
 ) -> None:
-    service = launch()
+    service = launch(fresh=True)
     note(f"first start to ready: {service.start():.1f} s")
     key = service.first_key()
     assert service.log.read_text().count(key) == 2, "once by itself, once in the curl"
@@ -114,7 +114,7 @@ def assert_refused(service: Service, *words: str, flags: tuple[str, ...] = ()) -
 
 
 def test_a_port_in_use(shared: Service, launch: Callable[..., Service]) -> None:
-    other = launch()
+    other = launch(fresh=True)
     assert_refused(other, f"port {shared.port}", "in use", flags=("--port", str(shared.port)))
     assert not other.data_dir.exists(), "nothing was begun"
 

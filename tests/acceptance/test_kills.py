@@ -281,7 +281,7 @@ async def test_every_answer_holds_after_kill_minus_9(
 ) -> None:
     note(f"seed {SEED}; ACCEPTANCE_SEED={SEED} chooses the same victims")
     chance = random.Random(SEED)
-    service = launch()
+    service = launch(fresh=True)
     service.start()
     key = service.first_key()
     history = History()

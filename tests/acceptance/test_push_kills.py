@@ -89,7 +89,7 @@ class Delivering:
 @pytest.fixture
 async def delivering(launch: Callable[..., Service]) -> AsyncIterator[Delivering]:
     """Not started yet."""
-    made = Delivering(launch())
+    made = Delivering(launch(fresh=True))
     try:
         yield made
     finally:
