@@ -235,7 +235,7 @@ async def test_the_first_rush_waits_for_no_file_of_the_write_ahead_log(fresh_dir
     current = "SELECT pg_walfile_name(pg_current_wal_lsn())"
 
     def files() -> dict[str, int]:
-        return {path.name: path.stat().st_ino for path in wal.iterdir()}
+        return {entry.name: entry.inode() for entry in os.scandir(wal)}
 
     async with running(fresh_dir) as postgres:
         made, before = files(), await ask(postgres.url, current)
@@ -244,7 +244,8 @@ async def test_the_first_rush_waits_for_no_file_of_the_write_ahead_log(fresh_dir
         )
         after = await ask(postgres.url, current)
         assert int(after, 16) - int(before, 16) > 15
-        assert files() == made
+        used = {name: file for name, file in files().items() if before <= name <= after}
+        assert used.items() <= made.items()  # a checkpoint may give older ones a new name meanwhile
 
 
 async def test_nothing_listens_on_tcp_and_the_socket_is_private(data_dir: Path) -> None:
