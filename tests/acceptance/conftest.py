@@ -64,9 +64,10 @@ def cluster() -> Iterator[Path]:
         await postgres.start()
         await postgres.stop()
 
-    with _place() as place, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedded_home, "_WAL_AHEAD_MIB", 0)
-        asyncio.run(make(place / "data"))
+    with _place() as place:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(embedded_home, "_WAL_AHEAD_MIB", 0)
+            asyncio.run(make(place / "data"))
         yield place / "data"
 
 
