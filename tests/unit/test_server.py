@@ -468,6 +468,11 @@ async def test_an_offer_of_another_protocol_may_come_in_pieces(cut: int) -> None
         assert await asyncio.wait_for(reader.readexactly(9), 5) == b"u upgrade"
 
 
+async def test_a_body_that_ends_like_an_offer_begins_is_not_waited_for() -> None:
+    post = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n{}\nu"
+    assert (await asked(give_back, post)).endswith(b"\r\n\r\n{}\nu")
+
+
 async def test_each_of_several_may_offer_another_protocol() -> None:
     assert (await asked(give_back, OFFER * 3)).count(b"\r\n\r\nu upgrade") == 3
 

@@ -198,7 +198,8 @@ class Protocol(HttpToolsProtocol):
         data, self.begun = self.begun + data, b""
         if b"pgrade" in data or b"PGRADE" in data:
             data = (_OFFER_OR_FIRST if self.in_head else _OFFER).sub(b"ignored", data)
-        if (self.in_head or self.between) and (begins := _BEGINS_OFFER.search(data, len(data) - 64)):
+        unended = (self.in_head or self.between) and b"\r\n\r\n" not in data  # else it is the end of a body
+        if unended and (begins := _BEGINS_OFFER.search(data, len(data) - 64)):
             data, self.begun = data[: begins.start()], data[begins.start() :]
         return data
 
