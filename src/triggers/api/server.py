@@ -199,7 +199,8 @@ class Protocol(HttpToolsProtocol):
         if b"pgrade" in data or b"PGRADE" in data:
             data = (_OFFER_OR_FIRST if self.in_head else _OFFER).sub(b"ignored", data)
         unended = (self.in_head or self.between) and b"\r\n\r\n" not in data  # else it is the end of a body
-        if unended and (begins := _BEGINS_OFFER.search(data, len(data) - 64)):
+        begins = _BEGINS_OFFER.search(data, len(data) - 64) if unended else None
+        if begins and (self.in_head or begins.start()):  # else it is the first line of a request
             data, self.begun = data[: begins.start()], data[begins.start() :]
         return data
 
