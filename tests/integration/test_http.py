@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import random
 from typing import Any
 
 import httpx
 import pytest
 import structlog
 
-from harness import Node, Tenant, eventually
+from harness import Node, Tenant, Tenants, eventually
+from raw_requests import LINES, OFFERS, chunked, cut
 
 EVENT = b'{"type":"a","payload":1}'
 HEAD = (
@@ -98,3 +101,53 @@ async def test_who_leaves_in_the_middle_of_a_body_is_no_fault_of_ours(node: Node
         writer.close()
         await eventually(lambda: any(line.get("path") == "/v1/inboxes" for line in lines), 5)
     assert [(line["status"], line["log_level"]) for line in lines if "path" in line] == [(408, "info")]
+
+
+async def test_a_key_in_a_trailer_is_no_key(node: Node, tenants: Tenants) -> None:
+    """The trailers of a request say nothing of it: not whose it is, and not how its body is coded."""
+    attacker, victim = await tenants.make(), await tenants.make()
+    chunks = b"%x\r\n%b\r\n0\r\n" % (len(EVENT), EVENT)
+    trailers = "authorization: Bearer {0}\r\nx-api-key: {0}\r\ncontent-encoding: gzip\r\n\r\n"
+    head = "POST /v1/events HTTP/1.1\r\nhost: x\r\n{}transfer-encoding: chunked\r\n\r\n"
+    trailer = trailers.format(victim.key).encode()
+    status, _, _ = await said(node, head.format("").encode() + chunks + trailer)
+    assert status == 401
+    own = f"authorization: Bearer {attacker.key}\r\n"
+    status, _, body = await said(node, head.format(own).encode() + chunks + trailer)
+    assert status == 201
+    async with node.client(attacker) as client:
+        assert (await client.get(f"/v1/events/{body['id']}")).status_code == 200
+    async with node.client(victim) as client:
+        assert (await client.get(f"/v1/events/{body['id']}")).status_code == 404
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_payloads_come_back_as_they_were_sent(node: Node, tenant: Tenant, seed: int) -> None:
+    """However they were sent: sized, chunked, compressed, pipelined, beside offers, and cut anywhere."""
+    chance = random.Random(seed)
+    reader, writer = await asyncio.open_connection(*node.url.removeprefix("http://").split(":"))
+    payloads, text = [], b""
+    for _ in range(25):
+        lines = [chance.choice(LINES) for _ in range(chance.randrange(1, 6))]
+        payload = json.dumps(chance.choice((b"\r\n", b"\n", b"")).join(lines).decode("latin-1")).encode()
+        payload = payload.replace(b"\\n", b"\\n" + b" " * chance.randrange(3))
+        body = b'{"type": "a",\n"payload":\n' + payload + b"\n}"
+        head = HEAD.partition("{offer}")[0].format(key=tenant.key).encode() + chance.choice(OFFERS)
+        if chance.random() < 0.3:
+            body, head = gzip.compress(body), head + b"content-encoding: gzip\r\n"
+        if chance.random() < 0.5:
+            text += head + b"content-length: %d\r\n\r\n" % len(body) + body
+        else:
+            text += head + b"transfer-encoding: chunked\r\n\r\n" + chunked(body, chance)
+        payloads.append(payload)
+    for piece in cut(text, chance):
+        writer.write(piece)
+        await writer.drain()
+    async with node.client(tenant) as client:
+        for payload in payloads:
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            length = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
+            answer = json.loads(await asyncio.wait_for(reader.readexactly(length), 5))
+            assert answer["status"] == "accepted", answer
+            assert (await client.get(f"/v1/events/{answer['id']}/payload")).content == payload
+    writer.close()
