@@ -302,6 +302,7 @@ def saying(*pieces: bytes, endlessly: bytes = b"", hold: bool = True) -> Handler
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\nzz\r\n"
 
 
 @pytest.mark.parametrize(
@@ -354,6 +355,16 @@ async def test_no_answer(handler: Handler, reason: Reason) -> None:
             saying(HEAD, b"transfer-encoding: chunked\r\n\r\n", endlessly=b"100\r\n" + b"z" * 256 + b"\r\n"),
             Reason.TOO_LARGE,
             id="endless chunks",
+        ),
+        *(
+            pytest.param(saying(CHUNKED + begin, endlessly=again), Reason.TOO_LARGE, id=name)
+            for name, begin, again in (
+                ("endless trailer", b"0\r\nx: ", b"a" * 65_536),
+                ("endless trailers", b"0\r\n", b"x: y\r\n" * 10_000),
+                ("endless extension", b"1;x=", b"a" * 65_536),
+                ("endless extensions", b"", b"1;" + b"x" * 1_000 + b"\r\nz\r\n"),
+                ("endless size", b"0", b"0" * 65_536),
+            )
         ),
         pytest.param(saying(HEAD, b"content-length: 100\r\n\r\nzz"), Reason.SLOW_BODY, id="body stops"),
         pytest.param(

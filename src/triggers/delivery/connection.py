@@ -15,7 +15,11 @@ from triggers.burst import Burst
 from triggers.delivery.result import Reason
 
 HEAD_LIMIT: Final = 32 * 1024
+"""Bytes of an answer before its body, interim answers included."""
 BODY_LIMIT: Final = 16 * 1024
+ANSWER_LIMIT: Final = BODY_LIMIT + 64 * 1024
+"""Bytes of an answer in all, as they arrive: also what the parser passes on late or never, such as trailers and
+the extensions of chunks."""
 
 
 class Stage(IntEnum):
@@ -38,9 +42,9 @@ class Connection(asyncio.Protocol):
         "_body",
         "_body_bytes",
         "_burst",
+        "_bytes",
         "_done",
         "_framed",
-        "_head_bytes",
         "_loop",
         "_parser",
         "_tunnel",
@@ -125,19 +129,23 @@ class Connection(asyncio.Protocol):
         try:
             if self.stage < Stage.BODY:
                 self.stage = Stage.HEAD
-                room = HEAD_LIMIT - self._head_bytes
-                self._head_bytes += len(data)
-                if len(data) > room:
-                    self._parser.feed_data(data[:room])
-                    if self.stage < Stage.BODY:
-                        self.abort(Reason.TOO_LARGE)
-                        return
-                    data = data[room:]
-            self._parser.feed_data(data)
+                data = self._parse(data, HEAD_LIMIT)
+                if data and self.stage < Stage.BODY:
+                    self.abort(Reason.TOO_LARGE)
+                    return
+            if data and self._parse(data, ANSWER_LIMIT):
+                self.abort(Reason.TOO_LARGE)
         except (HttpParserError, HttpParserUpgrade):
             if self._tunnel and self.answered:
                 return
             self.abort(Reason.MALFORMED)
+
+    def _parse(self, data: bytes, limit: int) -> bytes:
+        """Parse what fits into an answer of at most `limit` bytes; the rest of `data` is returned."""
+        fits = data[: limit - self._bytes]
+        self._bytes += len(fits)
+        self._parser.feed_data(fits)
+        return data[len(fits) :]
 
     def eof_received(self) -> None:
         if self.stage is Stage.BODY and not self._framed:
@@ -201,7 +209,7 @@ class Connection(asyncio.Protocol):
     def _reset(self) -> None:
         self._body = []
         self._body_bytes = 0
-        self._head_bytes = 0
+        self._bytes = 0
         self.status = 0
         self.reusable = False
         self._reset_head()
