@@ -47,14 +47,14 @@ class Cycle(RequestResponseCycle):
 
     connection: Protocol
     refusal: errors.TriggersError | None = None
-    """Why the rest of the request will not be read. This is the answer then, whatever the app says."""
+    """Why the rest of the request is not read. To the app its caller has gone then; this is the answer."""
     _start: Any = None  # the head, until the first of the body is known
 
     async def run_asgi(self, app: Any) -> None:
         """uvicorn's; but a request that a stop, a bug or its own rest cuts off has an answer of ours."""
         try:
             await app(self.scope, self.receive, self.send)
-            if self.refusal is not None and not self.response_started and not self.disconnected:
+            if self.refusal is not None:
                 await self._give_up(self.refusal)
             elif not self.response_complete and not self.disconnected:
                 self.transport.close()
@@ -67,15 +67,25 @@ class Cycle(RequestResponseCycle):
             self.on_response = lambda: None
             del self.connection  # which has this one: what is done is left to no collector
 
+    def refuse(self, error: errors.TriggersError) -> None:
+        """Have this for the answer, unless there is one already."""
+        self.keep_alive = False
+        self.disconnected = True
+        self.message_event.set()
+        if self.response_started:
+            self.connection.hang_up()
+        else:
+            self.refusal = error
+
     async def refused(self, scope: Any, receive: Any, send: Any) -> None:
         """The app of a request that cannot be read: `run_asgi` answers it."""
 
     async def _give_up(self, error: errors.TriggersError) -> None:
-        if self.response_started:
+        if self.response_started or self.transport.is_closing():
             self.transport.close()
             return
-        self.keep_alive = False
-        self._start = self.refusal = None
+        self.keep_alive = self.disconnected = False
+        self._start = None
         request_id = exchange.request_id(None)
         headers = [(b"x-request-id", request_id.encode())]
         status = await exchange.answer_problem(self.send, error, request_id, headers)
@@ -88,21 +98,14 @@ class Cycle(RequestResponseCycle):
             detail=error.logged,
         )
 
-    async def receive(self) -> Any:
-        """As ASGI has it."""
-        if self.refusal is not None:
-            return {"type": "http.disconnect"}
-        message = await super().receive()
-        return {"type": "http.disconnect"} if self.refusal is not None else message
-
     async def send(self, message: Any) -> None:
         """As ASGI has it."""
-        if self.refusal is not None and not self.response_started:
-            return
         if message["type"] == "http.response.start" and not self.response_started:
             if self.more_body and (self.waiting_for_100_continue or self.connection.much_is_left):
                 self.keep_alive = False
             self._start = message
+            return
+        if self.disconnected:
             return
         start, self._start = self._start, None
         if start is None:
@@ -111,10 +114,10 @@ class Cycle(RequestResponseCycle):
             await super().send(start)
             await self._send(message)
         else:
-            if self.flow.write_paused and not self.disconnected:
+            if self.flow.write_paused:
                 await self.flow.drain()
-            if self.disconnected:
-                return
+                if self.disconnected:
+                    return
             self.response_started = self.response_complete = True
             self.waiting_for_100_continue = False
             self.connection.burst.write(self.transport, whole)
@@ -218,20 +221,32 @@ class Protocol(HttpToolsProtocol):
     def _parse(self, data: bytes) -> None:
         """Give the parser what came, unless enough is under way."""
         begin, spent = 0, 0
-        while begin < len(data):
-            if spent >= TURN_BYTES or len(self.pipeline) >= MAX_AHEAD:
-                self.pieces.remember(data[:begin])
-                self._unparsed = data[begin:]
-                self.flow.pause_reading()
-                self.loop.call_soon(self._go_on)
-                return
-            end = self.pieces.end(data, begin)
-            self._feed(data[begin:end])
-            if self.deaf:
-                return
-            spent += end - begin + PIECE_COST
-            begin = end
-        self.pieces.remember(data)
+        try:
+            while begin < len(data):
+                if spent >= TURN_BYTES or len(self.pipeline) >= MAX_AHEAD:
+                    self._wait_with(data, begin)
+                    return
+                end = self.pieces.take(data, begin)
+                try:
+                    (self._body_parser or self.parser).feed_data(data[begin:end])
+                except httptools.HttpParserUpgrade as offer:
+                    end = begin + offer.args[0]
+                    self._ignore_offer()
+                spent += end - begin + PIECE_COST
+                begin = end
+        except errors.MalformedBody as error:
+            self.refuse(error)
+        except httptools.HttpParserError as error:
+            self.send_400_response(str(error))
+        else:
+            self.pieces.remember(data)
+
+    def _wait_with(self, data: bytes, begin: int) -> None:
+        """Parse the rest of it when an answer is out, or after others had their turn."""
+        self.pieces.remember(data[:begin])
+        self._unparsed = data[begin:]
+        self.flow.pause_reading()
+        self.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         """Parse what waits, if there is room for more."""
@@ -240,23 +255,13 @@ class Protocol(HttpToolsProtocol):
             self.flow.resume_reading()
             self._parse(data)
 
-    def _feed(self, piece: bytes) -> None:
-        try:
-            self.pieces.count(len(piece))
-            (self._body_parser or self.parser).feed_data(piece)
-        except httptools.HttpParserUpgrade:
-            self._ignore_offer()
-        except errors.MalformedBody as error:
-            self.refuse(error)
-        except httptools.HttpParserError as error:
-            self.send_400_response(str(error))
-
     def _ignore_offer(self) -> None:
         """Go on with a request that offers another protocol as if it had not: there is none.
 
         Java's client offers HTTP/2 with each request. The parser takes what follows such a head for the
         other protocol, so the body is read by a parser of its own, which is told of it by a head of ours.
         """
+        self.pieces.head_ended(self._length)  # the piece ends with its head after all
         parser = httptools.HttpRequestParser(_Body(self))
         self._body_parser = parser  # the end of the body drops it
         length = (
@@ -272,21 +277,15 @@ class Protocol(HttpToolsProtocol):
         """Answer what cannot be read, or did not come in time, in its turn. Then the connection ends."""
         self.deaf = True
         self._unparsed = b""
-        cycle = self.cycle
         if self.between or self.pieces.in_head:  # there is no request to be answered yet
             scope = {"method": "GET", "client": self.client}
             cycle = self._cycle(scope, expects_100=False, keep_alive=False)
-            cycle.refusal = error
+            cycle.refuse(error)
             self._enqueue(cycle, cycle.refused)
-            return
-        cycle.keep_alive = False
-        if cycle.response_complete:
+        elif self.cycle.response_complete:
             self.hang_up()
-            return
-        cycle.refusal = error
-        cycle.message_event.set()
-        if self.pipeline and self.pipeline[0][0] is cycle:
-            self.pipeline[0] = (cycle, cycle.refused)
+        else:
+            self.cycle.refuse(error)
 
     def hang_up(self) -> None:
         """Close, when the caller does or after a while. To close on bytes that were sent and not read would
@@ -303,8 +302,7 @@ class Protocol(HttpToolsProtocol):
     @property
     def much_is_left(self) -> bool:
         """Whether so much of the newest request is still to come that it is not worth reading."""
-        left = self.pieces.left
-        return not self.pieces.in_head and (left is None or left > REST_READ)
+        return self._length is None or self.pieces.left > REST_READ
 
     # ---- what is read of answers -----------------------------------------------------------------
 

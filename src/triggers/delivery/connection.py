@@ -18,8 +18,8 @@ HEAD_LIMIT: Final = 32 * 1024
 """Bytes of an answer before its body, interim answers included."""
 BODY_LIMIT: Final = 16 * 1024
 ANSWER_LIMIT: Final = BODY_LIMIT + 64 * 1024
-"""Bytes of an answer in all, as they arrive: also what the parser passes on late or never, such as trailers and
-the extensions of chunks."""
+"""Bytes of an answer in all, as they arrive: also what the parser passes on late or never, such as trailers
+and the extensions of chunks."""
 
 
 class Stage(IntEnum):
