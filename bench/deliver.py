@@ -28,7 +28,7 @@ def run(*, quick: bool) -> Findings:
     with place() as home, receiver() as nginx, Service(home, **OPEN) as service:
         requests = 5_000 if quick else 20_000
         before = [_alone(nginx, client, requests) for client in CLIENTS.values()]
-        one = _one_lane(service, nginx, backlog)
+        one = one_lane(service, nginx, backlog)
         keys = _lanes(service, nginx, organisations)
         each = _one_each(service, nginx, keys)
         fan_out = _fan_out(service, nginx, keys[0])
@@ -57,7 +57,7 @@ def _alone(nginx: Receiver, client: Any, requests: int) -> Row:
     return {"per second": rate, "worker µs": cpu}
 
 
-def _one_lane(service: Service, nginx: Receiver, backlog: int) -> Row:
+def one_lane(service: Service, nginx: Receiver, backlog: int) -> Row:
     """Collected while the subscription is paused, delivered when it is resumed."""
     key = without_inbox(service)
     subscription = subscribe(service, key, nginx.url + "/hook")
