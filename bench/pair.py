@@ -18,7 +18,7 @@ from rich.console import Console
 
 from bench import accept, deliver, machine, road
 from bench.findings import Findings, Row
-from bench.processes import BenchError, Service, place
+from bench.processes import BenchError, Service, clean_up_when_terminated, place
 from bench.pushing import OPEN, subscribe
 from bench.receiver import Receiver, receiver
 
@@ -132,6 +132,7 @@ def main() -> int:
         if not (checkout / "src/triggers").is_dir():
             parser.error(f"{checkout} is no checkout of this project: it has no src/triggers.")
 
+    clean_up_when_terminated()
     console = Console(width=None if sys.stdout.isatty() else 140)
     failed = False
     for part in arguments.part or PARTS:

@@ -71,6 +71,11 @@ def place() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def clean_up_when_terminated() -> None:
+    """Make SIGTERM an exit like any other: otherwise a PostgreSQL would be left behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 def end(process: subprocess.Popen[bytes], seconds: float = 10) -> None:
     """Ask it to stop, then insist."""
     process.terminate()
@@ -281,12 +286,17 @@ class Service:
         return {"now": int(found["VmRSS"]) / 1024, "highest": int(found["VmHWM"]) / 1024}
 
     def _postgres(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter(["name"]):
-            with suppress(psutil.Error):
-                if process.info["name"] == "postgres" and process.cwd().startswith(f"{self.data_dir}/"):
-                    found.append(process)
-        return found
+        return postgres_processes(self.data_dir)
+
+
+def postgres_processes(data_dir: Path) -> list[psutil.Process]:
+    """The processes of the PostgreSQL whose data lies there."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        with suppress(psutil.Error):
+            if process.info["name"] == "postgres" and process.cwd().startswith(f"{data_dir}/"):
+                found.append(process)
+    return found
 
 
 def _interpreter(checkout: Path) -> str:
