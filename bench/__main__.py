@@ -15,7 +15,7 @@ import msgspec
 from rich.console import Console
 
 from bench import machine
-from bench.processes import BenchError
+from bench.processes import BenchError, clean_up_when_terminated
 
 PARTS = {
     "accept": "POST /v1/events beside a no-op app",
@@ -27,6 +27,8 @@ PARTS = {
     "latency": "sent → received at 300 and 1,000 events/s",
     "road": "accepted and delivered at once",
     "neighbours": "a new event beside another organisation's mountain of work",
+    "hostile": "one caller or endpoint attacks while another organisation posts and receives",
+    "outage": "PostgreSQL gone for eight seconds, again and again, and a worker killed",
 }
 RESULTS = Path(__file__).parent / "results"
 
@@ -48,6 +50,7 @@ def main() -> int:
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
 
+    clean_up_when_terminated()
     console = Console(width=None if sys.stdout.isatty() else 140)
     facts = machine.facts()
     console.print("  ".join(f"{name} [bold]{value}[/]" for name, value in facts.items()), highlight=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,10 @@ _runs = itertools.count(1)
 
 
 class Load(NamedTuple):
-    """A closed loop: so many connections, each sending again once it is answered. Times in ms."""
+    """A closed loop: so many connections, each sending again once it is answered. Times in ms.
+
+    `repeated` counts the events that were sent with the dedup_id of an earlier one.
+    """
 
     requests: int
     seconds: float
@@ -27,6 +31,7 @@ class Load(NamedTuple):
     longest: float
     refused: int
     broken: int
+    repeated: int
 
     @property
     def rate(self) -> float:
@@ -45,20 +50,32 @@ def post(
     connections: int = 64,
     events: int = 1,
     lines: Path | None = None,
+    repeat_every: int = 0,
 ) -> Load:
     """POST to a URL: requests of so many events each, or the lines of a file, one by one.
+
+    Every `repeat_every`-th event (an even number; 0: none) repeats the dedup_id of an earlier one.
 
     Raises:
         BenchError: a request was refused or lost.
     """
     name = f"{os.getpid()}-{next(_runs)}"
     more = [name, str(events)] if lines is None else [name, "0", str(lines)]
-    found = run("post.lua", url, key, *more, seconds=seconds, connections=connections)[0]
+    environment = {"REPEAT_EVERY": str(repeat_every)}
+    found = run(
+        "post.lua", url, key, *more, seconds=seconds, connections=connections, environment=environment
+    )[0]
     return Load(**found)
 
 
 def run(
-    script: str, url: str, *arguments: str, seconds: float, connections: int, threads: int = 1
+    script: str,
+    url: str,
+    *arguments: str,
+    seconds: float,
+    connections: int,
+    threads: int = 1,
+    environment: Mapping[str, str] | None = None,
 ) -> list[Any]:
     """Run wrk with a script; return the values of the lines that it marks with RESULT."""
     done = subprocess.run(
@@ -74,6 +91,7 @@ def run(
             "--",
             *arguments,
         ],
+        env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
         check=False,

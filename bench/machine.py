@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).resolve().parent.parent
+from bench.processes import ROOT
 
 
 def facts() -> dict[str, Any]:
@@ -25,7 +25,7 @@ def facts() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "data on": _file_system(Path(tempfile.gettempdir())),
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -79,11 +79,13 @@ def _file_system(path: Path) -> str:
     return max(mounts, key=lambda each: len(each.mountpoint)).fstype if mounts else "unknown"
 
 
-def _commit() -> str:
+def commit(checkout: Path = ROOT) -> str:
+    """The commit of a checkout, and whether something was changed since."""
+
     def git(*arguments: str) -> str:
         return subprocess.run(
             ["git", *arguments],  # noqa: S607
-            cwd=ROOT,
+            cwd=checkout,
             capture_output=True,
             text=True,
             check=False,

@@ -11,6 +11,7 @@ import asyncio
 import re
 import statistics
 import time
+from collections import Counter
 from typing import NamedTuple, cast
 
 from bench.findings import Row
@@ -24,10 +25,17 @@ PATIENCE_SECONDS = 30
 
 
 class Taken(NamedTuple):
-    """Milliseconds of each probe, from when it was to be sent: until the 201, and until it arrived."""
+    """Milliseconds of each probe, from when it was to be sent: until the 201, and until it arrived.
+
+    A lost probe was refused or did not arrive; it counts with the time for which it was waited for.
+    `after_answer` has those that were accepted, from the 201 until they arrived.
+    """
 
     accepted: list[float]
     received: list[float]
+    after_answer: list[float]
+    lost: int
+    faults: Counter[str]
 
     def row(self) -> Row:
         """Columns of a table."""
@@ -64,48 +72,96 @@ class Probe:
         self._server.close()
 
     async def send(self, port: int, key: str, *, rate: float, seconds: float) -> Taken:
-        """Post events evenly at `rate`, whether or not those before were answered."""
-        loop = asyncio.get_running_loop()
-        free: list[Connection] = []
-        accepted: dict[int, float] = {}
+        """Post events evenly at `rate`, whether or not those before were answered.
+
+        Raises:
+            BenchError: a probe was refused, or did not arrive.
+        """
+        taken = await self.try_send(port, key, rate=rate, seconds=seconds)
+        if taken.lost:
+            raise BenchError(f"{taken.lost} of {len(taken.received)} probes were lost: {dict(taken.faults)}.")
+        return taken
+
+    async def try_send(
+        self, port: int, key: str, *, rate: float, seconds: float, patience_seconds: float = PATIENCE_SECONDS
+    ) -> Taken:
+        """The same where probes may be lost; those that are missing at the end are waited for so long."""
+        callers = _Callers(port, key)
         due_at: dict[int, float] = {}
-
-        async def post(number: int) -> None:
-            if free:
-                connection = free.pop()
-            else:
-                _, connection = await loop.create_connection(lambda: Connection(loop), "127.0.0.1", port)
-            body = b'{"type":"bench.probe","payload":{"probe":%d}}' % number
-            head = (
-                f"POST /v1/events HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\n"
-                f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-            )
-            fault = await connection.exchange(head.encode() + body)
-            if fault is not None or connection.status != 201:
-                raise BenchError(f"A probe was not accepted: {fault or connection.status}")
-            accepted[number] = time.perf_counter()
-            free.append(connection)
-
+        posts: list[asyncio.Task[None]] = []
         began = time.perf_counter() + 0.1
-        async with asyncio.TaskGroup() as group:
-            for place in range(int(rate * seconds)):
-                due = began + place / rate
-                if (wait := due - time.perf_counter()) > 0:
-                    await asyncio.sleep(wait)
-                self._next += 1
-                due_at[self._next] = due
-                group.create_task(post(self._next))
-        deadline = time.perf_counter() + PATIENCE_SECONDS
-        while missing := due_at.keys() - self._arrived.keys():
+        for place in range(int(rate * seconds)):
+            due = began + place / rate
+            if (wait := due - time.perf_counter()) > 0:
+                await asyncio.sleep(wait)
+            self._next += 1
+            due_at[self._next] = due
+            posts.append(asyncio.create_task(callers.post(self._next)))
+        deadline = time.perf_counter() + patience_seconds
+        await asyncio.wait(posts, timeout=patience_seconds)
+        while due_at.keys() - self._arrived.keys() - callers.refused.keys():
             if time.perf_counter() > deadline:
-                raise BenchError(f"{len(missing)} of {len(due_at)} probes never arrived.")
+                break
             await asyncio.sleep(0.01)
-        for connection in free:
-            connection.abort()
+        for post in posts:
+            post.cancel()
+        await asyncio.gather(*posts, return_exceptions=True)
+        callers.close()
+        ended = time.perf_counter()
+        faults = Counter(callers.refused.values())
+        missing = due_at.keys() - self._arrived.keys()
+        if silent := len(missing - callers.refused.keys()):
+            faults["never arrived"] = silent
         return Taken(
-            [(accepted[number] - due) * 1000 for number, due in due_at.items()],
-            [(self._arrived[number] - due) * 1000 for number, due in due_at.items()],
+            [(callers.accepted.get(number, ended) - due) * 1000 for number, due in due_at.items()],
+            [(self._arrived.get(number, ended) - due) * 1000 for number, due in due_at.items()],
+            [(self._arrived.get(number, ended) - at) * 1000 for number, at in callers.accepted.items()],
+            len(missing),
+            faults,
         )
+
+
+class _Callers:
+    """Connections to the API, as many as are needed at once."""
+
+    def __init__(self, port: int, key: str) -> None:
+        self.accepted: dict[int, float] = {}
+        self.refused: dict[int, str] = {}
+        self._port = port
+        self._key = key
+        self._free: list[Connection] = []
+        self._opened: list[Connection] = []
+
+    async def post(self, number: int) -> None:
+        """Post one event, and note when it was accepted, or why not."""
+        body = b'{"type":"bench.probe","payload":{"probe":%d}}' % number
+        head = (
+            f"POST /v1/events HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {self._key}\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        try:
+            connection = self._free.pop() if self._free else await self._open()
+        except OSError as error:
+            self.refused[number] = type(error).__name__
+            return
+        fault = await connection.exchange(head.encode() + body)
+        if fault is not None or connection.status != 201:
+            self.refused[number] = str(fault or connection.status)
+        else:
+            self.accepted[number] = time.perf_counter()
+        if connection.reusable:
+            self._free.append(connection)
+
+    async def _open(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(lambda: Connection(loop), "127.0.0.1", self._port)
+        self._opened.append(connection)
+        return connection
+
+    def close(self) -> None:
+        """Close them all."""
+        for connection in self._opened:
+            connection.abort()
 
 
 class _Endpoint(asyncio.Protocol):

@@ -21,6 +21,7 @@ import msgspec
 import psutil
 
 T = TypeVar("T")
+ROOT = Path(__file__).resolve().parent.parent
 _TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -68,6 +69,11 @@ def place() -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def clean_up_when_terminated() -> None:
+    """Make SIGTERM an exit like any other: otherwise a PostgreSQL would be left behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def end(process: subprocess.Popen[bytes], seconds: float = 10) -> None:
@@ -129,16 +135,24 @@ def noop(kind: str = "plain") -> Iterator[tuple[str, psutil.Process]]:
 
 
 class Service:
-    """`triggers serve` as anyone would start it, in a directory of its own, with its private PostgreSQL."""
+    """`triggers serve` as anyone would start it, in a directory of its own, with its private PostgreSQL.
 
-    def __init__(self, home: Path, **settings: str) -> None:
+    With the setting `database_url` it is `triggers api`, on a PostgreSQL that somebody else runs.
+    """
+
+    def __init__(self, home: Path, *, checkout: Path = ROOT, **settings: str) -> None:
+        """`checkout` is the directory whose code runs, in its own `.venv` if it has one."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.data_dir = home / "data"
         self._log = home / "serve.log"
+        self._python = _interpreter(checkout)
+        self._role = "api" if "database_url" in settings else "serve"
+        if self._role == "serve":
+            settings["data_dir"] = str(self.data_dir)
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("TRIGGERS_", "PG"))},
-            "TRIGGERS_DATA_DIR": str(self.data_dir),
+            "PYTHONPATH": str(checkout / "src"),
             "TRIGGERS_LOG_FORMAT": "json",
             **{f"TRIGGERS_{name.upper()}": value for name, value in settings.items()},
         }
@@ -150,7 +164,7 @@ class Service:
     def __enter__(self) -> Service:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "triggers", "serve", "--port", str(self.port)],
+                [self._python, "-m", "triggers", self._role, "--port", str(self.port)],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -190,7 +204,7 @@ class Service:
     def command(self, *arguments: str) -> str:
         """What another `triggers` command prints."""
         done = subprocess.run(
-            [sys.executable, "-m", "triggers", *arguments],
+            [self._python, "-m", "triggers", *arguments],
             env=self._environment,
             capture_output=True,
             text=True,
@@ -225,16 +239,32 @@ class Service:
             raise BenchError(f"{method} {path}: {answer}")
         return answer[1]
 
-    def organisation(self) -> str:
-        """A key of a new organisation without limits."""
+    def organisation(self, plan: str = "enterprise") -> str:
+        """A key of a new organisation, by default one without limits."""
         if not self._admin_key:
             made = self.command("keys", "create", "--org", "default", "--scope", "admin", "--json")
             self._admin_key = msgspec.json.decode(made)["key"]
         self._made += 1
-        made_org = {"name": f"bench {self._made}", "plan": "enterprise"}
+        made_org = {"name": f"bench {self._made}", "plan": plan}
         org = self.must("POST", "/v1/admin/orgs", made_org, self._admin_key)
         key = self.must("POST", f"/v1/admin/orgs/{org['id']}/keys", {}, self._admin_key)
         return str(key["key"])
+
+    @contextmanager
+    def worker(self) -> Iterator[subprocess.Popen[bytes]]:
+        """One more `triggers worker` on the same database."""
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                [self._python, "-m", "triggers", "worker"],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            yield process
+        finally:
+            end(process)
 
     # ---- what it costs ---------------------------------------------------------------------------
 
@@ -248,13 +278,30 @@ class Service:
         worker = sum(cpu_seconds(process) for process in python if process.pid != serve.pid)
         return Cpu(api, worker, sum(map(cpu_seconds, self._postgres())))
 
+    def api_memory_mib(self) -> dict[str, float]:
+        """Resident memory of the process that answers requests, now and at its highest, in MiB."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        found = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB", status, re.MULTILINE))
+        return {"now": int(found["VmRSS"]) / 1024, "highest": int(found["VmHWM"]) / 1024}
+
     def _postgres(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter(["name"]):
-            with suppress(psutil.Error):
-                if process.info["name"] == "postgres" and process.cwd().startswith(f"{self.data_dir}/"):
-                    found.append(process)
-        return found
+        return postgres_processes(self.data_dir)
+
+
+def postgres_processes(data_dir: Path) -> list[psutil.Process]:
+    """The processes of the PostgreSQL whose data lies there."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        with suppress(psutil.Error):
+            if process.info["name"] == "postgres" and process.cwd().startswith(f"{data_dir}/"):
+                found.append(process)
+    return found
+
+
+def _interpreter(checkout: Path) -> str:
+    own = checkout / ".venv/bin/python"
+    return str(own) if own.exists() else sys.executable
 
 
 def _is_postgres(process: psutil.Process) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from bench import database
 from bench.findings import Row
 from bench.processes import BenchError, Service
 from bench.receiver import Receiver
@@ -49,7 +50,9 @@ def drain(service: Service, receiver: Receiver, deliveries: int, begin: Callable
             time.sleep(0.005)
             moments.append((time.monotonic(), receiver.received() - before))
             if moments[-1][0] > deadline:
-                raise BenchError(f"{moments[-1][1]} of {deliveries} deliveries arrived.")
+                raise BenchError(
+                    f"{moments[-1][1]} of {deliveries} deliveries arrived; left over: {_left_over(service)}"
+                )
         begun_by.result()
     used = service.cpu().since(cpu).per(deliveries)
     begun = next(moment for moment in moments if moment[1] >= deliveries / 10)
@@ -62,3 +65,14 @@ def drain(service: Service, receiver: Receiver, deliveries: int, begin: Callable
         "postgres µs": used["postgres µs"],
         "nginx µs": (receiver.cpu() - nginx) / deliveries * 1e6,
     }
+
+
+def _left_over(service: Service) -> str:
+    """What is not settled, and when it is tried next: a retry that waits is no delivery that is stuck."""
+    return str(
+        database.value(
+            service,
+            "select json_agg(f) from (select status, attempts, count(*), min(due_at) - now() as due_in"
+            " from deliveries where lane_group is not null group by status, attempts) f",
+        )
+    )

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from bench import accept, database
 from bench.findings import Findings, Ratio, Row
-from bench.machine import ROOT
-from bench.processes import Service, noop, place
+from bench.processes import ROOT, Service, noop, place
 
 PAYLOADS = ROOT / "tests/data/github-webhooks.jsonl.gz"
 

@@ -6,7 +6,7 @@ import statistics
 
 from bench import accept, database, load
 from bench.findings import Findings, Ratio, Row
-from bench.processes import Service, noop, place
+from bench.processes import Service, noop, place, wait_for
 from bench.pushing import OPEN, subscribe
 from bench.receiver import Receiver, receiver
 
@@ -19,7 +19,7 @@ def run(*, quick: bool) -> Findings:
         subscribe(service, service.key, nginx.url + "/hook")
         load.post(service.url + "/v1/events", service.key, seconds=2)
         turns = [
-            (accept.measure_noop(*bare, service.key, seconds / 3), _measure(service, nginx, seconds))
+            (accept.measure_noop(*bare, service.key, seconds / 3), measure(service, nginx, seconds))
             for _ in range(rounds)
         ]
         found.facts = {"rounds": turns, "durability": database.durability(service)}
@@ -34,14 +34,14 @@ def run(*, quick: bool) -> Findings:
     return found
 
 
-def _measure(service: Service, nginx: Receiver, seconds: float) -> Row:
+def measure(service: Service, nginx: Receiver, seconds: float) -> Row:
+    """One round; it ends with nothing left over for the next."""
     delivered, cpu, spent = nginx.received(), service.cpu(), nginx.cpu()
     done = load.post(service.url + "/v1/events", service.key, seconds=seconds)
     delivered = nginx.received() - delivered
     used = service.cpu().since(cpu)
-    backlog = database.value(
-        service, "select count(*) from deliveries where lane_group is not null and due_at <= now()"
-    )
+    backlog = _due(service)
+    wait_for(lambda: not _due(service), 60, "end of the backlog")
     rate = delivered / done.seconds
     return {
         **done.row(),
@@ -51,3 +51,8 @@ def _measure(service: Service, nginx: Receiver, seconds: float) -> Row:
         **used.per(delivered),
         "nginx µs": (nginx.cpu() - spent) / max(delivered, 1) * 1e6,
     }
+
+
+def _due(service: Service) -> int:
+    statement = "select count(*) from deliveries where lane_group is not null and due_at <= now()"
+    return int(database.value(service, statement))
