@@ -80,6 +80,9 @@ class Cycle(RequestResponseCycle):
 
     async def send(self, message: Any) -> None:
         """As ASGI has it."""
+        if self.connection.hung_up_at is not None:  # a refusal was the last that this connection says
+            self.disconnected = True
+            return
         if message["type"] == "http.response.start" and not self.response_started:
             self._start = message
             return
