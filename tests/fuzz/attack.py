@@ -13,7 +13,7 @@ from fuzz.callers import Caller, Known, Talk
 CONNECTIONS = 24
 """Callers at the same moment."""
 LONGEST_TALK_SECONDS = 12.0
-ANSWER_SECONDS = 1.0
+ANSWER_SECONDS = 3.0
 """How long a caller waits for more of an answer."""
 HOLD_SECONDS = 2.0
 MOST_READ_BYTES = 8 * 2**20

@@ -80,8 +80,7 @@ class Cycle(RequestResponseCycle):
 
     async def send(self, message: Any) -> None:
         """As ASGI has it."""
-        if self.connection.hung_up_at is not None:  # a refusal was the last that this connection says
-            self.disconnected = True
+        if self._is_over():
             return
         if message["type"] == "http.response.start" and not self.response_started:
             self._start = message
@@ -103,8 +102,17 @@ class Cycle(RequestResponseCycle):
             self.message_event.set()
             self.on_response()
 
+    def _is_over(self) -> bool:
+        """Whether nothing can be said any more: a refusal was the last that this connection says, or it is
+        closed already, of which uvicorn hears only in the next turn of the loop."""
+        if self.connection.hung_up_at is not None or self.transport.is_closing():
+            self.disconnected = True
+        return self.disconnected
+
     async def _send(self, message: Any) -> None:
         """A piece of the body. After the last one of a connection, uvicorn closes it at once."""
+        if self._is_over():
+            return
         closing = not self.keep_alive and not message.get("more_body")
         if closing and (self.more_body or self.connection.deaf):  # something is still coming
             self.keep_alive = True
