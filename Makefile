@@ -1,7 +1,7 @@
 # What people, hooks and CI run. Every target first brings .venv up to date.
 
 .DEFAULT_GOAL := help
-.PHONY: setup serve test check bench lock help
+.PHONY: setup serve test check bench fuzz lock help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -25,6 +25,9 @@ check: setup ## Format, lint, types, import contract, dead links in the docs
 
 bench: setup ## Measure, and print every published figure
 	@$(BIN)/python -m bench $(ARGS)
+
+fuzz: setup ## Attack a real service for ten minutes, then try its API; ARGS="--seconds 60 --seed 1 --cases 0"
+	@PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 lock: ## Resolve the dependencies of pyproject.toml into requirements.lock anew
 	@PATH="$$PATH:$(BIN)" uv pip compile --quiet --generate-hashes --universal --group dev pyproject.toml -o requirements.lock

@@ -6,6 +6,7 @@ waking it, often by giving up the processor; in a burst only the first does.
 """
 
 import asyncio
+from contextlib import suppress
 
 
 class Burst:
@@ -26,4 +27,6 @@ class Burst:
         waiting, self._waiting = self._waiting, []
         for transport, data in waiting:
             if not transport.is_closing():
-                transport.write(data)
+                # A transport that was ended raises; the others belong to other callers.
+                with suppress(RuntimeError):
+                    transport.write(data)

@@ -343,6 +343,15 @@ async def test_what_is_told_is_stored_with_what_it_tells_of(
         assert len(receiver.hooks) == 1
 
 
+async def test_the_last_worker_takes_nothing_once_it_is_declared_dead(
+    owner: Owner, database: Database, clock: DatabaseClock
+) -> None:
+    """It finds that out with its next heartbeat; a share among no living worker must not break it before."""
+    await owner.lose()
+    async with database.connection() as connection:
+        assert await lane_store.take(connection, owner.id, clock.mint()) == []
+
+
 async def test_what_a_dead_worker_holds_stops_no_living_one(
     client: httpx.AsyncClient,
     receiver: Receiver,

@@ -65,6 +65,26 @@ async def test_what_is_not_http_is_a_problem_with_an_id(node: Node, text: bytes)
     assert headers["connection"] == "close"
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/livez"), ("GET", "/openapi.json"), ("GET", "/v1/org"), ("POST", "/v1/events")],
+)
+async def test_what_breaks_in_its_body_has_one_answer(
+    node: Node, tenant: Tenant, method: str, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The request was begun when the refusal went out; its own answer must not come behind that."""
+    head = f"{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {tenant.key}\r\n"
+    reader, writer = await asyncio.open_connection(*node.url.removeprefix("http://").split(":"))
+    try:
+        writer.write(f"{head}transfer-encoding: chunked\r\n\r\nzz\r\n".encode())
+        said = await asyncio.wait_for(reader.read(), 5)
+    finally:
+        writer.close()
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert said.count(b"HTTP/1.1") == 1
+    assert caplog.records == []
+
+
 async def test_a_head_is_a_get_without_its_body(client: httpx.AsyncClient) -> None:
     for path in ("/livez", "/v1/org", "/problems/invalid"):
         asked, got = await client.head(path), await client.get(path)
@@ -78,10 +98,16 @@ async def test_a_path_names_the_methods_that_it_answers(client: httpx.AsyncClien
         "/v1/events": "GET, HEAD, OPTIONS, POST",
         "/events/": "GET, HEAD, OPTIONS, POST",
         "/v1/org": "GET, HEAD, OPTIONS",
+        "/v1/events/batch": "OPTIONS, POST",
     }.items():
         asked, refused = await client.options(path), await client.delete(path)
         assert (asked.status_code, asked.content, asked.headers["allow"]) == (204, b"", methods)
         assert (refused.status_code, refused.headers["allow"]) == (405, methods)
+
+
+async def test_a_path_of_its_own_does_not_answer_what_one_with_an_id_does(client: httpx.AsyncClient) -> None:
+    for refused in (await client.get("/v1/hooks/dry-run"), await client.patch("/v1/subscriptions/dry-run/")):
+        assert (refused.status_code, refused.headers["allow"]) == (405, "OPTIONS, POST")
 
 
 @pytest.mark.parametrize("path", ["/v1/events/", "/v1/events/batch/", "/events/"])

@@ -15,11 +15,14 @@ class Wire:
         self.name = name
         self.log = log
         self.closing = False
+        self.ended = False
 
     def is_closing(self) -> bool:
         return self.closing
 
     def write(self, data: bytes) -> None:
+        if self.ended:
+            raise RuntimeError("Cannot call write() after write_eof()")
         self.log.append((self.name, data))
 
 
@@ -59,5 +62,15 @@ async def test_who_has_gone_costs_the_others_nothing() -> None:
     burst.write(a, b"1")
     burst.write(b, b"2")
     a.closing = True
+    await asyncio.sleep(0)
+    assert log == [("b", b"2")]
+
+
+async def test_a_connection_that_was_ended_takes_no_answer_from_the_others() -> None:
+    burst = Burst(asyncio.get_running_loop())
+    log, (a, b) = wires("a", "b")
+    burst.write(a, b"1")
+    burst.write(b, b"2")
+    a.ended = True
     await asyncio.sleep(0)
     assert log == [("b", b"2")]

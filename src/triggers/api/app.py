@@ -231,13 +231,18 @@ def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> err
 
 
 def _allowed(path: str) -> list[str]:
-    """The methods that a path answers."""
-    methods = {route.method for route in (*ROUTES, *ACCEPT_ROUTES) if _serves(route, path)}
+    """The methods that a path answers. A path of its own goes before one with parameters, as in routing."""
+    routes = [route for route in (*ROUTES, *ACCEPT_ROUTES) if _serves(route, path)]
+    exact = [route for route in routes if _bare(path) in (route.path, *route.also)]
+    methods = {route.method for route in exact or routes}
     return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))
 
 
 def _serves(route: Any, path: str) -> bool:
     return any(
-        re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", each), path.rstrip("/") or "/")
-        for each in (route.path, *route.also)
+        re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", each), _bare(path)) for each in (route.path, *route.also)
     )
+
+
+def _bare(path: str) -> str:
+    return path.rstrip("/") or "/"

@@ -111,8 +111,9 @@ class Cycle(RequestResponseCycle):
         if start is None:
             await self._send(message)
         elif (whole := self._whole(start, message)) is None:
-            await super().send(start)
-            await self._send(message)
+            if not self.transport.is_closing():
+                await super().send(start)
+                await self._send(message)
         else:
             if self.flow.write_paused:
                 await self.flow.drain()
@@ -126,6 +127,8 @@ class Cycle(RequestResponseCycle):
 
     async def _send(self, message: Any) -> None:
         """A piece of the body. After the last one of a connection, uvicorn closes it at once."""
+        if self.transport.is_closing():  # of which uvicorn hears only in the next turn of the loop
+            return
         closing = not self.keep_alive and not message.get("more_body")
         if closing and (self.more_body or self.connection.deaf):  # something is still coming
             self.connection.deaf = True  # before uvicorn, which goes on to the next request

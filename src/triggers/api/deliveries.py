@@ -19,6 +19,9 @@ from triggers.replaying import owe_once_more
 from triggers.storage import delivery_store, event_store
 from triggers.storage.delivery_store import UNHAPPY, UNSETTLED, Attempt, Delivery, Position, Recipient
 
+PositionCursor = Annotated[
+    str | None, Parameter(description="`next_cursor` of the page before.", max_length=100)
+]
 Status = Annotated[
     str,
     Parameter(
@@ -145,7 +148,7 @@ async def list_deliveries(
     status: Status = "pending",
     only: SubscriptionId = None,
     limit: Limit = 100,
-    cursor: Cursor = None,
+    cursor: PositionCursor = None,
 ) -> DeliveryList:
     """List deliveries of one status: what is undelivered, why, and when next.
 

@@ -133,9 +133,11 @@ def _complete(operation: dict[str, Any], route: Route, schemas: _Schemas) -> Non
     operation.pop("deprecated", None)
     body = _body_of(route)
     if body is not None:
+        required = _asks_for_a_body(route)
+        schema = schemas.of(body) if required else {"anyOf": [schemas.of(body), {"type": "null"}]}
         operation["requestBody"] = {
-            "required": _asks_for_a_body(route),
-            "content": {"application/json": {"schema": schemas.of(body)}},
+            "required": required,
+            "content": {"application/json": {"schema": schema}},
         }
     usual: list[int | str] = ["default"]
     if route.scope != PUBLIC:

@@ -19,7 +19,14 @@ Timestamp = Annotated[
     str, Meta(description="RFC 3339, UTC with milliseconds.", extra_json_schema={"format": "date-time"})
 ]
 Limit = Annotated[int, Parameter(ge=1, le=1000, description="At most so many items.")]
-Cursor = Annotated[str | None, Parameter(description="`next_cursor` of the page before.", max_length=100)]
+Cursor = Annotated[
+    str | None,
+    Parameter(
+        description="`next_cursor` of the page before.",
+        max_length=100,
+        schema_extra={"pattern": "^[A-Za-z0-9_-]{22}$"},
+    ),
+]
 Order = Annotated[str, Parameter(description="`asc` is oldest first.", pattern="^(asc|desc)$")]
 
 

@@ -38,7 +38,7 @@ returning g.id
 with self as (
     select id from workers where id = $1 and dead_at is null for update
 ), live as (
-    select count(*) as workers from workers where dead_at is null
+    select greatest(1, count(*)) as workers from workers where dead_at is null
 ), mine as (
     select count(*) as groups from lane_groups where worker_id = $1
 ), free as (

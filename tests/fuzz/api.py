@@ -1,0 +1,89 @@
+"""Requests that Schemathesis makes from the OpenAPI document, to a real service."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from acceptance.processes import Service, ask
+from fuzz.watching import Processes, log_errors
+from fuzz.wire import Say
+
+HERE = Path(__file__).parent
+SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
+SCOPES = ("admin", "events:write", "events:read", "inbox", "subscriptions", "keys")
+LONGEST_SECONDS = 1_800
+CASES_AN_EXAMPLE = 250
+"""How many requests one more example for each operation adds at least; `run` judges if there are enough."""
+
+
+def run(service: Service, cases: int, seed: int, say: Say, *, short_seconds: int | None = None) -> list[str]:
+    """Send at least so many requests to a service that has not started yet; return what is wrong.
+
+    With `short_seconds` as much of the phases that find most is done as fits into that.
+    """
+    extent = [f"--max-examples={max(1, cases // CASES_AN_EXAMPLE)}"]
+    if short_seconds is not None:
+        extent = [f"--max-time={short_seconds}", "--phases=coverage,stateful"]
+    service.environment["TRIGGERS_OUTBOUND_ALLOW"] = "127.0.0.0/8"
+    service.environment["TRIGGERS_OUTBOUND_ALLOW_HTTP"] = "1"
+    service.start("--log-level", "warning")
+    processes = Processes(service)
+    report, output = service.place / "report.json", service.place / "schemathesis.txt"
+    with output.open("wb") as out:
+        done = subprocess.run(
+            [
+                SCHEMATHESIS,
+                "--config-file",
+                HERE / "schemathesis.toml",
+                "--no-color",
+                "run",
+                f"http://127.0.0.1:{service.port}/openapi.json",
+                *extent,
+                f"--seed={seed}",
+                f"--report-json-path={report}",
+            ],
+            env={**os.environ, **_environment(service)},
+            cwd=service.place,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            check=False,
+            timeout=LONGEST_SECONDS,
+        )
+    if not report.exists():
+        return [f"Schemathesis ended with {done.returncode}:\n{output.read_text(errors='replace')[-4_000:]}"]
+    found: dict[str, Any] = msgspec.json.decode(report.read_bytes())
+    made = found["test_cases"]["generated"]
+    ended = ", ".join(f"{name} {phase['status']}" for name, phase in found["phases"].items())
+    say(f"Schemathesis: {made:,} requests in {found['running_time']:.0f} s; {ended}")
+    wrong = [] if made >= cases else [f"Schemathesis made {made} requests, which is less than {cases}"]
+    if done.returncode:
+        wrong.append(f"Schemathesis: {_told(output.read_text(errors='replace'))}")
+    return wrong + processes.deaths() + [f"the log says: {line}" for line in log_errors(service)[:10]]
+
+
+def _environment(service: Service) -> dict[str, str]:
+    """A key with every scope, of an organisation without a rate limit, and where the hooks are."""
+    _, org = ask(service.port, "/v1/org", service.tenant())
+    scopes = [part for scope in SCOPES for part in ("--scope", scope)]
+    made = service.command("keys", "create", "--org", org["name"], *scopes, "--json")
+    assert made.returncode == 0, made.stderr
+    key = msgspec.json.decode(made.stdout)
+    return {
+        "FUZZ_KEY": key["key"],
+        "FUZZ_KEY_ID": key["id"],
+        "FUZZ_ORG_ID": org["id"],
+        "FUZZ_HOOKS": str(HERE / "hooks.py"),
+    }
+
+
+def _told(output: str) -> str:
+    """The part of the output that shows what failed."""
+    begin = min((at for at in map(output.find, ("= ERRORS =", "= FAILURES =")) if at >= 0), default=0)
+    return output[begin:][:20_000]
