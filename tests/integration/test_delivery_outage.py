@@ -1,0 +1,173 @@
+"""Who is dead and who is not while PostgreSQL itself goes away and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import eventually
+from triggers.delivery.ownership import TAKEOVER_SECONDS, TRUST_SECONDS, Ownership
+from triggers.storage import event_store, migrate
+from triggers.storage.clock import DatabaseClock
+from triggers.storage.database import Database
+from triggers.storage.embedded import EmbeddedPostgres
+
+KILL_FOUND_SECONDS = 6.0
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A place that PostgreSQL's user can reach too."""
+    place = Path(tempfile.mkdtemp(prefix="triggers-outage-", dir="/tmp"))
+    place.chmod(0o755)
+    yield place / "data"
+    shutil.rmtree(place)
+
+
+class Server:
+    """A PostgreSQL of the test's own, which it may stop at once and start again."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._running: EmbeddedPostgres | None = None
+        self.url = ""
+
+    async def start(self) -> None:
+        self._running = EmbeddedPostgres(self._data_dir)
+        self.url = await self._running.start()
+
+    async def stop(self) -> None:
+        """Without a word to anybody who is connected."""
+        if self._running is not None:
+            await self._running.stop(immediate=True)
+            self._running = None
+
+
+class Beating:
+    """An owner that beats, on connections of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url, pool_size=2)
+        self._clock = DatabaseClock()
+        self.ownership: Ownership
+
+    async def start(self) -> None:
+        await self._database.open()
+        await event_store.learn_time(self._database, self._clock)
+        self.ownership = Ownership(
+            self._database,
+            self._clock,
+            gained=lambda _: None,
+            lost=lambda _: None,
+            changed=lambda _: None,
+            busy=lambda _: False,
+        )
+        await self.ownership.start()
+
+    async def die(self) -> None:
+        """Stop to beat, telling nobody."""
+        assert self.ownership.task is not None
+        self.ownership.task.cancel()
+        await asyncio.gather(self.ownership.task, return_exceptions=True)
+
+    async def close(self) -> None:
+        await self.die()
+        await self._database.close()
+
+
+@pytest.fixture
+async def server(data_dir: Path) -> AsyncIterator[Server]:
+    made = Server(data_dir)
+    await made.start()
+    await migrate.migrate(Database(made.url, pool_size=1))
+    yield made
+    await made.stop()
+
+
+@pytest.mark.timeout(180)
+async def test_an_outage_longer_than_a_takeover_makes_nobody_dead(server: Server, logs: list[Any]) -> None:
+    """Twice, for two deaths within a minute would be a probation. Then a real death is found."""
+    async with AsyncExitStack() as stack:
+        owners = [Beating(server.url) for _ in range(3)]
+        for owner in owners:
+            await owner.start()
+            stack.push_async_callback(owner.close)
+        ids = [owner.ownership.worker_id for owner in owners]
+
+        def shared() -> bool:
+            groups = sorted(len(owner.ownership.groups) for owner in owners)
+            return sum(groups) == 64 and groups[0] >= 20
+
+        await eventually(shared, 20)
+        for _ in range(2):
+            await server.stop()
+            stopped = time.monotonic()
+            await eventually(lambda since=stopped: time.monotonic() > since + TAKEOVER_SECONDS + 1, 20)
+            await server.start()
+            # They beat again, for longer than it takes to find a death.
+            back = time.monotonic()
+            await eventually(lambda: all(trusted(owner) for owner in owners), 5)
+            assert time.monotonic() - back < TAKEOVER_SECONDS
+            await eventually(lambda since=back: time.monotonic() > since + TAKEOVER_SECONDS + 1, 20)
+            assert all(trusted(owner) for owner in owners)
+        assert [owner.ownership.worker_id for owner in owners] == ids
+        said = [entry["event"] for entry in logs]
+        assert "heartbeat_failed" in said
+        assert "declared_dead" not in said
+        assert "dead_worker_found" not in said
+
+        database = Database(server.url, pool_size=2)
+        await database.open()
+        stack.push_async_callback(database.close)
+        marked = "select id from lane_groups where died_at is not null or suspects_until is not null"
+        assert await database.fetch(marked) == []
+        assert await database.fetch("select id from workers where dead_at is not null") == []
+
+        lost = set(owners[0].ownership.groups)
+        await owners[0].die()
+        died = time.monotonic()
+        living = owners[1:]
+        await eventually(
+            lambda: lost <= {group for owner in living for group in owner.ownership.groups},
+            KILL_FOUND_SECONDS,
+        )
+        assert time.monotonic() - died > TAKEOVER_SECONDS - TRUST_SECONDS, "not before it has stopped to send"
+        assert {row["id"] for row in await database.fetch(marked)} == lost
+        on_probation = "select id from lane_groups where probation_until is not null"
+        assert await database.fetch(on_probation) == []
+
+
+def trusted(owner: Beating) -> bool:
+    groups = owner.ownership.groups
+    return bool(groups) and all(owner.ownership.may_send(group) for group in groups)
+
+
+@pytest.mark.timeout(60)
+async def test_two_deaths_within_a_minute_are_a_probation(
+    database_url: str, database: Database, logs: list[Any]
+) -> None:
+    """Found by an owner that has been beating all the time; what it had gained from the first is marked."""
+    async with AsyncExitStack() as stack:
+        observer = Beating(database_url)
+        await observer.start()
+        stack.push_async_callback(observer.close)
+        await eventually(lambda: len(observer.ownership.groups) == 64, 10)
+        for _ in range(2):
+            victim = Beating(database_url)
+            await victim.start()
+            stack.push_async_callback(victim.close)
+            await eventually(lambda dying=victim: len(dying.ownership.groups) == 32, 10)
+            await victim.die()
+            await eventually(lambda: len(observer.ownership.groups) == 64, KILL_FOUND_SECONDS)
+        rows = await database.fetch("select probation_until > now() as now from lane_groups")
+        assert sum(row["now"] is True for row in rows) == 32
+        probation = [g for g in observer.ownership.groups if observer.ownership._groups[g].probation]
+        assert len(probation) == 32
