@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from harness import eventually
+from harness import SECRET_KEYS, eventually, node_settings
 from triggers.delivery.ownership import TAKEOVER_SECONDS, TRUST_SECONDS, Ownership
 from triggers.storage import event_store, migrate
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Database
 from triggers.storage.embedded import EmbeddedPostgres
+from triggers.worker_process import WorkerProcess
 
 KILL_FOUND_SECONDS = 6.0
 
@@ -171,3 +172,34 @@ async def test_two_deaths_within_a_minute_are_a_probation(
         assert sum(row["now"] is True for row in rows) == 32
         probation = [g for g in observer.ownership.groups if observer.ownership._groups[g].probation]
         assert len(probation) == 32
+
+
+@pytest.mark.timeout(90)
+async def test_a_worker_that_is_started_during_an_outage_begins_with_its_end(
+    server: Server, logs: list[Any]
+) -> None:
+    """It waits. One that ended each time would be started again ever more slowly."""
+    url = server.url
+    await server.stop()
+    worker = WorkerProcess(node_settings(), url, SECRET_KEYS)
+    await worker.start()
+    try:
+        process = worker._process
+        assert process is not None
+        # Longer than it takes to start and to find that nobody answers.
+        started = time.monotonic()
+        await eventually(lambda: time.monotonic() > started + TAKEOVER_SECONDS, 20)
+        await server.start()
+        database = Database(url, pool_size=1)
+        await database.open()
+        try:
+            await eventually(lambda: database.row("select 1 from workers where dead_at is null"), 20)
+            await eventually(
+                lambda: database.row("select 1 from lane_groups where worker_id is not null"), 20
+            )
+        finally:
+            await database.close()
+        assert worker._process is process
+        assert "worker_died" not in [entry["event"] for entry in logs]
+    finally:
+        await worker.stop()
