@@ -147,11 +147,11 @@ async def test_the_first_of_each_lane_are_counted_after_a_death(
     await settled(states, short.id, 5)
     statements = await updates.counting()
     counted = [event_id for statement in statements for event_id in statement]
-    assert len(counted) == len(set(counted)) == FIRST + 5
+    assert len(set(counted)) == FIRST + 5, "some twice, if the worker could not trust itself in between"
     assert young.isdisjoint(counted)
     assert await updates.number() == len(statements), "nothing else was written"
     assert max(map(len, statements)) <= BATCH
-    assert len(statements) < len(counted) / 3
+    assert len(statements) < len(counted) / 2
     assert receiver.most_in_flight >= concurrency
     assert max(receiver.counts().values()) == 1
     for each in await states.attempts(long.id):

@@ -53,7 +53,7 @@ def test_the_first_of_each_lane() -> None:
     assert suspicion.choose(group, LANE, [due_of(lost=True)]) == (True, 0)
 
 
-def test_what_was_not_sent_is_chosen_again() -> None:
+def test_what_was_not_counted_is_chosen_again() -> None:
     suspicion, due = Suspicion(), due_of()
     group = group_of(due)
     assert suspicion.choose(group, LANE, [due] * FIRST) == (True, FIRST)

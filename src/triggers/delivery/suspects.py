@@ -55,7 +55,7 @@ class Suspicion:
         return lost or taken > 0, taken
 
     def give_back(self, group: Group, lane_id: LaneId, number: int) -> None:
-        """So many that were chosen have not been sent: they, or others for them, are chosen again."""
+        """So many that were chosen have not been counted: they, or others for them, are chosen again."""
         token, chosen = self._chosen.get(group.id, (None, None))
         if chosen is not None and token == group.token:
             chosen[lane_id] -= number

@@ -196,9 +196,7 @@ class Worker:
         counted = suspected or group.probation
         first = bool(dues) and not dues[0].attempts
         if counted and dues:
-            going = await self._count_first(lane, target, group, dues)
-            self._suspicion.give_back(group, lane.id, min(chosen, len(dues) - len(going)))
-            dues = going
+            dues = await self._count_first(lane, group, dues, chosen)
         if not dues:
             return
         due, *companions = dues
@@ -220,10 +218,16 @@ class Worker:
             disable = self._disabled_by(lane, ended.disable, ended.at)
         metrics.attempts(settlement.outcome, ended.reason).inc()
         metrics.attempt_seconds.observe(settlement.duration_ms / 1000)
-        self._settle(lane, due, Ended(settlement, due.type, disable))
+        last = Ended(settlement, due.type, disable)
+        self._settle(lane, due, last)
         for companion in companions:
             settlement = told(target, companion, ended, self._clock.mint(), counted=counted)
-            self._settle(lane, companion, Ended(settlement, companion.type))
+            last = Ended(settlement, companion.type)
+            self._settle(lane, companion, last)
+        if counted:
+            # Another death uses up an attempt of all that is counted and not settled. This keeps it to what
+            # the lane may have under way.
+            await _recorded(last)
 
     def _end_unsent(self, lane: Lane, due: Due) -> bool:
         """Settle a delivery that has no further attempt, if this is one."""
@@ -233,11 +237,16 @@ class Worker:
         self._settle(lane, due, Ended(never_sent(lane.target, due, reason, self._now()), due.type))
         return True
 
-    async def _count_first(self, lane: Lane, target: Target, group: Group, dues: list[Due]) -> list[Due]:
-        """Count deliveries of one request in the database before they are sent; return those that may go."""
-        now = self._now()
+    async def _count_first(self, lane: Lane, group: Group, dues: list[Due], chosen: int) -> list[Due]:
+        """Count deliveries of one request in the database before they are sent; return those that may go.
+
+        `chosen`: how many of them are among the first of their lane.
+        """
+        target, now = lane.target, self._now()
         begins = [Begin(group, due, after_a_lost_worker(target, due, now)) for due in dues]
         answers = await self._suspects.count(begins)
+        not_counted = len(answers) - answers.count(Counted.YES)
+        self._suspicion.give_back(group, lane.id, min(chosen, not_counted))
         may_send = self._may_still_send(lane, target, group)
         going = []
         for (_, due, due_again_at), answer in zip(begins, answers, strict=True):
@@ -489,6 +498,19 @@ class Worker:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), UTC)
+
+
+async def _recorded(ended: Ended) -> None:
+    """Wait until what ended is written, or given up with this worker."""
+    recorded = asyncio.Event()
+    settled = ended.settled
+
+    def settled_and_recorded() -> None:
+        settled()
+        recorded.set()
+
+    ended.settled = settled_and_recorded
+    await recorded.wait()
 
 
 def _health(lane: Lane) -> LaneHealth:
