@@ -81,6 +81,7 @@ class RunningWorker:
             *worker._senders,
             *worker._duties,
             *worker._looking,
+            worker._suspects.task,
             worker._settler.task,
             worker.ownership.task,
         ]

@@ -169,17 +169,25 @@ class WorkerProcess:
 class ParentSocket:
     """The worker's end: hears hints, says its metrics, and notices when the parent is gone."""
 
-    def __init__(
-        self, hint: Callable[[Sequence[LaneId]], None], hand_over: Callable[[Handover], None]
-    ) -> None:
-        self._hint = hint
-        self._hand_over = hand_over
+    def __init__(self) -> None:
+        self._hint: Callable[[Sequence[LaneId]], None]
+        self._hand_over: Callable[[Handover], None]
         number, _, parent = os.environ.get(SOCKET_ENV, "").partition(" ")
         self._socket = socket.socket(fileno=int(number)) if number else None
         self._parent = int(parent or 0)  # as it was told: it may have died before this process could ask
+
+    def listen(self, hint: Callable[[Sequence[LaneId]], None], hand_over: Callable[[Handover], None]) -> None:
+        """Hear what the parent tells from now on."""
+        self._hint = hint
+        self._hand_over = hand_over
         if self._socket is not None:
             self._socket.setblocking(False)
             asyncio.get_running_loop().add_reader(self._socket, self._receive)
+
+    @property
+    def has_parent(self) -> bool:
+        """Whether a `serve` started this process as its worker."""
+        return self._socket is not None
 
     @property
     def orphaned(self) -> bool:

@@ -17,12 +17,13 @@ from prometheus_client import generate_latest, start_http_server
 
 from triggers.delivery import metrics
 from triggers.delivery.worker import Worker
-from triggers.errors import OperatorError, TriggersError
+from triggers.errors import DatabaseUnavailable, OperatorError, TriggersError
 from triggers.observability import configure_logging
 from triggers.opening import data_dir_of, database_url_of, key_ring_of, migrate_only, open_database
 from triggers.process import Stopping, settle_memory
 from triggers.settings import Settings, load
 from triggers.storage import sealed_secrets
+from triggers.storage.database import PAUSE_SECONDS, REQUEST_SECONDS, Database
 from triggers.storage.wakeup import Wakeup
 from triggers.worker_process import ParentSocket
 
@@ -32,7 +33,10 @@ log = structlog.get_logger()
 async def work(settings: Settings) -> None:
     """Deliver, and nothing else, until a signal asks to stop."""
     stopping = Stopping()
+    parent = ParentSocket()
     url = database_url_of(settings)
+    if parent.has_parent and not await _database_answers(url, stopping, parent):
+        return
     await migrate_only(settings, url)
     ring = key_ring_of(settings, None if settings.database_url else data_dir_of(settings))
     async with open_database(settings, url) as (database, clock):
@@ -52,7 +56,7 @@ async def work(settings: Settings) -> None:
 
             redis = RedisLink(settings.redis_url, wakeup, None, lambda _: None)
             await redis.start()
-        parent = ParentSocket(worker.hint, worker.hand_over)
+        parent.listen(worker.hint, worker.hand_over)
         if settings.worker_metrics_port is not None:
             _show_metrics(settings.host, settings.worker_metrics_port)
         await worker.start()
@@ -75,6 +79,23 @@ async def work(settings: Settings) -> None:
         log.info("worker_stopped")
         if not (stopping.asked.is_set() or parent.orphaned):
             raise OperatorError("The worker ended by itself; the log says why.")
+
+
+async def _database_answers(url: str, stopping: Stopping, parent: ParentSocket) -> bool:
+    """Wait until PostgreSQL answers; False if this process is to end before. It answered when `serve` was
+    started, so it is only away: a worker that ended for that would be started again ever more slowly."""
+    database = Database(url, pool_size=1)
+    while not (stopping.asked.is_set() or parent.orphaned):
+        try:
+            connection = await database.connect(REQUEST_SECONDS)
+        except DatabaseUnavailable as error:
+            log.warning("database_awaited", error=repr(error.__cause__))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.asked.wait(), PAUSE_SECONDS)
+        else:
+            await connection.close()
+            return True
+    return False
 
 
 def _show_metrics(host: str, port: int) -> None:

@@ -25,6 +25,7 @@ import pytest
 from harness import eventually
 from receiving import FAILED, OK, Hook, Receiver
 from triggers.delivery.ownership import TAKEOVER_SECONDS
+from triggers.subscription import DEFAULT_CONCURRENCY
 
 from .processes import TRIGGERS, Service, wait_for
 
@@ -389,7 +390,7 @@ outbound.Outbound.send = deadly
 async def test_a_delivery_that_kills_its_worker_ends_as_a_dead_letter(
     delivering: Delivering, note: Callable[[str], None]
 ) -> None:
-    """On probation an attempt is counted before it is sent; the schedule runs out, the others get through."""
+    """Before a byte of it is sent. It is counted first; the schedule runs out, the others get through."""
     service = delivering.service
     code = service.place / "poison"
     code.mkdir()
@@ -422,6 +423,57 @@ async def test_a_delivery_that_kills_its_worker_ends_as_a_dead_letter(
         deaths = service.said().count("worker_died")
         assert deaths >= 2
         note(f"a dead letter after {deaths} deaths and {time.monotonic() - began:.0f} s")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("delays", [[], [0.1, 0.1]])
+async def test_an_endpoint_that_kills_every_worker_gets_as_many_as_its_schedule_has(
+    delivering: Delivering, note: Callable[[str], None], delays: list[float]
+) -> None:
+    """Each time it has the request, the worker that sent it dies: once uncounted, then counted to the end."""
+    service = delivering.service
+    service.start()
+    killed: list[int] = []
+
+    def answer(hook: Hook) -> bytes | None:
+        if b"poison" not in hook.body:
+            return OK
+        pid = delivering.worker_pid()
+        assert pid is not None
+        killed.append(pid)
+        os.kill(pid, signal.SIGKILL)
+        return None
+
+    async with Receiver(answer) as receiver:
+        await subscribe(service, receiver.url, retry={"delays": delays}, event_types=["a"])
+        ids = await post_events(service, 200)
+        async with service.client(service.first_key()) as client:
+            made = await client.post("/v1/events", {"type": "a", "payload": "poison"})
+            assert made.status == 201
+        poison = made.json["id"]
+        ids += await post_events(service, 200)
+        connection = await delivering.connect()
+        began = time.monotonic()
+        await eventually(lambda: drained(connection), 120)
+        rows = await connection.fetch(
+            "select event_id::text, status, reason, attempts from settled_deliveries"
+            " where lease_count = 0 and status <> 'acknowledged'"
+        )
+        ended = {row["event_id"]: (row["status"], row["reason"], row["attempts"]) for row in rows}
+        assert ended.pop(poison) == ("dead", "worker_lost (exhausted)", len(delays) + 1)
+        assert ended.keys() == set(ids)
+        dead = [end for end in ended.values() if end[0] != "delivered"]
+        if delays:
+            assert dead == []
+        # Without a further attempt, what was under way beside it at the second death has used up its own.
+        assert set(dead) <= {("dead", "worker_lost (exhausted)", 1)}
+        assert len(dead) <= DEFAULT_CONCURRENCY
+        assert {each for each, end in ended.items() if end[0] == "delivered"} <= set(receiver.ids)
+        assert receiver.counts()[poison] == len(killed) == len(set(killed)) == len(delays) + 2
+        note(
+            f"a dead letter after {len(killed)} deaths and {time.monotonic() - began:.0f} s,"
+            f" {len(dead)} that were under way beside it"
+        )
 
 
 @pytest.mark.timeout(120)

@@ -47,7 +47,8 @@ class Owner:
     async def lose(self) -> None:
         """Be declared dead."""
         async with self._database.connection() as connection:
-            await lane_store.bury(connection, 0)
+            silent = {self.id: (await lane_store.heartbeats(connection))[self.id]}
+            await lane_store.bury(connection, silent, 1.0, for_probation=True)
 
     async def settle(self, *batch: Settlement) -> None:
         async with self._database.connection() as connection:
@@ -365,7 +366,6 @@ async def test_what_a_dead_worker_holds_stops_no_living_one(
     frozen = Owner(database, clock)
     async with database.connection() as connection:
         await lane_store.register(connection, frozen.id, "frozen")
-        await connection.execute("update workers set heartbeat_at = now() where id = $1", frozen.id)
         await lane_store.take(connection, frozen.id, clock.mint())
     lanes = [await subscribed(f"{receiver.url}/{n}") for n in range(8)]
     row = await database.row("select lane_group from subscriptions where id = $1", lanes[0].id)
@@ -377,7 +377,6 @@ async def test_what_a_dead_worker_holds_stops_no_living_one(
     assert others, "of eight lanes one at least is in another group"
     async with database.connection() as connection, connection.transaction():
         await connection.execute("select from lane_groups where id = $1 for share", held)
-        await database.fetch("update workers set heartbeat_at = now() - interval '1 hour'")
         running = await workers.start()
         ownership = running.worker.ownership
         await eventually(lambda: len(ownership.groups) == 63, 10)

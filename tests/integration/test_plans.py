@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from harness import Tenant, Tenants
+from triggers.delivery.suspects import BATCH
 from triggers.domain import MAX_PAGE_BYTES, NewEvent, SubscriptionStatus
 from triggers.storage import api_keys, event_store, inbox_store, lane_store
 from triggers.storage.clock import DatabaseClock
@@ -308,41 +309,59 @@ async def test_a_read_sorts_nothing_that_an_index_has_in_order(
     assert fetched <= 150
 
 
-@pytest.mark.parametrize("statement", ["_SETTLE", "_SETTLE_REPEATED"])
-@pytest.mark.parametrize("state", ["new", "analyzed", "grown"])
-async def test_a_settle_finds_its_rows_by_a_plan_from_when_there_were_few(
-    database: Database,
-    tenant: Tenant,
-    clock: DatabaseClock,
-    state: str,
-    statement: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It is planned once, on a queue that is all but empty then, of which there may be statistics, and
-    indexes that are larger than others because it was not always empty."""
-    monkeypatch.setattr(lane_store, "_SETTLE_REPEATED", getattr(lane_store, statement))  # in a transaction
-    worker, token, lane = uuid.uuid4(), uuid.uuid4(), uuid.uuid4()
-    group = lane_store.Group(1, token, probation=False)
+class Queue:
+    """A lane that was all but empty when its statements were planned, and has grown since."""
 
-    async def owe(number: int) -> list[uuid.UUID]:
-        ids = [clock.mint() for _ in range(number)]
-        await database.fetch(
+    def __init__(self, database: Database, tenant: Tenant, clock: DatabaseClock) -> None:
+        self._database = database
+        self._tenant = tenant
+        self._clock = clock
+        self.lane = uuid.uuid4()
+        self.worker_id = uuid.uuid4()
+        self.group = lane_store.Group(1, uuid.uuid4(), probation=False)
+
+    async def begin(self, state: str) -> list[uuid.UUID]:
+        """Few rows, of which there may be statistics, and indexes that are larger than others because the
+        queue was not always empty."""
+        async with self._database.connection() as filling:
+            await filling.execute(
+                "insert into workers (id, name, started_at, heartbeat_at) values ($1, 'w', now(), now())",
+                self.worker_id,
+            )
+            await filling.execute(
+                "update lane_groups set worker_id = $1, token = $2 where id = 1",
+                self.worker_id,
+                self.group.token,
+            )
+            await filling.execute("alter table deliveries set (autovacuum_enabled = off)")
+            if state == "grown":
+                await self.owe(BACKLOG)
+                await filling.execute("delete from deliveries")
+                await filling.execute("vacuum deliveries")
+                await filling.execute("reindex index deliveries_by_due")
+            few = await self.owe(3)
+            if state != "new":
+                await filling.execute("vacuum analyze deliveries")
+        return few
+
+    async def owe(self, number: int) -> list[uuid.UUID]:
+        ids = [self._clock.mint() for _ in range(number)]
+        await self._database.fetch(
             "insert into deliveries"
             " (org_id, subscription_id, event_id, due_at, accepted_at, payload_size, lane_group)"
             " select $1, $2, id, now() + (n / 1000 - 100) * interval '1 s', now(), 2, 1"
             " from unnest($3::uuid[]) with ordinality as e (id, n)",
-            tenant.id,
-            lane,
+            self._tenant.id,
+            self.lane,
             ids,
         )
         return ids
 
-    async def settle(connection: Connection, ids: list[uuid.UUID]) -> list[int]:
-        """What it touched."""
+    async def settle(self, connection: Connection, ids: list[uuid.UUID]) -> None:
         settlements = [
             lane_store.Settlement(
-                org_id=tenant.id,
-                subscription_id=lane,
+                org_id=self._tenant.id,
+                subscription_id=self.lane,
                 event_id=event_id,
                 generation=0,
                 lane_group=1,
@@ -354,37 +373,72 @@ async def test_a_settle_finds_its_rows_by_a_plan_from_when_there_were_few(
                 status_code=200,
                 response=None,
                 duration_ms=1,
-                attempt_id=clock.mint(),
+                attempt_id=self._clock.mint(),
                 began_at=BEGINNING,
             )
             for event_id in ids
         ]
-        async with connection.transaction():
-            before = await touched(connection)
-            await lane_store.settle(connection, worker, [group], settlements)
-            after = await touched(connection)
-        return [now - then for now, then in zip(after, before, strict=True)]
+        await lane_store.settle(connection, self.worker_id, [self.group], settlements)
 
-    async with database.connection() as filling:
-        await filling.execute(
-            "insert into workers (id, name, started_at, heartbeat_at) values ($1, 'w', now(), now())", worker
-        )
-        await filling.execute("update lane_groups set worker_id = $1, token = $2 where id = 1", worker, token)
-        await filling.execute("alter table deliveries set (autovacuum_enabled = off)")
-        if state == "grown":
-            await owe(BACKLOG)
-            await filling.execute("delete from deliveries")
-            await filling.execute("vacuum deliveries")
-            await filling.execute("reindex index deliveries_by_due")
-        few = await owe(3)
-        if state != "new":
-            await filling.execute("vacuum analyze deliveries")
+    async def count(self, connection: Connection, ids: list[uuid.UUID]) -> None:
+        begins = [
+            lane_store.Begin(
+                self.group,
+                lane_store.Due(
+                    self._tenant.id, self.lane, event_id, 0, 0, None, BEGINNING, BEGINNING, payload_size=2
+                ),
+                BEGINNING,
+            )
+            for event_id in ids
+        ]
+        assert len(await lane_store.begin_attempts(connection, begins)) == len(ids)
+
+
+@pytest.fixture
+def queue(database: Database, tenant: Tenant, clock: DatabaseClock) -> Queue:
+    return Queue(database, tenant, clock)
+
+
+async def touched_by(connection: Connection, work: Awaitable[None]) -> list[int]:
+    """What a piece of work touched."""
+    async with connection.transaction():
+        before = await touched(connection)
+        await work
+        after = await touched(connection)
+    return [now - then for now, then in zip(after, before, strict=True)]
+
+
+@pytest.mark.parametrize("statement", ["_SETTLE", "_SETTLE_REPEATED"])
+@pytest.mark.parametrize("state", ["new", "analyzed", "grown"])
+async def test_a_settle_finds_its_rows_by_a_plan_from_when_there_were_few(
+    database: Database, queue: Queue, state: str, statement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is planned once, on a queue that is all but empty then."""
+    monkeypatch.setattr(lane_store, "_SETTLE_REPEATED", getattr(lane_store, statement))  # in a transaction
+    few = await queue.begin(state)
     connection = await database.connect(60, PLAN_ONCE)
     try:
-        await settle(connection, few)
-        ids = await owe(BACKLOG // 2)
-        end_to_end, fetched, deleted = await settle(connection, ids[-100:])
+        await touched_by(connection, queue.settle(connection, few))
+        ids = await queue.owe(BACKLOG // 2)
+        end_to_end, fetched, deleted = await touched_by(connection, queue.settle(connection, ids[-100:]))
     finally:
         await connection.close()
     assert (end_to_end, deleted) == (0, 100)
     assert fetched <= 300
+
+
+@pytest.mark.parametrize("state", ["new", "analyzed", "grown"])
+async def test_attempts_are_counted_by_a_plan_from_when_there_were_few(
+    database: Database, queue: Queue, state: str
+) -> None:
+    """A whole batch before it is sent: each row is found by its key, and nothing else is read."""
+    few = await queue.begin(state)
+    connection = await database.connect(60, PLAN_ONCE)
+    try:
+        await touched_by(connection, queue.count(connection, few))
+        ids = await queue.owe(BACKLOG // 2)
+        end_to_end, fetched, deleted = await touched_by(connection, queue.count(connection, ids[-BATCH:]))
+    finally:
+        await connection.close()
+    assert (end_to_end, deleted) == (0, 0)
+    assert fetched <= 3 * BATCH

@@ -14,10 +14,13 @@ from triggers import __version__, body_format
 from triggers.delivery.lane import Target
 from triggers.delivery.outbound import Outbound
 from triggers.delivery.result import Answered, Failed, Reason, Result
-from triggers.delivery.retry import Delivered, Disable, GivenUp, Outcome, RetryAt, judge
+from triggers.delivery.retry import Delivered, Disable, GivenUp, Outcome, RetryAt, end_unheard, judge
 from triggers.storage.lane_store import Due, Settlement
 
 log = structlog.get_logger()
+
+WORKER_LOST = "worker_lost"
+"""The reason of an attempt that was counted before it was sent, as long as nothing is heard of it."""
 
 _AGENT = ("user-agent", f"Triggers/{__version__}")
 
@@ -55,9 +58,10 @@ async def attempt(
     many messages a notice of an inbox speaks.
     """
     began = now()
+    number = due.attempts if counted else due.attempts + 1
     result: Result
     try:
-        prepared = prepare(target, due, began, messages)
+        prepared = prepare(target, due, began, number, messages)
         result = await outbound.send(
             target.endpoint.target_url, prepared.headers, prepared.body, org=due.org_id
         )
@@ -65,24 +69,26 @@ async def attempt(
         # Counted like any other, or it would be tried again at once and for ever.
         log.error("attempt_broke", subscription_id=str(due.subscription_id), exc_info=error)
         result = Failed(Reason.INTERNAL, "An error of ours; the worker's log names it.", 0.0)
-    number = due.attempts if counted else due.attempts + 1
     return conclude(target, due, result, number, attempt_id, began, now())
 
 
-def told(target: Target, companion: Due, of: Attempted, attempt_id: UUID) -> Settlement:
+def told(target: Target, companion: Due, of: Attempted, attempt_id: UUID, *, counted: bool) -> Settlement:
     """The settlement of a message that a notice told of beside the one it was sent for: the same answer,
     judged by attempts of its own."""
-    began, number = of.settlement.began_at, companion.attempts + 1
+    began, number = of.settlement.began_at, companion.attempts + (0 if counted else 1)
     return conclude(target, companion, of.result, number, attempt_id, began, of.at).settlement
 
 
-def prepare(target: Target, due: Due, moment: datetime, messages: int = 1) -> Prepared:
-    """The body in the subscription's format, and its headers, signed for this moment."""
+def prepare(target: Target, due: Due, moment: datetime, number: int = 1, messages: int = 1) -> Prepared:
+    """The body in the subscription's format, and its headers, signed for this moment.
+
+    `number` says which attempt it is, `messages` for how many messages a notice of an inbox speaks.
+    """
     inbox_id = target.endpoint.notifies_inbox
     if inbox_id is None:
         content_type, body = body_format.render(target.endpoint.format, due)
     else:
-        content_type, body = body_format.notice(inbox_id, messages, redelivery=due.attempts > 0)
+        content_type, body = body_format.notice(inbox_id, messages, redelivery=number > 1)
     return Prepared(
         [
             ("content-type", content_type),
@@ -152,6 +158,20 @@ def conclude(
     )
 
 
+def end_unsent(target: Target, due: Due) -> str | None:
+    """Why a delivery ends without a further attempt, if it does: what to send is no longer kept, or its last
+    attempt took a worker down with it and was the last of its schedule.
+
+    What has had more attempts because the schedule was shortened, or somebody asked for one more, has that
+    one."""
+    if not due.type:
+        return "event_gone"
+    if due.lost:
+        end = end_unheard(due.attempts, target.schedule, due.due_at, due.first_attempt_at)
+        return f"{WORKER_LOST} ({end})" if end else None
+    return None
+
+
 def never_sent(target: Target, due: Due, reason: str, moment: datetime) -> Settlement:
     """A dead letter without a further attempt: its attempts are used up, or there is nothing to send."""
     return Settlement(
@@ -165,6 +185,27 @@ def never_sent(target: Target, due: Due, reason: str, moment: datetime) -> Settl
         outcome="dead",
         due_at=None,
         reason=reason,
+        status_code=None,
+        response=None,
+        duration_ms=0,
+        attempt_id=None,
+        began_at=moment,
+    )
+
+
+def unsent(target: Target, due: Due, moment: datetime) -> Settlement:
+    """Undoes the count of an attempt that was not made. The delivery stays a suspect."""
+    return Settlement(
+        org_id=due.org_id,
+        subscription_id=due.subscription_id,
+        event_id=due.event_id,
+        generation=due.generation,
+        lane_group=target.endpoint.lane_group,
+        read_attempts=due.attempts,
+        attempts=due.attempts - 1,
+        outcome="retry",
+        due_at=moment,
+        reason=WORKER_LOST,
         status_code=None,
         response=None,
         duration_ms=0,

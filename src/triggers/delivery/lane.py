@@ -162,6 +162,12 @@ class Lane:
         self.queue.clear()
         return companions
 
+    def counted(self, due: Due, due_again_at: datetime, now: datetime) -> None:
+        """Note that the row counts an attempt of this one already, and when it is due again."""
+        due.attempts += 1
+        due.first_attempt_at = due.first_attempt_at or now
+        self.known[due.key] = due_again_at
+
     def put_back(self, due: Due) -> None:
         """Undo a take: nothing was sent."""
         self.in_flight -= 1

@@ -1,10 +1,10 @@
 """Which groups of lanes this worker owns, and whether it may act on it.
 
-A worker beats a few times a second. One that was silent for TAKEOVER_SECONDS is declared dead by
-any other, its groups are free, and their tokens gone; declared dead is final. A worker that has not
-beaten for TRUST_SECONDS, by its own monotonic clock, begins nothing more, so that two never send the
-same delivery at once; and within a second of a change to a subscription it knows of it, or sends
-nothing.
+A worker beats a few times a second. One whose heartbeat stands still for TAKEOVER_SECONDS of another's
+good beats is declared dead by that one, its groups are free, and their tokens gone; declared dead is
+final. A worker that has not beaten for TRUST_SECONDS, by its own monotonic clock, begins nothing more,
+so that two never send the same delivery at once; and within a second of a change to a subscription it
+knows of it, or sends nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from uuid import UUID
 
 import structlog
 
+from triggers.delivery.silence import Found, Silence
 from triggers.errors import DatabaseUnavailable
 from triggers.storage import lane_store
 from triggers.storage.clock import DatabaseClock
@@ -29,6 +30,8 @@ from triggers.storage.lane_store import Group, LaneId
 log = structlog.get_logger()
 
 BEAT_SECONDS: Final = 0.25
+LONGEST_GAP_SECONDS: Final = 2 * BEAT_SECONDS
+"""What the time between two beats counts for at most when others' silence is judged."""
 TAKEOVER_SECONDS: Final = 4.0
 TRUST_SECONDS: Final = 1.0
 """How old the last good look at changes may be when an attempt begins; within half a takeover."""
@@ -66,6 +69,7 @@ class Ownership:
         self._busy = busy
         self._leaving: set[int] = set()
         self._groups: dict[int, Group] = {}
+        self._silence = Silence(TAKEOVER_SECONDS, longest_gap_seconds=LONGEST_GAP_SECONDS)
         self._beat_at = float("-inf")
         self._balanced_at = float("-inf")
         self._looked_at: datetime | None = None  # at changes, by the database's clock
@@ -84,7 +88,6 @@ class Ownership:
             await asyncio.gather(self.task, return_exceptions=True)
         try:
             async with self._database.connection() as connection:
-                await lane_store.release(connection, self.worker_id, list(self._groups))
                 await lane_store.retire(connection, self.worker_id)
         except DatabaseUnavailable:
             log.warning("groups_not_released", reason="the database does not answer; they will be taken over")
@@ -114,7 +117,11 @@ class Ownership:
         await self._database.work_on(self._round, TAKEOVER_SECONDS / 2, failed="heartbeat_failed")
 
     async def _round(self, connection: Connection) -> None:
-        await self._beat(connection)
+        try:
+            await self._beat(connection)
+        except Exception:
+            self._silence.beat_failed()
+            raise
         await asyncio.sleep(BEAT_SECONDS)
 
     async def _beat(self, connection: Connection) -> None:
@@ -128,9 +135,10 @@ class Ownership:
         await self._look_at_changes(connection, now)
         self._beat_at = began
         # Behind the beat: what this waits for must not make a worker doubt itself.
-        if began - self._balanced_at >= BALANCE_SECONDS:
+        found = self._silence.beat_succeeded(began, await lane_store.heartbeats(connection))
+        if found.silent or began - self._balanced_at >= BALANCE_SECONDS:
             self._balanced_at = began
-            await self._balance(connection)
+            await self._balance(connection, found)
             self._learn(await lane_store.owned(connection, self.worker_id))
 
     async def _look_at_changes(self, connection: Connection, now: datetime) -> None:
@@ -143,8 +151,8 @@ class Ownership:
         self._changed(await lane_store.changed(connection, list(self._groups), since))
         self._looked_at = now
 
-    async def _balance(self, connection: Connection) -> None:
-        freed = await lane_store.bury(connection, TAKEOVER_SECONDS)
+    async def _balance(self, connection: Connection, found: Found) -> None:
+        freed = await lane_store.bury(connection, found.silent, TRUST_SECONDS, for_probation=found.unbroken)
         if freed:
             log.warning("dead_worker_found", groups=len(freed))
         surplus = await lane_store.surplus(connection, self.worker_id)

@@ -108,6 +108,22 @@ def judge(
     return RetryAt(at, wait, reason)
 
 
+def end_unheard(
+    attempts: int, schedule: Schedule, due_at: datetime, first_attempt_at: datetime | None
+) -> End | None:
+    """Why no attempt follows the last of `attempts`, which was counted and never heard of again. None: one
+    does, at `due_at`, as after any failure."""
+    if attempts > len(schedule.delays):
+        return End.EXHAUSTED
+    if (
+        schedule.deadline is not None
+        and first_attempt_at is not None
+        and due_at > first_attempt_at + timedelta(seconds=schedule.deadline)
+    ):
+        return End.DEADLINE
+    return None
+
+
 def reason_of(result: Result) -> Reason:
     """The one word to record for an attempt."""
     match result:

@@ -1,16 +1,18 @@
 """The delivery worker: owns lanes, reads ahead, sends, settles. One event loop.
 
-Ownership  which groups of lanes are ours, by beating
-Reader     due deliveries into lanes
-Dispatcher whose turn it is
-attempt    prepare → send → judge
-Settler    what became of it, in batches
+Ownership   which groups of lanes are ours, by beating
+Reader      due deliveries into lanes
+Dispatcher  whose turn it is
+Suspects    counting what may have killed a worker, before it is sent
+attempt     prepare → send → judge
+Settler     what became of it, in batches
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -21,7 +23,7 @@ import structlog
 
 from triggers.addresses import OutboundPolicy
 from triggers.delivery import metrics
-from triggers.delivery.attempt import after_a_lost_worker, attempt, never_sent, told
+from triggers.delivery.attempt import after_a_lost_worker, attempt, end_unsent, never_sent, told, unsent
 from triggers.delivery.dispatcher import Dispatcher
 from triggers.delivery.finder import Finder
 from triggers.delivery.lane import Lane, Target
@@ -31,6 +33,7 @@ from triggers.delivery.reader import Reader
 from triggers.delivery.result import Reason
 from triggers.delivery.settler import FAILING_TOO_LONG, Disabling, Ended, Settler
 from triggers.delivery.signature import Signer
+from triggers.delivery.suspects import Counted, Suspects, Suspicion
 from triggers.errors import TriggersError
 from triggers.key_ring import KeyRing
 from triggers.signing_secrets import read_secret
@@ -38,7 +41,7 @@ from triggers.storage import lane_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Connection, Database
 from triggers.storage.handover import Handover
-from triggers.storage.lane_store import Due, Endpoint, LaneHealth, LaneId
+from triggers.storage.lane_store import Begin, Due, Endpoint, Group, LaneHealth, LaneId
 from triggers.subscription import living, open_headers, open_secrets
 
 log = structlog.get_logger()
@@ -48,7 +51,6 @@ SLOTS = 512
 HEALTH_SECONDS = 2.0
 IDLE_LANE_SECONDS = 60.0
 POSTPONED_SECONDS = 1.0
-PROBATION_PAUSE_SECONDS = 0.05
 SOON_SECONDS = 60.0
 """A retry that is due so soon gets a timer; later ones are found by looking."""
 
@@ -85,6 +87,8 @@ class Worker:
         )
         self._reader = Reader(database, self.ownership, self._lanes.get, self._load, self._offer)
         self._finder = Finder(database, self.ownership, self._lanes.get, self._reader.hint)
+        self._suspicion = Suspicion()
+        self._suspects = Suspects(database)
         self._settler = Settler(database, clock, self.ownership)
         self._dispatcher = Dispatcher(slots, self._now)
         self._looking: list[asyncio.Task[None]] = []
@@ -97,6 +101,7 @@ class Worker:
         """Appear among the workers and begin."""
         await lane_store.forget_workers(self._database)
         self._settler.start()
+        self._suspects.start()
         await self.ownership.start()
         self._looking = [
             asyncio.create_task(self._finder.run(), name="finder"),
@@ -125,6 +130,7 @@ class Worker:
         for task in (*self._senders, *self._duties):
             task.cancel()
         await asyncio.gather(*self._senders, *self._duties, return_exceptions=True)
+        await self._suspects.stop()
         await self._settler.stop()
         await self.ownership.stop()
         await self._outbound.close()
@@ -135,6 +141,7 @@ class Worker:
             *self._looking,
             *self._senders,
             *self._duties,
+            self._suspects.task,
             self._settler.task,
             self.ownership.task,
         }
@@ -175,34 +182,32 @@ class Worker:
             self._hold(lane)  # the next one may go when the rate allows, not when this one is answered
             self._unsettled[lane.group] += 1
             try:
-                await self._send(lane, due, probation=group.probation)
-            except TriggersError as error:
-                log.warning("attempt_postponed", event_id=str(due.event_id), error=error.message)
-                self._postpone(lane, due, POSTPONED_SECONDS)
+                await self._send(lane, due, group)
             finally:
                 self._dispatcher.done(lane)
                 self._hold(lane)
 
-    async def _send(self, lane: Lane, due: Due, *, probation: bool) -> None:
+    async def _send(self, lane: Lane, due: Due, group: Group) -> None:
         target = lane.target
-        if (due.lost and due.attempts > len(target.schedule.delays)) or not due.type:
-            # Its last attempt took a worker down with it, or its event is no longer kept. What has had more
-            # attempts because the schedule was shortened, or somebody asked for one more, has that one.
-            reason = "worker_lost (exhausted)" if due.type else "event_gone"
-            self._settle(lane, due, Ended(never_sent(target, due, reason, self._now()), due.type))
-            return
-        if probation and not await self._count_first(lane, due):
-            return
         companions = lane.take_companions()
-        first = not due.attempts
+        self._unsettled[lane.group] += len(companions)
+        dues = [each for each in (due, *companions) if not self._end_unsent(lane, each)]
+        suspected, chosen = self._suspicion.choose(group, lane.id, dues)
+        counted = suspected or group.probation
+        first = bool(dues) and not dues[0].attempts
+        if counted and dues:
+            dues = await self._count_first(lane, group, dues, chosen)
+        if not dues:
+            return
+        due, *companions = dues
         ended = await attempt(
             target,
             due,
             self._outbound,
             self._now,
             self._clock.mint(),
-            counted=probation,
-            messages=1 + len(companions),
+            counted=counted,
+            messages=len(dues),
         )
         settlement = ended.settlement
         if first:
@@ -213,25 +218,65 @@ class Worker:
             disable = self._disabled_by(lane, ended.disable, ended.at)
         metrics.attempts(settlement.outcome, ended.reason).inc()
         metrics.attempt_seconds.observe(settlement.duration_ms / 1000)
-        self._settle(lane, due, Ended(settlement, due.type, disable))
+        last = Ended(settlement, due.type, disable)
+        self._settle(lane, due, last)
         for companion in companions:
-            self._unsettled[lane.group] += 1
-            settlement = told(target, companion, ended, self._clock.mint())
-            self._settle(lane, companion, Ended(settlement, companion.type))
-
-    async def _count_first(self, lane: Lane, due: Due) -> bool:
-        """On probation: one delivery of a group at a time, counted in the database before it is sent."""
-        group = self.ownership.group(lane.group)
-        counted = False
-        if group is not None and self._unsettled[lane.group] == 1:
-            next_due_at = after_a_lost_worker(lane.target, due, self._now())
-            counted = await lane_store.begin_attempt(self._database, group, due, next_due_at)
+            settlement = told(target, companion, ended, self._clock.mint(), counted=counted)
+            last = Ended(settlement, companion.type)
+            self._settle(lane, companion, last)
         if counted:
-            due.attempts += 1
-            due.first_attempt_at = due.first_attempt_at or self._now()
-            return True
-        self._postpone(lane, due, PROBATION_PAUSE_SECONDS)
-        return False
+            # Another death uses up an attempt of all that is counted and not settled. This keeps it to what
+            # the lane may have under way.
+            await _recorded(last)
+
+    def _end_unsent(self, lane: Lane, due: Due) -> bool:
+        """Settle a delivery that has no further attempt, if this is one."""
+        reason = end_unsent(lane.target, due)
+        if reason is None:
+            return False
+        self._settle(lane, due, Ended(never_sent(lane.target, due, reason, self._now()), due.type))
+        return True
+
+    async def _count_first(self, lane: Lane, group: Group, dues: list[Due], chosen: int) -> list[Due]:
+        """Count deliveries of one request in the database before they are sent; return those that may go.
+
+        `chosen`: how many of them are among the first of their lane.
+        """
+        target, now = lane.target, self._now()
+        begins = [Begin(group, due, after_a_lost_worker(target, due, now)) for due in dues]
+        answers = await self._suspects.count(begins)
+        not_counted = len(answers) - answers.count(Counted.YES)
+        self._suspicion.give_back(group, lane.id, min(chosen, not_counted))
+        may_send = self._may_still_send(lane, target, group)
+        going = []
+        for (_, due, due_again_at), answer in zip(begins, answers, strict=True):
+            if answer is Counted.NO:
+                self._postpone(lane, due)
+                continue
+            lane.counted(due, due_again_at, now)
+            if may_send and answer is Counted.YES:
+                going.append(due)
+            else:
+                self._take_back(lane, target, due)
+        return going
+
+    def _may_still_send(self, lane: Lane, target: Target, group: Group) -> bool:
+        """Whether an attempt may begin after a wait, in which ownership and settings may have changed."""
+        owned = self.ownership.group(lane.group)
+        return (
+            not self._stopping
+            and owned is not None
+            and owned.token == group.token
+            and self.ownership.may_send(lane.group)
+            and lane.target is target
+            and not lane.stale
+        )
+
+    def _take_back(self, lane: Lane, target: Target, due: Due) -> None:
+        """An attempt was counted, or may have been, and is not made: undo that, then let it be read again."""
+        ended = Ended(unsent(target, due, self._now()), due.type)
+        ended.settled = functools.partial(self._postpone, lane, due)
+        self._settler.put(ended)
 
     def _ended(self, group_id: int) -> None:
         """One delivery of a group is no longer under way; on probation the next one may go."""
@@ -240,12 +285,12 @@ class Worker:
             lane.held = False
             self._offer(lane)
 
-    def _postpone(self, lane: Lane, due: Due, seconds: float) -> None:
+    def _postpone(self, lane: Lane, due: Due) -> None:
         """Nothing was sent: let it be read again in a while."""
         self._ended(lane.group)
         self._reader.sent(due)
         self._reader.forget(lane, due.key)
-        asyncio.get_running_loop().call_later(seconds, self._read_again, lane)
+        asyncio.get_running_loop().call_later(POSTPONED_SECONDS, self._read_again, lane)
 
     def _read_again(self, lane: Lane) -> None:
         lane.reread_at = 0.0  # not the position: a read that is under way would move it on
@@ -453,6 +498,19 @@ class Worker:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), UTC)
+
+
+async def _recorded(ended: Ended) -> None:
+    """Wait until what ended is written, or given up with this worker."""
+    recorded = asyncio.Event()
+    settled = ended.settled
+
+    def settled_and_recorded() -> None:
+        settled()
+        recorded.set()
+
+    ended.settled = settled_and_recorded
+    await recorded.wait()
 
 
 def _health(lane: Lane) -> LaneHealth:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -33,6 +33,8 @@ class Group(NamedTuple):
     id: int
     token: UUID
     probation: bool
+    suspects_until: datetime | None = None
+    """What was due by then may have been under way when an owner of the group was lost."""
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +148,28 @@ def _settled(settlement: Settlement) -> tuple[Any, ...]:
     return (*_COLUMNS(settlement), reason, began_at)
 
 
+class Begin(NamedTuple):
+    """An attempt to count before it is sent, and when the delivery is due again if nothing is heard of it."""
+
+    group: Group
+    due: Due
+    due_again_at: datetime
+
+
+def _begun(begin: Begin) -> tuple[Any, ...]:
+    group, due, due_again_at = begin
+    return (
+        due.org_id,
+        due.subscription_id,
+        due.event_id,
+        due.generation,
+        due.attempts,
+        group.id,
+        group.token,
+        due_again_at,
+    )
+
+
 class LaneHealth(NamedTuple):
     """What the owner of a lane knows of its endpoint."""
 
@@ -174,7 +198,10 @@ async def beat(connection: Connection, worker_id: UUID) -> datetime | None:
 async def owned(connection: Connection, worker_id: UUID) -> dict[int, Group]:
     """The groups that a worker owns."""
     rows = await connection.fetch(_SQL["owned"], worker_id)
-    return {row["id"]: Group(row["id"], row["token"], bool(row["probation"])) for row in rows}
+    return {
+        row["id"]: Group(row["id"], row["token"], bool(row["probation"]), row["suspects_until"])
+        for row in rows
+    }
 
 
 async def changed(connection: Connection, groups: Sequence[int], since: datetime) -> dict[LaneId, datetime]:
@@ -183,9 +210,26 @@ async def changed(connection: Connection, groups: Sequence[int], since: datetime
     return {(row["org_id"], row["id"]): row["changed_at"] for row in rows}
 
 
-async def bury(connection: Connection, takeover_seconds: float) -> list[int]:
-    """Declare silent workers dead; return the groups that are free by it."""
-    rows = await connection.fetch(_SQL["bury"], timedelta(seconds=takeover_seconds))
+async def heartbeats(connection: Connection) -> dict[UUID, datetime]:
+    """The last heartbeat of each living worker."""
+    return {row["id"]: row["heartbeat_at"] for row in await connection.fetch(_SQL["heartbeats"])}
+
+
+async def bury(
+    connection: Connection, silent: Mapping[UUID, datetime], trust_seconds: float, *, for_probation: bool
+) -> list[int]:
+    """Declare silent workers dead that still have the heartbeat given; return the groups that are free by it.
+
+    `trust_seconds`: how long after a heartbeat its worker may begin attempts. `for_probation`: whether
+    these deaths count towards the probation of their groups.
+    """
+    rows = await connection.fetch(
+        _SQL["bury"],
+        list(silent),
+        list(silent.values()),
+        timedelta(seconds=trust_seconds),
+        for_probation,
+    )
     return [row["id"] for row in rows]
 
 
@@ -207,7 +251,7 @@ async def release(connection: Connection, worker_id: UUID, groups: Sequence[int]
 
 
 async def retire(connection: Connection, worker_id: UUID) -> None:
-    """Disappear in good order, owning nothing."""
+    """Give everything back and disappear in good order."""
     await connection.execute(_SQL["retire"], worker_id)
 
 
@@ -318,20 +362,13 @@ async def settle(
     return {tuple(row) for row in rows}
 
 
-async def begin_attempt(database: Database, group: Group, due: Due, next_due_at: datetime) -> bool:
-    """Count an attempt before it is sent; False if the delivery is not this worker's to send."""
-    row = await database.row(
-        _SQL["begin_attempt"],
-        group.id,
-        group.token,
-        due.org_id,
-        due.subscription_id,
-        due.event_id,
-        due.generation,
-        next_due_at,
-        due.attempts,
-    )
-    return row is not None
+async def begin_attempts(connection: Connection, batch: Sequence[Begin]) -> set[int]:
+    """Count attempts before they are sent; return the places in the batch of those that were counted.
+
+    The others are not the worker's to send: settled or changed meanwhile, or of a group that was lost.
+    """
+    rows = await connection.fetch(_SQL["begin_attempts"], *columns(map(_begun, batch)))
+    return {row["place"] - 1 for row in rows}
 
 
 async def disable(

@@ -5,31 +5,45 @@ insert into workers (id, name, started_at, heartbeat_at) values ($1, $2, now(), 
 -- No row: this worker was declared dead, and that is final.
 update workers set heartbeat_at = now() where id = $1 and dead_at is null returning now()
 
+-- name: heartbeats
+-- Of every living worker, as it stands in the database: whoever looks judges by how long it stands still.
+select id, heartbeat_at from workers where dead_at is null
+
 -- name: owned
-select id, token, probation_until > now() as probation from lane_groups where worker_id = $1
+select id, token, probation_until > now() as probation, suspects_until from lane_groups where worker_id = $1
 
 -- name: bury
--- A worker that was not heard of for the takeover time is dead. Its groups are free; a group whose
--- owners die twice within a minute is on probation for one. What the dead one still holds in a transaction
--- that nobody has ended yet is left for the next time: no living worker waits for it.
+-- Workers that were found silent ($1) are dead, unless one has beaten since the heartbeat that was seen ($2).
+-- Their groups are free. A worker begins nothing later than $3 after its last heartbeat, so what came due
+-- after that is under no suspicion. A group whose owners die twice within a minute is on probation for one,
+-- if the deaths count ($4). What the dead one still holds in a transaction that nobody has ended yet is left
+-- for the next time: no living worker waits for it.
 with dead as (
-    update workers set dead_at = now()
-    where id in (
-        select id from workers where dead_at is null and heartbeat_at < now() - $1::interval
-        for update skip locked
+    update workers w set dead_at = now()
+    where w.id in (
+        select l.id from workers l
+        join unnest($1::uuid[], $2::timestamptz[]) as s (id, heartbeat_at)
+            on l.id = s.id and l.heartbeat_at = s.heartbeat_at
+        where l.dead_at is null
+        for update of l skip locked
     )
-    returning id
+    returning w.id
 ), orphaned as (
-    select g.id from lane_groups g
-    where g.worker_id in (select id from dead union all select id from workers where dead_at is not null)
-    for update skip locked
+    select g.id, w.heartbeat_at from lane_groups g
+    join workers w on w.id = g.worker_id
+    where w.dead_at is not null or w.id in (select id from dead)
+    for update of g skip locked
 )
 update lane_groups g
-set worker_id = null, token = null, died_at = now(),
+set worker_id = null, token = null,
+    suspects_until = greatest(g.suspects_until, o.heartbeat_at + $3::interval),
+    died_at = case when $4::boolean then now() else g.died_at end,
     probation_until = case
-        when g.died_at > now() - interval '1 minute' then now() + interval '1 minute' else g.probation_until
+        when $4::boolean and g.died_at > now() - interval '1 minute' then now() + interval '1 minute'
+        else g.probation_until
     end
-where g.id in (select id from orphaned)
+from orphaned o
+where g.id = o.id
 returning g.id
 
 -- name: take
@@ -60,6 +74,10 @@ select greatest(0, (select count(*) from lane_groups where worker_id = $1)
 update lane_groups set worker_id = null, token = null where worker_id = $1 and id = any ($2::smallint[])
 
 -- name: retire
+-- With whatever it owns, also what it was given and has not heard of yet: nobody takes that for a death.
+with released as (
+    update lane_groups set worker_id = null, token = null where worker_id = $1
+)
 update workers set dead_at = now() where id = $1
 
 -- name: forget_workers
@@ -233,17 +251,35 @@ select org_id, subscription_id, event_id, generation from ended where outcome = 
 union all
 select org_id, subscription_id, event_id, generation from retried
 
--- name: begin_attempt
--- On probation an attempt is counted before it is sent: one that kills its worker is used up.
-with fence as materialized (
-    select id from lane_groups where id = $1 and token = $2 for share
+-- name: begin_attempts
+-- Attempts are counted before they are sent: one that kills its worker is used up. The fence is that of a
+-- settle, and the rows are found in the same way, for the same reason.
+with batch as materialized (
+    select * from unnest(
+        $1::uuid[], $2::uuid[], $3::uuid[], $4::integer[], $5::integer[], $6::smallint[], $7::uuid[],
+        $8::timestamptz[]
+    ) with ordinality as b (org_id, subscription_id, event_id, generation, attempts, lane_group, token,
+        due_at, place)
+), fence as materialized (
+    select g.id, g.token from lane_groups g
+    where (g.id, g.token) in (select lane_group, token from batch)
+    order by g.id for share of g
+), found as materialized (
+    select b.place, b.attempts, b.due_at, d.tid from batch b
+    cross join lateral (
+        select d.ctid as tid, d.event_id, d.generation, d.attempts from deliveries d
+        where d.org_id = b.org_id and d.subscription_id = b.subscription_id
+          and (d.event_id, d.generation) >= (b.event_id, b.generation)
+        order by d.event_id, d.generation limit 1
+    ) d
+    where (b.lane_group, b.token) in (select id, token from fence)
+      and d.event_id = b.event_id and d.generation = b.generation and d.attempts = b.attempts
 )
 update deliveries d
-set attempts = d.attempts + 1, due_at = greatest($7, now()), reason = 'worker_lost',
+set attempts = b.attempts + 1, due_at = greatest(b.due_at, now()), reason = 'worker_lost',
     first_attempt_at = coalesce(d.first_attempt_at, now())
-where exists (select from fence)
-  and d.org_id = $3 and d.subscription_id = $4 and d.event_id = $5 and d.generation = $6 and d.attempts = $8
-returning d.attempts
+from found b where d.ctid = b.tid and d.attempts = b.attempts
+returning b.place
 
 -- name: disable
 update subscriptions set status = 'disabled', status_reason = $3, status_at = now(), changed_at = now()
