@@ -148,7 +148,7 @@ class Paused(Conflict):
 class TooLarge(RequestError):
     """The body is larger than this route takes.
 
-    An event may have 256 KiB, a batch 1,000 events and 5 MiB, any other body 1 MiB; of a compressed
+    An event may have 256 KiB, a batch 1,000 events and 5 MiB, any other body 256 KiB; of a compressed
     body it is the inflated size that counts. Nothing was accepted, except that in a batch one large event
     spoils only itself. Split the batch, or keep the large part elsewhere and send where it is.
     """

@@ -18,7 +18,7 @@ import asyncio
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -26,7 +26,9 @@ import structlog
 
 from triggers import errors, observability
 from triggers.domain import Accepted, NewEvent
-from triggers.judging import Finding, Judged, Judging, Pace
+from triggers.judging import Finding, Judged, Judging
+from triggers.pace import Pace, Steps, do
+from triggers.room import Room
 from triggers.storage import event_store
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, is_data_error, is_unavailable
@@ -61,13 +63,14 @@ Outcome = Accepted | errors.TriggersError
 class Waiting:
     """An event on its way to its commit, and the future that its caller waits on."""
 
-    __slots__ = ("event", "followers", "future", "judged", "rounds", "since", "size")
+    __slots__ = ("answered", "event", "followers", "future", "judged", "rounds", "since", "size")
 
     def __init__(self, event: NewEvent, judged: Judged, future: asyncio.Future[Outcome]) -> None:
         self.event = event
         self.judge(judged)
         self.future = future
         self.since = time.monotonic()
+        self.answered = False
         self.rounds = 0  # how often it was judged again
         self.followers: list[Waiting] = []  # of the same org and dedup_id, decided with this one
 
@@ -95,8 +98,9 @@ class Intake:
         self.clock = clock
         self._database = database
         self._window = timedelta(seconds=dedup_window)
-        self._max_events = max_events
-        self._max_bytes = max_bytes
+        # What is held of both until it is answered; below, what waits for its flush to begin.
+        self._room_for_events = Room(max_events)
+        self._room_for_bytes = Room(max_bytes)
         self._committed = committed
         self._judging = Judging(database)
         # Of each organisation that has events waiting, in turn; none is empty.
@@ -141,50 +145,57 @@ class Intake:
         """Events and bytes that wait for a flush."""
         return self._waiting_events, self._waiting_bytes
 
-    def accept(self, event: NewEvent) -> asyncio.Future[Outcome]:
+    def accept(self, event: NewEvent) -> Awaitable[Outcome]:
         """Have one event stored. Its outcome comes when it is committed, or else as an error:
 
         DedupConflict: its dedup_id names an event with other content.
         Unavailable: it is not known to be stored; try again.
         NotFound, Invalid: its organisation is gone, or the database refuses what it holds.
         """
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        queue = self._queues.get(event.org_id) or self._aside.get(event.org_id)
-        if (refusal := self._refusal(event, len(queue) if queue else 0)) is not None:
-            future.set_result(refusal)
-            return future
-        waiting = Waiting(event, self._judging.judge(event), future)
-        if queue:
-            queue.append(waiting)
-        else:
-            self._queues[event.org_id] = deque((waiting,))
-        self._waiting_events += 1
-        self._waiting_bytes += waiting.size
-        self._work.set()
-        return future
+        judged = self._judging.judge_plain(event)
+        return self._judge_and_enter(event) if judged is None else self._enter(event, judged)
 
     async def accept_many(self, events: Sequence[NewEvent]) -> list[Outcome]:
         """Store events; return the outcome of each, in order, when all are decided."""
         pace = Pace()  # a thousand events with filters are seconds
         outcomes = []
         for event in events:
-            outcomes.append(self.accept(event))
+            # One after the other, so that they are stored in their order.
+            outcomes.append(self._enter(event, await self._judging.judge_paced(event)))
             await pace.breathe()
         return await asyncio.gather(*outcomes)
 
+    async def _judge_and_enter(self, event: NewEvent) -> Outcome:
+        return await self._enter(event, await self._judging.judge_paced(event))
+
     # ---- the waiting room ------------------------------------------------------------------------
 
-    def _refusal(self, event: NewEvent, mine: int) -> errors.TriggersError | None:
-        """Why there is no room for an event; `mine` are those of its organisation that wait already."""
+    def _enter(self, event: NewEvent, judged: Judged) -> asyncio.Future[Outcome]:
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        waiting = Waiting(event, judged, future)
         if self._stopping:
-            return errors.Unavailable("The service is stopping; nothing was accepted.")
-        waiting = self._waiting_events
-        if waiting >= self._max_events or self._waiting_bytes + len(event.payload) > self._max_bytes:
-            return errors.Overloaded()
-        if mine > self._max_events // 4 and mine < waiting:
-            # Nobody fills more than a quarter of the room while others wait in it.
-            return errors.Overloaded("Too many events of this organisation are waiting to be stored.")
-        return None
+            future.set_result(errors.Unavailable("The service is stopping; nothing was accepted."))
+        elif not self._has_room(waiting):
+            future.set_result(errors.Overloaded())
+        else:
+            if queue := self._queues.get(event.org_id) or self._aside.get(event.org_id):
+                queue.append(waiting)
+            else:
+                self._queues[event.org_id] = deque((waiting,))
+            self._waiting_events += 1
+            self._waiting_bytes += waiting.size
+            self._work.set()
+        return future
+
+    def _has_room(self, waiting: Waiting) -> bool:
+        """Take room for an event, until it is answered."""
+        org_id = waiting.event.org_id
+        if not self._room_for_events.take(org_id, 1):
+            return False
+        if not self._room_for_bytes.take(org_id, waiting.size):
+            self._room_for_events.give_back(org_id, 1)
+            return False
+        return True
 
     def _take(self) -> list[Waiting]:
         """The next batch. Events that share a dedup_id with one of it are decided with that one."""
@@ -247,7 +258,7 @@ class Intake:
         """Answer an event that has left its queue without being stored."""
         self._waiting_events -= 1
         self._waiting_bytes -= waiting.size
-        _answer(waiting, error)
+        self._answer(waiting, error)
 
     # ---- judged again ----------------------------------------------------------------------------
 
@@ -260,13 +271,14 @@ class Intake:
     async def _judge_again(self, org_id: UUID, queue: deque[Waiting]) -> None:
         """Judge what is in a queue that was set aside, and give it its turns again."""
         refusal: errors.TriggersError | None = None
+        crowded: set[Waiting] = set()
         try:
             await self._judging.refresh(org_id)
             pace = Pace()
             for waiting in tuple(queue):  # what joins them from here on is judged by what is known now
-                size = waiting.size
-                waiting.judge(self._judging.judge(waiting.event))
-                self._waiting_bytes += waiting.size - size
+                judged = await self._judging.judge_paced(waiting.event)
+                if not self._take_in(waiting, judged):
+                    crowded.add(waiting)
                 waiting.rounds += 1
                 await pace.breathe()
         except errors.TriggersError as error:
@@ -277,7 +289,9 @@ class Intake:
         del self._aside[org_id]
         kept: deque[Waiting] = deque()
         for waiting in queue:
-            if refusal is None and waiting.rounds <= JUDGING_ROUNDS:
+            if waiting in crowded:
+                self._turn_away(waiting, errors.Overloaded())
+            elif refusal is None and waiting.rounds <= JUDGING_ROUNDS:
                 kept.append(waiting)
             else:
                 self._turn_away(
@@ -286,6 +300,19 @@ class Intake:
         if kept:
             self._queues[org_id] = kept
         self._work.set()
+
+    def _take_in(self, waiting: Waiting, judged: Judged) -> bool:
+        """Note what an event was found to be; False if there is no room for that."""
+        before = waiting.size
+        waiting.judge(judged)
+        more = waiting.size - before
+        if more > 0 and not self._room_for_bytes.take(waiting.event.org_id, more):
+            waiting.size = before
+            return False
+        if more < 0:
+            self._room_for_bytes.give_back(waiting.event.org_id, -more)
+        self._waiting_bytes += more
+        return True
 
     # ---- the flush -------------------------------------------------------------------------------
 
@@ -337,7 +364,7 @@ class Intake:
                 return await self._store(None, batch, again=False)
             log.error("flush_failed", events=len(batch), error=repr(error))
             for waiting in batch:
-                _answer_all(waiting, errors.DatabaseUnavailable())
+                self._answer_all(waiting, errors.DatabaseUnavailable())
             return None
         return connection
 
@@ -349,7 +376,7 @@ class Intake:
             [w.event for w in batch],
             self._window,
             [w.judged.rules.version for w in batch],
-            _findings(batch),
+            await do(_findings(batch), Pace(in_line=False)),
             care=care,
         )
         observability.flushes_total.inc()
@@ -370,7 +397,7 @@ class Intake:
         finally:
             for waiting in batch:
                 if waiting.event.id not in missing:
-                    _decide(waiting, waiting.event.id)
+                    self._decide(waiting, waiting.event.id)
 
     async def _explain(self, connection: Connection, missing: list[Waiting]) -> None:
         """Decide the events that a flush did not store."""
@@ -379,11 +406,11 @@ class Intake:
             event = waiting.event
             reason = found[event.id]
             if reason.stored:
-                _decide(waiting, event.id)
+                self._decide(waiting, event.id)
             elif reason.winner is not None:
-                _decide(waiting, reason.winner, reason.fingerprint)
+                self._decide(waiting, reason.winner, reason.fingerprint)
             elif reason.version is None:
-                _answer_all(waiting, errors.NotFound("The organisation of this event does not exist."))
+                self._answer_all(waiting, errors.NotFound("The organisation of this event does not exist."))
             else:  # judged by old rules, or over the bound of deliveries, or its dedup row has gone since
                 if reason.version != waiting.judged.rules.version:
                     self._judging.outdated(event.org_id)
@@ -391,37 +418,41 @@ class Intake:
 
     def _refuse(self, guilty: Waiting, error: BaseException) -> None:
         log.warning("event_refused_by_database", event_id=str(guilty.event.id), error=repr(error))
-        _answer(guilty, errors.Invalid("The database refused to store this event."))
+        self._answer(guilty, errors.Invalid("The database refused to store this event."))
         self._left_over.extend(guilty.followers)
 
+    def _decide(self, waiting: Waiting, winner: UUID, fingerprint: bytes | None = None) -> None:
+        """Answer an event and its followers, given which event has their dedup_id, and its fingerprint
+        unless it is that event itself."""
+        for each in (waiting, *waiting.followers):
+            if each.event.id == winner:
+                self._answer(each, Accepted(winner, False))
+            elif each.event.fingerprint == (fingerprint or waiting.event.fingerprint):
+                self._answer(each, Accepted(winner, True))
+            else:
+                self._answer(each, errors.DedupConflict(original_id=str(winner)))
 
-def _findings(batch: list[Waiting]) -> dict[str, Finding]:
+    def _answer_all(self, waiting: Waiting, outcome: Outcome) -> None:
+        for each in (waiting, *waiting.followers):
+            self._answer(each, outcome)
+
+    def _answer(self, waiting: Waiting, outcome: Outcome) -> None:
+        if waiting.answered:  # it was committed, and what came after that failed
+            return
+        waiting.answered = True
+        self._room_for_events.give_back(waiting.event.org_id, 1)
+        self._room_for_bytes.give_back(waiting.event.org_id, waiting.size)
+        if not waiting.future.done():  # its caller may have gone
+            waiting.future.set_result(outcome)
+
+
+def _findings(batch: list[Waiting]) -> Steps[dict[str, Finding]]:
     """What was found out about all events of a batch, under an event's and a subscription's id in one."""
-    return {
-        f"{waiting.event.id}{subscription_id}": finding
-        for waiting in batch
-        if waiting.judged.findings
-        for subscription_id, finding in waiting.judged.findings.items()
-    }
-
-
-def _decide(waiting: Waiting, winner: UUID, fingerprint: bytes | None = None) -> None:
-    """Answer an event and its followers, given which event has their dedup_id, and its fingerprint
-    unless it is that event itself."""
-    for each in (waiting, *waiting.followers):
-        if each.event.id == winner:
-            _answer(each, Accepted(winner, False))
-        elif each.event.fingerprint == (fingerprint or waiting.event.fingerprint):
-            _answer(each, Accepted(winner, True))
-        else:
-            _answer(each, errors.DedupConflict(original_id=str(winner)))
-
-
-def _answer_all(waiting: Waiting, outcome: Outcome) -> None:
-    for each in (waiting, *waiting.followers):
-        _answer(each, outcome)
-
-
-def _answer(waiting: Waiting, outcome: Outcome) -> None:
-    if not waiting.future.done():  # its caller may have gone
-        waiting.future.set_result(outcome)
+    found: dict[str, Finding] = {}
+    for waiting in batch:
+        if waiting.judged.findings:
+            event_id = str(waiting.event.id)
+            for subscription_id, finding in waiting.judged.findings.items():
+                found[event_id + subscription_id] = finding
+            yield
+    return found

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -25,7 +23,8 @@ import structlog
 
 from triggers import errors
 from triggers.domain import RESERVED_TYPE_PREFIX, NewEvent
-from triggers.payload_filter import Budget, FilterInput, PayloadFilter, Verdict, failed, judge_all
+from triggers.pace import Pace, Steps, at_once, do
+from triggers.payload_filter import Budget, FilterInput, PayloadFilter, Verdict, failed, judge_in_steps
 from triggers.storage import judging_store
 from triggers.storage.database import Database
 from triggers.storage.judging_store import FilterFailure, StoredRule
@@ -36,7 +35,6 @@ MAX_RULES: Final = 10_000
 """Rules that a process keeps, of the organisations that sent last; an organisation itself counts as one."""
 MAX_KEY: Final = 255
 RECORD_EVERY: Final = timedelta(seconds=5)
-_BREATHE_SECONDS: Final = 0.005
 _MAX_FAILURES: Final = 10_000
 
 Finding: TypeAlias = str | Literal[False]
@@ -101,26 +99,42 @@ class Judging:
 
     # ---- judging -------------------------------------------------------------------------------------
 
-    def judge(self, event: NewEvent) -> Judged:
-        """Judge an event by what is known now; bounded by the budget of filters, some 20 ms at the worst."""
+    def judge_plain(self, event: NewEvent) -> Judged | None:
+        """Judge an event whose organisation asks nothing of payloads; else None."""
         rules = self._known.get(event.org_id)
         if rules is None:
             return _JUDGED_PLAIN
+        if rules.fresh and rules.rules:
+            return None
         self._known.move_to_end(event.org_id)
-        if not rules.fresh or not rules.rules:
-            return Judged(rules, _NO_FINDINGS)
-        return Judged(rules, self._findings(rules, event))
+        return Judged(rules, _NO_FINDINGS)
+
+    def judge(self, event: NewEvent) -> Judged:
+        """Judge an event by what is known now, without a break: some 20 ms at the worst."""
+        return at_once(self._judge(event))
+
+    async def judge_paced(self, event: NewEvent) -> Judged:
+        """`judge`; others have the event loop meanwhile if it takes long."""
+        judged = self.judge_plain(event)
+        return await do(self._judge(event), Pace()) if judged is None else judged
 
     def stands(self, org_id: UUID, judged: Judged) -> bool:
         """Whether an event of the organisation would be judged by the same rules now."""
         rules = self._known.get(org_id, _PLAIN)
         return rules is judged.rules and rules.fresh
 
-    def _findings(self, rules: Rules, event: NewEvent) -> dict[str, Finding]:
+    def _judge(self, event: NewEvent) -> Steps[Judged]:
+        if (judged := self.judge_plain(event)) is not None:
+            return judged
+        rules = self._known[event.org_id]
+        self._known.move_to_end(event.org_id)
+        return Judged(rules, (yield from self._findings(rules, event)))
+
+    def _findings(self, rules: Rules, event: NewEvent) -> Steps[dict[str, Finding]]:
         concerned = [rule for rule in rules.rules if _wants_type(rule.types, event.type)]
         filters = {rule.id: rule.filter for rule in concerned if rule.filter is not None}
         seen = FilterInput(event.payload, event.type, event.source, event.subject)
-        verdicts = judge_all(filters, seen, Budget())
+        verdicts = yield from judge_in_steps(filters, seen, Budget())
         pointed = Pointed(event.payload)
         findings: dict[str, Finding] = {}
         for rule in concerned:
@@ -129,8 +143,11 @@ class Judging:
                 self._note(event.org_id, rule, reason)
             if verdict is not None and not verdict.matched:
                 findings[rule.id_text] = False
-            elif rule.pointer is not None and (key := pointed.key(rule.pointer)) is not None:
-                findings[rule.id_text] = key
+            elif rule.pointer is not None:
+                key = yield from pointed.key_in_steps(rule.pointer)
+                if key is not None:
+                    findings[rule.id_text] = key
+            yield
         return findings
 
     # ---- the rules -----------------------------------------------------------------------------------
@@ -194,25 +211,14 @@ class Judging:
             await asyncio.sleep(RECORD_EVERY.total_seconds())
 
 
-def judge_again(expression: str, event: FilterInput) -> Verdict:
+def judge_again(expression: str, event: FilterInput) -> Steps[Verdict]:
     """What a stored filter says of an event; one that cannot be used any more fails."""
     try:
-        return PayloadFilter.compile(expression).judge(event)
+        found = PayloadFilter.compile(expression)
     except errors.Invalid as error:
         return failed(error.message)
-
-
-class Pace:
-    """Lets others have the event loop every few milliseconds of a long piece of work."""
-
-    def __init__(self) -> None:
-        self._next = time.monotonic() + _BREATHE_SECONDS
-
-    async def breathe(self) -> None:
-        """Let others run, if it is time."""
-        if time.monotonic() >= self._next:
-            await asyncio.sleep(0)
-            self._next = time.monotonic() + _BREATHE_SECONDS
+    yield
+    return (yield from found.judge_in_steps(event))
 
 
 def _ready(stored: StoredRule, compiled: Mapping[str, PayloadFilter]) -> Rule:
@@ -237,8 +243,11 @@ def _wants_type(types: StoredRule, event_type: str) -> bool:
 
 # ---- pointers and keys --------------------------------------------------------------------------------
 
-# Floats as they were sent; integers are exact anyway, or too long for Python's own reader.
-_decode = msgspec.json.Decoder(float_hook=msgspec.Raw).decode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_string = msgspec.json.Decoder(str).decode
+_LONG_BYTES: Final = 8 * 1024
+"""An object or array of more bytes is opened in a step of its own."""
 
 
 @lru_cache(maxsize=MAX_RULES)
@@ -248,38 +257,73 @@ def parse_pointer(pointer: str) -> tuple[str, ...]:
 
 
 class Pointed:
-    """A payload as pointers see it, read once, and only if there is a pointer."""
+    """A payload as pointers see it. An object or array is opened once, if a pointer leads into it, and a
+    value is made a key once, however many pointers lead there."""
 
-    __slots__ = ("_payload", "_value")
+    __slots__ = ("_root",)
 
     def __init__(self, payload: bytes) -> None:
-        self._payload: bytes | None = payload
-        self._value: Any = None
+        self._root = _Place(payload.strip())
 
     def key(self, pointer: tuple[str, ...]) -> str | None:
-        """The ordering key that the pointer leads to, None if there is nothing."""
-        if self._payload is not None:
-            self._value, self._payload = _read(self._payload), None
-        found = self._value
+        """The ordering key that the pointer leads to: a string as it is, a number as it was sent, `true` or
+        `false`; of a long one the hash. None if there is nothing, or anything else."""
+        return at_once(self.key_in_steps(pointer))
+
+    def key_in_steps(self, pointer: tuple[str, ...]) -> Steps[str | None]:
+        """`key` in steps."""
+        place = self._root
         for step in pointer:
-            if isinstance(found, dict) and step in found:
-                found = found[step]
-            elif isinstance(found, list) and (index := _index(step)) is not None and index < len(found):
-                found = found[index]
-            else:
+            if place.opened is None:
+                place.open()
+                if len(place.text) > _LONG_BYTES:
+                    yield
+            found = place.part(step)
+            if found is None:
                 return None
-        return _key_of(found)
+            place = found
+        return place.key()
 
 
-def _read(payload: bytes) -> Any:
-    try:
-        return _decode(payload)
-    except msgspec.DecodeError:  # of what is JSON this is only an integer of thousands of digits
-        return json.loads(payload, parse_int=_raw, parse_float=_raw)
+class _Place:
+    """A value of a payload, as far as it was looked into."""
 
+    __slots__ = ("_key", "_parts", "opened", "text")
 
-def _raw(number: str) -> msgspec.Raw:
-    return msgspec.Raw(number.encode())
+    def __init__(self, text: bytes | msgspec.Raw) -> None:
+        self.text = memoryview(text)  # not a copy at each level
+        self.opened: dict[str, msgspec.Raw] | list[msgspec.Raw] | None = None
+        self._parts: dict[str, _Place] = {}
+        self._key: str | Literal[False] | None = False  # not made yet
+
+    def open(self) -> None:
+        """Read the members or elements, but nothing in them; a scalar has none."""
+        match bytes(self.text[:1]):
+            case b"{":
+                self.opened = _members(self.text)
+            case b"[":
+                self.opened = _elements(self.text)
+            case _:
+                self.opened = []
+
+    def part(self, step: str) -> _Place | None:
+        """The member or element that a step of a pointer leads to, once this is open."""
+        if (part := self._parts.get(step)) is not None:
+            return part
+        found: msgspec.Raw | None = None
+        if isinstance(self.opened, dict):
+            found = self.opened.get(step)
+        elif self.opened and (index := _index(step)) is not None and index < len(self.opened):
+            found = self.opened[index]
+        if found is None:
+            return None
+        part = self._parts[step] = _Place(found)
+        return part
+
+    def key(self) -> str | None:
+        if self._key is False:
+            self._key = _key_of(bytes(self.text))
+        return self._key
 
 
 def _index(step: str) -> int | None:
@@ -288,17 +332,13 @@ def _index(step: str) -> int | None:
     return int(step) if plain and (step == "0" or not step.startswith("0")) else None
 
 
-def _key_of(value: Any) -> str:
-    """A string as it is, anything else as JSON without spaces; of a long one the hash."""
-    key = value if isinstance(value, str) else _text_of(value)
+def _key_of(value: bytes) -> str | None:
+    match value[:1]:
+        case b"{" | b"[" | b"n":
+            return None
+        case b'"':
+            key = _string(value)
+        case _:
+            key = value.decode()
     # A text in the database cannot hold U+0000.
     return key if len(key) <= MAX_KEY and "\0" not in key else hashlib.sha256(key.encode()).hexdigest()
-
-
-def _text_of(value: Any) -> str:
-    try:
-        return msgspec.json.encode(value).decode()
-    except OverflowError:  # an integer beyond 64 bits
-        return json.dumps(
-            value, ensure_ascii=False, separators=(",", ":"), default=lambda raw: str(bytes(raw))
-        )

@@ -12,7 +12,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -22,7 +22,8 @@ import structlog
 
 from triggers.domain import MAX_PAGE_BYTES, OrgId, first_id_at, type_matches
 from triggers.errors import Invalid
-from triggers.judging import RECORD_EVERY, Pace, Pointed, parse_pointer
+from triggers.judging import RECORD_EVERY, Pointed, parse_pointer
+from triggers.pace import Pace, do
 from triggers.payload_filter import FilterInput, PayloadFilter, Verdict, failed
 from triggers.storage import delivery_store, judging_store, replay_store
 from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, is_data_error
@@ -202,9 +203,9 @@ async def _judged(
 
     With the id below which all is done if that is not all of them.
     """
-    judge = _filter(to) if by_filter else None
+    payload_filter = _filter(to) if by_filter else None
     pointer = to.ordering_pointer if to.ordering == "key" else None
-    if judge is None and pointer is None:
+    if payload_filter is None and pointer is None:
         return [Owed(event.id, event.payload_size, _plain_key(to, event)) for event in events], None
     events, stopped = _within(events)
     payloads = await replay_store.payloads(connection, to.org_id, [event.id for event in events])
@@ -215,15 +216,20 @@ async def _judged(
         payload = payloads.get(event.id)
         if payload is None:
             continue
-        if judge is not None:
-            verdict = judge(FilterInput(payload, event.type, event.source, event.subject))
+        if payload_filter is not None:
+            seen = FilterInput(payload, event.type, event.source, event.subject)
+            verdict = (
+                payload_filter
+                if isinstance(payload_filter, Verdict)
+                else await do(payload_filter.judge_in_steps(seen), pace)
+            )
             if verdict.failure is not None and to.filter is not None:
                 failures.append(FilterFailure(to.org_id, to.id, to.filter, verdict.failure))
             if not verdict.matched:
                 continue
         key = _plain_key(to, event)
         if steps is not None:
-            found = Pointed(payload).key(steps)
+            found = await do(Pointed(payload).key_in_steps(steps), pace)
             key = str(event.id) if found is None else found
         owed.append(Owed(event.id, event.payload_size, key))
         if time.monotonic() > deadline and event is not events[-1]:
@@ -247,15 +253,14 @@ def _plain_key(to: Recipient, event: PastEvent) -> str | None:
     return (event.ordering_key or "") if to.kind == "push" and to.ordering == "key" else None
 
 
-def _filter(to: Recipient) -> Callable[[FilterInput], Verdict] | None:
-    """The subscription's filter; one that cannot be used fails on everything, which is a match."""
+def _filter(to: Recipient) -> PayloadFilter | Verdict | None:
+    """The subscription's filter; of one that cannot be used, what it says of everything."""
     if to.filter is None:
         return None
     try:
-        return _compiled(to.filter).judge
+        return _compiled(to.filter)
     except Invalid as error:
-        verdict = failed(error.message)
-        return lambda _: verdict
+        return failed(error.message)
 
 
 @lru_cache(maxsize=256)

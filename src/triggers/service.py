@@ -12,12 +12,13 @@ from triggers.api.app import App
 from triggers.api.authentication import KeyCache
 from triggers.api.rate_limit import RateLimiter
 from triggers.api.services import Services
-from triggers.domain import TENANT_SCOPES, OrgId, Plan
+from triggers.domain import MAX_BATCH_BYTES, TENANT_SCOPES, OrgId, Plan
 from triggers.errors import NameTaken
 from triggers.housekeeping import Housekeeping
 from triggers.intake import Intake
 from triggers.opening import key_ring_of
 from triggers.replaying import Replaying
+from triggers.room import Room
 from triggers.settings import Settings
 from triggers.storage import api_keys, organisations, sealed_secrets
 from triggers.storage.clock import DatabaseClock
@@ -67,12 +68,14 @@ class ApiNode:
             max_bytes=settings.max_waiting_bytes,
             committed=self.wakeup.hand_over,
         )
+        # One organisation has half of it, which is a batch at least.
+        bodies = Room(2 * max(settings.max_waiting_bytes, MAX_BATCH_BYTES))
         self._accept = accept.AcceptApp(
             self.intake,
             self._keys,
             self._limiter,
             self.health,
-            max_bytes_of_org=settings.max_waiting_bytes,
+            bodies=bodies,
             log_accepted=settings.log_accepted,
         )
         self._housekeeping = Housekeeping(
@@ -100,6 +103,7 @@ class ApiNode:
                     limiter=self._limiter,
                     wakeup=self.wakeup,
                     health=self.health,
+                    bodies=bodies,
                     key_ring=self.key_ring,
                     more_metrics=self.more_metrics,
                 ),

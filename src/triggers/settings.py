@@ -88,10 +88,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         int, Meta(description="Accept nothing below this many MiB of free disk.", ge=0)
     ] = 512
     max_waiting_events: Annotated[
-        int, Meta(description="Events that may wait to be stored before answers are 503.", ge=1)
+        int,
+        Meta(
+            description="Events that may wait to be stored before answers are 503. One organisation gets at"
+            " most half of what is free.",
+            ge=1,
+        ),
     ] = 20_000
     max_waiting_bytes: Annotated[
-        int, Meta(description="Bytes of events that may wait to be stored, likewise.", ge=1024)
+        int,
+        Meta(
+            description="Bytes of events that may wait to be stored, likewise. Request bodies under way may"
+            " take twice as many.",
+            ge=1024,
+        ),
     ] = 64 * 1024 * 1024
 
     secret_keys: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -160,7 +161,7 @@ async def test_a_body_takes_as_much_room_as_it_has(
 ) -> None:
     """One that came with nearly all that an organisation may have, and does not end."""
     node: Node = await make_node(max_waiting_bytes=MAX_BATCH_BYTES)
-    under_way = node.server.config.app._accept["/v1/events/batch"].__self__._under_way
+    under_way = node.server.config.app._accept["/v1/events/batch"].__self__._bodies._held
     slow, other = await tenants.make(), await tenants.make()
     almost = MAX_BATCH_BYTES - 1_000
     event = b'[{"type":"a","payload":"%b"}]'
@@ -185,3 +186,48 @@ async def test_a_body_takes_as_much_room_as_it_has(
         assert answers == [503, 200, 200]
     await eventually(lambda: not under_way)
     assert await post(slow, large) == 200
+
+
+def held_back(key: str, media_type: str, path: str) -> tuple[bytes, bytes]:
+    """A gzip body of 5 MiB but for its last bytes, and those."""
+    body = gzip.compress(b" " * (MAX_BATCH_BYTES - 1))
+    coding = f"content-encoding: gzip\r\ncontent-type: {media_type}"
+    return head("POST", path, key, coding, f"content-length: {len(body)}") + body[:-9], body[-9:]
+
+
+async def test_bodies_that_are_held_back_take_no_room_from_others(
+    make_node: Callable[..., Any], tenants: Tenants
+) -> None:
+    """Thirty of two tenants would be 150 MiB, and are 150 KiB."""
+    node: Node = await make_node(max_waiting_bytes=MAX_BATCH_BYTES)
+    room = node.server.config.app._accept["/v1/events/batch"].__self__._bodies
+    async with AsyncExitStack() as stack:
+        sent = 0
+        for tenant in [await tenants.make(), await tenants.make()] * 15:
+            _, writer = await stack.enter_async_context(connected(node))
+            begun, _ = held_back(tenant.key, "application/json", "/v1/events/batch")
+            writer.write(begun)
+            sent += len(begun.partition(b"\r\n\r\n")[2])
+        await eventually(lambda: room.taken == sent)
+        async with node.client(await tenants.make()) as client:
+            event = {"type": "a", "payload": "x" * 200_000}
+            assert (await client.post("/v1/events", json=event)).status_code == 201
+            batch = [{"type": "a", "payload": "x" * 200_000}] * 24
+            assert (await client.post("/v1/events/batch", json=batch)).status_code == 200
+    await eventually(lambda: not room.taken)
+
+
+async def test_bodies_of_other_routes_are_counted_too(
+    make_node: Callable[..., Any], tenants: Tenants
+) -> None:
+    node: Node = await make_node(max_waiting_bytes=MAX_BATCH_BYTES)
+    room = node.server.config.app._accept["/v1/events/batch"].__self__._bodies
+    tenant = await tenants.make()
+    async with connected(node) as (_, writer):
+        writer.write(head("POST", "/v1/subscriptions", tenant.key, JSON_TYPE, "content-length: 200000"))
+        writer.write(b" " * 100_000)
+        await eventually(lambda: room.taken == 100_000)
+    await eventually(lambda: not room.taken)
+
+
+JSON_TYPE = "content-type: application/json"

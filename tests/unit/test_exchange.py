@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 from collections.abc import Iterable
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from triggers.api import exchange
-from triggers.errors import TooLarge, UnsupportedMediaType
+from triggers.api.exchange import Held
+from triggers.errors import Overloaded, TooLarge, UnsupportedMediaType
+from triggers.room import Room
 
 
-async def read(pieces: Iterable[bytes], limit: int = 100, coding: bytes = b"gzip") -> bytes:
-    messages: list[dict[str, Any]] = [
-        {"type": "http.request", "body": piece, "more_body": True} for piece in pieces
-    ]
-    waiting = iter([*messages, {"type": "http.request"}])
+async def read(
+    pieces: Iterable[bytes], limit: int = 100, coding: bytes = b"gzip", held: Held | None = None
+) -> bytes:
+    messages = ({"type": "http.request", "body": piece, "more_body": True} for piece in pieces)
+    waiting = itertools.chain(messages, [{"type": "http.request"}])
 
     async def receive() -> dict[str, Any]:
         return next(waiting)
 
-    return await exchange.read_body(receive, limit, coding)
+    return await exchange.read_body(receive, limit, coding, held)
 
 
 def cut(text: bytes, size: int) -> list[bytes]:
@@ -55,3 +59,44 @@ async def test_members_have_a_bound() -> None:
     assert await read([most], 100_000) == b""
     with pytest.raises(UnsupportedMediaType):
         await read([most, empty], 100_000)
+
+
+A, B = UUID(int=1), UUID(int=2)
+ZEROS = b"0" * 5_000_000
+
+
+async def test_gzip_is_counted_as_it_came_until_it_is_whole() -> None:
+    """Of what is only announced, or held back, nobody's room is taken."""
+    room = Room(20_000_000)
+    held = Held(room, A)
+    sent = gzip.compress(ZEROS)
+    counted = []
+
+    def arriving() -> Iterable[bytes]:
+        for piece in cut(sent, 1_000):
+            yield piece
+            counted.append(room.taken)
+
+    assert await read(arriving(), len(ZEROS), held=held) == ZEROS
+    assert counted[-1] == len(sent) < 10_000
+    assert room.taken == len(ZEROS), "and what came as gzip is given back"
+    held.release()
+    assert (room.taken, room._held) == (0, {})
+
+
+async def test_what_is_inflated_finds_room_piece_by_piece() -> None:
+    room = Room(3_000_000)
+    held = Held(room, A)
+    with pytest.raises(Overloaded):
+        await read([gzip.compress(ZEROS)], len(ZEROS), held=held)
+    assert room.taken <= 1_600_000, "a half"
+    other = Held(room, B)
+    assert len(await read([gzip.compress(b"0" * 500_000)], len(ZEROS), held=other)) == 500_000
+    held.release()
+    other.release()
+    assert room.taken == 0
+
+
+async def test_a_piece_ends_where_the_body_does() -> None:
+    for size in (65_535, 65_536, 65_537, 131_072):
+        assert len(await read(cut(gzip.compress(b"x" * size), 7), 200_000)) == size

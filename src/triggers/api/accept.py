@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -19,9 +18,9 @@ import msgspec
 import structlog
 
 from triggers import observability
-from triggers.api import event_body, exchange, problems
+from triggers.api import batch, event_body, exchange, problems
 from triggers.api.authentication import KeyCache, key_from
-from triggers.api.exchange import Headers
+from triggers.api.exchange import Headers, Held
 from triggers.api.rate_limit import Grant, RateLimiter
 from triggers.domain import (
     MAX_BATCH_BYTES,
@@ -34,7 +33,6 @@ from triggers.domain import (
 )
 from triggers.errors import (
     DiskFull,
-    Overloaded,
     RateLimited,
     TooLarge,
     TriggersError,
@@ -42,9 +40,14 @@ from triggers.errors import (
     UnsupportedMediaType,
 )
 from triggers.intake import Intake, Outcome
+from triggers.pace import Pace, Steps, do, paced
+from triggers.room import Room
 from triggers.storage.health import Health
 
 log = structlog.get_logger()
+
+SHORT_BYTES = 8 * 1024
+"""An event up to here is read at once: that takes no longer than a turn of the loop."""
 
 
 class EventAccepted(msgspec.Struct, kw_only=True):
@@ -76,7 +79,7 @@ class BatchAnswer(msgspec.Struct):
 class Request:
     """One request to the accept path, while it is handled."""
 
-    __slots__ = ("caller", "coding", "headers", "id", "key", "length", "media_type", "reserved", "scope")
+    __slots__ = ("caller", "coding", "headers", "held", "id", "key", "length", "media_type", "scope")
 
     def __init__(self, scope: exchange.Scope) -> None:
         given = dict(scope["headers"])
@@ -87,7 +90,7 @@ class Request:
         length: bytes = given.get(b"content-length", b"")
         self.length = int(length) if length.isdigit() else 0
         self.caller: Caller | None = None
-        self.reserved = 0
+        self.held: Held | None = None
         self.id = exchange.request_id(given.get(b"x-request-id"))
         self.headers: Headers = [(b"x-request-id", self.id.encode())]  # of the answer
 
@@ -102,14 +105,13 @@ class AcceptApp:
         limiter: RateLimiter,
         health: Health,
         *,
-        max_bytes_of_org: int,
+        bodies: Room,
         log_accepted: bool,
     ) -> None:
-        """`max_bytes_of_org` bounds what is under way of one organisation's bodies; all have twice that."""
+        """`bodies` bounds what is under way of requests, until they are answered: the intake knows only
+        whole events."""
         self.accepted: Counter[str] = Counter()
-        self._under_way: dict[UUID, int] = {}
-        self._under_way_in_all = 0
-        self._max_bytes_of_org = max(max_bytes_of_org, MAX_BATCH_BYTES)
+        self._bodies = bodies
         self._intake = intake
         self._keys = keys
         self._limiter = limiter
@@ -126,7 +128,7 @@ class AcceptApp:
             if request.media_type != b"application/json":
                 exchange.check_json(request.media_type)
             body = await self._body(request, receive, MAX_EVENT_BYTES)
-            event = event_body.parse_event(body, request.caller.org_id, self._intake.clock.mint)
+            event = await self._event(body, request.caller)
             del body  # the event has a copy of its payload
             accepted = await self._intake.accept(event)
             if isinstance(accepted, TriggersError):
@@ -140,7 +142,8 @@ class AcceptApp:
             await self._refuse(send, request, error, began)
             return
         finally:
-            self._unreserve(request)
+            if request.held is not None:
+                request.held.release()
         self.accepted["duplicate" if accepted.duplicate else "accepted"] += 1
         self._note(request, status, began)
 
@@ -153,7 +156,7 @@ class AcceptApp:
             grant = self._admit(request, request.caller)
             ndjson = _is_ndjson(request.media_type)
             body = await self._body(request, receive, MAX_BATCH_BYTES)
-            items = event_body.split_batch(body, ndjson=ndjson)
+            items = await do(batch.split_lines(body) if ndjson else batch.split_array(body), Pace())
             del body
             results = await self._accept_items(request, items, grant)
         except exchange.ClientGone:
@@ -162,7 +165,8 @@ class AcceptApp:
             await self._refuse(send, request, error, began)
             return
         finally:
-            self._unreserve(request)
+            if request.held is not None:
+                request.held.release()
         await exchange.answer_json(send, 200, BatchAnswer(results), request.headers)
         counts = Counter(_result_name(item.status) for item in results)
         self.accepted.update(counts)
@@ -192,32 +196,15 @@ class AcceptApp:
     def _body(self, request: Request, receive: exchange.Receive, limit: int) -> Awaitable[bytes]:
         if request.length > limit:
             raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
-        return exchange.read_body(receive, limit, request.coding, partial(self._reserve, request))
-
-    def _reserve(self, request: Request, size: int) -> None:
-        """Count what has come of a body, until it is answered: the waiting room knows only whole events.
-
-        An organisation that sends slowly has at most half, so that the others have the rest. What is only
-        announced takes no room from anybody.
-        """
         assert request.caller is not None
-        org_id = request.caller.org_id
-        of_org = self._under_way.get(org_id, 0) + size
-        in_all = self._under_way_in_all + size
-        if of_org > self._max_bytes_of_org or in_all > 2 * self._max_bytes_of_org:
-            raise Overloaded("Too much is arriving at the same moment; nothing of this request was accepted.")
-        self._under_way[org_id] = of_org
-        self._under_way_in_all = in_all
-        request.reserved += size
+        request.held = Held(self._bodies, request.caller.org_id)
+        return exchange.read_body(receive, limit, request.coding, request.held)
 
-    def _unreserve(self, request: Request) -> None:
-        if request.reserved:
-            assert request.caller is not None
-            org_id = request.caller.org_id
-            self._under_way_in_all -= request.reserved
-            self._under_way[org_id] -= request.reserved
-            if not self._under_way[org_id]:
-                del self._under_way[org_id]
+    async def _event(self, body: bytes, caller: Caller) -> NewEvent:
+        mint = self._intake.clock.mint
+        if len(body) <= SHORT_BYTES:
+            return event_body.parse_event(body, caller.org_id, mint)
+        return await paced(event_body.parse_event_in_steps(body, caller.org_id, mint))
 
     async def _accept_items(
         self, request: Request, items: list[bytes], grant: Grant | None
@@ -241,7 +228,7 @@ class AcceptApp:
         unavailable = [each for each in decided if isinstance(each, Unavailable)]
         if unavailable and len(unavailable) == len(decided):
             raise unavailable[0]
-        return [_item(index, outcome) for index, outcome in enumerate(decided)]
+        return await do(_items(decided), Pace())
 
     # ---- what is noted ---------------------------------------------------------------------------
 
@@ -287,6 +274,14 @@ def _answer(event: NewEvent, accepted: Accepted) -> EventAccepted:
         duplicate=accepted.duplicate,
         created_at=minted_at(accepted.id),
     )
+
+
+def _items(outcomes: list[Outcome]) -> Steps[list[BatchItem]]:
+    items = []
+    for index, outcome in enumerate(outcomes):
+        items.append(_item(index, outcome))
+        yield
+    return items
 
 
 def _item(index: int, outcome: Outcome) -> BatchItem:

@@ -73,6 +73,8 @@ class App:
             asked: Any = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
             await self.framework(asked, receive, send_noted)
         finally:
+            if (held := state.get("held")) is not None:
+                held.release()
             seconds = time.perf_counter() - began
             route = state.get("route", "none")
             observability.requests_total.labels(scope["method"], route, status).inc()
@@ -135,6 +137,7 @@ async def _admit(services: Services, request: Request[Any, Any, Any]) -> Respons
     )
     caller = await services.keys.caller(key)
     state["caller"] = caller
+    state["held"] = exchange.Held(services.bodies, caller.org_id)
     caller.require(None if scope is None else Scope(scope))
     grant = services.limiter.take(caller)
     if grant is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,7 +13,6 @@ from msgspec import UNSET, Meta, UnsetType
 
 from triggers import strict_json
 from triggers.domain import (
-    MAX_BATCH_EVENTS,
     MAX_EVENT_BYTES,
     EventId,
     NewEvent,
@@ -22,8 +20,8 @@ from triggers.domain import (
     check_event_type,
     check_text,
 )
-from triggers.errors import Invalid, MalformedBody, RequestError, TooLarge
-from triggers.judging import Pace
+from triggers.errors import Invalid, RequestError, TooLarge
+from triggers.pace import Steps, paced
 
 
 class EventBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,10 +43,6 @@ class EventBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _decode = msgspec.json.Decoder(EventBody).decode
-_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_lenient = json.JSONDecoder(parse_int=str, parse_float=str)
-_ARRAY_BEGINS = re.compile(r"[ \t\r\n]*\[[ \t\r\n]*")
-_ITEM_ENDS = re.compile(r"[ \t\r\n]*(?:,[ \t\r\n]*|(?P<last>\])[ \t\r\n]*\Z)")
 
 
 def parse_event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEvent:
@@ -57,9 +51,48 @@ def parse_event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEven
     Raises:
         TooLarge, MalformedBody, Invalid: 413, 400 and 422, saying what is wrong and where.
     """
+    _check_size(text)
+    strict_json.check(text)
+    return _event(text, org_id, mint)
+
+
+def parse_event_in_steps(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> Steps[NewEvent]:
+    """`parse_event` in steps."""
+    _check_size(text)
+    yield from strict_json.check_in_steps(text)
+    if len(text) > strict_json.AT_ONCE_BYTES:
+        yield
+    return _event(text, org_id, mint)
+
+
+async def parse_batch(
+    items: list[bytes], org_id: OrgId, mint: Callable[[], UUID]
+) -> list[NewEvent | RequestError]:
+    """Read each item; one that is wrong spoils only itself, and takes the time of nobody else."""
+    return await paced(_parse_items(items, org_id, mint))
+
+
+def _parse_items(
+    items: list[bytes], org_id: OrgId, mint: Callable[[], UUID]
+) -> Steps[list[NewEvent | RequestError]]:
+    parsed: list[NewEvent | RequestError] = []
+    for item in items:
+        try:
+            parsed.append((yield from parse_event_in_steps(item, org_id, mint)))
+        except RequestError as error:
+            error.__context__ = None  # frames of a thousand errors hold texts, and take long to let go
+            parsed.append(error.with_traceback(None))
+        yield
+    return parsed
+
+
+def _check_size(text: bytes) -> None:
     if len(text) > MAX_EVENT_BYTES:
         raise TooLarge(f"An event may have {MAX_EVENT_BYTES:,} bytes; this one has {len(text):,}.")
-    strict_json.check(text)
+
+
+def _event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEvent:
+    """Read what is I-JSON already."""
     try:
         body = _decode(text)
     except msgspec.ValidationError as error:
@@ -91,64 +124,6 @@ def parse_event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEven
     )
 
 
-def split_batch(text: bytes, *, ndjson: bool) -> list[bytes]:
-    """The items of a batch as they were sent: the elements of an array, or the lines.
-
-    Raises:
-        MalformedBody: the array as such is broken.
-        TooLarge: more items than a batch may have.
-    """
-    if ndjson:
-        items = [line for line in text.split(b"\n") if line.strip()]
-    else:
-        try:
-            items = [bytes(item) for item in _decode_items(text)]
-        except msgspec.ValidationError as error:
-            raise MalformedBody(f"Not a JSON array of events: {error}.") from None
-        except (msgspec.DecodeError, RecursionError):
-            items = _split_slowly(text)
-    if len(items) > MAX_BATCH_EVENTS:
-        raise TooLarge(f"A batch may have {MAX_BATCH_EVENTS:,} events; this one has {len(items):,}.")
-    return items
-
-
-def _split_slowly(text: bytes) -> list[bytes]:
-    """Take an array apart that the fast reader gives up on, for half a surrogate in one of its items
-    say: what is JSON by its grammar but not I-JSON, or nested too deep, is the fault of that item alone."""
-    decoded = text.decode("latin-1")  # a character for each byte: outside of strings JSON is ASCII
-    items: list[bytes] = []
-    step = _ARRAY_BEGINS.match(decoded)
-    while step is not None and len(items) <= MAX_BATCH_EVENTS:
-        try:
-            _, end = _lenient.raw_decode(decoded, step.end())
-        except RecursionError:
-            end = strict_json.end_of_nested(text, step.end())
-        except json.JSONDecodeError as error:
-            raise MalformedBody(f"Not a JSON array of events: {error}.") from None
-        items.append(text[step.end() : end])
-        step = _ITEM_ENDS.match(decoded, end)
-        if step is not None and step["last"]:
-            return items
-    if step is None:
-        raise MalformedBody("Not a JSON array of events.")
-    return items
-
-
-async def parse_batch(
-    items: list[bytes], org_id: OrgId, mint: Callable[[], UUID]
-) -> list[NewEvent | RequestError]:
-    """Read each item; one that is wrong spoils only itself, and takes the time of nobody else."""
-    pace = Pace()
-    parsed: list[NewEvent | RequestError] = []
-    for item in items:
-        try:
-            parsed.append(parse_event(item, org_id, mint))
-        except RequestError as error:
-            parsed.append(error)
-        await pace.breathe()
-    return parsed
-
-
 def _moment(value: datetime) -> datetime:
     if value.tzinfo is None:
         raise Invalid("Must carry a time zone, as RFC 3339 does.", pointer="/occurred_at")
@@ -158,7 +133,12 @@ def _moment(value: datetime) -> datetime:
 
 
 def _invalid(text: bytes, error: msgspec.ValidationError) -> Invalid:
-    """Name every unknown field; of the rest, what the decoder stumbled over."""
+    """Name every unknown field; of the rest, what the decoder stumbled over.
+
+    Of a long text no more than that: tens of thousands of names would take too long.
+    """
+    if len(text) > strict_json.AT_ONCE_BYTES:
+        return invalid_field(error)
     value: Any = msgspec.json.decode(text, type=msgspec.Raw)
     try:
         names = list(msgspec.json.decode(value, type=dict[str, msgspec.Raw]))

@@ -23,7 +23,8 @@ from triggers.api.views import (
 )
 from triggers.domain import Caller, created_at, first_id_at, minted_at, parse_id, type_matches
 from triggers.errors import NotFound
-from triggers.judging import Pace, judge_again
+from triggers.judging import judge_again
+from triggers.pace import Pace, do
 from triggers.payload_filter import FilterInput, Verdict
 from triggers.storage import event_store, inbox_store, judging_store
 from triggers.storage.event_store import StoredEvent
@@ -206,7 +207,7 @@ async def _explain(
         else:
             why = f"it would match now; it is {wish.status}, and was changed since or matched nothing then"
         if wish.id in filters and (matched or fits):
-            verdict = judge_again(filters[wish.id], seen)
+            verdict = await do(judge_again(filters[wish.id], seen), pace)
             said = _said(verdict)
             why = f"{why}; {said}" if matched or verdict.matched else said
             await pace.breathe()

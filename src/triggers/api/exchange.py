@@ -8,11 +8,14 @@ import re
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
 from triggers.api import problems
-from triggers.errors import RequestTimeout, TooLarge, TriggersError, UnsupportedMediaType
+from triggers.errors import Overloaded, RequestTimeout, TooLarge, TriggersError, UnsupportedMediaType
+from triggers.pace import Pace, Steps, do
+from triggers.room import Room
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -21,6 +24,8 @@ Headers = list[tuple[bytes, bytes]]
 
 MAX_GZIP_MEMBERS = 1_000
 """Of a body; a batch whose events were compressed one by one has no more."""
+
+_PIECE_BYTES = 64 * 1024
 
 _encode = msgspec.json.Encoder().encode
 _process = os.urandom(6).hex()
@@ -50,43 +55,89 @@ def essence(media_type: bytes) -> bytes:
     return media_type.partition(b";")[0].strip().lower()
 
 
-async def read_body(
-    receive: Receive, limit: int, coding: bytes = b"", arrived: Callable[[int], None] | None = None
-) -> bytes:
-    """The body, inflated if it is gzip. Nothing beyond `limit` bytes is kept at any moment.
+class Held:
+    """What one request holds of the room for bodies that are under way, until it is answered."""
 
-    `arrived` is told of each piece how many bytes it has, inflated, and may refuse it.
+    __slots__ = ("_org_id", "_room", "_size")
+
+    def __init__(self, room: Room, org_id: UUID) -> None:
+        self._room = room
+        self._org_id = org_id
+        self._size = 0
+
+    def take(self, size: int) -> None:
+        """Count so many bytes more.
+
+        Raises:
+            Overloaded: there is no room for them.
+        """
+        if not self._room.take(self._org_id, size):
+            raise Overloaded("Too much is arriving at the same moment; nothing of this request was accepted.")
+        self._size += size
+
+    def give_back(self, size: int) -> None:
+        """Count so many bytes less."""
+        self._room.give_back(self._org_id, size)
+        self._size -= size
+
+    def release(self) -> None:
+        """Give back all of it."""
+        self.give_back(self._size)
+
+
+async def read_body(receive: Receive, limit: int, coding: bytes = b"", held: Held | None = None) -> bytes:
+    """The body, inflated if it is gzip. What is kept of it is counted in `held` as it comes.
+
+    gzip is kept as it came until it is whole, so that nobody takes room by what is only announced.
 
     Raises:
         TooLarge: more than `limit` bytes, as sent or inflated.
         UnsupportedMediaType: a content coding other than gzip, or broken gzip.
+        Overloaded: there is no room for it.
         ClientGone: the connection closed first.
     """
-    inflate = _inflater(coding) if coding else None
+    is_gzip = _is_gzip(coding) if coding else False
     chunks: list[bytes] = []
-    size = sent = 0
+    size = 0
     while True:
         message = await receive()
         if message["type"] != "http.request":
             raise ClientGone
         chunk: bytes = message.get("body", b"")
-        sent += len(chunk)
-        if sent > limit:  # before inflating: gzip can go on for ever and yield nothing
-            raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
-        if inflate is not None and chunk:
-            # One byte over the limit is enough to know; the rest is never inflated.
-            chunk = inflate.more(chunk, limit + 1 - size)
         size += len(chunk)
         if size > limit:
             raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
-        if arrived is not None:
-            arrived(len(chunk))
+        if held is not None:
+            held.take(len(chunk))
         chunks.append(chunk)
         if not message.get("more_body"):
             break
-    if inflate is not None and not inflate.whole:
-        raise UnsupportedMediaType("The gzip body is cut short.")
+    if is_gzip:
+        return await do(_inflated(chunks, limit, held), Pace())
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _inflated(chunks: list[bytes], limit: int, held: Held | None) -> Steps[bytes]:
+    """Inflate gzip in small pieces."""
+    inflater = _Inflater()
+    pieces: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        rest: bytes | None = chunk
+        while rest is not None:
+            piece, rest = inflater.more(rest)
+            size += len(piece)
+            if size > limit:
+                raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
+            if held is not None:
+                held.take(len(piece))
+            pieces.append(piece)
+            yield
+        if held is not None:
+            held.give_back(len(chunk))
+    if not inflater.whole:
+        raise UnsupportedMediaType("The gzip body is cut short.")
+    return b"".join(pieces)
 
 
 class _Inflater:
@@ -101,34 +152,34 @@ class _Inflater:
         """Whether what came so far ends where a member does."""
         return self._member.eof
 
-    def more(self, data: bytes, most: int) -> bytes:
-        """What `data` adds, up to `most` bytes."""
-        parts = []
+    def more(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """A piece of what `data` adds, and the data to go on with; None when that was all."""
+        if self._member.eof and data:
+            self._begin()
         try:
-            while data and most:
-                if self._member.eof:
-                    self._begin()
-                parts.append(self._member.decompress(data, most))
-                most -= len(parts[-1])
-                data = self._member.unused_data
+            piece = self._member.decompress(data, _PIECE_BYTES)
         except zlib.error:
             raise UnsupportedMediaType("The body is not the gzip that Content-Encoding says.") from None
-        return b"".join(parts)
+        if self._member.eof:
+            return piece, self._member.unused_data or None
+        # A full piece may have more behind it, even when all data was taken in.
+        rest = self._member.unconsumed_tail
+        return piece, rest if rest or len(piece) == _PIECE_BYTES else None
 
     def _begin(self) -> None:
-        # Each member copies what is behind it: a body of empty ones would hold up everybody else.
+        # Each member copies what is behind it: a body of empty ones would take long.
         if self._members == MAX_GZIP_MEMBERS:
             raise UnsupportedMediaType(f"The gzip body has more than {MAX_GZIP_MEMBERS:,} members.")
         self._members += 1
         self._member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
 
 
-def _inflater(coding: bytes) -> _Inflater | None:
+def _is_gzip(coding: bytes) -> bool:
     match coding:
         case b"identity":
-            return None
+            return False
         case b"gzip" | b"x-gzip":
-            return _Inflater()
+            return True
         case _:
             raise UnsupportedMediaType("Content-Encoding must be gzip or left out.")
 

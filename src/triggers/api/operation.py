@@ -82,7 +82,7 @@ async def problem_page(slug: str) -> Response[str]:
         raise errors.NotFound("There is no such type of error.")
     example = found(**EXAMPLE_FACTS.get(found, {}))
     document = msgspec.json.encode(problem(example, "5f1c2d9a7b3e-2a"))
-    return pages.page(
+    return await pages.page(
         "problem.html",
         kind=KINDS[found],
         text=inspect.cleandoc(found.__doc__ or ""),
@@ -93,17 +93,17 @@ async def problem_page(slug: str) -> Response[str]:
 
 async def problem_index() -> Response[str]:
     """List the types of errors."""
-    return pages.page("problems.html", kinds=sorted(KINDS.values()))
+    return await pages.page("problems.html", kinds=sorted(KINDS.values()))
 
 
 async def docs(request: Request[Any, Any, Any], services: Services) -> Response[str]:
     """Show the OpenAPI document to people."""
-    return pages.reference_page(await _openapi(request), _url(request, services))
+    return await pages.reference_page(await _openapi(request), _url(request, services))
 
 
 async def home(request: Request[Any, Any, Any], services: Services) -> Response[str]:
     """Say what this is."""
-    return pages.page("home.html", url=_url(request, services))
+    return await pages.page("home.html", url=_url(request, services))
 
 
 async def _openapi(request: Request[Any, Any, Any]) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -27,21 +28,29 @@ def _environment() -> Environment:
     return environment
 
 
-def page(template: str, **values: Any) -> Response[str]:
+# Pages are made in threads. That is Python, so the event loop is free meanwhile: the first use of a
+# template takes some 20 ms.
+
+
+async def page(template: str, **values: Any) -> Response[str]:
     """A page made from a template."""
-    return _answer(_render(template, **values))
+    return _answer(await asyncio.to_thread(_render, template, **values))
 
 
-def reference_page(document: bytes, url: str) -> Response[str]:
+async def reference_page(document: bytes, url: str) -> Response[str]:
     """The OpenAPI document as a page. `url` is where the reader's own calls go."""
-    return _answer(_render_reference(document, url))
+    html = await asyncio.to_thread(_render_reference, document)
+    return _answer(html.replace(_URL, str(escape(url))))
 
 
-@lru_cache(maxsize=4)
-def _render_reference(document: bytes, url: str) -> str:
-    # It takes 25 ms, on the loop that also accepts events; nothing in it changes while the process runs.
+_URL = "url-of-the-service"
+
+
+@cache
+def _render_reference(document: bytes) -> str:
+    """The page but for the URL, which is what each caller says that it is."""
     found = arrange(document)
-    return _render("docs.html", subjects=found.subjects, types=found.types, url=url)
+    return _render("docs.html", subjects=found.subjects, types=found.types, url=_URL)
 
 
 def _render(template: str, **values: Any) -> str:

@@ -9,6 +9,7 @@ from triggers.api.authentication import KeyCache
 from triggers.api.rate_limit import RateLimiter
 from triggers.intake import Intake
 from triggers.key_ring import KeyRing
+from triggers.room import Room
 from triggers.settings import Settings
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Database
@@ -29,6 +30,8 @@ class Services:
     limiter: RateLimiter
     wakeup: Wakeup
     health: Health
+    bodies: Room
+    """For bodies of requests that are under way."""
     key_ring: KeyRing
     more_metrics: list[Callable[[], bytes]]
     """Metrics of other processes, for `/metrics` to show with this one's."""

@@ -12,8 +12,11 @@ from litestar.types import Empty
 from triggers import strict_json
 from triggers.api import exchange
 from triggers.api.event_body import invalid_field
+from triggers.domain import MAX_EVENT_BYTES
+from triggers.pace import Pace, do
 
-MAX_BODY_BYTES = 1024 * 1024
+MAX_BODY_BYTES = MAX_EVENT_BYTES
+"""The longest that make sense name a thousand messages or events, which is a sixth of that."""
 
 
 class StrictRequest(Request[Any, Any, Any]):
@@ -27,12 +30,13 @@ class StrictRequest(Request[Any, Any, Any]):
         """The body, inflated.
 
         Raises:
-            TooLarge, UnsupportedMediaType, ClientGone: as of an event.
+            TooLarge, UnsupportedMediaType, Overloaded, ClientGone: as of an event.
         """
         if self._body is Empty:
             coding = self.headers.get("content-encoding", "").strip().lower().encode()
             receive = cast("exchange.Receive", self.receive)
-            self._body = await exchange.read_body(receive, MAX_BODY_BYTES, coding)
+            held = self.scope["state"].get("held")
+            self._body = await exchange.read_body(receive, MAX_BODY_BYTES, coding, held)
         return self._body
 
     async def json(self) -> Any:
@@ -43,7 +47,7 @@ class StrictRequest(Request[Any, Any, Any]):
         """
         exchange.check_json(self.headers.get("content-type", "").encode())
         text = await self.body()
-        strict_json.check(text)
+        await do(strict_json.check_in_steps(text), Pace())
         data = self.route_handler.parsed_data_field
         assert data is not None  # else the framework would not ask
         try:

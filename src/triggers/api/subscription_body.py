@@ -36,7 +36,8 @@ Pointer = Annotated[
     str,
     Meta(
         max_length=255,
-        description="With `ordering: key`: a JSON Pointer into the payload; null takes the event's own"
+        description="With `ordering: key`: a JSON Pointer into the payload, to a string, a number, true or"
+        " false; an event in which it leads to anything else has a key of its own. Null takes the event's own"
         " `ordering_key`.",
     ),
 ]

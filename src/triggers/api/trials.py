@@ -29,6 +29,7 @@ from triggers.domain import (
     type_matches,
 )
 from triggers.errors import Conflict
+from triggers.pace import Pace
 from triggers.payload_filter import FilterInput, PayloadFilter
 from triggers.storage import event_store, subscription_store, trial_store
 from triggers.storage.event_store import StoredEvent
@@ -217,6 +218,7 @@ class _Judging:
         self._org_id = org_id
         self._patterns = patterns
         self._filter = payload_filter
+        self._pace = Pace()
         self._seconds_left = DRY_RUN_SECONDS
         self._bytes_left = DRY_RUN_BYTES
         self.matches: list[DryRunMatch] = []
@@ -236,10 +238,13 @@ class _Judging:
         return len(events)
 
     async def _judge(self, event: StoredEvent, content: WholeEvent) -> None:
+        seen = FilterInput(content.payload, content.type, content.source, content.subject)
         began = time.perf_counter()
-        verdict = self._filter.judge(
-            FilterInput(content.payload, content.type, content.source, content.subject)
-        )
+        if self._filter.prepare(seen):
+            self._seconds_left -= time.perf_counter() - began
+            await self._pace.wait_for_turn()
+            began = time.perf_counter()
+        verdict = self._filter.judge(seen)
         spent = time.perf_counter() - began
         self._seconds_left -= spent
         if verdict.matched:

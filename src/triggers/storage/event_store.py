@@ -15,6 +15,7 @@ import asyncpg
 import msgspec
 
 from triggers.domain import NewEvent, OrgId
+from triggers.pace import Pace, Steps, do
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Connection, Database, Row, columns, only_if, statements
 from triggers.storage.handover import Handover
@@ -144,10 +145,18 @@ async def accept(
                 break
             care = Care.ANY
     clock.learn(row["now"], asked_at)
-    owed: dict[bytes, list[bytes]] = {}
-    for pair in row["owed"]:
-        owed.setdefault(pair[:16], []).append(pair[16:])
+    owed = await do(_by_event(row["owed"]), Pace(in_line=False))
     return Receipt(row["missing"], Handover.of(asked_at, row["now"], batch, owed), care)
+
+
+def _by_event(pairs: Sequence[bytes]) -> Steps[dict[bytes, list[bytes]]]:
+    """Ids of subscriptions by the id of the event before them."""
+    owed: dict[bytes, list[bytes]] = {}
+    for number, pair in enumerate(pairs, 1):
+        owed.setdefault(pair[:16], []).append(pair[16:])
+        if not number % 1_000:
+            yield
+    return owed
 
 
 @cache
