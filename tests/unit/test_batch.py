@@ -17,6 +17,8 @@ from triggers.domain import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 from triggers.errors import MalformedBody, TooLarge
 from triggers.pace import Steps, at_once
 
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+
 # ---- the plain reader, which takes as long as a batch likes ---------------------------------------
 
 _plain_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
