@@ -45,6 +45,7 @@ def run(*, quick: bool) -> Findings:
         for name, times, least in (("P50", 2, 20), ("P99", 5, 100)):
             allowed = max(times * quiet[f"received {name} ms"], least)
             found.below(f"{attack.name}: {name} ms", attacked[f"received {name} ms"], allowed)
+        found.below(f"{attack.name}: events lost", row["lost"], 1)
     found.notes.append(
         "P50 and P99: sent → received; an event that is lost counts as long as it was waited for"
     )
