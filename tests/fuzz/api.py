@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +39,7 @@ def run(service: Service, cases: int, seed: int, say: Say, *, short_seconds: int
     service.start("--log-level", "warning")
     processes = Processes(service)
     report, output = service.place / "report.json", service.place / "schemathesis.txt"
-    with output.open("wb") as out:
+    with output.open("wb") as out, _endpoint() as url:
         done = subprocess.run(
             [
                 SCHEMATHESIS,
@@ -48,7 +52,7 @@ def run(service: Service, cases: int, seed: int, say: Say, *, short_seconds: int
                 f"--seed={seed}",
                 f"--report-json-path={report}",
             ],
-            env={**os.environ, **_environment(service)},
+            env={**os.environ, **_environment(service), "FUZZ_TARGET_URL": url},
             cwd=service.place,
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -66,6 +70,31 @@ def run(service: Service, cases: int, seed: int, say: Say, *, short_seconds: int
     if done.returncode:
         wrong.append(f"Schemathesis: {_told(output.read_text(errors='replace'))}")
     return wrong + processes.deaths() + [f"the log says: {line}" for line in log_errors(service)[:10]]
+
+
+class _Receiving(BaseHTTPRequestHandler):
+    """Takes every delivery: a test delivery that does not succeed is waited for 20 seconds long."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def _endpoint() -> Iterator[str]:
+    """The URL of an endpoint that answers as long as the block lasts."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Receiving) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/hook"
+        finally:
+            server.shutdown()
+            serving.join()
 
 
 def _environment(service: Service) -> dict[str, str]:
