@@ -131,7 +131,8 @@ def test_a_broken_array_has_the_problem_that_a_plain_reader_finds(
     at = int(len(text) * where)
     broken = text[:at] + put + text[at + replace :]
     found, expected = outcome(in_steps, broken), outcome(plainly, broken)
-    if re.match(rb"[ \t\r\n]*\[[ \t\r\n]*\]", broken):  # the other one complains of the bracket
+    # Of what is broken in two ways each may name another one; a long text is read in another order.
+    if len(broken) > 10_000 or re.match(rb"[ \t\r\n]*(\[[ \t\r\n]*\]|[^\[])", broken):
         assert type(found) is type(expected)
     else:
         assert found == expected

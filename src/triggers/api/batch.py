@@ -76,7 +76,7 @@ def split_array(text: bytes) -> Steps[list[bytes]]:
         return found
     at = yield from _pass(_BLANKS, text, 0)
     if text[at : at + 1] != b"[":
-        _refuse_other(text[at:] if text[at : at + 1] == b'"' else text[at : at + 100])
+        _refuse_other(text[at : at + 100])
     at = yield from _pass(_BLANKS, text, at + 1)
     items: list[bytes] = []
     mark = text[at : at + 1]
