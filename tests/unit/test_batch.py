@@ -52,9 +52,9 @@ def plainly(text: bytes) -> list[bytes]:
 def outcome(read: Any, text: bytes) -> list[bytes] | str:
     try:
         found: list[bytes] = read(text)
-    except MalformedBody as error:
+    except (MalformedBody, TooLarge) as error:
         return error.message
-    return found
+    return found if len(found) <= MAX_BATCH_EVENTS else "too many"
 
 
 def in_steps(text: bytes) -> list[bytes]:
