@@ -128,7 +128,11 @@ class AcceptApp:
             if request.media_type != b"application/json":
                 exchange.check_json(request.media_type)
             body = await self._body(request, receive, MAX_EVENT_BYTES)
-            event = await self._event(body, request.caller)
+            org_id, mint = request.caller.org_id, self._intake.clock.mint
+            if len(body) <= SHORT_BYTES:
+                event = event_body.parse_event(body, org_id, mint)
+            else:
+                event = await paced(event_body.parse_event_in_steps(body, org_id, mint))
             del body  # the event has a copy of its payload
             accepted = await self._intake.accept(event)
             if isinstance(accepted, TriggersError):
@@ -199,12 +203,6 @@ class AcceptApp:
         assert request.caller is not None
         request.held = Held(self._bodies, request.caller.org_id)
         return exchange.read_body(receive, limit, request.coding, request.held)
-
-    async def _event(self, body: bytes, caller: Caller) -> NewEvent:
-        mint = self._intake.clock.mint
-        if len(body) <= SHORT_BYTES:
-            return event_body.parse_event(body, caller.org_id, mint)
-        return await paced(event_body.parse_event_in_steps(body, caller.org_id, mint))
 
     async def _accept_items(
         self, request: Request, items: list[bytes], grant: Grant | None

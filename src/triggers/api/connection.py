@@ -33,6 +33,7 @@ REST_READ: Final = 64 * 1024
 """Bytes of a body that are read, and thrown away, after its request was answered. Before more than that the
 connection ends, so a refused caller cannot go on."""
 
+_TELLING: Final = frozenset((b"content-length", b"transfer-encoding", b"connection", b"expect"))
 _name = itemgetter(0)
 _NAMES = re.compile(rb"[a-z0-9-]*")
 _SAFE = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
@@ -97,6 +98,14 @@ class Cycle(RequestResponseCycle):
             client=client and client[0],
             detail=error.logged,
         )
+
+    async def receive(self) -> Any:
+        """uvicorn's, with a short way for a body that is there."""
+        if self.more_body or self.disconnected or self.response_complete or not self.message_event.is_set():
+            return await super().receive()
+        self.message_event.clear()
+        body, self.body = bytes(self.body), bytearray()
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Any) -> None:
         """As ASGI has it."""
@@ -184,7 +193,9 @@ class Protocol(HttpToolsProtocol):
     deaf = False  # what comes is not read any more
     burst: Burst
     pieces: RequestPieces
-    _length: int | None = 0  # of the body, as the head says it; None: it is chunked
+    _in_body = False  # or behind it
+    _told: dict[bytes, bytes]  # by the head: of its headers those in _TELLING
+    _length: int | None = 0  # of the body; None: it is chunked
     _unparsed = b""  # what came and waits: for an answer, or for the next turn of the loop
     _body_parser: httptools.HttpRequestParser | None = None  # after a head that offers another protocol
 
@@ -242,7 +253,8 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self.send_400_response(str(error))
         else:
-            self.pieces.remember(data)
+            if not self.between:
+                self.pieces.remember(data)
 
     def _wait_with(self, data: bytes, begin: int) -> None:
         """Parse the rest of it when an answer is out, or after others had their turn."""
@@ -329,33 +341,32 @@ class Protocol(HttpToolsProtocol):
         super().on_message_begin()
         self.arriving_since = self.loop.time()
         self.idle_since = None
-        self.between = False
-        self._length = 0
+        self.between = self._in_body = False
+        self._told = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """uvicorn's, without trailers: what comes behind a body says nothing of the request."""
-        if not self.pieces.in_head:
+        if self._in_body:
             return
         name = name.lower()
-        if name == b"content-length":
-            self._length = int(value)
-        elif name == b"transfer-encoding":
-            self._length = None
-        elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
         self.headers.append((name, value))
+        if name in _TELLING:
+            self._told[name] = value
 
     def on_headers_complete(self) -> None:
         """uvicorn's, with our cycle, and without what needs websockets or a bound of its own."""
+        parser, scope, told = self.parser, self.scope, self._told
+        self._in_body = True
+        self._length = None if b"transfer-encoding" in told else int(told.get(b"content-length", 0))
         self.pieces.head_ended(self._length)
-        parser, scope = self.parser, self.scope
-        version = parser.get_http_version()
-        scope["http_version"] = version
         scope["method"] = method = parser.get_method().decode("ascii")
         url = b"/" if method == "CONNECT" else self.url  # which names a host, and no path of ours
         scope["path"], scope["raw_path"], scope["query_string"] = _parts(url)
-        keep_alive = version != "1.0" and parser.should_keep_alive()
-        cycle = self._cycle(scope, expects_100=self.expect_100_continue, keep_alive=keep_alive)
+        keep_alive = parser.should_keep_alive()
+        if b"connection" in told and keep_alive:  # HTTP/1.0 is kept alive only by saying so, and not here
+            keep_alive = parser.get_http_version() != "1.0"
+        expects_100 = told.get(b"expect", b"").lower() == b"100-continue"
+        cycle = self._cycle(scope, expects_100=expects_100, keep_alive=keep_alive)
         self._enqueue(cycle, self.app)
 
     def on_body(self, body: bytes) -> None:
@@ -401,14 +412,11 @@ class Protocol(HttpToolsProtocol):
     def _enqueue(self, cycle: Cycle, app: Any) -> None:
         before, self.cycle = self.cycle, cycle
         if before is None or before.response_complete:
-            self._run(cycle, app)
+            self.running = cycle
+            self._start_asgi_task(cycle, app)
         else:  # one request at a time: this one waits
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, app))
-
-    def _run(self, cycle: Cycle, app: Any) -> None:
-        self.running = cycle
-        self._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         """uvicorn's, without the timer."""
@@ -417,7 +425,8 @@ class Protocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self._run(*self.pipeline.pop())
+            self.running, app = self.pipeline.pop()
+            self._start_asgi_task(self.running, app)
         else:
             self.idle_since = self.loop.time()
         if self._unparsed:

@@ -91,6 +91,7 @@ class RequestPieces:
         self.in_head = True
         self._head = -self.left
         self.left = 0
+        self._last = b""
 
     def remember(self, data: bytes) -> None:
         """All of this was given to the parser, and what follows it comes later."""
