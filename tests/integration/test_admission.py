@@ -66,14 +66,11 @@ async def test_a_refusal_does_not_wait_for_the_body(
     await spend(node, keys[429])
     match framing:
         case "length":
-            headers, first, rest = [f"content-length: {LENGTH}"], b"{", b" " * (LENGTH - 1)
+            headers, first = [f"content-length: {LENGTH}"], b"{"
         case "chunks":
-            size = b"%x\r\n" % LENGTH
-            headers, first = ["transfer-encoding: chunked"], size + b"{"
-            rest = b" " * (LENGTH - 1) + b"\r\n0\r\n\r\n"
+            headers, first = ["transfer-encoding: chunked"], b"%x\r\n{" % LENGTH
         case _:
             headers, first = [f"content-length: {LENGTH}", "expect: 100-continue"], b""
-            rest = b" " * LENGTH
     headers.append("content-type: application/json")
     for path in PATHS:
         for status, key in keys.items():
@@ -82,8 +79,12 @@ async def test_a_refusal_does_not_wait_for_the_body(
                 said, fields = await answer(reader)
                 assert (path, said) == (path, status)
                 assert ("ratelimit" in fields) == (status == 429)
+                if framing != "length":  # nobody knows where the next request would begin
+                    assert fields["connection"] == "close"
+                    assert await asyncio.wait_for(reader.read(), 5) == b""
+                    continue
                 # What was on its way all the same is no part of the next request.
-                writer.write(rest + head("GET", "/v1/org", tenant.key))
+                writer.write(b" " * (LENGTH - 1) + head("GET", "/v1/org", tenant.key))
                 assert (await answer(reader))[0] == 200
                 writer.write(head("GET", "/v1/org", tenant.key))
                 assert (await answer(reader))[0] == 200
