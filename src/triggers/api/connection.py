@@ -30,8 +30,8 @@ TURN_BYTES: Final = 64 * 1024
 PIECE_COST: Final = 256
 """Bytes that each piece counts for beside its own: tiny ones are dearer than long ones."""
 REST_READ: Final = 5 * 1024 * 1024
-"""Bytes of a body of known length that are read, and thrown away, after its request was answered. Before a longer
-one, or one of unknown length, the connection ends, so a refused caller cannot go on."""
+"""Bytes of a body of known length that are read, and thrown away, after its request was answered. Before a
+longer one, or one of unknown length, the connection ends, so a refused caller cannot go on."""
 
 _TELLING: Final = frozenset((b"content-length", b"transfer-encoding", b"connection", b"expect"))
 _name = itemgetter(0)
