@@ -63,7 +63,7 @@ Outcome = Accepted | errors.TriggersError
 class Waiting:
     """An event on its way to its commit, and the future that its caller waits on."""
 
-    __slots__ = ("answered", "event", "followers", "future", "judged", "rounds", "since", "size")
+    __slots__ = ("answered", "event", "followers", "future", "judged", "room", "rounds", "since", "size")
 
     def __init__(self, event: NewEvent, judged: Judged, future: asyncio.Future[Outcome]) -> None:
         self.event = event
@@ -71,6 +71,7 @@ class Waiting:
         self.future = future
         self.since = time.monotonic()
         self.answered = False
+        self.room = 0  # bytes that it holds of the waiting room
         self.rounds = 0  # how often it was judged again
         self.followers: list[Waiting] = []  # of the same org and dedup_id, decided with this one
 
@@ -98,9 +99,10 @@ class Intake:
         self.clock = clock
         self._database = database
         self._window = timedelta(seconds=dedup_window)
-        # What is held of both until it is answered; below, what waits for its flush to begin.
-        self._room_for_events = Room(max_events)
-        self._room_for_bytes = Room(max_bytes)
+        # What is held until it is answered; below, what waits for its flush to begin. Each event takes at
+        # least so much room that no more than `max_events` fit.
+        self._room = Room(max_bytes)
+        self._least_size = -(-max_bytes // max_events)
         self._committed = committed
         self._judging = Judging(database)
         # Of each organisation that has events waiting, in turn; none is empty.
@@ -189,13 +191,8 @@ class Intake:
 
     def _has_room(self, waiting: Waiting) -> bool:
         """Take room for an event, until it is answered."""
-        org_id = waiting.event.org_id
-        if not self._room_for_events.take(org_id, 1):
-            return False
-        if not self._room_for_bytes.take(org_id, waiting.size):
-            self._room_for_events.give_back(org_id, 1)
-            return False
-        return True
+        waiting.room = max(waiting.size, self._least_size)
+        return self._room.take(waiting.event.org_id, waiting.room)
 
     def _take(self) -> list[Waiting]:
         """The next batch. Events that share a dedup_id with one of it are decided with that one."""
@@ -305,14 +302,12 @@ class Intake:
         """Note what an event was found to be; False if there is no room for that."""
         before = waiting.size
         waiting.judge(judged)
-        more = waiting.size - before
-        if more > 0 and not self._room_for_bytes.take(waiting.event.org_id, more):
-            waiting.size = before
-            return False
-        if more < 0:
-            self._room_for_bytes.give_back(waiting.event.org_id, -more)
-        self._waiting_bytes += more
-        return True
+        self._waiting_bytes += waiting.size - before
+        self._room.give_back(waiting.event.org_id, waiting.room)
+        if self._has_room(waiting):
+            return True
+        waiting.room = 0
+        return False
 
     # ---- the flush -------------------------------------------------------------------------------
 
@@ -440,8 +435,7 @@ class Intake:
         if waiting.answered:  # it was committed, and what came after that failed
             return
         waiting.answered = True
-        self._room_for_events.give_back(waiting.event.org_id, 1)
-        self._room_for_bytes.give_back(waiting.event.org_id, waiting.size)
+        self._room.give_back(waiting.event.org_id, waiting.room)
         if not waiting.future.done():  # its caller may have gone
             waiting.future.set_result(outcome)
 

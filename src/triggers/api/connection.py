@@ -47,6 +47,7 @@ class Cycle(RequestResponseCycle):
     """
 
     connection: Protocol
+    task: asyncio.Task[None]
     refusal: errors.TriggersError | None = None
     """Why the rest of the request is not read. To the app its caller has gone then; this is the answer."""
     _start: Any = None  # the head, until the first of the body is known
@@ -66,7 +67,8 @@ class Cycle(RequestResponseCycle):
             await self._give_up(self.refusal or errors.TriggersError())
         finally:
             self.on_response = lambda: None
-            del self.connection  # which has this one: what is done is left to no collector
+            self.connection.tasks.discard(self.task)
+            del self.connection, self.task  # which have this one: what is done is left to no collector
 
     def refuse(self, error: errors.TriggersError) -> None:
         """Have this for the answer, unless there is one already."""
@@ -108,11 +110,14 @@ class Cycle(RequestResponseCycle):
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Any) -> None:
-        """As ASGI has it."""
-        if message["type"] == "http.response.start" and not self.response_started:
-            if self.more_body and (self.waiting_for_100_continue or self.connection.much_is_left):
-                self.keep_alive = False
+        """As ASGI has it, or a whole answer."""
+        kind = message["type"]
+        if kind == exchange.WHOLE:
+            await self._answer(message)
+            return
+        if kind == "http.response.start" and not self.response_started:
             self._start = message
+            self._end_with_this_answer_if_much_is_left()
             return
         if self.disconnected:
             return
@@ -124,15 +129,32 @@ class Cycle(RequestResponseCycle):
                 await super().send(start)
                 await self._send(message)
         else:
-            if self.flow.write_paused:
-                await self.flow.drain()
-                if self.disconnected:
-                    return
-            self.response_started = self.response_complete = True
-            self.waiting_for_100_continue = False
-            self.connection.burst.write(self.transport, whole)
-            self.message_event.set()
-            self.on_response()
+            await self._write(whole)
+
+    async def _answer(self, message: Any) -> None:
+        self._end_with_this_answer_if_much_is_left()
+        status, headers, body = message["status"], message["headers"], message["body"]
+        if self.keep_alive and not self.disconnected and self.scope["method"] != "HEAD":
+            head = b"\r\n".join(map(b": ".join, [*self.default_headers, *headers]))
+            await self._write(b"%b%b\r\n\r\n%b" % (STATUS_LINE[status], head, body))
+        else:
+            await self.send({"type": "http.response.start", "status": status, "headers": headers})
+            await self.send({"type": "http.response.body", "body": body})
+
+    def _end_with_this_answer_if_much_is_left(self) -> None:
+        if self.more_body and (self.waiting_for_100_continue or self.connection.much_is_left):
+            self.keep_alive = False
+
+    async def _write(self, whole: bytes) -> None:
+        if self.flow.write_paused:
+            await self.flow.drain()
+            if self.disconnected:
+                return
+        self.response_started = self.response_complete = True
+        self.waiting_for_100_continue = False
+        self.connection.burst.write(self.transport, whole)
+        self.message_event.set()
+        self.on_response()
 
     async def _send(self, message: Any) -> None:
         """A piece of the body. After the last one of a connection, uvicorn closes it at once."""
@@ -412,11 +434,16 @@ class Protocol(HttpToolsProtocol):
     def _enqueue(self, cycle: Cycle, app: Any) -> None:
         before, self.cycle = self.cycle, cycle
         if before is None or before.response_complete:
-            self.running = cycle
-            self._start_asgi_task(cycle, app)
+            self._run(cycle, app)
         else:  # one request at a time: this one waits
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, app))
+
+    def _run(self, cycle: Cycle, app: Any) -> None:
+        """uvicorn's `_start_asgi_task`; the task leaves the set by itself, without a callback of the loop."""
+        self.running = cycle
+        cycle.task = task = self.loop.create_task(cycle.run_asgi(app))
+        self.tasks.add(task)
 
     def on_response_complete(self) -> None:
         """uvicorn's, without the timer."""
@@ -425,8 +452,7 @@ class Protocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self.running, app = self.pipeline.pop()
-            self._start_asgi_task(self.running, app)
+            self._run(*self.pipeline.pop())
         else:
             self.idle_since = self.loop.time()
         if self._unparsed:

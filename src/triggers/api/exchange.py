@@ -27,6 +27,10 @@ MAX_GZIP_MEMBERS = 1_000
 
 _PIECE_BYTES = 64 * 1024
 
+WHOLE = "http.response.whole"
+"""A message of our own beside those of ASGI: start and body of an answer at once. Its headers are made by the
+service, so they are not searched for what could make another header of a value."""
+
 _encode = msgspec.json.Encoder().encode
 _process = os.urandom(6).hex()
 _numbers = itertools.count(1)
@@ -202,18 +206,8 @@ async def answer_problem(
     return status
 
 
-async def _answer(
+def _answer(
     send: Send, status: int, content_type: bytes, body: bytes, headers: Iterable[tuple[bytes, bytes]]
-) -> None:
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [
-                (b"content-type", content_type),
-                (b"content-length", b"%d" % len(body)),
-                *headers,
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": body})
+) -> Awaitable[None]:
+    framing = (b"content-type", content_type), (b"content-length", b"%d" % len(body))
+    return send({"type": WHOLE, "status": status, "headers": [*framing, *headers], "body": body})
