@@ -123,7 +123,8 @@ class AcceptApp:
         began = time.perf_counter()
         request = Request(scope)
         try:
-            request.caller = await self._keys.caller(key_from(*request.key))
+            key = key_from(*request.key)
+            request.caller = self._keys.remembered(key) or await self._keys.caller(key)
             self._admit(request, request.caller)
             if request.media_type != b"application/json":
                 exchange.check_json(request.media_type)

@@ -34,6 +34,7 @@ REST_READ: Final = 5 * 1024 * 1024
 longer one, or one of unknown length, the connection ends, so a refused caller cannot go on."""
 
 _TELLING: Final = frozenset((b"content-length", b"transfer-encoding", b"connection", b"expect"))
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 _name = itemgetter(0)
 _NAMES = re.compile(rb"[a-z0-9-]*")
 _SAFE = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
@@ -48,9 +49,27 @@ class Cycle(RequestResponseCycle):
 
     connection: Protocol
     task: asyncio.Task[None]
+    access_log = False  # there are lines of ours
+    disconnected = response_started = response_complete = False
+    more_body = True
+    chunked_encoding: bool | None = None
+    expected_content_length = 0
     refusal: errors.TriggersError | None = None
     """Why the rest of the request is not read. To the app its caller has gone then; this is the answer."""
     _start: Any = None  # the head, until the first of the body is known
+
+    def __init__(self, connection: Protocol, scope: Any, *, expects_100: bool, keep_alive: bool) -> None:
+        """uvicorn's, without what is the same for most requests."""
+        self.connection = connection
+        self.scope = scope
+        self.transport = connection.transport
+        self.flow = connection.flow
+        self.default_headers = connection.server_state.default_headers
+        self.on_response = connection.on_response_complete
+        self.waiting_for_100_continue = expects_100
+        self.keep_alive = keep_alive
+        self.message_event = asyncio.Event()
+        self.body = bytearray()
 
     async def run_asgi(self, app: Any) -> None:
         """uvicorn's; but a request that a stop, a bug or its own rest cuts off has an answer of ours."""
@@ -316,7 +335,7 @@ class Protocol(HttpToolsProtocol):
         self._unparsed = b""
         if self.between or self.pieces.in_head:  # there is no request to be answered yet
             scope = {"method": "GET", "client": self.client}
-            cycle = self._cycle(scope, expects_100=False, keep_alive=False)
+            cycle = Cycle(self, scope, expects_100=False, keep_alive=False)
             cycle.refuse(error)
             self._enqueue(cycle, cycle.refused)
         elif self.cycle.response_complete:
@@ -360,7 +379,8 @@ class Protocol(HttpToolsProtocol):
     # ---- the parser's callbacks ------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
         self.arriving_since = self.loop.time()
         self.idle_since = None
         self.between = self._in_body = False
@@ -377,18 +397,33 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """uvicorn's, with our cycle, and without what needs websockets or a bound of its own."""
-        parser, scope, told = self.parser, self.scope, self._told
+        parser, told = self.parser, self._told
         self._in_body = True
         self._length = None if b"transfer-encoding" in told else int(told.get(b"content-length", 0))
         self.pieces.head_ended(self._length)
-        scope["method"] = method = parser.get_method().decode("ascii")
+        method = parser.get_method().decode("ascii")
         url = b"/" if method == "CONNECT" else self.url  # which names a host, and no path of ours
-        scope["path"], scope["raw_path"], scope["query_string"] = _parts(url)
+        path, raw_path, query = _parts(url)
+        scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": "1.1",
+            "method": method,
+            "scheme": self.scheme,
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": self.headers,
+            "client": self.client,
+            "server": self.server,
+            "state": {},
+        }
         keep_alive = parser.should_keep_alive()
         if b"connection" in told and keep_alive:  # HTTP/1.0 is kept alive only by saying so, and not here
             keep_alive = parser.get_http_version() != "1.0"
         expects_100 = told.get(b"expect", b"").lower() == b"100-continue"
-        cycle = self._cycle(scope, expects_100=expects_100, keep_alive=keep_alive)
+        cycle = Cycle(self, scope, expects_100=expects_100, keep_alive=keep_alive)
         self._enqueue(cycle, self.app)
 
     def on_body(self, body: bytes) -> None:
@@ -413,23 +448,6 @@ class Protocol(HttpToolsProtocol):
         self.arriving_since = None
 
     # ---- requests in turn ------------------------------------------------------------------------
-
-    def _cycle(self, scope: Any, *, expects_100: bool, keep_alive: bool) -> Cycle:
-        cycle = Cycle(
-            scope,
-            self.transport,
-            self.flow,
-            self.logger,
-            self.access_logger,
-            False,  # there are lines of ours
-            self.server_state.default_headers,
-            asyncio.Event(),
-            expects_100,
-            keep_alive,
-            self.on_response_complete,
-        )
-        cycle.connection = self
-        return cycle
 
     def _enqueue(self, cycle: Cycle, app: Any) -> None:
         before, self.cycle = self.cycle, cycle

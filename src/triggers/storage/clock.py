@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import time
 from datetime import datetime
 from uuid import UUID
@@ -10,6 +11,7 @@ from uuid import UUID
 # The driver's UUID is a subclass of the standard one, and several times quicker to make and to print.
 from asyncpg.pgproto import pgproto
 
+_pack = struct.Struct(">QQ").pack
 _chance = random.getrandbits  # an id is no secret: nothing is guarded by its being hard to guess
 
 
@@ -40,6 +42,6 @@ class DatabaseClock:
         """A new UUIDv7: 48 bits of milliseconds, 12 of their fraction, 62 of chance (RFC 9562, 6.2)."""
         ticks = max(int((time.monotonic() + self._offset) * 4_096_000), self._last + 1)
         self._last = ticks
-        number = (ticks >> 12) << 80 | 0x7 << 76 | (ticks & 0xFFF) << 64 | 0x2 << 62 | _chance(62)
-        minted: UUID = pgproto.UUID(number.to_bytes(16))
+        high, low = ticks >> 12 << 16 | 0x7000 | ticks & 0xFFF, 0x2 << 62 | _chance(62)
+        minted: UUID = pgproto.UUID(_pack(high, low))
         return minted
