@@ -82,7 +82,7 @@ class Request:
     __slots__ = ("caller", "coding", "headers", "held", "id", "key", "length", "media_type", "scope")
 
     def __init__(self, scope: exchange.Scope) -> None:
-        given = dict(scope["headers"])
+        given = scope[exchange.FIELDS]
         self.scope = scope
         self.key = given.get(b"authorization"), given.get(b"x-api-key")
         self.media_type: bytes = given.get(b"content-type", b"")

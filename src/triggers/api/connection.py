@@ -33,7 +33,6 @@ REST_READ: Final = 5 * 1024 * 1024
 """Bytes of a body of known length that are read, and thrown away, after its request was answered. Before a
 longer one, or one of unknown length, the connection ends, so a refused caller cannot go on."""
 
-_TELLING: Final = frozenset((b"content-length", b"transfer-encoding", b"connection", b"expect"))
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 _name = itemgetter(0)
 _NAMES = re.compile(rb"[a-z0-9-]*")
@@ -235,7 +234,6 @@ class Protocol(HttpToolsProtocol):
     burst: Burst
     pieces: RequestPieces
     _in_body = False  # or behind it
-    _told: dict[bytes, bytes]  # by the head: of its headers those in _TELLING
     _length: int | None = 0  # of the body; None: it is chunked
     _unparsed = b""  # what came and waits: for an answer, or for the next turn of the loop
     _body_parser: httptools.HttpRequestParser | None = None  # after a head that offers another protocol
@@ -384,22 +382,17 @@ class Protocol(HttpToolsProtocol):
         self.arriving_since = self.loop.time()
         self.idle_since = None
         self.between = self._in_body = False
-        self._told = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """uvicorn's, without trailers: what comes behind a body says nothing of the request."""
-        if self._in_body:
-            return
-        name = name.lower()
-        self.headers.append((name, value))
-        if name in _TELLING:
-            self._told[name] = value
+        if not self._in_body:
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """uvicorn's, with our cycle, and without what needs websockets or a bound of its own."""
-        parser, told = self.parser, self._told
+        parser, fields = self.parser, dict(self.headers)
         self._in_body = True
-        self._length = None if b"transfer-encoding" in told else int(told.get(b"content-length", 0))
+        self._length = None if b"transfer-encoding" in fields else int(fields.get(b"content-length", 0))
         self.pieces.head_ended(self._length)
         method = parser.get_method().decode("ascii")
         url = b"/" if method == "CONNECT" else self.url  # which names a host, and no path of ours
@@ -418,11 +411,12 @@ class Protocol(HttpToolsProtocol):
             "client": self.client,
             "server": self.server,
             "state": {},
+            exchange.FIELDS: fields,
         }
         keep_alive = parser.should_keep_alive()
-        if b"connection" in told and keep_alive:  # HTTP/1.0 is kept alive only by saying so, and not here
+        if b"connection" in fields and keep_alive:  # HTTP/1.0 is kept alive only by saying so, and not here
             keep_alive = parser.get_http_version() != "1.0"
-        expects_100 = told.get(b"expect", b"").lower() == b"100-continue"
+        expects_100 = fields.get(b"expect", b"").lower() == b"100-continue"
         cycle = Cycle(self, scope, expects_100=expects_100, keep_alive=keep_alive)
         self._enqueue(cycle, self.app)
 

@@ -27,9 +27,14 @@ MAX_GZIP_MEMBERS = 1_000
 
 _PIECE_BYTES = 64 * 1024
 
+FIELDS = "triggers.fields"
+"""In a scope beside what ASGI has there: the headers by name, of several of one name the last."""
 WHOLE = "http.response.whole"
 """A message of our own beside those of ASGI: start and body of an answer at once. Its headers are made by the
 service, so they are not searched for what could make another header of a value."""
+
+SMALL_BYTES = 4 * 1024
+"""A body up to here that comes whole is not counted."""
 
 _encode = msgspec.json.Encoder().encode
 _process = os.urandom(6).hex()
@@ -103,7 +108,8 @@ async def read_body(receive: Receive, limit: int, coding: bytes = b"", held: Hel
     is_gzip = _is_gzip(coding) if coding else False
     chunks: list[bytes] = []
     size = 0
-    while True:
+    more = True
+    while more:
         message = await receive()
         if message["type"] != "http.request":
             raise ClientGone
@@ -111,14 +117,16 @@ async def read_body(receive: Receive, limit: int, coding: bytes = b"", held: Hel
         size += len(chunk)
         if size > limit:
             raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
+        if not message.get("more_body"):
+            if size <= SMALL_BYTES and not chunks and not is_gzip:
+                return chunk  # it came whole, and takes less than what goes with any request
+            more = False
         if held is not None:
             held.take(len(chunk))
         chunks.append(chunk)
-        if not message.get("more_body"):
-            break
     if is_gzip:
         return await do(_inflated(chunks, limit, held), Pace())
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return b"".join(chunks)
 
 
 def _inflated(chunks: list[bytes], limit: int, held: Held | None) -> Steps[bytes]:
