@@ -167,7 +167,7 @@ async def test_a_body_takes_as_much_room_as_it_has(
     almost = MAX_BATCH_BYTES - 1_000
     event = b'[{"type":"a","payload":"%b"}]'
     small = event % (b"x" * (900 - len(event) + 2))
-    large = event % (b"x" * 2_000)
+    large = event % (b"x" * 6_000)
 
     async def in_pieces(body: bytes) -> AsyncIterator[bytes]:
         yield body
