@@ -131,7 +131,13 @@ class Cycle(RequestResponseCycle):
         """As ASGI has it, or a whole answer."""
         kind = message["type"]
         if kind == exchange.WHOLE:
-            await self._answer(message)
+            if (whole := self._answer(message)) is None:
+                await self.send({**message, "type": "http.response.start"})
+                await self.send({"type": "http.response.body", "body": message["body"]})
+            elif self.flow.write_paused:
+                await self._drain_and_write(whole)
+            else:
+                self._write(whole)
             return
         if kind == "http.response.start" and not self.response_started:
             self._start = message
@@ -147,27 +153,27 @@ class Cycle(RequestResponseCycle):
                 await super().send(start)
                 await self._send(message)
         else:
-            await self._write(whole)
+            await self._drain_and_write(whole)
 
-    async def _answer(self, message: Any) -> None:
+    def _answer(self, message: Any) -> bytes | None:
+        """All bytes of a whole answer; None if it is to be said in pieces."""
         self._end_with_this_answer_if_much_is_left()
-        status, headers, body = message["status"], message["headers"], message["body"]
-        if self.keep_alive and not self.disconnected and self.scope["method"] != "HEAD":
-            head = b"\r\n".join(map(b": ".join, [*self.default_headers, *headers]))
-            await self._write(b"%b%b\r\n\r\n%b" % (STATUS_LINE[status], head, body))
-        else:
-            await self.send({"type": "http.response.start", "status": status, "headers": headers})
-            await self.send({"type": "http.response.body", "body": body})
+        if not self.keep_alive or self.disconnected or self.scope["method"] == "HEAD":
+            return None
+        head = b"\r\n".join(map(b": ".join, [*self.default_headers, *message["headers"]]))
+        return b"%b%b\r\n\r\n%b" % (STATUS_LINE[message["status"]], head, message["body"])
 
     def _end_with_this_answer_if_much_is_left(self) -> None:
         if self.more_body and (self.waiting_for_100_continue or self.connection.much_is_left):
             self.keep_alive = False
 
-    async def _write(self, whole: bytes) -> None:
+    async def _drain_and_write(self, whole: bytes) -> None:
         if self.flow.write_paused:
             await self.flow.drain()
-            if self.disconnected:
-                return
+        if not self.disconnected:
+            self._write(whole)
+
+    def _write(self, whole: bytes) -> None:
         self.response_started = self.response_complete = True
         self.waiting_for_100_continue = False
         self.connection.burst.write(self.transport, whole)
