@@ -128,7 +128,9 @@ class AcceptApp:
             self._admit(request, request.caller)
             if request.media_type != b"application/json":
                 exchange.check_json(request.media_type)
-            body = await self._body(request, receive, MAX_EVENT_BYTES)
+            body = scope.get(exchange.SMALL_BODY)
+            if body is None or request.coding:
+                body = await self._body(request, receive, MAX_EVENT_BYTES)
             org_id, mint = request.caller.org_id, self._intake.clock.mint
             if len(body) <= SHORT_BYTES:
                 event = event_body.parse_event(body, org_id, mint)

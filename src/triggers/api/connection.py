@@ -48,6 +48,7 @@ class Cycle(RequestResponseCycle):
 
     connection: Protocol
     task: asyncio.Task[None]
+    scope: Any
     access_log = False  # there are lines of ours
     disconnected = response_started = response_complete = False
     more_body = True
@@ -72,6 +73,8 @@ class Cycle(RequestResponseCycle):
 
     async def run_asgi(self, app: Any) -> None:
         """uvicorn's; but a request that a stop, a bug or its own rest cuts off has an answer of ours."""
+        if not self.more_body and len(self.body) <= exchange.SMALL_BYTES:
+            self.scope[exchange.SMALL_BODY] = bytes(self.body)
         try:
             await app(self.scope, self.receive, self.send)
             if self.refusal is not None:
@@ -118,14 +121,6 @@ class Cycle(RequestResponseCycle):
             client=client and client[0],
             detail=error.logged,
         )
-
-    async def receive(self) -> Any:
-        """uvicorn's, with a short way for a body that is there."""
-        if self.more_body or self.disconnected or self.response_complete or not self.message_event.is_set():
-            return await super().receive()
-        self.message_event.clear()
-        body, self.body = bytes(self.body), bytearray()
-        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(self, message: Any) -> None:
         """As ASGI has it, or a whole answer."""

@@ -33,8 +33,10 @@ WHOLE = "http.response.whole"
 """A message of our own beside those of ASGI: start and body of an answer at once. Its headers are made by the
 service, so they are not searched for what could make another header of a value."""
 
+SMALL_BODY = "triggers.body"
+"""In a scope: the body, if it is small and all of it had come when the app was called."""
 SMALL_BYTES = 4 * 1024
-"""A body up to here that comes whole is not counted."""
+"""A body up to here that comes whole is not counted: it takes less than what goes with any request."""
 
 _encode = msgspec.json.Encoder().encode
 _process = os.urandom(6).hex()
@@ -117,10 +119,7 @@ async def read_body(receive: Receive, limit: int, coding: bytes = b"", held: Hel
         size += len(chunk)
         if size > limit:
             raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
-        if not message.get("more_body"):
-            if size <= SMALL_BYTES and not chunks and not is_gzip:
-                return chunk  # it came whole, and takes less than what goes with any request
-            more = False
+        more = message.get("more_body", False)
         if held is not None:
             held.take(len(chunk))
         chunks.append(chunk)
