@@ -217,3 +217,10 @@ async def test_a_parameter_that_is_not_known_is_refused(client: httpx.AsyncClien
         "/v1/samples?type=a&format=raw",
     ):
         assert (await client.get(path)).status_code == 200, path
+
+
+@pytest.mark.parametrize("cursor", ["1.3111195303898858e+250", "x" * 21, "x" * 23, "x" * 21 + "."])
+async def test_a_cursor_is_taken_only_as_it_was_given_out(client: httpx.AsyncClient, cursor: str) -> None:
+    for path in ("/v1/subscriptions", "/v1/inboxes", "/v1/events"):
+        refused = await client.get(path, params={"cursor": cursor})
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "cursor")
