@@ -65,8 +65,8 @@ def split_lines(text: bytes) -> Steps[list[bytes]]:
 def split_array(text: bytes) -> Steps[list[bytes]]:
     """The elements of a JSON array.
 
-    What is JSON by its grammar but not I-JSON is the fault of that item alone, and so is one that is too
-    large or nests too deep: into that it is not even looked.
+    An item that is JSON by its grammar but not I-JSON spoils only itself. So does an item that is too large
+    or nests too deep; such an item is not looked into.
 
     Raises:
         MalformedBody: the array as such is broken.

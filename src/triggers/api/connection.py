@@ -43,7 +43,7 @@ class Cycle(RequestResponseCycle):
     """uvicorn's request and response, of which an answer in one piece leaves in one write.
 
     uvicorn looks through each header by itself, and writes the head before it knows the body: two
-    system calls and two packets. What comes in several pieces, or closes the connection, is left to it.
+    system calls and two packets. Answers in several pieces, or that end the connection, are left to uvicorn.
     """
 
     connection: Protocol

@@ -67,7 +67,7 @@ def essence(media_type: bytes) -> bytes:
 
 
 class Held:
-    """What one request holds of the room for bodies that are under way, until it is answered."""
+    """The share of one request in the room for bodies that are under way, until the request is answered."""
 
     __slots__ = ("_org_id", "_room", "_size")
 
