@@ -170,10 +170,10 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         scope["path"],
         scope["query_string"],
         sorted(scope["headers"]),
-        scope["state"],
+        scope.get("seen"),
         body,
     ]
-    scope["state"]["seen"] = scope["path"] = True
+    scope["seen"] = scope["path"] = True
     answer = repr(seen).encode()
     await send(
         {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(answer))]}

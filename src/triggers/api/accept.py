@@ -79,19 +79,16 @@ class BatchAnswer(msgspec.Struct):
 class Request:
     """One request to the accept path, while it is handled."""
 
-    __slots__ = ("caller", "coding", "headers", "held", "id", "key", "length", "media_type", "scope")
+    __slots__ = ("caller", "coding", "fields", "headers", "held", "id", "media_type", "scope")
 
     def __init__(self, scope: exchange.Scope) -> None:
-        given = scope[exchange.FIELDS]
         self.scope = scope
-        self.key = given.get(b"authorization"), given.get(b"x-api-key")
-        self.media_type: bytes = given.get(b"content-type", b"")
-        self.coding: bytes = given.get(b"content-encoding", b"").strip().lower()
-        length: bytes = given.get(b"content-length", b"")
-        self.length = int(length) if length.isdigit() else 0
+        self.fields: dict[bytes, bytes] = scope[exchange.FIELDS]
+        self.media_type = self.fields.get(b"content-type", b"")
+        self.coding = self.fields.get(b"content-encoding", b"")
         self.caller: Caller | None = None
         self.held: Held | None = None
-        self.id = exchange.request_id(given.get(b"x-request-id"))
+        self.id = exchange.request_id(self.fields.get(b"x-request-id"))
         self.headers: Headers = [(b"x-request-id", self.id.encode())]  # of the answer
 
 
@@ -123,7 +120,7 @@ class AcceptApp:
         began = time.perf_counter()
         request = Request(scope)
         try:
-            key = key_from(*request.key)
+            key = key_from(request.fields)
             request.caller = self._keys.remembered(key) or await self._keys.caller(key)
             self._admit(request, request.caller)
             if request.media_type != b"application/json":
@@ -159,7 +156,7 @@ class AcceptApp:
         began = time.perf_counter()
         request = Request(scope)
         try:
-            request.caller = await self._keys.caller(key_from(*request.key))
+            request.caller = await self._keys.caller(key_from(request.fields))
             grant = self._admit(request, request.caller)
             ndjson = _is_ndjson(request.media_type)
             body = await self._body(request, receive, MAX_BATCH_BYTES)
@@ -201,7 +198,7 @@ class AcceptApp:
         return grant
 
     def _body(self, request: Request, receive: exchange.Receive, limit: int) -> Awaitable[bytes]:
-        if request.length > limit:
+        if int(request.fields.get(b"content-length", 0)) > limit:
             raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
         assert request.caller is not None
         request.held = Held(self._bodies, request.caller.org_id)

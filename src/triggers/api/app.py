@@ -129,13 +129,7 @@ async def _admit(services: Services, request: Request[Any, Any, Any]) -> Respons
     scope: Scope | str | None = options["scope"]
     if scope == PUBLIC:
         return None
-    headers = request.headers
-    authorization, x_api_key = headers.get("authorization"), headers.get("x-api-key")
-    key = key_from(
-        None if authorization is None else authorization.encode("latin-1"),
-        None if x_api_key is None else x_api_key.encode("latin-1"),
-    )
-    caller = await services.keys.caller(key)
+    caller = await services.keys.caller(key_from(request.scope[exchange.FIELDS]))  # type: ignore[literal-required]
     state["caller"] = caller
     state["held"] = exchange.Held(services.bodies, caller.org_id)
     caller.require(None if scope is None else Scope(scope))

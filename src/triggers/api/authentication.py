@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 import structlog
@@ -38,19 +38,20 @@ MAX_LOOKUPS_WAITING = 1_000
 MAX_KEY_LENGTH = 512
 
 
-def key_from(authorization: bytes | None, x_api_key: bytes | None) -> bytes:
-    """The key that the headers carry.
+def key_from(fields: Mapping[bytes, bytes]) -> bytes:
+    """The key that the headers, by their names in small letters, carry.
 
     Raises:
         Unauthenticated: there is none, or it is not in a form that a key can have.
     """
-    key = x_api_key
-    if authorization is not None:
+    if (authorization := fields.get(b"authorization")) is None:
+        key = fields.get(b"x-api-key", b"")
+    else:
         scheme, _, key = authorization.partition(b" ")
         if scheme.lower() != b"bearer":
             raise Unauthenticated
         key = key.strip()
-    if not key or not api_keys.PREFIX_LENGTH <= len(key) <= MAX_KEY_LENGTH or not key.isascii():
+    if not api_keys.PREFIX_LENGTH <= len(key) <= MAX_KEY_LENGTH or not key.isascii():
         raise Unauthenticated
     return key
 

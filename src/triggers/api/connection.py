@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from operator import itemgetter
 from typing import Any, Final
 from urllib.parse import unquote
@@ -52,6 +52,7 @@ class Cycle(RequestResponseCycle):
     access_log = False  # there are lines of ours
     disconnected = response_started = response_complete = False
     more_body = True
+    is_waited_for = False
     chunked_encoding: bool | None = None
     expected_content_length = 0
     refusal: errors.TriggersError | None = None
@@ -68,8 +69,15 @@ class Cycle(RequestResponseCycle):
         self.on_response = connection.on_response_complete
         self.waiting_for_100_continue = expects_100
         self.keep_alive = keep_alive
-        self.message_event = asyncio.Event()
         self.body = bytearray()
+
+    @cached_property
+    def message_event(self) -> asyncio.Event:  # type: ignore[override]
+        """Made when it is first waited for. A small request that came whole needs none."""
+        self.is_waited_for = True
+        event = asyncio.Event()
+        event.set()  # for what has come before
+        return event
 
     async def run_asgi(self, app: Any) -> None:
         """uvicorn's; but a request that a stop, a bug or its own rest cuts off has an answer of ours."""
@@ -87,7 +95,7 @@ class Cycle(RequestResponseCycle):
             log.error("unhandled_error", exc_info=bug)
             await self._give_up(self.refusal or errors.TriggersError())
         finally:
-            self.on_response = lambda: None
+            self.on_response = _nothing
             self.connection.tasks.discard(self.task)
             del self.connection, self.task  # which have this one: what is done is left to no collector
 
@@ -152,7 +160,8 @@ class Cycle(RequestResponseCycle):
 
     def _answer(self, message: Any) -> bytes | None:
         """All bytes of a whole answer; None if it is to be said in pieces."""
-        self._end_with_this_answer_if_much_is_left()
+        if self.more_body:
+            self._end_with_this_answer_if_much_is_left()
         if not self.keep_alive or self.disconnected or self.scope["method"] == "HEAD":
             return None
         head = b"\r\n".join(map(b": ".join, [*self.default_headers, *message["headers"]]))
@@ -172,7 +181,8 @@ class Cycle(RequestResponseCycle):
         self.response_started = self.response_complete = True
         self.waiting_for_100_continue = False
         self.connection.burst.write(self.transport, whole)
-        self.message_event.set()
+        if self.is_waited_for:
+            self.message_event.set()
         self.on_response()
 
     async def _send(self, message: Any) -> None:
@@ -411,13 +421,12 @@ class Protocol(HttpToolsProtocol):
             "headers": self.headers,
             "client": self.client,
             "server": self.server,
-            "state": {},
             exchange.FIELDS: fields,
         }
         keep_alive = parser.should_keep_alive()
         if b"connection" in fields and keep_alive:  # HTTP/1.0 is kept alive only by saying so, and not here
             keep_alive = parser.get_http_version() != "1.0"
-        expects_100 = fields.get(b"expect", b"").lower() == b"100-continue"
+        expects_100 = b"expect" in fields and fields[b"expect"].lower() == b"100-continue"
         cycle = Cycle(self, scope, expects_100=expects_100, keep_alive=keep_alive)
         self._enqueue(cycle, self.app)
 
@@ -429,15 +438,18 @@ class Protocol(HttpToolsProtocol):
             cycle.body += body
             if len(cycle.body) > HIGH_WATER_LIMIT:
                 self.flow.pause_reading()
-            cycle.message_event.set()
+            if cycle.is_waited_for:
+                cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         if self._body_parser is None and self.parser.should_upgrade():
             return  # only the head is complete: `_ignore_offer` comes next
         self._body_parser = None
-        if not self.cycle.response_complete:
-            self.cycle.more_body = False
-            self.cycle.message_event.set()
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            if cycle.is_waited_for:
+                cycle.message_event.set()
         self.pieces.ended()
         self.between = True
         self.arriving_since = None
@@ -470,6 +482,10 @@ class Protocol(HttpToolsProtocol):
             self.idle_since = self.loop.time()
         if self._unparsed:
             self._go_on()
+
+
+def _nothing() -> None:
+    """What uvicorn calls at the end of an answer that has ended already."""
 
 
 @lru_cache(maxsize=1)

@@ -51,14 +51,16 @@ def parse_event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEven
     Raises:
         TooLarge, MalformedBody, Invalid: 413, 400 and 422, saying what is wrong and where.
     """
-    _check_size(text)
+    if len(text) > MAX_EVENT_BYTES:
+        raise _too_large(text)
     strict_json.check(text)
     return _event(text, org_id, mint)
 
 
 def parse_event_in_steps(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> Steps[NewEvent]:
     """`parse_event` in steps."""
-    _check_size(text)
+    if len(text) > MAX_EVENT_BYTES:
+        raise _too_large(text)
     yield from strict_json.check_in_steps(text)
     if len(text) > strict_json.AT_ONCE_BYTES:
         yield
@@ -86,9 +88,8 @@ def _parse_items(
     return parsed
 
 
-def _check_size(text: bytes) -> None:
-    if len(text) > MAX_EVENT_BYTES:
-        raise TooLarge(f"An event may have {MAX_EVENT_BYTES:,} bytes; this one has {len(text):,}.")
+def _too_large(text: bytes) -> TooLarge:
+    return TooLarge(f"An event may have {MAX_EVENT_BYTES:,} bytes; this one has {len(text):,}.")
 
 
 def _event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEvent:

@@ -186,7 +186,7 @@ class _Inflater:
 
 
 def _is_gzip(coding: bytes) -> bool:
-    match coding:
+    match coding.strip().lower():
         case b"identity":
             return False
         case b"gzip" | b"x-gzip":

@@ -52,7 +52,11 @@ class RequestPieces:
             end = min(len(data), begin + self.left)
             self.left -= end - begin
             return end
-        end = self._end_of_empty_line(data, begin)
+        end = self._end_of_begun_line(data) if self._last and begin == 0 else 0
+        if not end:
+            end = data.find(_END, begin) + len(_END)
+            if end < len(_END):
+                end = len(data)
         if self.in_head:
             self._head += end - begin
             if self._head > MAX_HEAD_BYTES:
@@ -97,9 +101,7 @@ class RequestPieces:
         """All of this was given to the parser, and what follows it comes later."""
         self._last = (self._last + data[-3:])[-3:] if data.endswith((b"\r", b"\n")) else b""
 
-    def _end_of_empty_line(self, data: bytes, begin: int) -> int:
-        """Of the first one; else the end of `data`."""
-        if self._last and begin == 0 and (at := (self._last + data[:3]).find(_END)) >= 0:
-            return at + len(_END) - len(self._last)
-        at = data.find(_END, begin)
-        return len(data) if at < 0 else at + len(_END)
+    def _end_of_begun_line(self, data: bytes) -> int:
+        """Where an empty line ends that began in what came before; 0: none did."""
+        at = (self._last + data[:3]).find(_END)
+        return 0 if at < 0 else at + len(_END) - len(self._last)

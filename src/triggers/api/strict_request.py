@@ -33,7 +33,7 @@ class StrictRequest(Request[Any, Any, Any]):
             TooLarge, UnsupportedMediaType, Overloaded, ClientGone: as of an event.
         """
         if self._body is Empty:
-            coding = self.headers.get("content-encoding", "").strip().lower().encode()
+            coding = self.headers.get("content-encoding", "").encode()
             receive = cast("exchange.Receive", self.receive)
             held = self.scope["state"].get("held")
             self._body = await exchange.read_body(receive, MAX_BODY_BYTES, coding, held)
