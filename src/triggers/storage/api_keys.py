@@ -19,7 +19,7 @@ from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Connection, Database, Row, statements
 from triggers.storage.organisations import quota
 
-_SQL = statements("api_keys")
+_SQL = statements(__name__)
 PREFIX_LENGTH = 12
 
 

@@ -46,8 +46,12 @@ Row: TypeAlias = asyncpg.Record
 
 
 def statements(module: str) -> dict[str, str]:
-    """The statements of `storage/<module>.sql` by name; `-- name: <name>` begins each."""
-    text = resources.files("triggers.storage").joinpath(f"{module}.sql").read_text(encoding="utf-8")
+    """The statements, by name, of the `.sql` file beside a module, which passes its `__name__`.
+
+    In the file each statement follows a line `-- name: <name>`.
+    """
+    package, _, name = module.rpartition(".")
+    text = resources.files(package).joinpath(f"{name}.sql").read_text(encoding="utf-8")
     parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))
 

@@ -19,7 +19,7 @@ from triggers.domain import (
 from triggers.errors import NotFound
 from triggers.storage.database import Connection, Database, Row, statements
 
-_SQL = statements("delivery_store")
+_SQL = statements(__name__)
 
 _FIRST_ID: Final = UUID(int=0)
 _LAST_ID: Final = UUID(int=(1 << 128) - 1)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from triggers.storage.database import ACCEPT_SECONDS, Database, Row, statements
 
-_SQL = statements("ending")
+_SQL = statements(__name__)
 
 
 async def follow(database: Database, limit: int) -> int:

@@ -20,7 +20,7 @@ from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Connection, Database, Row, columns, only_if, statements
 from triggers.storage.handover import Handover
 
-_SQL = statements("event_store")
+_SQL = statements(__name__)
 _SCAN_LIMIT = 5_000
 """Rows that one page of a filtered list may look at: a rare type costs pages, not a scan of the log."""
 

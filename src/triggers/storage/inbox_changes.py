@@ -24,7 +24,7 @@ from triggers.storage.inbox_store import Inbox, inbox_of
 from triggers.storage.subscription_store import Change, NewSubscription, changing, type_columns
 from triggers.subscription import PushSettings
 
-_SQL = statements("inbox_changes")
+_SQL = statements(__name__)
 
 
 class NewInbox(NamedTuple):

@@ -22,7 +22,7 @@ from triggers.errors import Invalid, NotFound
 from triggers.storage import delivery_store, event_store
 from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, Row, statements
 
-_SQL = statements("inbox_store")
+_SQL = statements(__name__)
 # A paused inbox gives what it had: read by id up to the pause, so that what it collects
 # meanwhile costs a claim nothing.
 _CLAIM_PAUSED = (

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from triggers.storage.database import Database, statements
 
-_SQL = statements("judging_store")
+_SQL = statements(__name__)
 
 
 class StoredRule(NamedTuple):

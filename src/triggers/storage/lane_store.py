@@ -15,7 +15,7 @@ import msgspec
 from triggers.body_format import Format
 from triggers.storage.database import Column, Connection, Database, Row, columns, only_if, statements
 
-_SQL = statements("lane_store")
+_SQL = statements(__name__)
 _SETTLE = only_if(_SQL["settle"])
 _SETTLE_REPEATED = only_if(_SQL["settle"], "repeated")
 

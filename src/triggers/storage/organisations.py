@@ -9,7 +9,7 @@ from triggers.errors import Invalid, NameTaken, NotFound
 from triggers.storage.clock import DatabaseClock
 from triggers.storage.database import Connection, Database, Row, statements
 
-_SQL = statements("organisations")
+_SQL = statements(__name__)
 
 
 async def create(

@@ -13,7 +13,7 @@ from triggers.domain import OrgId
 from triggers.errors import Conflict, NotFound
 from triggers.storage.database import Connection, Database, Row, statements
 
-_SQL = statements("replay_store")
+_SQL = statements(__name__)
 
 MAX_RUNNING = 20
 """Jobs of one organisation at once."""

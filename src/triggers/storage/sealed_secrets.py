@@ -8,7 +8,7 @@ from triggers.errors import KeyMissing, OperatorError, SealBroken
 from triggers.key_ring import KeyRing
 from triggers.storage.database import Database, statements
 
-_SQL = statements("sealed_secrets")
+_SQL = statements(__name__)
 
 
 async def reseal(

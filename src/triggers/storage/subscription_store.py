@@ -36,7 +36,7 @@ from triggers.subscription import (
     seal_secrets,
 )
 
-_SQL = statements("subscription_store")
+_SQL = statements(__name__)
 
 BACKFILL_RATE = 1_000
 """Deliveries a second that a start in the past makes."""

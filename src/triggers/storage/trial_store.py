@@ -10,7 +10,7 @@ import msgspec
 from triggers.domain import OrgId, begins_a_minute_before
 from triggers.storage.database import Database, statements
 
-_SQL = statements("trial_store")
+_SQL = statements(__name__)
 
 
 class Attempted(msgspec.Struct, frozen=True, kw_only=True):
