@@ -11,7 +11,7 @@ import asyncpg
 from bench import accept, database, load
 from bench.findings import Findings, Ratio, Row
 from bench.processes import Service, place
-from triggers.storage.clock import DatabaseClock
+from triggers.postgres.clock import DatabaseClock
 
 EVENTS = 500
 CONNECTIONS = 8

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from bench.processes import BenchError, postgres_processes
-from triggers.storage.embedded import EmbeddedPostgres
+from triggers.postgres.embedded import EmbeddedPostgres
 
 
 class Cluster:

@@ -18,10 +18,10 @@ from triggers.addresses import OutboundPolicy
 from triggers.delivery.outbound import Outbound
 from triggers.delivery.worker import Worker
 from triggers.key_ring import KeyRing
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database, Row
 from triggers.signing_secrets import Scheme, generate_secret
 from triggers.storage import event_store, subscription_store
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Database, Row
 from triggers.storage.subscription_store import NewSubscription, Subscription
 from triggers.subscription import PushSettings, Retry, StoredSecret, lane_group, seal_secrets
 

@@ -19,11 +19,11 @@ import httpx
 
 from triggers.api import server
 from triggers.domain import TENANT_SCOPES, OrgId, Plan, Scope
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Connection, Database
 from triggers.service import ApiNode
 from triggers.settings import Settings
 from triggers.storage import api_keys, organisations
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Connection, Database
 
 
 async def eventually(condition: Callable[[], Any], seconds: float = 5.0) -> Any:

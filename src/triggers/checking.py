@@ -8,9 +8,10 @@ from triggers.api import server
 from triggers.errors import OperatorError, TriggersError
 from triggers.key_ring import KeyRing
 from triggers.opening import KEY_FILE, data_dir_of, key_ring_of
+from triggers.postgres import embedded, migrate
+from triggers.postgres.database import Database, PostgresError
 from triggers.settings import Settings
-from triggers.storage import embedded, migrate, sealed_secrets
-from triggers.storage.database import Database, PostgresError
+from triggers.storage import sealed_secrets
 from triggers.storage.wakeup import Wakeup
 
 

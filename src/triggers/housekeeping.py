@@ -17,8 +17,14 @@ import structlog
 
 from triggers import observability
 from triggers.errors import DatabaseUnavailable
-from triggers.storage import ending, event_store, inbox_store, partitions, subscription_store
-from triggers.storage.database import Database
+from triggers.postgres import partitions
+from triggers.postgres.database import Database
+from triggers.storage import (
+    ending,
+    event_store,
+    inbox_store,
+    subscription_store,
+)
 from triggers.storage.health import Health
 
 log = structlog.get_logger()

@@ -28,10 +28,16 @@ from triggers import errors, observability
 from triggers.domain import Accepted, NewEvent
 from triggers.judging import Finding, Judged, Judging
 from triggers.pace import Pace, Steps, do
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import (
+    ACCEPT_SECONDS,
+    Connection,
+    Database,
+    is_data_error,
+    is_unavailable,
+)
 from triggers.room import Room
 from triggers.storage import event_store
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, is_data_error, is_unavailable
 from triggers.storage.event_store import Care
 from triggers.storage.handover import Handover
 

@@ -10,11 +10,12 @@ import structlog
 
 from triggers.errors import SettingsError
 from triggers.key_ring import SETTING, KeyRing
+from triggers.postgres import migrate
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
+from triggers.postgres.embedded import default_data_dir, running_url
 from triggers.settings import Settings
-from triggers.storage import event_store, migrate
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Database
-from triggers.storage.embedded import default_data_dir, running_url
+from triggers.storage import event_store
 
 log = structlog.get_logger()
 

@@ -25,8 +25,13 @@ from triggers.errors import Invalid
 from triggers.judging import RECORD_EVERY, Pointed, parse_pointer
 from triggers.pace import Pace, do
 from triggers.payload_filter import FilterInput, PayloadFilter, Verdict, failed
+from triggers.postgres.database import (
+    ACCEPT_SECONDS,
+    Connection,
+    Database,
+    is_data_error,
+)
 from triggers.storage import delivery_store, judging_store, replay_store
-from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, is_data_error
 from triggers.storage.delivery_store import Owed, Recipient
 from triggers.storage.judging_store import FilterFailure
 from triggers.storage.replay_store import Job, NewReplay, PastEvent, Waiting

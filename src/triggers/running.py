@@ -14,10 +14,10 @@ import structlog
 from triggers.api import server
 from triggers.errors import OperatorError
 from triggers.opening import data_dir_of, migrate_only, secret_keys_of
+from triggers.postgres.embedded import EmbeddedPostgres
 from triggers.process import Stopping, settle_memory
 from triggers.service import ApiNode, ensure_first_key
 from triggers.settings import Settings
-from triggers.storage.embedded import EmbeddedPostgres
 from triggers.worker_process import WorkerProcess
 
 log = structlog.get_logger()

@@ -17,12 +17,12 @@ from triggers.errors import NameTaken
 from triggers.housekeeping import Housekeeping
 from triggers.intake import Intake
 from triggers.opening import key_ring_of
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
 from triggers.replaying import Replaying
 from triggers.room import Room
 from triggers.settings import Settings
 from triggers.storage import api_keys, organisations, sealed_secrets
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Database
 from triggers.storage.health import Health
 from triggers.storage.wakeup import Wakeup
 

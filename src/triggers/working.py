@@ -20,10 +20,10 @@ from triggers.delivery.worker import Worker
 from triggers.errors import DatabaseUnavailable, OperatorError, TriggersError
 from triggers.observability import configure_logging
 from triggers.opening import data_dir_of, database_url_of, key_ring_of, migrate_only, open_database
+from triggers.postgres.database import PAUSE_SECONDS, REQUEST_SECONDS, Database
 from triggers.process import Stopping, settle_memory
 from triggers.settings import Settings, load
 from triggers.storage import sealed_secrets
-from triggers.storage.database import PAUSE_SECONDS, REQUEST_SECONDS, Database
 from triggers.storage.wakeup import Wakeup
 from triggers.worker_process import ParentSocket
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from triggers.storage import embedded_home
-from triggers.storage.embedded import EmbeddedPostgres
+from triggers.postgres import embedded_home
+from triggers.postgres.embedded import EmbeddedPostgres
 
 from .processes import Service
 

@@ -11,8 +11,8 @@ import pytest
 from delivering import States, Workers, subscribe
 from harness import Tenant
 from receiving import Receiver
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Database
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
 from triggers.storage.subscription_store import Subscription
 
 Subscribe: TypeAlias = Callable[..., Awaitable[Subscription]]

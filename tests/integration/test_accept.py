@@ -17,7 +17,7 @@ import pytest
 
 from harness import Node, Tenant, Tenants, eventually
 from triggers.domain import MAX_EVENT_BYTES, Plan, Scope
-from triggers.storage.database import Database
+from triggers.postgres.database import Database
 
 JSON = {"content-type": "application/json"}
 

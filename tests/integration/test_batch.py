@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 
 from harness import Node, Tenant, Tenants
 from triggers.domain import MAX_BATCH_BYTES, MAX_EVENT_BYTES, Plan
-from triggers.storage.database import Database
+from triggers.postgres.database import Database
 
 NDJSON = {"content-type": "application/x-ndjson"}
 JSON = {"content-type": "application/json"}

@@ -15,7 +15,7 @@ from harness import SECRET_KEYS, Node, Tenant
 from triggers.cli import app
 from triggers.errors import OperatorError
 from triggers.key_ring import KeyRing
-from triggers.storage.database import Database
+from triggers.postgres.database import Database
 from triggers.subscription import open_headers
 
 URL = "https://receiver.example/hook"

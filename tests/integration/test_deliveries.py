@@ -14,9 +14,9 @@ import pytest
 
 from harness import Node, Tenant, Tenants
 from triggers.domain import DeliveryStatus
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
 from triggers.storage import delivery_store
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Database
 from triggers.storage.lane_store import LaneId
 
 UNSETTLED = ("pending", "leased")

@@ -20,7 +20,7 @@ import trustme
 from delivering import POLICY, RunningWorker, States, Workers, post
 from harness import eventually
 from receiving import OK, Hook, Receiver, status
-from triggers.storage.database import Database, Row
+from triggers.postgres.database import Database, Row
 
 from .conftest import Subscribe
 

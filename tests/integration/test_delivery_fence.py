@@ -16,9 +16,9 @@ from harness import Tenant, eventually
 from receiving import FAILED, Receiver
 from triggers.delivery.ownership import Ownership
 from triggers.delivery.settler import Disabling, Ended, Settler
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Connection, Database
 from triggers.storage import lane_store
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Connection, Database
 from triggers.storage.lane_store import Group, Settlement
 from triggers.storage.subscription_store import Subscription
 

@@ -23,9 +23,9 @@ from cloudevents.core.formats.json import JSONFormat
 from delivering import RING, States, Workers, post
 from harness import Tenant, eventually
 from receiving import Hook, Receiver
+from triggers.postgres.database import Database
 from triggers.signing_secrets import generate_secret
 from triggers.storage import subscription_store
-from triggers.storage.database import Database
 
 from .conftest import Subscribe
 

@@ -21,9 +21,9 @@ from triggers.delivery import breaker
 from triggers.delivery.lane import OVERLAP_SECONDS
 from triggers.delivery.settler import Ended
 from triggers.key_ring import KeyRing
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
 from triggers.storage import lane_store, subscription_store
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Database
 
 from .conftest import Subscribe
 

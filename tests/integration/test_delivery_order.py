@@ -12,8 +12,8 @@ import pytest
 from delivering import NEVER_AGAIN, States, Workers, post, store_many
 from harness import Tenant, eventually
 from receiving import FAILED, OK, Hook, Receiver, status
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Database
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
 
 from .conftest import Subscribe
 

@@ -16,9 +16,9 @@ import pytest
 from delivering import NEVER_AGAIN, POLICY, States, Workers, post, store_many, subscribe, subscribe_many
 from harness import Node, Tenants, eventually
 from receiving import Hook, Receiver
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
 from triggers.storage import lane_store
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Database
 
 from .conftest import Subscribe
 

@@ -16,9 +16,9 @@ from harness import Tenant, eventually
 from receiving import OK, Hook, Receiver
 from triggers.delivery.ownership import TAKEOVER_SECONDS, TRUST_SECONDS
 from triggers.delivery.suspects import BATCH, FIRST
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Connection, Database
 from triggers.storage import lane_store
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Connection, Database
 from triggers.storage.lane_store import Begin
 
 from .conftest import Subscribe

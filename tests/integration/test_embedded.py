@@ -23,11 +23,17 @@ import pytest
 from triggers.checking import check_configuration
 from triggers.errors import DataDirectoryError, OperatorError
 from triggers.opening import migrate_only
+from triggers.postgres import embedded_home
+from triggers.postgres.embedded import (
+    EmbeddedPostgres,
+    Found,
+    default_data_dir,
+    inspect,
+    running_url,
+)
+from triggers.postgres.embedded_home import EmbeddedHome
+from triggers.postgres.embedded_settings import fitting_settings
 from triggers.settings import Settings
-from triggers.storage import embedded_home
-from triggers.storage.embedded import EmbeddedPostgres, Found, default_data_dir, inspect, running_url
-from triggers.storage.embedded_home import EmbeddedHome
-from triggers.storage.embedded_settings import fitting_settings
 
 by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes users")
 
@@ -37,7 +43,7 @@ OWNER = """
 import os, sys, uvloop
 from pathlib import Path
 import asyncpg, structlog
-from triggers.storage.embedded import EmbeddedPostgres
+from triggers.postgres.embedded import EmbeddedPostgres
 
 async def main():
     if len(sys.argv) > 2:

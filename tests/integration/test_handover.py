@@ -17,9 +17,9 @@ from harness import Node, Tenant, eventually
 from receiving import Receiver
 from triggers.delivery import worker
 from triggers.domain import EventId, NewEvent
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
 from triggers.storage import event_store, lane_store
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Database
 from triggers.storage.handover import Handover
 from triggers.storage.lane_store import Due
 

@@ -13,7 +13,7 @@ import httpx
 from harness import Node, Tenant, Tenants, eventually
 from triggers.api import lines, messages
 from triggers.domain import MAX_PAGE_BYTES
-from triggers.storage.database import Database
+from triggers.postgres.database import Database
 
 MESSAGES = "/v1/inboxes/default/messages"
 

@@ -11,7 +11,7 @@ import pytest
 
 from harness import SECRET_KEYS, Tenant, behind_a_lock, eventually
 from triggers.key_ring import KeyRing
-from triggers.storage.database import Database
+from triggers.postgres.database import Database
 from triggers.subscription import lane_group, open_secrets
 
 URL = "https://receiver.example/notices"

@@ -18,9 +18,10 @@ from triggers.api import lines
 from triggers.domain import first_id_at
 from triggers.errors import DatabaseUnavailable
 from triggers.housekeeping import EXPIRY_CHUNK, Housekeeping
-from triggers.storage import ending, event_store, inbox_store, partitions
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Database
+from triggers.postgres import partitions
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
+from triggers.storage import ending, event_store, inbox_store
 from triggers.storage.health import Health
 
 

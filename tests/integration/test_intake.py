@@ -20,9 +20,9 @@ from harness import Node, Tenant, Tenants, eventually
 from triggers import intake
 from triggers.domain import Accepted, EventId, NewEvent, OrgId
 from triggers.errors import DatabaseUnavailable, DedupConflict, Invalid, Overloaded
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import ACCEPT_SECONDS, Connection, Database
 from triggers.storage import event_store
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import ACCEPT_SECONDS, Connection, Database
 
 DAY = timedelta(days=1)
 

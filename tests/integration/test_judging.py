@@ -17,9 +17,9 @@ from triggers import judging
 from triggers.domain import Accepted, EventId, NewEvent, OrgId
 from triggers.errors import DatabaseUnavailable, NotFound
 from triggers.intake import Intake
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
 from triggers.storage import event_store, judging_store
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Database
 from triggers.storage.lane_store import LaneId
 
 PUSH = {

@@ -18,10 +18,10 @@ from harness import Node, Tenant, Tenants, eventually, is_waited_for
 from triggers.api import authentication
 from triggers.domain import TENANT_SCOPES, Plan, Scope
 from triggers.errors import Conflict, Invalid
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
 from triggers.service import FIRST_ORGANISATION, ensure_first_key
 from triggers.storage import api_keys, organisations
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Database
 
 
 async def works(client: httpx.AsyncClient, key: str) -> bool:

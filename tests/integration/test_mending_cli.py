@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from harness import Node, Tenant
 from triggers.cli import app, mending
-from triggers.storage.database import Database
+from triggers.postgres.database import Database
 
 
 class Terminal:

@@ -15,9 +15,9 @@ import pytest
 from harness import node_settings
 from triggers.checking import check_configuration
 from triggers.errors import OperatorError, SchemaTooNew
-from triggers.storage import migrate
-from triggers.storage.database import Database
-from triggers.storage.embedded_home import SUPERUSER
+from triggers.postgres import migrate
+from triggers.postgres.database import Database
+from triggers.postgres.embedded_home import SUPERUSER
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schema.txt"
 REWRITE = "TRIGGERS_TESTS_REWRITE_SCHEMA"

@@ -14,9 +14,14 @@ import pytest
 from harness import Tenant, Tenants
 from triggers.delivery.suspects import BATCH
 from triggers.domain import MAX_PAGE_BYTES, NewEvent, SubscriptionStatus
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import (
+    PLAN_ANEW,
+    PLAN_ONCE,
+    Connection,
+    Database,
+)
 from triggers.storage import api_keys, event_store, inbox_store, lane_store
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import PLAN_ANEW, PLAN_ONCE, Connection, Database
 
 BACKLOG = 50_000
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)

@@ -15,9 +15,9 @@ import pytest
 from harness import SECRET_KEYS, Node, Tenant, Tenants, behind_a_lock, eventually
 from triggers.domain import first_id_at
 from triggers.key_ring import KeyRing
+from triggers.postgres.database import ACCEPT_SECONDS, Database
 from triggers.signing_secrets import generate_secret, read_secret
 from triggers.storage import sealed_secrets, subscription_store
-from triggers.storage.database import ACCEPT_SECONDS, Database
 from triggers.subscription import lane_group, open_headers, open_secrets
 
 URL = "https://receiver.example/hook"

@@ -17,8 +17,8 @@ from harness import eventually
 from receiving import Hook, Receiver, status
 from triggers.delivery import ownership
 from triggers.delivery.lane import Lane
+from triggers.postgres.database import Connection, Database
 from triggers.storage import ending, lane_store
-from triggers.storage.database import Connection, Database
 
 
 async def subscribe(client: httpx.AsyncClient, url: str, **fields: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import msgspec
 from harness import Node, Tenant, Tenants, eventually
 from triggers.api.routes import ACCEPT_ROUTES, PUBLIC, ROUTES, AcceptRoute, Route
 from triggers.domain import Scope
-from triggers.storage.database import Database
+from triggers.postgres.database import Database
 
 MARK = "belongs-to-the-victim"
 

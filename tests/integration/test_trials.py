@@ -14,8 +14,8 @@ from delivering import Workers
 from harness import Node, Tenant, Tenants, eventually
 from receiving import Receiver
 from triggers.api import trials
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Database
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
 
 from .conftest import Subscribe
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from triggers import domain
 from triggers.errors import Forbidden, Invalid
-from triggers.storage.clock import DatabaseClock
+from triggers.postgres.clock import DatabaseClock
 
 
 @pytest.mark.parametrize(

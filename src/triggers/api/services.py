@@ -9,10 +9,10 @@ from triggers.api.authentication import KeyCache
 from triggers.api.rate_limit import RateLimiter
 from triggers.intake import Intake
 from triggers.key_ring import KeyRing
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
 from triggers.room import Room
 from triggers.settings import Settings
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Database
 from triggers.storage.health import Health
 from triggers.storage.inbox_store import Positions
 from triggers.storage.wakeup import Wakeup

@@ -10,7 +10,7 @@ import typer
 from triggers import __version__
 from triggers.cli import client, demo, mending, secrets, serving, subscriptions, tenants
 from triggers.errors import TriggersError
-from triggers.storage.database import PostgresError
+from triggers.postgres.database import PostgresError
 
 app = typer.Typer(
     name="triggers",

@@ -13,8 +13,8 @@ from typing import Final
 
 from triggers.delivery.lane import Lane, horizon_at
 from triggers.delivery.ownership import Ownership
+from triggers.postgres.database import REQUEST_SECONDS, Connection, Database
 from triggers.storage import lane_store
-from triggers.storage.database import REQUEST_SECONDS, Connection, Database
 from triggers.storage.lane_store import LaneId
 
 POLL_SECONDS: Final = 0.5

@@ -22,9 +22,9 @@ import structlog
 
 from triggers.delivery.silence import Found, Silence
 from triggers.errors import DatabaseUnavailable
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Connection, Database
 from triggers.storage import lane_store
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Connection, Database
 from triggers.storage.lane_store import Group, LaneId
 
 log = structlog.get_logger()

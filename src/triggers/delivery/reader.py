@@ -16,8 +16,13 @@ from uuid import UUID
 
 from triggers.delivery.lane import BEGINNING, Key, Lane
 from triggers.delivery.ownership import Ownership
+from triggers.postgres.database import (
+    REQUEST_SECONDS,
+    Connection,
+    Database,
+    Row,
+)
 from triggers.storage import lane_store
-from triggers.storage.database import REQUEST_SECONDS, Connection, Database, Row
 from triggers.storage.lane_store import Due, LaneId, Position
 
 LANES_A_READ: Final = 256

@@ -13,9 +13,14 @@ from triggers.delivery.ownership import Ownership
 from triggers.delivery.telling import DEAD_LETTER, DISABLED, Told, tell
 from triggers.errors import DatabaseUnavailable
 from triggers.judging import Judging
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import (
+    PLAN_ONCE,
+    Connection,
+    Database,
+    unavailable,
+)
 from triggers.storage import lane_store
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import PLAN_ONCE, Connection, Database, unavailable
 from triggers.storage.lane_store import DeliveryId, Settlement
 
 log = structlog.get_logger()

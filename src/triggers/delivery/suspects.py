@@ -18,8 +18,13 @@ from uuid import UUID
 import structlog
 
 from triggers.errors import DatabaseUnavailable
+from triggers.postgres.database import (
+    PLAN_ONCE,
+    Connection,
+    Database,
+    unavailable,
+)
 from triggers.storage import lane_store
-from triggers.storage.database import PLAN_ONCE, Connection, Database, unavailable
 from triggers.storage.lane_store import Begin, Due, Group, LaneId
 
 log = structlog.get_logger()

@@ -15,9 +15,9 @@ import msgspec
 from triggers.domain import EventId, NewEvent, OrgId
 from triggers.errors import DatabaseUnavailable
 from triggers.judging import Finding, Judging
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Connection
 from triggers.storage import event_store, lane_store
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Connection
 
 DEAD_LETTER: Final = "triggers.delivery.dead"
 DISABLED: Final = "triggers.subscription.disabled"

@@ -36,10 +36,10 @@ from triggers.delivery.signature import Signer
 from triggers.delivery.suspects import Counted, Suspects, Suspicion
 from triggers.errors import TriggersError
 from triggers.key_ring import KeyRing
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Connection, Database
 from triggers.signing_secrets import read_secret
 from triggers.storage import lane_store
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Connection, Database
 from triggers.storage.handover import Handover
 from triggers.storage.lane_store import Begin, Due, Endpoint, Group, LaneHealth, LaneId
 from triggers.subscription import living, open_headers, open_secrets

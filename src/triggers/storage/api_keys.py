@@ -15,8 +15,13 @@ import msgspec
 
 from triggers.domain import Caller, KeyId, OrgId, Plan, Scope, check_text
 from triggers.errors import Conflict, Invalid, NotFound
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Connection, Database, Row, statements
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import (
+    Connection,
+    Database,
+    Row,
+    statements,
+)
 from triggers.storage.organisations import quota
 
 _SQL = statements(__name__)

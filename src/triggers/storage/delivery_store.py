@@ -17,7 +17,12 @@ from triggers.domain import (
     created_at,
 )
 from triggers.errors import NotFound
-from triggers.storage.database import Connection, Database, Row, statements
+from triggers.postgres.database import (
+    Connection,
+    Database,
+    Row,
+    statements,
+)
 
 _SQL = statements(__name__)
 

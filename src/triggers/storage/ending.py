@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from triggers.storage.database import ACCEPT_SECONDS, Database, Row, statements
+from triggers.postgres.database import (
+    ACCEPT_SECONDS,
+    Database,
+    Row,
+    statements,
+)
 
 _SQL = statements(__name__)
 

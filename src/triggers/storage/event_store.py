@@ -16,8 +16,15 @@ import msgspec
 
 from triggers.domain import NewEvent, OrgId
 from triggers.pace import Pace, Steps, do
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Connection, Database, Row, columns, only_if, statements
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import (
+    Connection,
+    Database,
+    Row,
+    columns,
+    only_if,
+    statements,
+)
 from triggers.storage.handover import Handover
 
 _SQL = statements(__name__)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from triggers.errors import TriggersError
-from triggers.storage import migrate
-from triggers.storage.database import Database
+from triggers.postgres import migrate
+from triggers.postgres.database import Database
 
 
 class Health:

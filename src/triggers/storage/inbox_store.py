@@ -19,8 +19,14 @@ from triggers.domain import (
     parse_id,
 )
 from triggers.errors import Invalid, NotFound
+from triggers.postgres.database import (
+    ACCEPT_SECONDS,
+    Connection,
+    Database,
+    Row,
+    statements,
+)
 from triggers.storage import delivery_store, event_store
-from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, Row, statements
 
 _SQL = statements(__name__)
 # A paused inbox gives what it had: read by id up to the pause, so that what it collects

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from triggers.storage.database import Database, statements
+from triggers.postgres.database import Database, statements
 
 _SQL = statements(__name__)
 

@@ -13,7 +13,15 @@ import asyncpg
 import msgspec
 
 from triggers.body_format import Format
-from triggers.storage.database import Column, Connection, Database, Row, columns, only_if, statements
+from triggers.postgres.database import (
+    Column,
+    Connection,
+    Database,
+    Row,
+    columns,
+    only_if,
+    statements,
+)
 
 _SQL = statements(__name__)
 _SETTLE = only_if(_SQL["settle"])

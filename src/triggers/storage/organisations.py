@@ -6,8 +6,13 @@ from uuid import UUID
 
 from triggers.domain import PLAN_QUOTAS, Organisation, OrgId, Plan, check_text
 from triggers.errors import Invalid, NameTaken, NotFound
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import Connection, Database, Row, statements
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import (
+    Connection,
+    Database,
+    Row,
+    statements,
+)
 
 _SQL = statements(__name__)
 

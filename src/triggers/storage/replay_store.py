@@ -11,7 +11,12 @@ import msgspec
 
 from triggers.domain import OrgId
 from triggers.errors import Conflict, NotFound
-from triggers.storage.database import Connection, Database, Row, statements
+from triggers.postgres.database import (
+    Connection,
+    Database,
+    Row,
+    statements,
+)
 
 _SQL = statements(__name__)
 

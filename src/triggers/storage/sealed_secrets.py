@@ -6,7 +6,7 @@ from uuid import UUID
 
 from triggers.errors import KeyMissing, OperatorError, SealBroken
 from triggers.key_ring import KeyRing
-from triggers.storage.database import Database, statements
+from triggers.postgres.database import Database, statements
 
 _SQL = statements(__name__)
 

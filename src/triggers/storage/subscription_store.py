@@ -20,9 +20,15 @@ from triggers.errors import (
     NotFound,
 )
 from triggers.key_ring import KeyRing
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import (
+    ACCEPT_SECONDS,
+    Connection,
+    Database,
+    Row,
+    statements,
+)
 from triggers.signing_secrets import Scheme
-from triggers.storage.clock import DatabaseClock
-from triggers.storage.database import ACCEPT_SECONDS, Connection, Database, Row, statements
 from triggers.subscription import (
     Ordering,
     PushSettings,

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from triggers.domain import OrgId, begins_a_minute_before
-from triggers.storage.database import Database, statements
+from triggers.postgres.database import Database, statements
 
 _SQL = statements(__name__)
 

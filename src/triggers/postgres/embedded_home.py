@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from triggers.errors import DataDirectoryError, OperatorError
-from triggers.storage.embedded_settings import fitting_settings
+from triggers.postgres.embedded_settings import fitting_settings
 
 MAJOR = "18"
 PORT = 5432  # names the socket's file; nothing listens on TCP

@@ -25,7 +25,7 @@ import psutil  # type: ignore[import-untyped]  # it carries no types
 import structlog
 
 from triggers.errors import DataDirectoryError, OperatorError
-from triggers.storage.embedded_home import PORT, SUPERUSER, EmbeddedHome
+from triggers.postgres.embedded_home import PORT, SUPERUSER, EmbeddedHome
 
 log = structlog.get_logger()
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from triggers.domain import first_id_at
-from triggers.storage.database import Connection
+from triggers.postgres.database import Connection
 
 PARTITIONED: Final = ("events", "settled_deliveries", "attempts")
 WIDTH: Final = timedelta(days=7)

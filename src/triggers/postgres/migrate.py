@@ -7,8 +7,8 @@ from importlib import resources
 from typing import NamedTuple
 
 from triggers.errors import OperatorError, SchemaTooNew
-from triggers.storage import partitions
-from triggers.storage.database import Connection, Database
+from triggers.postgres import partitions
+from triggers.postgres.database import Connection, Database
 
 _LOCK = 0x7472_6967_6765_7273  # "triggers", as an advisory lock's number
 MIGRATION_SECONDS = 600.0
@@ -27,7 +27,7 @@ def migrations() -> list[Migration]:
     """All migrations of this version, in order."""
     return sorted(
         Migration(int(match[1]), match[2], file.read_text(encoding="utf-8"))
-        for file in resources.files("triggers.storage.migrations").iterdir()
+        for file in resources.files("triggers.postgres.migrations").iterdir()
         if (match := re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name))
     )
 
