@@ -24,9 +24,9 @@ import uvloop
 from pyreqwest.client import ClientBuilder
 
 from bench.receiver import receiver
-from triggers.addresses import OutboundPolicy, permitted
-from triggers.delivery.connection import Connection
-from triggers.delivery.outbound import Outbound
+from triggers.outbound.addresses import OutboundPolicy, permitted
+from triggers.outbound.client import Outbound
+from triggers.outbound.connection import Connection
 
 try:
     import aiohttp

@@ -16,7 +16,7 @@ from typing import NamedTuple, cast
 
 from bench.findings import Row
 from bench.processes import BenchError
-from triggers.delivery.connection import Connection
+from triggers.outbound.connection import Connection
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _NUMBER = re.compile(rb'"probe":(\d+)')

@@ -14,10 +14,10 @@ import httpx
 import msgspec
 
 from harness import SECRET_KEYS, Tenant
-from triggers.addresses import OutboundPolicy
-from triggers.delivery.outbound import Outbound
 from triggers.delivery.worker import Worker
 from triggers.key_ring import KeyRing
+from triggers.outbound.addresses import OutboundPolicy
+from triggers.outbound.client import Outbound
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database, Row
 from triggers.signing_secrets import Scheme, generate_secret

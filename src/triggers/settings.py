@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from triggers.addresses import Network, OutboundPolicy
 from triggers.errors import SettingsError
+from triggers.outbound.addresses import Network, OutboundPolicy
 
 ENV_PREFIX = "TRIGGERS_"
 DURATION = "a duration such as 500ms, 30s, 15m, 24h or 7d, of at most 100 years"

@@ -16,12 +16,17 @@ import pytest
 import trustme
 import uvloop
 
-from triggers.addresses import OutboundPolicy
-from triggers.delivery.connection import BODY_LIMIT, HEAD_LIMIT
-from triggers.delivery.names import Names
-from triggers.delivery.outbound import Outbound
-from triggers.delivery.result import Answered, Failed, Reason, Result
 from triggers.errors import SettingsError
+from triggers.outbound.addresses import OutboundPolicy
+from triggers.outbound.client import Outbound
+from triggers.outbound.connection import BODY_LIMIT, HEAD_LIMIT
+from triggers.outbound.dns import Names
+from triggers.outbound.result import (
+    Answered,
+    Failed,
+    Reason,
+    Result,
+)
 
 ORG = UUID(int=1)
 HOME = (ipaddress.ip_network("127.0.0.0/8"),)

@@ -4,8 +4,14 @@ import ipaddress
 
 import pytest
 
-from triggers.addresses import FORBIDDEN, OutboundPolicy, check_url, permitted, read_url
 from triggers.errors import Invalid
+from triggers.outbound.addresses import (
+    FORBIDDEN,
+    OutboundPolicy,
+    check_url,
+    permitted,
+    read_url,
+)
 
 OPEN = OutboundPolicy(allow_http=True)
 

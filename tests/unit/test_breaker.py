@@ -10,7 +10,7 @@ from triggers.delivery.breaker import (
     OPENS_AFTER,
     Breaker,
 )
-from triggers.delivery.result import NOT_THE_ENDPOINT, Reason
+from triggers.outbound.result import NOT_THE_ENDPOINT, Reason
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from triggers.delivery.lane import BEGINNING, OVERLAP_SECONDS, READ_AHEAD, REREAD_SECONDS, Lane
-from triggers.delivery.result import Reason
+from triggers.outbound.result import Reason
 
 from .test_dispatcher import make_due, make_lane
 

@@ -6,9 +6,9 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from triggers.addresses import OutboundPolicy
 from triggers.errors import Invalid
 from triggers.key_ring import KeyRing, SealBroken
+from triggers.outbound.addresses import OutboundPolicy
 from triggers.signing_secrets import generate_secret
 from triggers.subscription import (
     MAX_SECRETS,

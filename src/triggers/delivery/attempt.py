@@ -12,9 +12,14 @@ import structlog
 
 from triggers import __version__, body_format
 from triggers.delivery.lane import Target
-from triggers.delivery.outbound import Outbound
-from triggers.delivery.result import Answered, Failed, Reason, Result
 from triggers.delivery.retry import Delivered, Disable, GivenUp, Outcome, RetryAt, end_unheard, judge
+from triggers.outbound.client import Outbound
+from triggers.outbound.result import (
+    Answered,
+    Failed,
+    Reason,
+    Result,
+)
 from triggers.storage.lane_store import Due, Settlement
 
 log = structlog.get_logger()

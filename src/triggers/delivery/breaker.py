@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from triggers.delivery.result import NOT_THE_ENDPOINT, Reason
+from triggers.outbound.result import NOT_THE_ENDPOINT, Reason
 
 OPENS_AFTER: Final = 10
 """Failures in a row, with no success between them."""

@@ -8,7 +8,12 @@ from typing import Final, TypeAlias, assert_never
 
 from msgspec import Struct
 
-from triggers.delivery.result import Answered, Failed, Reason, Result
+from triggers.outbound.result import (
+    Answered,
+    Failed,
+    Reason,
+    Result,
+)
 
 JITTER: Final = 0.2
 RETRY_AFTER_LIMIT_SECONDS: Final = 86_400.0

@@ -21,21 +21,21 @@ from uuid import UUID
 
 import structlog
 
-from triggers.addresses import OutboundPolicy
 from triggers.delivery import metrics
 from triggers.delivery.attempt import after_a_lost_worker, attempt, end_unsent, never_sent, told, unsent
 from triggers.delivery.dispatcher import Dispatcher
 from triggers.delivery.finder import Finder
 from triggers.delivery.lane import Lane, Target
-from triggers.delivery.outbound import Outbound
 from triggers.delivery.ownership import LONG_LOOK_SECONDS, Ownership
 from triggers.delivery.reader import Reader
-from triggers.delivery.result import Reason
 from triggers.delivery.settler import FAILING_TOO_LONG, Disabling, Ended, Settler
 from triggers.delivery.signature import Signer
 from triggers.delivery.suspects import Counted, Suspects, Suspicion
 from triggers.errors import TriggersError
 from triggers.key_ring import KeyRing
+from triggers.outbound.addresses import OutboundPolicy
+from triggers.outbound.client import Outbound
+from triggers.outbound.result import Reason
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
 from triggers.signing_secrets import read_secret

@@ -12,7 +12,7 @@ from typing import Final, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from triggers.burst import Burst
-from triggers.delivery.result import Reason
+from triggers.outbound.result import Reason
 
 HEAD_LIMIT: Final = 32 * 1024
 """Bytes of an answer before its body, interim answers included."""

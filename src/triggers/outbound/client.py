@@ -22,13 +22,28 @@ from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
-from triggers.addresses import OutboundPolicy, Target, permitted, read_url
 from triggers.burst import Burst
-from triggers.delivery.connection import Connection, Stage
-from triggers.delivery.names import Found, Names, Resolver, system_resolver
-from triggers.delivery.pool import Key, Pool
-from triggers.delivery.result import Answered, Failed, Reason, Result
 from triggers.errors import Invalid, SettingsError
+from triggers.outbound.addresses import (
+    OutboundPolicy,
+    Target,
+    permitted,
+    read_url,
+)
+from triggers.outbound.connection import Connection, Stage
+from triggers.outbound.dns import (
+    Found,
+    Names,
+    Resolver,
+    system_resolver,
+)
+from triggers.outbound.pool import Key, Pool
+from triggers.outbound.result import (
+    Answered,
+    Failed,
+    Reason,
+    Result,
+)
 
 TEXT_LIMIT: Final = 1024
 ADDRESSES_TRIED: Final = 3

@@ -4,7 +4,7 @@ import asyncio
 from collections import OrderedDict
 from typing import NamedTuple
 
-from triggers.delivery.connection import Connection
+from triggers.outbound.connection import Connection
 
 
 class Key(NamedTuple):

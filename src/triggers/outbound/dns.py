@@ -15,7 +15,7 @@ from threading import Thread
 from typing import Final, TypeAlias
 from uuid import UUID
 
-from triggers.delivery.result import Reason
+from triggers.outbound.result import Reason
 
 Resolver: TypeAlias = Callable[[str], tuple[str, ...]]
 """Blocking: the addresses of a name, best first. Raises OSError when there are none."""
