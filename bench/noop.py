@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from triggers.api import server
+from triggers.http import server
 
 _START = {
     "type": "http.response.start",

@@ -17,8 +17,8 @@ from uuid import UUID
 
 import httpx
 
-from triggers.api import server
 from triggers.domain import TENANT_SCOPES, OrgId, Plan, Scope
+from triggers.http import server
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
 from triggers.service import ApiNode

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from triggers.api import server
+from triggers.http import server
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 SIZED = [(b"content-type", b"text/plain"), (b"content-length", b"5")]

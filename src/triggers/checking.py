@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 
-from triggers.api import server
 from triggers.errors import OperatorError, TriggersError
+from triggers.http import server
 from triggers.key_ring import KeyRing
 from triggers.opening import KEY_FILE, data_dir_of, key_ring_of
 from triggers.postgres import embedded, migrate

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from triggers.api import server
 from triggers.errors import OperatorError
+from triggers.http import server
 from triggers.opening import data_dir_of, migrate_only, secret_keys_of
 from triggers.postgres.embedded import EmbeddedPostgres
 from triggers.process import Stopping, settle_memory

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from triggers.api import accept, server
+from triggers.api import accept
 from triggers.api.app import App
 from triggers.api.authentication import KeyCache
 from triggers.api.rate_limit import RateLimiter
@@ -15,6 +15,7 @@ from triggers.api.services import Services
 from triggers.domain import MAX_BATCH_BYTES, TENANT_SCOPES, OrgId, Plan
 from triggers.errors import NameTaken
 from triggers.housekeeping import Housekeeping
+from triggers.http import server
 from triggers.intake import Intake
 from triggers.opening import key_ring_of
 from triggers.postgres.clock import DatabaseClock

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from harness import Node, Tenant, Tenants, eventually
-from triggers.api.strict_request import MAX_BODY_BYTES
 from triggers.domain import MAX_BATCH_BYTES, Plan, Scope
+from triggers.http.strict_request import MAX_BODY_BYTES
 
 LENGTH = 1_000_000
 # `/v1/events` does not go through the framework; what is promised here holds for both.

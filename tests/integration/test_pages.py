@@ -12,8 +12,8 @@ from typing import NamedTuple
 import msgspec
 
 from harness import Node
-from triggers.api.problems import KINDS
 from triggers.api.routes import ACCEPT_ROUTES, PUBLIC, ROUTES
+from triggers.http.problems import KINDS
 
 PAGES = ("/", "/docs", "/problems", *(f"/problems/{kind.slug}" for kind in KINDS.values()))
 

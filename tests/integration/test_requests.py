@@ -9,8 +9,8 @@ import pytest
 import structlog
 
 from triggers.api.events import _BEYOND
-from triggers.api.strict_request import MAX_BODY_BYTES
-from triggers.api.views import make_cursor
+from triggers.http.strict_request import MAX_BODY_BYTES
+from triggers.http.views import make_cursor
 
 
 async def send(client: httpx.AsyncClient) -> str:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triggers.api import exchange
-from triggers.api.exchange import Held
 from triggers.errors import Overloaded, TooLarge, UnsupportedMediaType
+from triggers.http import exchange
+from triggers.http.exchange import Held
 from triggers.room import Room
 
 

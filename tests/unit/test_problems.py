@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from triggers import errors
-from triggers.api import operation, problems
+from triggers.api import operation
+from triggers.http import problems
 
 
 def below(error: type[errors.TriggersError]) -> Iterator[type[errors.TriggersError]]:

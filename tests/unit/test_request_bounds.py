@@ -11,8 +11,8 @@ import pytest
 
 from harness import eventually
 from serving import GET, SIZED, answering, asked, give_back, running, serving
-from triggers.api.connection import MAX_AHEAD
-from triggers.api.request_pieces import MAX_FRAMING_BYTES, MAX_HEAD_BYTES
+from triggers.http.connection import MAX_AHEAD
+from triggers.http.request_pieces import MAX_FRAMING_BYTES, MAX_HEAD_BYTES
 
 CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 ENDLESS = {

@@ -11,7 +11,7 @@ import structlog
 
 from harness import eventually
 from serving import GET, SIZED, answering, asked, give_back, running, serving
-from triggers.api import server
+from triggers.http import server
 
 
 @pytest.fixture

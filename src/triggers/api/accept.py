@@ -18,9 +18,8 @@ import msgspec
 import structlog
 
 from triggers import observability
-from triggers.api import batch, event_body, exchange, problems
+from triggers.api import batch, event_body
 from triggers.api.authentication import KeyCache, key_from
-from triggers.api.exchange import Headers, Held
 from triggers.api.rate_limit import Grant, RateLimiter
 from triggers.domain import (
     MAX_BATCH_BYTES,
@@ -39,6 +38,8 @@ from triggers.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from triggers.http import exchange, problems
+from triggers.http.exchange import Headers, Held
 from triggers.intake import Intake, Outcome
 from triggers.pace import Pace, Steps, do, paced
 from triggers.room import Room

@@ -12,9 +12,16 @@ from litestar.params import Parameter
 from msgspec import Meta
 
 from triggers.api.services import Services
-from triggers.api.views import Cursor, Limit, Timestamp, make_cursor, optional_timestamp, read_cursor
 from triggers.domain import Caller, DeliveryStatus, minted_at, parse_id, rfc3339
 from triggers.errors import Conflict, Invalid, NotFound
+from triggers.http.views import (
+    Cursor,
+    Limit,
+    Timestamp,
+    make_cursor,
+    optional_timestamp,
+    read_cursor,
+)
 from triggers.replaying import owe_once_more
 from triggers.storage import delivery_store, event_store
 from triggers.storage.delivery_store import UNHAPPY, UNSETTLED, Attempt, Delivery, Position, Recipient

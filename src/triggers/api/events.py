@@ -10,7 +10,9 @@ from litestar import Response
 from litestar.params import Parameter
 
 from triggers.api.services import Services
-from triggers.api.views import (
+from triggers.domain import Caller, created_at, first_id_at, minted_at, parse_id, type_matches
+from triggers.errors import NotFound
+from triggers.http.views import (
     Cursor,
     Limit,
     Order,
@@ -21,8 +23,6 @@ from triggers.api.views import (
     raw,
     read_cursor,
 )
-from triggers.domain import Caller, created_at, first_id_at, minted_at, parse_id, type_matches
-from triggers.errors import NotFound
 from triggers.judging import judge_again
 from triggers.pace import Pace, do
 from triggers.payload_filter import FilterInput, Verdict

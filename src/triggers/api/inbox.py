@@ -11,9 +11,17 @@ from msgspec import Meta
 
 from triggers import observability
 from triggers.api.services import Services
-from triggers.api.views import Cursor, Limit, Order, Timestamp, make_cursor, raw, read_cursor
 from triggers.domain import DEFAULT_INBOX, Caller, minted_at, parse_id
 from triggers.errors import NotFound
+from triggers.http.views import (
+    Cursor,
+    Limit,
+    Order,
+    Timestamp,
+    make_cursor,
+    raw,
+    read_cursor,
+)
 from triggers.storage import event_store, inbox_store
 
 MessageStatus = Annotated[

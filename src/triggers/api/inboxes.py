@@ -11,7 +11,6 @@ from litestar.params import Parameter
 from msgspec import UNSET, Meta, UnsetType
 
 from triggers.api.services import Services
-from triggers.api.views import Cursor, Limit, Timestamp, make_cursor, optional_timestamp, read_cursor
 from triggers.domain import (
     DEFAULT_INBOX,
     Caller,
@@ -21,6 +20,14 @@ from triggers.domain import (
     rfc3339,
 )
 from triggers.errors import Conflict, NameTaken, NotFound
+from triggers.http.views import (
+    Cursor,
+    Limit,
+    Timestamp,
+    make_cursor,
+    optional_timestamp,
+    read_cursor,
+)
 from triggers.storage import inbox_changes, inbox_store
 from triggers.storage.inbox_changes import NewInbox
 from triggers.storage.inbox_store import Inbox

@@ -10,7 +10,9 @@ import msgspec
 from msgspec import Meta
 
 from triggers.api.services import Services
-from triggers.api.views import (
+from triggers.domain import TENANT_SCOPES, Caller, Organisation, OrgId, Plan, Scope, parse_id, rfc3339
+from triggers.errors import Forbidden, Invalid, NotFound
+from triggers.http.views import (
     Cursor,
     Limit,
     Timestamp,
@@ -19,8 +21,6 @@ from triggers.api.views import (
     optional_timestamp,
     read_cursor,
 )
-from triggers.domain import TENANT_SCOPES, Caller, Organisation, OrgId, Plan, Scope, parse_id, rfc3339
-from triggers.errors import Forbidden, Invalid, NotFound
 from triggers.storage import api_keys, organisations
 from triggers.storage.api_keys import ApiKey
 

@@ -14,9 +14,17 @@ from triggers import observability
 from triggers.api.inbox import MessageStatus
 from triggers.api.lines import line_of
 from triggers.api.services import Services
-from triggers.api.views import Cursor, Limit, Timestamp, make_cursor, optional_timestamp, raw, read_cursor
 from triggers.domain import Caller, SubscriptionStatus, minted_at, parse_id
 from triggers.errors import Conflict, Invalid, Paused
+from triggers.http.views import (
+    Cursor,
+    Limit,
+    Timestamp,
+    make_cursor,
+    optional_timestamp,
+    raw,
+    read_cursor,
+)
 from triggers.storage import event_store, inbox_store
 from triggers.storage.inbox_store import Inbox, Message
 

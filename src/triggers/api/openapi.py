@@ -18,9 +18,9 @@ from litestar.openapi.spec import Components, SecurityScheme
 
 from triggers import __version__
 from triggers.api import webhooks
-from triggers.api.problems import PROBLEM_JSON, Problem
 from triggers.api.routes import ACCEPT_ROUTES, PUBLIC, ROUTES, AcceptRoute, Answer, Route
 from triggers.errors import NotFound
+from triggers.http.problems import PROBLEM_JSON, Problem
 
 _DONE = {200: "Done.", 201: "Made.", 202: "Begun.", 204: "Done; there is nothing to say."}
 _LIMITS = ("RateLimit", "RateLimit-Policy")

@@ -12,7 +12,9 @@ from litestar.params import Parameter
 from msgspec import Meta
 
 from triggers.api.services import Services
-from triggers.api.views import (
+from triggers.domain import Caller, check_type_patterns, minted_at, parse_id, rfc3339
+from triggers.errors import Conflict, Invalid, NotFound
+from triggers.http.views import (
     Cursor,
     Limit,
     Timestamp,
@@ -21,8 +23,6 @@ from triggers.api.views import (
     optional_timestamp,
     read_cursor,
 )
-from triggers.domain import Caller, check_type_patterns, minted_at, parse_id, rfc3339
-from triggers.errors import Conflict, Invalid, NotFound
 from triggers.replaying import Plan, Range, earliest_start, new_replay, plan, range_of
 from triggers.storage import delivery_store, replay_store
 from triggers.storage.delivery_store import Recipient

@@ -9,9 +9,9 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from triggers.api.views import Timestamp, optional_timestamp
 from triggers.body_format import Format
 from triggers.domain import SubscriptionStatus, rfc3339
+from triggers.http.views import Timestamp, optional_timestamp
 from triggers.signing_secrets import AsymmetricSecret, Scheme, read_secret
 from triggers.storage.subscription_store import Subscription
 from triggers.subscription import MAX_HEADERS, Concurrency, Ordering, RateLimit, Retry

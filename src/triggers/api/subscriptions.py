@@ -25,14 +25,6 @@ from triggers.api.subscription_body import (
     new_view_of,
     view_of,
 )
-from triggers.api.views import (
-    Cursor,
-    Limit,
-    make_cursor,
-    moment_of,
-    optional_timestamp,
-    read_cursor,
-)
 from triggers.domain import (
     Caller,
     OrgId,
@@ -43,6 +35,14 @@ from triggers.domain import (
     rfc3339,
 )
 from triggers.errors import Conflict, Invalid, NameTaken
+from triggers.http.views import (
+    Cursor,
+    Limit,
+    make_cursor,
+    moment_of,
+    optional_timestamp,
+    read_cursor,
+)
 from triggers.signing_secrets import Scheme
 from triggers.storage import event_store, subscription_store
 from triggers.storage.subscription_store import NewSubscription, Subscription

@@ -15,7 +15,6 @@ from msgspec import Meta
 
 from triggers.api.services import Services
 from triggers.api.subscription_body import EventTypes, Filter
-from triggers.api.views import Timestamp, optional_timestamp, raw
 from triggers.body_format import Format, render
 from triggers.domain import (
     MAX_PAGE_BYTES,
@@ -29,6 +28,7 @@ from triggers.domain import (
     type_matches,
 )
 from triggers.errors import Conflict
+from triggers.http.views import Timestamp, optional_timestamp, raw
 from triggers.pace import Pace
 from triggers.payload_filter import FilterInput, PayloadFilter
 from triggers.storage import event_store, subscription_store, trial_store

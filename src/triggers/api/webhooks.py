@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from triggers.api.views import Timestamp
+from triggers.http.views import Timestamp
 
 Payload = Annotated[Any, Meta(description="The payload, byte for byte as it was sent.")]
 

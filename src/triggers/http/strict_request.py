@@ -10,9 +10,9 @@ from litestar import Request
 from litestar.types import Empty
 
 from triggers import strict_json
-from triggers.api import exchange
 from triggers.api.event_body import invalid_field
 from triggers.domain import MAX_EVENT_BYTES
+from triggers.http import exchange
 from triggers.pace import Pace, do
 
 MAX_BODY_BYTES = MAX_EVENT_BYTES

@@ -12,8 +12,8 @@ from uuid import UUID
 
 import msgspec
 
-from triggers.api import problems
 from triggers.errors import Overloaded, RequestTimeout, TooLarge, TriggersError, UnsupportedMediaType
+from triggers.http import problems
 from triggers.pace import Pace, Steps, do
 from triggers.room import Room
 

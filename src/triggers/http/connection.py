@@ -17,9 +17,9 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from triggers import errors
-from triggers.api import exchange
-from triggers.api.request_pieces import RequestPieces
 from triggers.burst import Burst
+from triggers.http import exchange
+from triggers.http.request_pieces import RequestPieces
 
 log = structlog.get_logger()
 

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 
 from triggers import errors
-from triggers.api.connection import Protocol
+from triggers.http.connection import Protocol
 
 KEEP_ALIVE_SECONDS = 75.0
 LINGER_SECONDS = 5.0

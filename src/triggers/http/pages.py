@@ -12,13 +12,13 @@ from litestar import MediaType, Response
 from markupsafe import Markup, escape
 
 from triggers import __version__
-from triggers.api.reference import arrange
+from triggers.http.docs_page import arrange
 
 
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("triggers.api", "templates"),
+        loader=PackageLoader("triggers.http", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
