@@ -15,12 +15,12 @@ import msgspec
 
 from harness import SECRET_KEYS, Tenant
 from triggers.delivery.worker import Worker
-from triggers.key_ring import KeyRing
 from triggers.outbound.addresses import OutboundPolicy
 from triggers.outbound.client import Outbound
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database, Row
-from triggers.signing_secrets import Scheme, generate_secret
+from triggers.secrets.key_ring import KeyRing
+from triggers.secrets.signing_secrets import Scheme, generate_secret
 from triggers.storage import event_store, subscription_store
 from triggers.storage.subscription_store import NewSubscription, Subscription
 from triggers.subscription import PushSettings, Retry, StoredSecret, lane_group, seal_secrets

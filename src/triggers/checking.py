@@ -6,10 +6,10 @@ import errno
 
 from triggers.errors import OperatorError, TriggersError
 from triggers.http import server
-from triggers.key_ring import KeyRing
 from triggers.opening import KEY_FILE, data_dir_of, key_ring_of
 from triggers.postgres import embedded, migrate
 from triggers.postgres.database import Database, PostgresError
+from triggers.secrets.key_ring import KeyRing
 from triggers.settings import Settings
 from triggers.storage import sealed_secrets
 from triggers.storage.wakeup import Wakeup

@@ -18,10 +18,16 @@ from msgspec import Meta, Struct
 from triggers.body_format import Format
 from triggers.domain import check_text, check_type_patterns
 from triggers.errors import Invalid
-from triggers.key_ring import KeyRing
 from triggers.outbound.addresses import OutboundPolicy, check_url
 from triggers.payload_filter import PayloadFilter
-from triggers.signing_secrets import AsymmetricSecret, Scheme, SigningSecret, generate_secret, read_secret
+from triggers.secrets.key_ring import KeyRing
+from triggers.secrets.signing_secrets import (
+    AsymmetricSecret,
+    Scheme,
+    SigningSecret,
+    generate_secret,
+    read_secret,
+)
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from harness import SECRET_KEYS, Node, Tenant
 from triggers.cli import app
 from triggers.errors import OperatorError
-from triggers.key_ring import KeyRing
 from triggers.postgres.database import Database
+from triggers.secrets.key_ring import KeyRing
 from triggers.subscription import open_headers
 
 URL = "https://receiver.example/hook"

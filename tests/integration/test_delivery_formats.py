@@ -24,7 +24,7 @@ from delivering import RING, States, Workers, post
 from harness import Tenant, eventually
 from receiving import Hook, Receiver
 from triggers.postgres.database import Database
-from triggers.signing_secrets import generate_secret
+from triggers.secrets.signing_secrets import generate_secret
 from triggers.storage import subscription_store
 
 from .conftest import Subscribe

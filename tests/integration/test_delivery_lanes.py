@@ -20,9 +20,9 @@ from receiving import FAILED, OK, Hook, Receiver, status
 from triggers.delivery import breaker
 from triggers.delivery.lane import OVERLAP_SECONDS
 from triggers.delivery.settler import Ended
-from triggers.key_ring import KeyRing
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
+from triggers.secrets.key_ring import KeyRing
 from triggers.storage import lane_store, subscription_store
 
 from .conftest import Subscribe

@@ -17,7 +17,7 @@ from harness import Node, Tenant, Tenants, eventually
 from triggers import replaying
 from triggers.domain import created_at, first_id_at
 from triggers.postgres.database import Database, Row
-from triggers.signing_secrets import generate_secret
+from triggers.secrets.signing_secrets import generate_secret
 from triggers.storage import inbox_store, replay_store, subscription_store
 from triggers.storage.subscription_store import NewSubscription
 from triggers.subscription import PushSettings

@@ -14,9 +14,9 @@ import pytest
 
 from harness import SECRET_KEYS, Node, Tenant, Tenants, behind_a_lock, eventually
 from triggers.domain import first_id_at
-from triggers.key_ring import KeyRing
 from triggers.postgres.database import ACCEPT_SECONDS, Database
-from triggers.signing_secrets import generate_secret, read_secret
+from triggers.secrets.key_ring import KeyRing
+from triggers.secrets.signing_secrets import generate_secret, read_secret
 from triggers.storage import sealed_secrets, subscription_store
 from triggers.subscription import lane_group, open_headers, open_secrets
 

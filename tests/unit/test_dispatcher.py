@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from triggers.delivery.dispatcher import Dispatcher
 from triggers.delivery.lane import Lane, Target
 from triggers.delivery.signature import Signer
-from triggers.signing_secrets import generate_secret, read_secret
+from triggers.secrets.signing_secrets import generate_secret, read_secret
 from triggers.storage.lane_store import Due, Endpoint
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

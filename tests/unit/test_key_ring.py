@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triggers.errors import KeyMissing, SealBroken, SettingsError
-from triggers.key_ring import KeyRing
+from triggers.secrets.key_ring import KeyRing
 
 ORG = UUID("01900000-0000-7000-8000-000000000001")
 SUBSCRIPTION = UUID("01900000-0000-7000-8000-000000000002")

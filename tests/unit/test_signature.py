@@ -10,7 +10,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from triggers.delivery.signature import Signer
 from triggers.errors import Invalid
-from triggers.signing_secrets import AsymmetricSecret, SymmetricSecret, generate_secret, read_secret
+from triggers.secrets.signing_secrets import (
+    AsymmetricSecret,
+    SymmetricSecret,
+    generate_secret,
+    read_secret,
+)
 
 MESSAGE = "msg_p5jXN8AQM9LWM0D4loKWxJek"
 TIMESTAMP = 1614265330

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from triggers.errors import Invalid
-from triggers.key_ring import KeyRing, SealBroken
 from triggers.outbound.addresses import OutboundPolicy
-from triggers.signing_secrets import generate_secret
+from triggers.secrets.key_ring import KeyRing, SealBroken
+from triggers.secrets.signing_secrets import generate_secret
 from triggers.subscription import (
     MAX_SECRETS,
     PushSettings,

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from triggers.api.authentication import KeyCache
 from triggers.api.rate_limit import RateLimiter
 from triggers.intake import Intake
-from triggers.key_ring import KeyRing
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.room import Room
+from triggers.secrets.key_ring import KeyRing
 from triggers.settings import Settings
 from triggers.storage.health import Health
 from triggers.storage.inbox_store import Positions

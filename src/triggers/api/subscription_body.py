@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 from triggers.body_format import Format
 from triggers.domain import SubscriptionStatus, rfc3339
 from triggers.http.views import Timestamp, optional_timestamp
-from triggers.signing_secrets import AsymmetricSecret, Scheme, read_secret
+from triggers.secrets.signing_secrets import AsymmetricSecret, Scheme, read_secret
 from triggers.storage.subscription_store import Subscription
 from triggers.subscription import MAX_HEADERS, Concurrency, Ordering, RateLimit, Retry
 

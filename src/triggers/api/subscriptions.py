@@ -43,7 +43,7 @@ from triggers.http.views import (
     optional_timestamp,
     read_cursor,
 )
-from triggers.signing_secrets import Scheme
+from triggers.secrets.signing_secrets import Scheme
 from triggers.storage import event_store, subscription_store
 from triggers.storage.subscription_store import NewSubscription, Subscription
 from triggers.subscription import (

@@ -12,7 +12,7 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from triggers.errors import Invalid
-from triggers.signing_secrets import AsymmetricSecret, SigningSecret, SymmetricSecret
+from triggers.secrets.signing_secrets import AsymmetricSecret, SigningSecret, SymmetricSecret
 
 _BLOCK = hashlib.sha256().block_size
 _INNER = bytes(byte ^ 0x36 for byte in range(256))

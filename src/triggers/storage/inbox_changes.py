@@ -15,10 +15,10 @@ import msgspec
 
 from triggers.domain import OrgId, SubscriptionStatus, check_inbox_key
 from triggers.errors import Conflict, NameTaken, NotFound
-from triggers.key_ring import KeyRing
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database, Row, statements
-from triggers.signing_secrets import generate_secret
+from triggers.secrets.key_ring import KeyRing
+from triggers.secrets.signing_secrets import generate_secret
 from triggers.storage import subscription_store
 from triggers.storage.inbox_store import Inbox, inbox_of
 from triggers.storage.subscription_store import Change, NewSubscription, changing, type_columns

@@ -5,8 +5,8 @@ from __future__ import annotations
 from uuid import UUID
 
 from triggers.errors import KeyMissing, OperatorError, SealBroken
-from triggers.key_ring import KeyRing
 from triggers.postgres.database import Database, statements
+from triggers.secrets.key_ring import KeyRing
 
 _SQL = statements(__name__)
 

@@ -19,7 +19,6 @@ from triggers.errors import (
     NameTaken,
     NotFound,
 )
-from triggers.key_ring import KeyRing
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
     ACCEPT_SECONDS,
@@ -28,7 +27,8 @@ from triggers.postgres.database import (
     Row,
     statements,
 )
-from triggers.signing_secrets import Scheme
+from triggers.secrets.key_ring import KeyRing
+from triggers.secrets.signing_secrets import Scheme
 from triggers.subscription import (
     Ordering,
     PushSettings,
