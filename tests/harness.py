@@ -19,11 +19,12 @@ import httpx
 
 from triggers.domain import TENANT_SCOPES, OrgId, Plan, Scope
 from triggers.http import server
+from triggers.keys import organisations
+from triggers.keys import store as api_keys
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
 from triggers.service import ApiNode
 from triggers.settings import Settings
-from triggers.storage import api_keys, organisations
 
 
 async def eventually(condition: Callable[[], Any], seconds: float = 5.0) -> Any:

@@ -9,21 +9,23 @@ from pathlib import Path
 
 from triggers.api import accept
 from triggers.api.app import App
-from triggers.api.authentication import KeyCache
-from triggers.api.rate_limit import RateLimiter
 from triggers.api.services import Services
 from triggers.domain import MAX_BATCH_BYTES, TENANT_SCOPES, OrgId, Plan
 from triggers.errors import NameTaken
 from triggers.housekeeping import Housekeeping
 from triggers.http import server
 from triggers.intake import Intake
+from triggers.keys import organisations
+from triggers.keys import store as api_keys
+from triggers.keys.authentication import KeyCache
+from triggers.keys.rate_limit import RateLimiter
 from triggers.opening import key_ring_of
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.replaying import Replaying
 from triggers.room import Room
 from triggers.settings import Settings
-from triggers.storage import api_keys, organisations, sealed_secrets
+from triggers.storage import sealed_secrets
 from triggers.storage.health import Health
 from triggers.storage.wakeup import Wakeup
 

@@ -15,13 +15,13 @@ import httpx
 import pytest
 
 from harness import Node, Tenant, Tenants, eventually, is_waited_for
-from triggers.api import authentication
 from triggers.domain import TENANT_SCOPES, Plan, Scope
 from triggers.errors import Conflict, Invalid
+from triggers.keys import authentication, organisations
+from triggers.keys import store as api_keys
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.service import FIRST_ORGANISATION, ensure_first_key
-from triggers.storage import api_keys, organisations
 
 
 async def works(client: httpx.AsyncClient, key: str) -> bool:

@@ -14,6 +14,7 @@ import pytest
 from harness import Tenant, Tenants
 from triggers.delivery.suspects import BATCH
 from triggers.domain import MAX_PAGE_BYTES, NewEvent, SubscriptionStatus
+from triggers.keys import store as api_keys
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
     PLAN_ANEW,
@@ -21,7 +22,7 @@ from triggers.postgres.database import (
     Connection,
     Database,
 )
-from triggers.storage import api_keys, event_store, inbox_store, lane_store
+from triggers.storage import event_store, inbox_store, lane_store
 
 BACKLOG = 50_000
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)

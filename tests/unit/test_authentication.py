@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from triggers.api import authentication
-from triggers.api.authentication import KeyCache, key_from
 from triggers.domain import Caller, KeyId, OrgId, Plan
 from triggers.errors import Unauthenticated, Unavailable
+from triggers.keys import authentication
+from triggers.keys.authentication import KeyCache, key_from
 
 GOOD = b"zap_live_good"
 CALLER = Caller(

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triggers.api import rate_limit
-from triggers.api.rate_limit import RateLimiter
 from triggers.domain import Caller, KeyId, OrgId, Plan
+from triggers.keys import rate_limit
+from triggers.keys.rate_limit import RateLimiter
 
 
 def caller(quota: int | None, org_id: uuid.UUID | None = None) -> Caller:

@@ -19,8 +19,6 @@ import structlog
 
 from triggers import observability
 from triggers.api import batch, event_body
-from triggers.api.authentication import KeyCache, key_from
-from triggers.api.rate_limit import Grant, RateLimiter
 from triggers.domain import (
     MAX_BATCH_BYTES,
     MAX_EVENT_BYTES,
@@ -41,6 +39,8 @@ from triggers.errors import (
 from triggers.http import exchange, problems
 from triggers.http.exchange import Headers, Held
 from triggers.intake import Intake, Outcome
+from triggers.keys.authentication import KeyCache, key_from
+from triggers.keys.rate_limit import Grant, RateLimiter
 from triggers.pace import Pace, Steps, do, paced
 from triggers.room import Room
 from triggers.storage.health import Health

@@ -10,7 +10,6 @@ from triggers.api import (
     events,
     inbox,
     inboxes,
-    keys,
     messages,
     operation,
     replays,
@@ -23,6 +22,7 @@ from triggers.api.inboxes import InboxView, NotifyingInboxView
 from triggers.api.operation import Readiness
 from triggers.api.subscription_body import NewSubscriptionView, SubscriptionView
 from triggers.domain import Scope
+from triggers.keys import routes as keys
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 

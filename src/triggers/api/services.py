@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from triggers.api.authentication import KeyCache
-from triggers.api.rate_limit import RateLimiter
 from triggers.intake import Intake
+from triggers.keys.authentication import KeyCache
+from triggers.keys.rate_limit import RateLimiter
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.room import Room

@@ -17,9 +17,10 @@ from triggers.cli.options import DATABASE_SETTINGS, run_async, with_settings
 from triggers.cli.tables import show
 from triggers.domain import TENANT_SCOPES, OrgId, Plan, Scope, parse_id, rfc3339
 from triggers.errors import Invalid, TriggersError
+from triggers.keys import organisations
+from triggers.keys import store as api_keys
 from triggers.opening import open_database
 from triggers.settings import DURATION, Settings, parse_duration
-from triggers.storage import api_keys, organisations
 
 orgs = typer.Typer(no_args_is_help=True, help="Organisations: the tenants.")
 keys = typer.Typer(no_args_is_help=True, help="API keys of an organisation.")

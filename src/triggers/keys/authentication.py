@@ -22,9 +22,9 @@ import structlog
 
 from triggers.domain import Caller
 from triggers.errors import TriggersError, Unauthenticated, Unavailable
+from triggers.keys import store as api_keys
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.storage import api_keys
 
 log = structlog.get_logger()
 

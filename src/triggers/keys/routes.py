@@ -21,8 +21,9 @@ from triggers.http.views import (
     optional_timestamp,
     read_cursor,
 )
-from triggers.storage import api_keys, organisations
-from triggers.storage.api_keys import ApiKey
+from triggers.keys import organisations
+from triggers.keys import store as api_keys
+from triggers.keys.store import ApiKey
 
 
 class OrganisationView(msgspec.Struct, kw_only=True):

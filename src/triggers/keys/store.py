@@ -15,6 +15,7 @@ import msgspec
 
 from triggers.domain import Caller, KeyId, OrgId, Plan, Scope, check_text
 from triggers.errors import Conflict, Invalid, NotFound
+from triggers.keys.organisations import quota
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
     Connection,
@@ -22,7 +23,6 @@ from triggers.postgres.database import (
     Row,
     statements,
 )
-from triggers.storage.organisations import quota
 
 _SQL = statements(__name__)
 PREFIX_LENGTH = 12
