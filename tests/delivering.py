@@ -21,9 +21,16 @@ from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database, Row
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import Scheme, generate_secret
-from triggers.storage import event_store, subscription_store
-from triggers.storage.subscription_store import NewSubscription, Subscription
-from triggers.subscription import PushSettings, Retry, StoredSecret, lane_group, seal_secrets
+from triggers.storage import event_store
+from triggers.subscriptions import store as subscription_store
+from triggers.subscriptions.rules import (
+    PushSettings,
+    Retry,
+    StoredSecret,
+    lane_group,
+    seal_secrets,
+)
+from triggers.subscriptions.store import NewSubscription, Subscription
 
 RING = KeyRing.from_setting(SECRET_KEYS)
 POLICY = OutboundPolicy(allow=(ipaddress.ip_network("127.0.0.0/8"),), allow_http=True)

@@ -11,8 +11,8 @@ from triggers.postgres import embedded, migrate
 from triggers.postgres.database import Database, PostgresError
 from triggers.secrets.key_ring import KeyRing
 from triggers.settings import Settings
-from triggers.storage import sealed_secrets
 from triggers.storage.wakeup import Wakeup
+from triggers.subscriptions import sealed as sealed_secrets
 
 
 async def check_configuration(settings: Settings) -> list[tuple[str, str]]:

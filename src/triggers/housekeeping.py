@@ -19,13 +19,9 @@ from triggers import observability
 from triggers.errors import DatabaseUnavailable
 from triggers.postgres import partitions
 from triggers.postgres.database import Database
-from triggers.storage import (
-    ending,
-    event_store,
-    inbox_store,
-    subscription_store,
-)
+from triggers.storage import ending, event_store, inbox_store
 from triggers.storage.health import Health
+from triggers.subscriptions import store as subscription_store
 
 log = structlog.get_logger()
 

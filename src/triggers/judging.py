@@ -24,10 +24,17 @@ import structlog
 from triggers import errors
 from triggers.domain import RESERVED_TYPE_PREFIX, NewEvent
 from triggers.pace import Pace, Steps, at_once, do
-from triggers.payload_filter import Budget, FilterInput, PayloadFilter, Verdict, failed, judge_in_steps
 from triggers.postgres.database import Database
 from triggers.storage import judging_store
 from triggers.storage.judging_store import FilterFailure, StoredRule
+from triggers.subscriptions.payload_filter import (
+    Budget,
+    FilterInput,
+    PayloadFilter,
+    Verdict,
+    failed,
+    judge_in_steps,
+)
 
 log = structlog.get_logger()
 

@@ -24,7 +24,6 @@ from triggers.domain import MAX_PAGE_BYTES, OrgId, first_id_at, type_matches
 from triggers.errors import Invalid
 from triggers.judging import RECORD_EVERY, Pointed, parse_pointer
 from triggers.pace import Pace, do
-from triggers.payload_filter import FilterInput, PayloadFilter, Verdict, failed
 from triggers.postgres.database import (
     ACCEPT_SECONDS,
     Connection,
@@ -36,6 +35,12 @@ from triggers.storage.delivery_store import Owed, Recipient
 from triggers.storage.judging_store import FilterFailure
 from triggers.storage.replay_store import Job, NewReplay, PastEvent, Waiting
 from triggers.storage.wakeup import Wakeup
+from triggers.subscriptions.payload_filter import (
+    FilterInput,
+    PayloadFilter,
+    Verdict,
+    failed,
+)
 
 log = structlog.get_logger()
 

@@ -25,9 +25,9 @@ from triggers.postgres.database import Database
 from triggers.replaying import Replaying
 from triggers.room import Room
 from triggers.settings import Settings
-from triggers.storage import sealed_secrets
 from triggers.storage.health import Health
 from triggers.storage.wakeup import Wakeup
+from triggers.subscriptions import sealed as sealed_secrets
 
 FIRST_ORGANISATION = "default"
 

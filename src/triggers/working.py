@@ -23,8 +23,8 @@ from triggers.opening import data_dir_of, database_url_of, key_ring_of, migrate_
 from triggers.postgres.database import PAUSE_SECONDS, REQUEST_SECONDS, Database
 from triggers.process import Stopping, settle_memory
 from triggers.settings import Settings, load
-from triggers.storage import sealed_secrets
 from triggers.storage.wakeup import Wakeup
+from triggers.subscriptions import sealed as sealed_secrets
 from triggers.worker_process import ParentSocket
 
 log = structlog.get_logger()

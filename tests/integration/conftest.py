@@ -13,7 +13,7 @@ from harness import Tenant
 from receiving import Receiver
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.storage.subscription_store import Subscription
+from triggers.subscriptions.store import Subscription
 
 Subscribe: TypeAlias = Callable[..., Awaitable[Subscription]]
 

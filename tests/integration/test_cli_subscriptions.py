@@ -16,7 +16,7 @@ from triggers.cli import app
 from triggers.errors import OperatorError
 from triggers.postgres.database import Database
 from triggers.secrets.key_ring import KeyRing
-from triggers.subscription import open_headers
+from triggers.subscriptions.rules import open_headers
 
 URL = "https://receiver.example/hook"
 

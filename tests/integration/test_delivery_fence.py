@@ -20,7 +20,7 @@ from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
 from triggers.storage import lane_store
 from triggers.storage.lane_store import Group, Settlement
-from triggers.storage.subscription_store import Subscription
+from triggers.subscriptions.store import Subscription
 
 from .conftest import Subscribe
 

@@ -25,7 +25,7 @@ from harness import Tenant, eventually
 from receiving import Hook, Receiver
 from triggers.postgres.database import Database
 from triggers.secrets.signing_secrets import generate_secret
-from triggers.storage import subscription_store
+from triggers.subscriptions import store as subscription_store
 
 from .conftest import Subscribe
 

@@ -23,7 +23,8 @@ from triggers.delivery.settler import Ended
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.secrets.key_ring import KeyRing
-from triggers.storage import lane_store, subscription_store
+from triggers.storage import lane_store
+from triggers.subscriptions import store as subscription_store
 
 from .conftest import Subscribe
 

@@ -12,7 +12,7 @@ import pytest
 from harness import SECRET_KEYS, Tenant, behind_a_lock, eventually
 from triggers.postgres.database import Database
 from triggers.secrets.key_ring import KeyRing
-from triggers.subscription import lane_group, open_secrets
+from triggers.subscriptions.rules import lane_group, open_secrets
 
 URL = "https://receiver.example/notices"
 

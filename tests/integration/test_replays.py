@@ -18,9 +18,10 @@ from triggers import replaying
 from triggers.domain import created_at, first_id_at
 from triggers.postgres.database import Database, Row
 from triggers.secrets.signing_secrets import generate_secret
-from triggers.storage import inbox_store, replay_store, subscription_store
-from triggers.storage.subscription_store import NewSubscription
-from triggers.subscription import PushSettings
+from triggers.storage import inbox_store, replay_store
+from triggers.subscriptions import store as subscription_store
+from triggers.subscriptions.rules import PushSettings
+from triggers.subscriptions.store import NewSubscription
 
 FIRST = UUID(int=0)
 _numbers = itertools.count(1)

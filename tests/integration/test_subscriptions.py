@@ -17,8 +17,9 @@ from triggers.domain import first_id_at
 from triggers.postgres.database import ACCEPT_SECONDS, Database
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import generate_secret, read_secret
-from triggers.storage import sealed_secrets, subscription_store
-from triggers.subscription import lane_group, open_headers, open_secrets
+from triggers.subscriptions import sealed as sealed_secrets
+from triggers.subscriptions import store as subscription_store
+from triggers.subscriptions.rules import lane_group, open_headers, open_secrets
 
 URL = "https://receiver.example/hook"
 RING = KeyRing.from_setting(SECRET_KEYS)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triggers import payload_filter
 from triggers.errors import Invalid
-from triggers.filter_cost import LOOP_STEPS
-from triggers.payload_filter import (
+from triggers.subscriptions import payload_filter
+from triggers.subscriptions.filter_cost import LOOP_STEPS
+from triggers.subscriptions.payload_filter import (
     MATCHED,
     MAX_COST_NANOSECONDS,
     MAX_EXPRESSION_BYTES,

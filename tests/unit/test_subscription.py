@@ -10,7 +10,7 @@ from triggers.errors import Invalid
 from triggers.outbound.addresses import OutboundPolicy
 from triggers.secrets.key_ring import KeyRing, SealBroken
 from triggers.secrets.signing_secrets import generate_secret
-from triggers.subscription import (
+from triggers.subscriptions.rules import (
     MAX_SECRETS,
     PushSettings,
     Retry,

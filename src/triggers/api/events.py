@@ -25,9 +25,9 @@ from triggers.http.views import (
 )
 from triggers.judging import judge_again
 from triggers.pace import Pace, do
-from triggers.payload_filter import FilterInput, Verdict
 from triggers.storage import event_store, inbox_store, judging_store
 from triggers.storage.event_store import StoredEvent
+from triggers.subscriptions.payload_filter import FilterInput, Verdict
 
 _BEYOND = UUID(int=(1 << 128) - 1)
 

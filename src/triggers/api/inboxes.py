@@ -31,7 +31,7 @@ from triggers.http.views import (
 from triggers.storage import inbox_changes, inbox_store
 from triggers.storage.inbox_changes import NewInbox
 from triggers.storage.inbox_store import Inbox
-from triggers.subscription import check_filter, check_target, same_types
+from triggers.subscriptions.rules import check_filter, check_target, same_types
 
 EventTypes = Annotated[
     list[str],

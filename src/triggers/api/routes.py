@@ -13,16 +13,16 @@ from triggers.api import (
     messages,
     operation,
     replays,
-    subscriptions,
     trials,
 )
 from triggers.api.accept import BatchAnswer, EventAccepted
 from triggers.api.event_body import EventBody
 from triggers.api.inboxes import InboxView, NotifyingInboxView
 from triggers.api.operation import Readiness
-from triggers.api.subscription_body import NewSubscriptionView, SubscriptionView
 from triggers.domain import Scope
 from triggers.keys import routes as keys
+from triggers.subscriptions import routes as subscriptions
+from triggers.subscriptions.body import NewSubscriptionView, SubscriptionView
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 

@@ -14,7 +14,6 @@ from litestar.params import Parameter
 from msgspec import Meta
 
 from triggers.api.services import Services
-from triggers.api.subscription_body import EventTypes, Filter
 from triggers.body_format import Format, render
 from triggers.domain import (
     MAX_PAGE_BYTES,
@@ -30,10 +29,12 @@ from triggers.domain import (
 from triggers.errors import Conflict
 from triggers.http.views import Timestamp, optional_timestamp, raw
 from triggers.pace import Pace
-from triggers.payload_filter import FilterInput, PayloadFilter
-from triggers.storage import event_store, subscription_store, trial_store
+from triggers.storage import event_store, trial_store
 from triggers.storage.event_store import StoredEvent
 from triggers.storage.trial_store import Attempted
+from triggers.subscriptions import store as subscription_store
+from triggers.subscriptions.body import EventTypes, Filter
+from triggers.subscriptions.payload_filter import FilterInput, PayloadFilter
 
 TEST_TYPE = RESERVED_TYPE_PREFIX + "test"
 TEST_WAIT_SECONDS = 20.0

@@ -17,7 +17,7 @@ from triggers.delivery.breaker import Breaker
 from triggers.delivery.retry import DEFAULT_SCHEDULE, Schedule
 from triggers.delivery.signature import Signer
 from triggers.storage.lane_store import Due, Endpoint, Position
-from triggers.subscription import DEFAULT_CONCURRENCY
+from triggers.subscriptions.rules import DEFAULT_CONCURRENCY
 
 READ_AHEAD: Final = 1_000
 """Rows of one lane that wait in memory at most."""

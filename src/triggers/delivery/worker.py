@@ -42,7 +42,7 @@ from triggers.secrets.signing_secrets import read_secret
 from triggers.storage import lane_store
 from triggers.storage.handover import Handover
 from triggers.storage.lane_store import Begin, Due, Endpoint, Group, LaneHealth, LaneId
-from triggers.subscription import living, open_headers, open_secrets
+from triggers.subscriptions.rules import living, open_headers, open_secrets
 
 log = structlog.get_logger()
 

@@ -19,10 +19,15 @@ from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database, Row, statements
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import generate_secret
-from triggers.storage import subscription_store
 from triggers.storage.inbox_store import Inbox, inbox_of
-from triggers.storage.subscription_store import Change, NewSubscription, changing, type_columns
-from triggers.subscription import PushSettings
+from triggers.subscriptions import store as subscription_store
+from triggers.subscriptions.rules import PushSettings
+from triggers.subscriptions.store import (
+    Change,
+    NewSubscription,
+    changing,
+    type_columns,
+)
 
 _SQL = statements(__name__)
 

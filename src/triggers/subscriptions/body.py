@@ -13,8 +13,14 @@ from triggers.body_format import Format
 from triggers.domain import SubscriptionStatus, rfc3339
 from triggers.http.views import Timestamp, optional_timestamp
 from triggers.secrets.signing_secrets import AsymmetricSecret, Scheme, read_secret
-from triggers.storage.subscription_store import Subscription
-from triggers.subscription import MAX_HEADERS, Concurrency, Ordering, RateLimit, Retry
+from triggers.subscriptions.rules import (
+    MAX_HEADERS,
+    Concurrency,
+    Ordering,
+    RateLimit,
+    Retry,
+)
+from triggers.subscriptions.store import Subscription
 
 Key = Annotated[str, Meta(min_length=1, max_length=100, description="A name of yours, unique among them.")]
 TargetUrl = Annotated[str, Meta(min_length=1, max_length=2048, description="Where deliveries are POSTed to.")]

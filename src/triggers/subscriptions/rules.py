@@ -19,7 +19,6 @@ from triggers.body_format import Format
 from triggers.domain import check_text, check_type_patterns
 from triggers.errors import Invalid
 from triggers.outbound.addresses import OutboundPolicy, check_url
-from triggers.payload_filter import PayloadFilter
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import (
     AsymmetricSecret,
@@ -28,6 +27,7 @@ from triggers.secrets.signing_secrets import (
     generate_secret,
     read_secret,
 )
+from triggers.subscriptions.payload_filter import PayloadFilter
 
 T = TypeVar("T")
 

@@ -29,7 +29,7 @@ from triggers.postgres.database import (
 )
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import Scheme
-from triggers.subscription import (
+from triggers.subscriptions.rules import (
     Ordering,
     PushSettings,
     Retry,

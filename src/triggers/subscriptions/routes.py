@@ -13,18 +13,6 @@ from litestar.params import Parameter
 from msgspec import UNSET
 
 from triggers.api.services import Services
-from triggers.api.subscription_body import (
-    DisableBody,
-    EnabledView,
-    NewSubscriptionView,
-    RotateSecretBody,
-    SubscriptionBody,
-    SubscriptionChange,
-    SubscriptionList,
-    SubscriptionView,
-    new_view_of,
-    view_of,
-)
 from triggers.domain import (
     Caller,
     OrgId,
@@ -44,15 +32,28 @@ from triggers.http.views import (
     read_cursor,
 )
 from triggers.secrets.signing_secrets import Scheme
-from triggers.storage import event_store, subscription_store
-from triggers.storage.subscription_store import NewSubscription, Subscription
-from triggers.subscription import (
+from triggers.storage import event_store
+from triggers.subscriptions import store as subscription_store
+from triggers.subscriptions.body import (
+    DisableBody,
+    EnabledView,
+    NewSubscriptionView,
+    RotateSecretBody,
+    SubscriptionBody,
+    SubscriptionChange,
+    SubscriptionList,
+    SubscriptionView,
+    new_view_of,
+    view_of,
+)
+from triggers.subscriptions.rules import (
     PushSettings,
     check_ordering,
     checked,
     new_secret,
     same_types,
 )
+from triggers.subscriptions.store import NewSubscription, Subscription
 
 # ---- handlers ------------------------------------------------------------------------------------
 

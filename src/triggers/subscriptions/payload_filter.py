@@ -33,8 +33,13 @@ from typing import Any, Final, TypeVar
 import msgspec
 from cel_expr_python import cel  # type: ignore[import-untyped]  # it has stubs, but no py.typed
 
-from triggers.filter_cost import LOOP_STEPS, Cost, cost_of, unusable
 from triggers.pace import Steps, at_once
+from triggers.subscriptions.filter_cost import (
+    LOOP_STEPS,
+    Cost,
+    cost_of,
+    unusable,
+)
 
 MAX_EXPRESSION_BYTES: Final = 2048
 MAX_COST_NANOSECONDS: Final = 10_000_000
