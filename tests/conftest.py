@@ -20,12 +20,12 @@ import structlog
 from structlog.testing import LogCapture
 
 from harness import Node, RedisServer, Tenant, Tenants, node_settings
+from triggers.events import store as event_store
 from triggers.postgres import migrate
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.postgres.embedded import EmbeddedPostgres
 from triggers.postgres.embedded_home import SUPERUSER
-from triggers.storage import event_store
 
 _TEMPLATE = "tests_template"
 _numbers = itertools.count(1)

@@ -15,13 +15,13 @@ import msgspec
 
 from harness import SECRET_KEYS, Tenant
 from triggers.delivery.worker import Worker
+from triggers.events import store as event_store
 from triggers.outbound.addresses import OutboundPolicy
 from triggers.outbound.client import Outbound
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database, Row
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import Scheme, generate_secret
-from triggers.storage import event_store
 from triggers.subscriptions import store as subscription_store
 from triggers.subscriptions.rules import (
     PushSettings,

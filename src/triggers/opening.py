@@ -9,13 +9,13 @@ from pathlib import Path
 import structlog
 
 from triggers.errors import SettingsError
+from triggers.events import store as event_store
 from triggers.postgres import migrate
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.postgres.embedded import default_data_dir, running_url
 from triggers.secrets.key_ring import SETTING, KeyRing
 from triggers.settings import Settings
-from triggers.storage import event_store
 
 log = structlog.get_logger()
 

@@ -22,7 +22,9 @@ import structlog
 
 from triggers.domain import MAX_PAGE_BYTES, OrgId, first_id_at, type_matches
 from triggers.errors import Invalid
-from triggers.judging import RECORD_EVERY, Pointed, parse_pointer
+from triggers.events import matching_store as judging_store
+from triggers.events.matching import RECORD_EVERY, Pointed, parse_pointer
+from triggers.events.matching_store import FilterFailure
 from triggers.pace import Pace, do
 from triggers.postgres.database import (
     ACCEPT_SECONDS,
@@ -30,9 +32,8 @@ from triggers.postgres.database import (
     Database,
     is_data_error,
 )
-from triggers.storage import delivery_store, judging_store, replay_store
+from triggers.storage import delivery_store, replay_store
 from triggers.storage.delivery_store import Owed, Recipient
-from triggers.storage.judging_store import FilterFailure
 from triggers.storage.replay_store import Job, NewReplay, PastEvent, Waiting
 from triggers.storage.wakeup import Wakeup
 from triggers.subscriptions.payload_filter import (

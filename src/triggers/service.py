@@ -7,14 +7,14 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from triggers.api import accept
 from triggers.api.app import App
 from triggers.api.services import Services
 from triggers.domain import MAX_BATCH_BYTES, TENANT_SCOPES, OrgId, Plan
 from triggers.errors import NameTaken
+from triggers.events import accept
+from triggers.events.group_commit import Intake
 from triggers.housekeeping import Housekeeping
 from triggers.http import server
-from triggers.intake import Intake
 from triggers.keys import organisations
 from triggers.keys import store as api_keys
 from triggers.keys.authentication import KeyCache

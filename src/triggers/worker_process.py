@@ -22,8 +22,8 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from triggers.events.handover import Handover
 from triggers.settings import ENV_PREFIX, Settings, env_name
-from triggers.storage.handover import Handover
 from triggers.storage.lane_store import LaneId
 
 log = structlog.get_logger()

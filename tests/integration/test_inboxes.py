@@ -17,11 +17,12 @@ from harness import Node, Tenant, Tenants, eventually, node_settings
 from triggers.api import lines
 from triggers.domain import first_id_at
 from triggers.errors import DatabaseUnavailable
+from triggers.events import store as event_store
 from triggers.housekeeping import EXPIRY_CHUNK, Housekeeping
 from triggers.postgres import partitions
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.storage import ending, event_store, inbox_store
+from triggers.storage import ending, inbox_store
 from triggers.storage.health import Health
 
 

@@ -17,12 +17,12 @@ from uuid import UUID
 import pytest
 
 from harness import Node, Tenant, Tenants, eventually
-from triggers import intake
 from triggers.domain import Accepted, EventId, NewEvent, OrgId
 from triggers.errors import DatabaseUnavailable, DedupConflict, Invalid, Overloaded
+from triggers.events import group_commit as intake
+from triggers.events import store as event_store
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import ACCEPT_SECONDS, Connection, Database
-from triggers.storage import event_store
 
 DAY = timedelta(days=1)
 

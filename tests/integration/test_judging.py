@@ -13,13 +13,14 @@ import httpx
 import pytest
 
 from harness import Node, RedisServer, Tenant, Tenants, eventually
-from triggers import judging
 from triggers.domain import Accepted, EventId, NewEvent, OrgId
 from triggers.errors import DatabaseUnavailable, NotFound
-from triggers.intake import Intake
+from triggers.events import matching as judging
+from triggers.events import matching_store as judging_store
+from triggers.events import store as event_store
+from triggers.events.group_commit import Intake
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.storage import event_store, judging_store
 from triggers.storage.lane_store import LaneId
 
 PUSH = {

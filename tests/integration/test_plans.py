@@ -14,6 +14,7 @@ import pytest
 from harness import Tenant, Tenants
 from triggers.delivery.suspects import BATCH
 from triggers.domain import MAX_PAGE_BYTES, NewEvent, SubscriptionStatus
+from triggers.events import store as event_store
 from triggers.keys import store as api_keys
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
@@ -22,7 +23,7 @@ from triggers.postgres.database import (
     Connection,
     Database,
 )
-from triggers.storage import event_store, inbox_store, lane_store
+from triggers.storage import inbox_store, lane_store
 
 BACKLOG = 50_000
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)

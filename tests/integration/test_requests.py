@@ -8,7 +8,7 @@ import httpx
 import pytest
 import structlog
 
-from triggers.api.events import _BEYOND
+from triggers.events.routes import _BEYOND
 from triggers.http.strict_request import MAX_BODY_BYTES
 from triggers.http.views import make_cursor
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triggers.api import batch
 from triggers.domain import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 from triggers.errors import MalformedBody, TooLarge
+from triggers.events import batch
 from triggers.pace import Steps, at_once
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")

@@ -10,8 +10,8 @@ from cloudevents.core.formats.json import JSONFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triggers.body_format import render
 from triggers.domain import EventId, NewEvent, OrgId
+from triggers.events.body_format import render
 
 ORG = OrgId(UUID("0192a3b4-0000-7000-8000-000000000001"))
 EVENT = EventId(UUID("0192a3b4-c5d6-7e8f-9a0b-1c2d3e4f5a6b"))

@@ -8,10 +8,15 @@ from uuid import UUID
 
 import pytest
 
-from triggers import judging
 from triggers.domain import EventId, NewEvent, OrgId
-from triggers.judging import MAX_KEY, Judging, Pointed, parse_pointer
-from triggers.storage.judging_store import StoredRule
+from triggers.events import matching as judging
+from triggers.events.matching import (
+    MAX_KEY,
+    Judging,
+    Pointed,
+    parse_pointer,
+)
+from triggers.events.matching_store import StoredRule
 from triggers.storage.redis_link import pack_hint, unpack_hint
 
 RFC_6901 = (

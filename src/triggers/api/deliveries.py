@@ -14,6 +14,7 @@ from msgspec import Meta
 from triggers.api.services import Services
 from triggers.domain import Caller, DeliveryStatus, minted_at, parse_id, rfc3339
 from triggers.errors import Conflict, Invalid, NotFound
+from triggers.events import store as event_store
 from triggers.http.views import (
     Cursor,
     Limit,
@@ -23,7 +24,7 @@ from triggers.http.views import (
     read_cursor,
 )
 from triggers.replaying import owe_once_more
-from triggers.storage import delivery_store, event_store
+from triggers.storage import delivery_store
 from triggers.storage.delivery_store import UNHAPPY, UNSETTLED, Attempt, Delivery, Position, Recipient
 
 PositionCursor = Annotated[

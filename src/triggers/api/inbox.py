@@ -13,6 +13,7 @@ from triggers import observability
 from triggers.api.services import Services
 from triggers.domain import DEFAULT_INBOX, Caller, minted_at, parse_id
 from triggers.errors import NotFound
+from triggers.events import store as event_store
 from triggers.http.views import (
     Cursor,
     Limit,
@@ -22,7 +23,7 @@ from triggers.http.views import (
     raw,
     read_cursor,
 )
-from triggers.storage import event_store, inbox_store
+from triggers.storage import inbox_store
 
 MessageStatus = Annotated[
     str | None,

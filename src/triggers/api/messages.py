@@ -16,6 +16,7 @@ from triggers.api.lines import line_of
 from triggers.api.services import Services
 from triggers.domain import Caller, SubscriptionStatus, minted_at, parse_id
 from triggers.errors import Conflict, Invalid, Paused
+from triggers.events import store as event_store
 from triggers.http.views import (
     Cursor,
     Limit,
@@ -25,7 +26,7 @@ from triggers.http.views import (
     raw,
     read_cursor,
 )
-from triggers.storage import event_store, inbox_store
+from triggers.storage import inbox_store
 from triggers.storage.inbox_store import Inbox, Message
 
 POLL_SECONDS = 1.0

@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple
 
 from triggers.api import (
     deliveries,
-    events,
     inbox,
     inboxes,
     messages,
@@ -15,11 +14,12 @@ from triggers.api import (
     replays,
     trials,
 )
-from triggers.api.accept import BatchAnswer, EventAccepted
-from triggers.api.event_body import EventBody
 from triggers.api.inboxes import InboxView, NotifyingInboxView
 from triggers.api.operation import Readiness
 from triggers.domain import Scope
+from triggers.events import routes as events
+from triggers.events.accept import BatchAnswer, EventAccepted
+from triggers.events.body import EventBody
 from triggers.keys import routes as keys
 from triggers.subscriptions import routes as subscriptions
 from triggers.subscriptions.body import NewSubscriptionView, SubscriptionView

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from triggers.intake import Intake
+from triggers.events.group_commit import Intake
 from triggers.keys.authentication import KeyCache
 from triggers.keys.rate_limit import RateLimiter
 from triggers.postgres.clock import DatabaseClock

@@ -14,7 +14,6 @@ from litestar.params import Parameter
 from msgspec import Meta
 
 from triggers.api.services import Services
-from triggers.body_format import Format, render
 from triggers.domain import (
     MAX_PAGE_BYTES,
     RESERVED_TYPE_PREFIX,
@@ -27,10 +26,12 @@ from triggers.domain import (
     type_matches,
 )
 from triggers.errors import Conflict
+from triggers.events import store as event_store
+from triggers.events.body_format import Format, render
+from triggers.events.store import StoredEvent
 from triggers.http.views import Timestamp, optional_timestamp, raw
 from triggers.pace import Pace
-from triggers.storage import event_store, trial_store
-from triggers.storage.event_store import StoredEvent
+from triggers.storage import trial_store
 from triggers.storage.trial_store import Attempted
 from triggers.subscriptions import store as subscription_store
 from triggers.subscriptions.body import EventTypes, Filter

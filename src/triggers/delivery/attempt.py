@@ -10,9 +10,10 @@ from uuid import UUID
 
 import structlog
 
-from triggers import __version__, body_format
+from triggers import __version__
 from triggers.delivery.lane import Target
 from triggers.delivery.retry import Delivered, Disable, GivenUp, Outcome, RetryAt, end_unheard, judge
+from triggers.events import body_format
 from triggers.outbound.client import Outbound
 from triggers.outbound.result import (
     Answered,

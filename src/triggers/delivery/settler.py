@@ -10,9 +10,14 @@ from typing import NamedTuple
 import structlog
 
 from triggers.delivery.ownership import Ownership
-from triggers.delivery.telling import DEAD_LETTER, DISABLED, Told, tell
 from triggers.errors import DatabaseUnavailable
-from triggers.judging import Judging
+from triggers.events.matching import Judging
+from triggers.events.service_events import (
+    DEAD_LETTER,
+    DISABLED,
+    Told,
+    tell,
+)
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
     PLAN_ONCE,

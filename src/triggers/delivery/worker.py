@@ -32,6 +32,7 @@ from triggers.delivery.settler import FAILING_TOO_LONG, Disabling, Ended, Settle
 from triggers.delivery.signature import Signer
 from triggers.delivery.suspects import Counted, Suspects, Suspicion
 from triggers.errors import TriggersError
+from triggers.events.handover import Handover
 from triggers.outbound.addresses import OutboundPolicy
 from triggers.outbound.client import Outbound
 from triggers.outbound.result import Reason
@@ -40,7 +41,6 @@ from triggers.postgres.database import Connection, Database
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import read_secret
 from triggers.storage import lane_store
-from triggers.storage.handover import Handover
 from triggers.storage.lane_store import Begin, Due, Endpoint, Group, LaneHealth, LaneId
 from triggers.subscriptions.rules import living, open_headers, open_secrets
 

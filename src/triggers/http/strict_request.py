@@ -10,8 +10,8 @@ from litestar import Request
 from litestar.types import Empty
 
 from triggers import strict_json
-from triggers.api.event_body import invalid_field
 from triggers.domain import MAX_EVENT_BYTES
+from triggers.events.body import invalid_field
 from triggers.http import exchange
 from triggers.pace import Pace, do
 

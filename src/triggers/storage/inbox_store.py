@@ -19,6 +19,7 @@ from triggers.domain import (
     parse_id,
 )
 from triggers.errors import Invalid, NotFound
+from triggers.events import store as event_store
 from triggers.postgres.database import (
     ACCEPT_SECONDS,
     Connection,
@@ -26,7 +27,7 @@ from triggers.postgres.database import (
     Row,
     statements,
 )
-from triggers.storage import delivery_store, event_store
+from triggers.storage import delivery_store
 
 _SQL = statements(__name__)
 # A paused inbox gives what it had: read by id up to the pause, so that what it collects

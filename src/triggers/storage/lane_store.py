@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from triggers.body_format import Format
+from triggers.events.body_format import Format
 from triggers.postgres.database import (
     Column,
     Connection,

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TypeAlias
 from uuid import UUID
 
-from triggers.storage.handover import Handover
+from triggers.events.handover import Handover
 from triggers.storage.lane_store import LaneId
 
 Listener: TypeAlias = Callable[[set[UUID], Sequence[LaneId]], None]

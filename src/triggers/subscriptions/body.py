@@ -9,8 +9,8 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from triggers.body_format import Format
 from triggers.domain import SubscriptionStatus, rfc3339
+from triggers.events.body_format import Format
 from triggers.http.views import Timestamp, optional_timestamp
 from triggers.secrets.signing_secrets import AsymmetricSecret, Scheme, read_secret
 from triggers.subscriptions.rules import (

@@ -23,6 +23,7 @@ from triggers.domain import (
     rfc3339,
 )
 from triggers.errors import Conflict, Invalid, NameTaken
+from triggers.events import store as event_store
 from triggers.http.views import (
     Cursor,
     Limit,
@@ -32,7 +33,6 @@ from triggers.http.views import (
     read_cursor,
 )
 from triggers.secrets.signing_secrets import Scheme
-from triggers.storage import event_store
 from triggers.subscriptions import store as subscription_store
 from triggers.subscriptions.body import (
     DisableBody,

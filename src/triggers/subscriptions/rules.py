@@ -15,9 +15,9 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Struct
 
-from triggers.body_format import Format
 from triggers.domain import check_text, check_type_patterns
 from triggers.errors import Invalid
+from triggers.events.body_format import Format
 from triggers.outbound.addresses import OutboundPolicy, check_url
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import (

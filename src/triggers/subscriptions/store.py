@@ -11,7 +11,6 @@ from uuid import UUID
 
 import msgspec
 
-from triggers.body_format import Format
 from triggers.domain import OrgId, SubscriptionStatus, first_id_at, parse_id
 from triggers.errors import (
     Conflict,
@@ -19,6 +18,7 @@ from triggers.errors import (
     NameTaken,
     NotFound,
 )
+from triggers.events.body_format import Format
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
     ACCEPT_SECONDS,

@@ -14,10 +14,11 @@ import msgspec
 
 from triggers.domain import EventId, NewEvent, OrgId
 from triggers.errors import DatabaseUnavailable
-from triggers.judging import Finding, Judging
+from triggers.events import store as event_store
+from triggers.events.matching import Finding, Judging
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection
-from triggers.storage import event_store, lane_store
+from triggers.storage import lane_store
 
 DEAD_LETTER: Final = "triggers.delivery.dead"
 DISABLED: Final = "triggers.subscription.disabled"

@@ -18,7 +18,6 @@ import msgspec
 import structlog
 
 from triggers import observability
-from triggers.api import batch, event_body
 from triggers.domain import (
     MAX_BATCH_BYTES,
     MAX_EVENT_BYTES,
@@ -36,9 +35,11 @@ from triggers.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
+from triggers.events import batch
+from triggers.events import body as event_body
+from triggers.events.group_commit import Intake, Outcome
 from triggers.http import exchange, problems
 from triggers.http.exchange import Headers, Held
-from triggers.intake import Intake, Outcome
 from triggers.keys.authentication import KeyCache, key_from
 from triggers.keys.rate_limit import Grant, RateLimiter
 from triggers.pace import Pace, Steps, do, paced

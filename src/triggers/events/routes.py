@@ -12,6 +12,10 @@ from litestar.params import Parameter
 from triggers.api.services import Services
 from triggers.domain import Caller, created_at, first_id_at, minted_at, parse_id, type_matches
 from triggers.errors import NotFound
+from triggers.events import matching_store as judging_store
+from triggers.events import store as event_store
+from triggers.events.matching import judge_again
+from triggers.events.store import StoredEvent
 from triggers.http.views import (
     Cursor,
     Limit,
@@ -23,10 +27,8 @@ from triggers.http.views import (
     raw,
     read_cursor,
 )
-from triggers.judging import judge_again
 from triggers.pace import Pace, do
-from triggers.storage import event_store, inbox_store, judging_store
-from triggers.storage.event_store import StoredEvent
+from triggers.storage import inbox_store
 from triggers.subscriptions.payload_filter import FilterInput, Verdict
 
 _BEYOND = UUID(int=(1 << 128) - 1)

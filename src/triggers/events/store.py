@@ -15,6 +15,7 @@ import asyncpg
 import msgspec
 
 from triggers.domain import NewEvent, OrgId
+from triggers.events.handover import Handover
 from triggers.pace import Pace, Steps, do
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
@@ -25,7 +26,6 @@ from triggers.postgres.database import (
     only_if,
     statements,
 )
-from triggers.storage.handover import Handover
 
 _SQL = statements(__name__)
 _SCAN_LIMIT = 5_000

@@ -26,7 +26,10 @@ import structlog
 
 from triggers import errors, observability
 from triggers.domain import Accepted, NewEvent
-from triggers.judging import Finding, Judged, Judging
+from triggers.events import store as event_store
+from triggers.events.handover import Handover
+from triggers.events.matching import Finding, Judged, Judging
+from triggers.events.store import Care
 from triggers.pace import Pace, Steps, do
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
@@ -37,9 +40,6 @@ from triggers.postgres.database import (
     is_unavailable,
 )
 from triggers.room import Room
-from triggers.storage import event_store
-from triggers.storage.event_store import Care
-from triggers.storage.handover import Handover
 
 log = structlog.get_logger()
 

@@ -23,10 +23,10 @@ import structlog
 
 from triggers import errors
 from triggers.domain import RESERVED_TYPE_PREFIX, NewEvent
+from triggers.events import matching_store as judging_store
+from triggers.events.matching_store import FilterFailure, StoredRule
 from triggers.pace import Pace, Steps, at_once, do
 from triggers.postgres.database import Database
-from triggers.storage import judging_store
-from triggers.storage.judging_store import FilterFailure, StoredRule
 from triggers.subscriptions.payload_filter import (
     Budget,
     FilterInput,
