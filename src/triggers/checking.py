@@ -11,8 +11,8 @@ from triggers.postgres import embedded, migrate
 from triggers.postgres.database import Database, PostgresError
 from triggers.secrets.key_ring import KeyRing
 from triggers.settings import Settings
-from triggers.storage.wakeup import Wakeup
 from triggers.subscriptions import sealed as sealed_secrets
+from triggers.wakeups.wakeup import Wakeup
 
 
 async def check_configuration(settings: Settings) -> list[tuple[str, str]]:
@@ -22,7 +22,7 @@ async def check_configuration(settings: Settings) -> list[tuple[str, str]]:
     found.append(("database", await _check_database(settings)))
     found.append(("secrets", _check_key_ring(settings)))
     if settings.redis_url:
-        from triggers.storage.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used
+        from triggers.wakeups.redis_link import RedisLink
 
         link = RedisLink(settings.redis_url, Wakeup(), None, lambda _: None)
         found.append(("redis", "ok" if await link.ping() else "does not answer"))

@@ -35,13 +35,13 @@ from triggers.postgres.database import (
 from triggers.storage import delivery_store, replay_store
 from triggers.storage.delivery_store import Owed, Recipient
 from triggers.storage.replay_store import Job, NewReplay, PastEvent, Waiting
-from triggers.storage.wakeup import Wakeup
 from triggers.subscriptions.payload_filter import (
     FilterInput,
     PayloadFilter,
     Verdict,
     failed,
 )
+from triggers.wakeups.wakeup import Wakeup
 
 log = structlog.get_logger()
 

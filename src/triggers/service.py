@@ -26,8 +26,8 @@ from triggers.replaying import Replaying
 from triggers.room import Room
 from triggers.settings import Settings
 from triggers.storage.health import Health
-from triggers.storage.wakeup import Wakeup
 from triggers.subscriptions import sealed as sealed_secrets
+from triggers.wakeups.wakeup import Wakeup
 
 FIRST_ORGANISATION = "default"
 
@@ -91,7 +91,7 @@ class ApiNode:
         self._replaying = Replaying(self.database, self.wakeup)
         self._redis = None
         if settings.redis_url:
-            from triggers.storage.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used
+            from triggers.wakeups.redis_link import RedisLink
 
             self._redis = RedisLink(settings.redis_url, self.wakeup, self._limiter, self._note_redis)
         self._tasks: list[asyncio.Task[None]] = []

@@ -23,8 +23,8 @@ from triggers.opening import data_dir_of, database_url_of, key_ring_of, migrate_
 from triggers.postgres.database import PAUSE_SECONDS, REQUEST_SECONDS, Database
 from triggers.process import Stopping, settle_memory
 from triggers.settings import Settings, load
-from triggers.storage.wakeup import Wakeup
 from triggers.subscriptions import sealed as sealed_secrets
+from triggers.wakeups.wakeup import Wakeup
 from triggers.worker_process import ParentSocket
 
 log = structlog.get_logger()
@@ -52,7 +52,7 @@ async def work(settings: Settings) -> None:
         wakeup.listen_for_lanes(worker.hint)
         redis = None
         if settings.redis_url:
-            from triggers.storage.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used
+            from triggers.wakeups.redis_link import RedisLink
 
             redis = RedisLink(settings.redis_url, wakeup, None, lambda _: None)
             await redis.start()

@@ -13,7 +13,7 @@ import redis.asyncio
 from harness import Node, RedisServer, Tenant, Tenants, eventually
 from triggers.api import messages
 from triggers.domain import Plan
-from triggers.storage.redis_link import CHANNEL
+from triggers.wakeups.redis_link import CHANNEL
 
 Two = tuple[Node, Node]
 

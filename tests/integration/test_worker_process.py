@@ -16,7 +16,7 @@ import pytest
 from harness import eventually
 from triggers.events.handover import Fresh, Handover
 from triggers.settings import load
-from triggers.storage.wakeup import Wakeup
+from triggers.wakeups.wakeup import Wakeup
 from triggers.worker_process import DATAGRAM_BYTES, SOCKET_ENV, ParentSocket, WorkerProcess
 
 

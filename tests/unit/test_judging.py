@@ -17,7 +17,7 @@ from triggers.events.matching import (
     parse_pointer,
 )
 from triggers.events.matching_store import StoredRule
-from triggers.storage.redis_link import pack_hint, unpack_hint
+from triggers.wakeups.redis_link import pack_hint, unpack_hint
 
 RFC_6901 = (
     b'{"foo": ["bar", "baz"], "": 0, "a/b": 1, "c%d": 2, "e^f": 3, "g|h": 4, "i\\\\j": 5, "k\\"l": 6,'

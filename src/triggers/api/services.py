@@ -15,7 +15,7 @@ from triggers.secrets.key_ring import KeyRing
 from triggers.settings import Settings
 from triggers.storage.health import Health
 from triggers.storage.inbox_store import Positions
-from triggers.storage.wakeup import Wakeup
+from triggers.wakeups.wakeup import Wakeup
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from triggers.storage.lane_store import LaneId
-from triggers.storage.wakeup import Wakeup
+from triggers.wakeups.wakeup import Wakeup
 
 log = structlog.get_logger()
 
