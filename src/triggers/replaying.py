@@ -20,6 +20,8 @@ from uuid import UUID
 
 import structlog
 
+from triggers.deliveries import store as delivery_store
+from triggers.deliveries.store import Owed, Recipient
 from triggers.domain import MAX_PAGE_BYTES, OrgId, first_id_at, type_matches
 from triggers.errors import Invalid
 from triggers.events import matching_store as judging_store
@@ -32,8 +34,7 @@ from triggers.postgres.database import (
     Database,
     is_data_error,
 )
-from triggers.storage import delivery_store, replay_store
-from triggers.storage.delivery_store import Owed, Recipient
+from triggers.storage import replay_store
 from triggers.storage.replay_store import Job, NewReplay, PastEvent, Waiting
 from triggers.subscriptions.payload_filter import (
     FilterInput,

@@ -13,10 +13,10 @@ import httpx
 import pytest
 
 from harness import Node, Tenant, Tenants
+from triggers.deliveries import store as delivery_store
 from triggers.domain import DeliveryStatus
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.storage import delivery_store
 from triggers.storage.lane_store import LaneId
 
 UNSETTLED = ("pending", "leased")

@@ -15,6 +15,7 @@ import pytest
 
 from harness import Node, Tenant, Tenants, eventually, node_settings
 from triggers.api import lines
+from triggers.deliveries import ending
 from triggers.domain import first_id_at
 from triggers.errors import DatabaseUnavailable
 from triggers.events import store as event_store
@@ -22,7 +23,7 @@ from triggers.housekeeping import EXPIRY_CHUNK, Housekeeping
 from triggers.postgres import partitions
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.storage import ending, inbox_store
+from triggers.storage import inbox_store
 from triggers.storage.health import Health
 
 

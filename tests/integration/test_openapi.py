@@ -17,9 +17,9 @@ from delivering import Workers
 from harness import Node, Tenants, eventually
 from receiving import Receiver
 from triggers.api.routes import ACCEPT_ROUTES, PUBLIC, ROUTES
+from triggers.deliveries import ending
 from triggers.domain import Scope
 from triggers.postgres.database import Database
-from triggers.storage import ending
 
 INBOX, PUSH, DELIVERY = "/v1/inboxes", "/v1/subscriptions", "/v1/deliveries/{delivery_id}"
 ONE, ONE_PUSH = f"{INBOX}/{{inbox}}", f"{PUSH}/{{subscription_id}}"

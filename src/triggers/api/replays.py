@@ -12,6 +12,8 @@ from litestar.params import Parameter
 from msgspec import Meta
 
 from triggers.api.services import Services
+from triggers.deliveries import store as delivery_store
+from triggers.deliveries.store import Recipient
 from triggers.domain import Caller, check_type_patterns, minted_at, parse_id, rfc3339
 from triggers.errors import Conflict, Invalid, NotFound
 from triggers.http.views import (
@@ -24,8 +26,7 @@ from triggers.http.views import (
     read_cursor,
 )
 from triggers.replaying import Plan, Range, earliest_start, new_replay, plan, range_of
-from triggers.storage import delivery_store, replay_store
-from triggers.storage.delivery_store import Recipient
+from triggers.storage import replay_store
 from triggers.storage.replay_store import Job
 
 DEFAULT_RATE = 100

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from triggers.api import (
-    deliveries,
     inbox,
     inboxes,
     messages,
@@ -16,6 +15,7 @@ from triggers.api import (
 )
 from triggers.api.inboxes import InboxView, NotifyingInboxView
 from triggers.api.operation import Readiness
+from triggers.deliveries import routes as deliveries
 from triggers.domain import Scope
 from triggers.events import routes as events
 from triggers.events.accept import BatchAnswer, EventAccepted

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 
+from triggers.deliveries import store as delivery_store
 from triggers.domain import (
     MAX_PAGE_BYTES,
     OrgId,
@@ -27,7 +28,6 @@ from triggers.postgres.database import (
     Row,
     statements,
 )
-from triggers.storage import delivery_store
 
 _SQL = statements(__name__)
 # A paused inbox gives what it had: read by id up to the pause, so that what it collects

@@ -12,6 +12,15 @@ from litestar.params import Parameter
 from msgspec import Meta
 
 from triggers.api.services import Services
+from triggers.deliveries import store as delivery_store
+from triggers.deliveries.store import (
+    UNHAPPY,
+    UNSETTLED,
+    Attempt,
+    Delivery,
+    Position,
+    Recipient,
+)
 from triggers.domain import Caller, DeliveryStatus, minted_at, parse_id, rfc3339
 from triggers.errors import Conflict, Invalid, NotFound
 from triggers.events import store as event_store
@@ -24,8 +33,6 @@ from triggers.http.views import (
     read_cursor,
 )
 from triggers.replaying import owe_once_more
-from triggers.storage import delivery_store
-from triggers.storage.delivery_store import UNHAPPY, UNSETTLED, Attempt, Delivery, Position, Recipient
 
 PositionCursor = Annotated[
     str | None, Parameter(description="`next_cursor` of the page before.", max_length=100)
