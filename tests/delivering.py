@@ -14,12 +14,12 @@ import httpx
 import msgspec
 
 from harness import SECRET_KEYS, Tenant
-from triggers.delivery.worker import Worker
 from triggers.events import store as event_store
 from triggers.outbound.addresses import OutboundPolicy
 from triggers.outbound.client import Outbound
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database, Row
+from triggers.push.worker import Worker
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import Scheme, generate_secret
 from triggers.subscriptions import store as subscription_store

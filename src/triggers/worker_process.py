@@ -23,8 +23,8 @@ import msgspec
 import structlog
 
 from triggers.events.handover import Handover
+from triggers.push.store import LaneId
 from triggers.settings import ENV_PREFIX, Settings, env_name
-from triggers.storage.lane_store import LaneId
 
 log = structlog.get_logger()
 

@@ -15,13 +15,13 @@ import structlog
 import uvloop
 from prometheus_client import generate_latest, start_http_server
 
-from triggers.delivery import metrics
-from triggers.delivery.worker import Worker
 from triggers.errors import DatabaseUnavailable, OperatorError, TriggersError
 from triggers.observability import configure_logging
 from triggers.opening import data_dir_of, database_url_of, key_ring_of, migrate_only, open_database
 from triggers.postgres.database import PAUSE_SECONDS, REQUEST_SECONDS, Database
 from triggers.process import Stopping, settle_memory
+from triggers.push import metrics
+from triggers.push.worker import Worker
 from triggers.settings import Settings, load
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.wakeups.wakeup import Wakeup

@@ -24,7 +24,7 @@ import pytest
 
 from harness import eventually
 from receiving import FAILED, OK, Hook, Receiver
-from triggers.delivery.ownership import TAKEOVER_SECONDS
+from triggers.push.ownership import TAKEOVER_SECONDS
 from triggers.subscriptions.rules import DEFAULT_CONCURRENCY
 
 from .processes import TRIGGERS, Service, wait_for

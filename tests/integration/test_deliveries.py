@@ -17,7 +17,7 @@ from triggers.deliveries import store as delivery_store
 from triggers.domain import DeliveryStatus
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.storage.lane_store import LaneId
+from triggers.push.store import LaneId
 
 UNSETTLED = ("pending", "leased")
 

@@ -14,12 +14,12 @@ import pytest
 from delivering import States, Workers, post
 from harness import Tenant, eventually
 from receiving import FAILED, Receiver
-from triggers.delivery.ownership import Ownership
-from triggers.delivery.settler import Disabling, Ended, Settler
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
-from triggers.storage import lane_store
-from triggers.storage.lane_store import Group, Settlement
+from triggers.push import store as lane_store
+from triggers.push.ownership import Ownership
+from triggers.push.settler import Disabling, Ended, Settler
+from triggers.push.store import Group, Settlement
 from triggers.subscriptions.store import Subscription
 
 from .conftest import Subscribe

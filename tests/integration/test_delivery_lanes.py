@@ -17,13 +17,13 @@ import structlog
 from delivering import NEVER_AGAIN, RING, States, Workers, post, subscribe
 from harness import Node, Tenant, Tenants, eventually
 from receiving import FAILED, OK, Hook, Receiver, status
-from triggers.delivery import breaker
-from triggers.delivery.lane import OVERLAP_SECONDS
-from triggers.delivery.settler import Ended
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
+from triggers.push import breaker
+from triggers.push import store as lane_store
+from triggers.push.lane import OVERLAP_SECONDS
+from triggers.push.settler import Ended
 from triggers.secrets.key_ring import KeyRing
-from triggers.storage import lane_store
 from triggers.subscriptions import store as subscription_store
 
 from .conftest import Subscribe

@@ -14,12 +14,17 @@ from typing import Any
 import pytest
 
 from harness import SECRET_KEYS, eventually, node_settings
-from triggers.delivery.ownership import BALANCE_SECONDS, TAKEOVER_SECONDS, TRUST_SECONDS, Ownership
 from triggers.events import store as event_store
 from triggers.postgres import migrate
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
 from triggers.postgres.embedded import EmbeddedPostgres
+from triggers.push.ownership import (
+    BALANCE_SECONDS,
+    TAKEOVER_SECONDS,
+    TRUST_SECONDS,
+    Ownership,
+)
 from triggers.worker_process import WorkerProcess
 
 KILL_FOUND_SECONDS = 6.0

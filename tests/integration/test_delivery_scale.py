@@ -18,7 +18,7 @@ from harness import Node, Tenants, eventually
 from receiving import Hook, Receiver
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.storage import lane_store
+from triggers.push import store as lane_store
 
 from .conftest import Subscribe
 

@@ -14,12 +14,12 @@ import pytest
 from delivering import RunningWorker, States, Workers, post, store_many
 from harness import Tenant, eventually
 from receiving import OK, Hook, Receiver
-from triggers.delivery.ownership import TAKEOVER_SECONDS, TRUST_SECONDS
-from triggers.delivery.suspects import BATCH, FIRST
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
-from triggers.storage import lane_store
-from triggers.storage.lane_store import Begin
+from triggers.push import store as lane_store
+from triggers.push.ownership import TAKEOVER_SECONDS, TRUST_SECONDS
+from triggers.push.store import Begin
+from triggers.push.suspects import BATCH, FIRST
 
 from .conftest import Subscribe
 

@@ -15,14 +15,14 @@ import pytest
 from delivering import Workers, subscribe
 from harness import Node, Tenant, eventually
 from receiving import Receiver
-from triggers.delivery import worker
 from triggers.domain import EventId, NewEvent
 from triggers.events import store as event_store
 from triggers.events.handover import Handover
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.storage import lane_store
-from triggers.storage.lane_store import Due
+from triggers.push import store as lane_store
+from triggers.push import worker
+from triggers.push.store import Due
 
 from .conftest import Subscribe
 

@@ -21,7 +21,7 @@ from triggers.events import store as event_store
 from triggers.events.group_commit import Intake
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.storage.lane_store import LaneId
+from triggers.push.store import LaneId
 
 PUSH = {
     "kind": "push",

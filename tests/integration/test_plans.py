@@ -12,7 +12,6 @@ import asyncpg
 import pytest
 
 from harness import Tenant, Tenants
-from triggers.delivery.suspects import BATCH
 from triggers.domain import MAX_PAGE_BYTES, NewEvent, SubscriptionStatus
 from triggers.events import store as event_store
 from triggers.keys import store as api_keys
@@ -23,7 +22,9 @@ from triggers.postgres.database import (
     Connection,
     Database,
 )
-from triggers.storage import inbox_store, lane_store
+from triggers.push import store as lane_store
+from triggers.push.suspects import BATCH
+from triggers.storage import inbox_store
 
 BACKLOG = 50_000
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)

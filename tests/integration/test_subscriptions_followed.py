@@ -16,10 +16,10 @@ from delivering import RunningWorker, Workers, post
 from harness import eventually
 from receiving import Hook, Receiver, status
 from triggers.deliveries import ending
-from triggers.delivery import ownership
-from triggers.delivery.lane import Lane
 from triggers.postgres.database import Connection, Database
-from triggers.storage import lane_store
+from triggers.push import ownership
+from triggers.push import store as lane_store
+from triggers.push.lane import Lane
 
 
 async def subscribe(client: httpx.AsyncClient, url: str, **fields: Any) -> dict[str, Any]:

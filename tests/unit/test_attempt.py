@@ -8,16 +8,21 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from triggers.delivery.attempt import after_a_lost_worker, attempt, never_sent, prepare
-from triggers.delivery.lane import Target
-from triggers.delivery.retry import Disable, Schedule
 from triggers.outbound.result import (
     Answered,
     Failed,
     Reason,
     Result,
 )
-from triggers.storage.lane_store import Due
+from triggers.push.attempt import (
+    after_a_lost_worker,
+    attempt,
+    never_sent,
+    prepare,
+)
+from triggers.push.lane import Target
+from triggers.push.retry import Disable, Schedule
+from triggers.push.store import Due
 
 from .test_dispatcher import make_due, make_lane
 

@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from triggers.delivery.breaker import (
+from triggers.outbound.result import NOT_THE_ENDPOINT, Reason
+from triggers.push.breaker import (
     FIRST_PROBE_SECONDS,
     LONGEST_PROBE_SECONDS,
     OPENS_AFTER,
     Breaker,
 )
-from triggers.outbound.result import NOT_THE_ENDPOINT, Reason
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 

@@ -7,11 +7,11 @@ from collections import Counter
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from triggers.delivery.dispatcher import Dispatcher
-from triggers.delivery.lane import Lane, Target
-from triggers.delivery.signature import Signer
+from triggers.push.dispatcher import Dispatcher
+from triggers.push.lane import Lane, Target
+from triggers.push.signature import Signer
+from triggers.push.store import Due, Endpoint
 from triggers.secrets.signing_secrets import generate_secret, read_secret
-from triggers.storage.lane_store import Due, Endpoint
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 SIGNER = Signer([read_secret(generate_secret("v1"))])

@@ -8,8 +8,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from triggers.delivery.lane import BEGINNING, OVERLAP_SECONDS, READ_AHEAD, REREAD_SECONDS, Lane
 from triggers.outbound.result import Reason
+from triggers.push.lane import (
+    BEGINNING,
+    OVERLAP_SECONDS,
+    READ_AHEAD,
+    REREAD_SECONDS,
+    Lane,
+)
 
 from .test_dispatcher import make_due, make_lane
 

@@ -11,12 +11,12 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
-from triggers.api import webhooks
 from triggers.api.app import build_framework
 from triggers.api.openapi import document
 from triggers.api.routes import ACCEPT_ROUTES, PUBLIC, ROUTES, AcceptRoute, Route
 from triggers.domain import Scope
 from triggers.events import body_format
+from triggers.push import openapi_webhooks as webhooks
 
 SHOWN: list[tuple[Route | AcceptRoute, str]] = [
     (route, re.sub(r":\w+\}", "}", path))

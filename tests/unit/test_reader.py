@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from triggers.delivery.lane import BEGINNING, READ_AHEAD, Lane
-from triggers.delivery.reader import (
+from triggers.push.lane import BEGINNING, READ_AHEAD, Lane
+from triggers.push.reader import (
     FEW,
     HANDOVER_SECONDS,
     KNOWN_A_SECOND,
@@ -22,7 +22,7 @@ from triggers.delivery.reader import (
     ROWS_A_READ,
     Reader,
 )
-from triggers.storage.lane_store import Due
+from triggers.push.store import Due
 
 from .test_dispatcher import make_due, make_lane
 

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from triggers.delivery.retry import (
+from triggers.outbound.result import Answered, Failed, Reason
+from triggers.push.retry import (
     DEFAULT_SCHEDULE,
     Delivered,
     Disable,
@@ -16,7 +17,6 @@ from triggers.delivery.retry import (
     reason_of,
     retry_after_seconds,
 )
-from triggers.outbound.result import Answered, Failed, Reason
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 DAY = 86_400.0

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from harness import eventually
-from triggers.delivery import settler
-from triggers.delivery.settler import ENOUGH, Ended, Settler
+from triggers.push import settler
+from triggers.push.settler import ENOUGH, Ended, Settler
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import standardwebhooks
 import svix
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from triggers.delivery.signature import Signer
 from triggers.errors import Invalid
+from triggers.push.signature import Signer
 from triggers.secrets.signing_secrets import (
     AsymmetricSecret,
     SymmetricSecret,

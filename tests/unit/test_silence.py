@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from triggers.delivery.silence import Silence
+from triggers.push.silence import Silence
 
 OTHER, THIRD = UUID(int=1), UUID(int=2)
 LONG_AGO = datetime(2026, 3, 1, tzinfo=UTC)

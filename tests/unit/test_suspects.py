@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import uuid4
 
-from triggers.delivery.suspects import FIRST, Suspicion
-from triggers.storage.lane_store import Due, Group
+from triggers.push.store import Due, Group
+from triggers.push.suspects import FIRST, Suspicion
 
 from .test_dispatcher import make_due
 

@@ -13,7 +13,7 @@ import msgspec
 from asyncpg.pgproto.pgproto import UUID
 
 from triggers.domain import NewEvent
-from triggers.storage.lane_store import Due, LaneId
+from triggers.push.store import Due, LaneId
 
 
 class Fresh(msgspec.Struct, array_like=True, frozen=True, gc=False):

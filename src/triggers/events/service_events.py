@@ -18,7 +18,7 @@ from triggers.events import store as event_store
 from triggers.events.matching import Finding, Judging
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection
-from triggers.storage import lane_store
+from triggers.push import store as lane_store
 
 DEAD_LETTER: Final = "triggers.delivery.dead"
 DISABLED: Final = "triggers.subscription.disabled"

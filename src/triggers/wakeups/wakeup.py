@@ -14,7 +14,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 from triggers.events.handover import Handover
-from triggers.storage.lane_store import LaneId
+from triggers.push.store import LaneId
 
 Listener: TypeAlias = Callable[[set[UUID], Sequence[LaneId]], None]
 LaneListener: TypeAlias = Callable[[Sequence[LaneId]], None]

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import structlog
 
-from triggers.delivery.ownership import Ownership
 from triggers.errors import DatabaseUnavailable
 from triggers.events.matching import Judging
 from triggers.events.service_events import (
@@ -25,8 +24,9 @@ from triggers.postgres.database import (
     Database,
     unavailable,
 )
-from triggers.storage import lane_store
-from triggers.storage.lane_store import DeliveryId, Settlement
+from triggers.push import store as lane_store
+from triggers.push.ownership import Ownership
+from triggers.push.store import DeliveryId, Settlement
 
 log = structlog.get_logger()
 

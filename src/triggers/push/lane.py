@@ -13,10 +13,10 @@ from uuid import UUID
 
 import msgspec
 
-from triggers.delivery.breaker import Breaker
-from triggers.delivery.retry import DEFAULT_SCHEDULE, Schedule
-from triggers.delivery.signature import Signer
-from triggers.storage.lane_store import Due, Endpoint, Position
+from triggers.push.breaker import Breaker
+from triggers.push.retry import DEFAULT_SCHEDULE, Schedule
+from triggers.push.signature import Signer
+from triggers.push.store import Due, Endpoint, Position
 from triggers.subscriptions.rules import DEFAULT_CONCURRENCY
 
 READ_AHEAD: Final = 1_000

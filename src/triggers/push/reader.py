@@ -14,16 +14,16 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 from uuid import UUID
 
-from triggers.delivery.lane import BEGINNING, Key, Lane
-from triggers.delivery.ownership import Ownership
 from triggers.postgres.database import (
     REQUEST_SECONDS,
     Connection,
     Database,
     Row,
 )
-from triggers.storage import lane_store
-from triggers.storage.lane_store import Due, LaneId, Position
+from triggers.push import store as lane_store
+from triggers.push.lane import BEGINNING, Key, Lane
+from triggers.push.ownership import Ownership
+from triggers.push.store import Due, LaneId, Position
 
 LANES_A_READ: Final = 256
 ROWS_A_READ: Final = 2_000

@@ -24,8 +24,13 @@ from triggers.postgres.database import (
     Database,
     unavailable,
 )
-from triggers.storage import lane_store
-from triggers.storage.lane_store import Begin, Due, Group, LaneId
+from triggers.push import store as lane_store
+from triggers.push.store import (
+    Begin,
+    Due,
+    Group,
+    LaneId,
+)
 
 log = structlog.get_logger()
 

@@ -21,16 +21,6 @@ from uuid import UUID
 
 import structlog
 
-from triggers.delivery import metrics
-from triggers.delivery.attempt import after_a_lost_worker, attempt, end_unsent, never_sent, told, unsent
-from triggers.delivery.dispatcher import Dispatcher
-from triggers.delivery.finder import Finder
-from triggers.delivery.lane import Lane, Target
-from triggers.delivery.ownership import LONG_LOOK_SECONDS, Ownership
-from triggers.delivery.reader import Reader
-from triggers.delivery.settler import FAILING_TOO_LONG, Disabling, Ended, Settler
-from triggers.delivery.signature import Signer
-from triggers.delivery.suspects import Counted, Suspects, Suspicion
 from triggers.errors import TriggersError
 from triggers.events.handover import Handover
 from triggers.outbound.addresses import OutboundPolicy
@@ -38,10 +28,39 @@ from triggers.outbound.client import Outbound
 from triggers.outbound.result import Reason
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
+from triggers.push import metrics
+from triggers.push import store as lane_store
+from triggers.push.attempt import (
+    after_a_lost_worker,
+    attempt,
+    end_unsent,
+    never_sent,
+    told,
+    unsent,
+)
+from triggers.push.dispatcher import Dispatcher
+from triggers.push.finder import Finder
+from triggers.push.lane import Lane, Target
+from triggers.push.ownership import LONG_LOOK_SECONDS, Ownership
+from triggers.push.reader import Reader
+from triggers.push.settler import (
+    FAILING_TOO_LONG,
+    Disabling,
+    Ended,
+    Settler,
+)
+from triggers.push.signature import Signer
+from triggers.push.store import (
+    Begin,
+    Due,
+    Endpoint,
+    Group,
+    LaneHealth,
+    LaneId,
+)
+from triggers.push.suspects import Counted, Suspects, Suspicion
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import read_secret
-from triggers.storage import lane_store
-from triggers.storage.lane_store import Begin, Due, Endpoint, Group, LaneHealth, LaneId
 from triggers.subscriptions.rules import living, open_headers, open_secrets
 
 log = structlog.get_logger()

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
-from triggers.delivery.lane import Lane
-from triggers.storage.lane_store import Due
+from triggers.push.lane import Lane
+from triggers.push.store import Due
 
 
 class _Share:

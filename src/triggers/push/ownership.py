@@ -20,12 +20,12 @@ from uuid import UUID
 
 import structlog
 
-from triggers.delivery.silence import Found, Silence
 from triggers.errors import DatabaseUnavailable
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
-from triggers.storage import lane_store
-from triggers.storage.lane_store import Group, LaneId
+from triggers.push import store as lane_store
+from triggers.push.silence import Found, Silence
+from triggers.push.store import Group, LaneId
 
 log = structlog.get_logger()
 

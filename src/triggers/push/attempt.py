@@ -11,8 +11,6 @@ from uuid import UUID
 import structlog
 
 from triggers import __version__
-from triggers.delivery.lane import Target
-from triggers.delivery.retry import Delivered, Disable, GivenUp, Outcome, RetryAt, end_unheard, judge
 from triggers.events import body_format
 from triggers.outbound.client import Outbound
 from triggers.outbound.result import (
@@ -21,7 +19,17 @@ from triggers.outbound.result import (
     Reason,
     Result,
 )
-from triggers.storage.lane_store import Due, Settlement
+from triggers.push.lane import Target
+from triggers.push.retry import (
+    Delivered,
+    Disable,
+    GivenUp,
+    Outcome,
+    RetryAt,
+    end_unheard,
+    judge,
+)
+from triggers.push.store import Due, Settlement
 
 log = structlog.get_logger()
 
