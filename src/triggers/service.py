@@ -22,7 +22,7 @@ from triggers.keys.rate_limit import RateLimiter
 from triggers.opening import key_ring_of
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.replaying import Replaying
+from triggers.replays.job import Replaying
 from triggers.room import Room
 from triggers.settings import Settings
 from triggers.storage.health import Health

@@ -10,7 +10,6 @@ from triggers.api import (
     inboxes,
     messages,
     operation,
-    replays,
     trials,
 )
 from triggers.api.inboxes import InboxView, NotifyingInboxView
@@ -21,6 +20,7 @@ from triggers.events import routes as events
 from triggers.events.accept import BatchAnswer, EventAccepted
 from triggers.events.body import EventBody
 from triggers.keys import routes as keys
+from triggers.replays import routes as replays
 from triggers.subscriptions import routes as subscriptions
 from triggers.subscriptions.body import NewSubscriptionView, SubscriptionView
 

@@ -32,7 +32,7 @@ from triggers.http.views import (
     optional_timestamp,
     read_cursor,
 )
-from triggers.replaying import owe_once_more
+from triggers.replays.job import owe_once_more
 
 PositionCursor = Annotated[
     str | None, Parameter(description="`next_cursor` of the page before.", max_length=100)

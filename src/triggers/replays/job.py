@@ -34,8 +34,13 @@ from triggers.postgres.database import (
     Database,
     is_data_error,
 )
-from triggers.storage import replay_store
-from triggers.storage.replay_store import Job, NewReplay, PastEvent, Waiting
+from triggers.replays import store as replay_store
+from triggers.replays.store import (
+    Job,
+    NewReplay,
+    PastEvent,
+    Waiting,
+)
 from triggers.subscriptions.payload_filter import (
     FilterInput,
     PayloadFilter,

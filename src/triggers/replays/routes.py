@@ -25,9 +25,16 @@ from triggers.http.views import (
     optional_timestamp,
     read_cursor,
 )
-from triggers.replaying import Plan, Range, earliest_start, new_replay, plan, range_of
-from triggers.storage import replay_store
-from triggers.storage.replay_store import Job
+from triggers.replays import store as replay_store
+from triggers.replays.job import (
+    Plan,
+    Range,
+    earliest_start,
+    new_replay,
+    plan,
+    range_of,
+)
+from triggers.replays.store import Job
 
 DEFAULT_RATE = 100
 Only = Literal["dead", "all"]
