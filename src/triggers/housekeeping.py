@@ -19,9 +19,9 @@ from triggers import observability
 from triggers.deliveries import ending
 from triggers.errors import DatabaseUnavailable
 from triggers.events import store as event_store
+from triggers.inboxes import store as inbox_store
 from triggers.postgres import partitions
 from triggers.postgres.database import Database
-from triggers.storage import inbox_store
 from triggers.storage.health import Health
 from triggers.subscriptions import store as subscription_store
 

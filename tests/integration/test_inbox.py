@@ -11,8 +11,9 @@ from typing import Any
 import httpx
 
 from harness import Node, Tenant, Tenants, eventually
-from triggers.api import lines, messages
 from triggers.domain import MAX_PAGE_BYTES
+from triggers.inboxes import lease_queue as lines
+from triggers.inboxes import messages
 from triggers.postgres.database import Database
 
 MESSAGES = "/v1/inboxes/default/messages"

@@ -14,16 +14,16 @@ import httpx
 import pytest
 
 from harness import Node, Tenant, Tenants, eventually, node_settings
-from triggers.api import lines
 from triggers.deliveries import ending
 from triggers.domain import first_id_at
 from triggers.errors import DatabaseUnavailable
 from triggers.events import store as event_store
 from triggers.housekeeping import EXPIRY_CHUNK, Housekeeping
+from triggers.inboxes import lease_queue as lines
+from triggers.inboxes import store as inbox_store
 from triggers.postgres import partitions
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.storage import inbox_store
 from triggers.storage.health import Health
 
 

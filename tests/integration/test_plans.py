@@ -14,6 +14,7 @@ import pytest
 from harness import Tenant, Tenants
 from triggers.domain import MAX_PAGE_BYTES, NewEvent, SubscriptionStatus
 from triggers.events import store as event_store
+from triggers.inboxes import store as inbox_store
 from triggers.keys import store as api_keys
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
@@ -24,7 +25,6 @@ from triggers.postgres.database import (
 )
 from triggers.push import store as lane_store
 from triggers.push.suspects import BATCH
-from triggers.storage import inbox_store
 
 BACKLOG = 50_000
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)

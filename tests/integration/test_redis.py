@@ -11,8 +11,8 @@ import pytest
 import redis.asyncio
 
 from harness import Node, RedisServer, Tenant, Tenants, eventually
-from triggers.api import messages
 from triggers.domain import Plan
+from triggers.inboxes import messages
 from triggers.wakeups.redis_link import CHANNEL
 
 Two = tuple[Node, Node]

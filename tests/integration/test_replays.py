@@ -15,11 +15,11 @@ import pytest
 
 from harness import Node, Tenant, Tenants, eventually
 from triggers.domain import created_at, first_id_at
+from triggers.inboxes import store as inbox_store
 from triggers.postgres.database import Database, Row
 from triggers.replays import job as replaying
 from triggers.replays import store as replay_store
 from triggers.secrets.signing_secrets import generate_secret
-from triggers.storage import inbox_store
 from triggers.subscriptions import store as subscription_store
 from triggers.subscriptions.rules import PushSettings
 from triggers.subscriptions.store import NewSubscription

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from triggers.api import (
-    inbox,
-    inboxes,
-    messages,
-    operation,
-    trials,
-)
-from triggers.api.inboxes import InboxView, NotifyingInboxView
+from triggers.api import operation, trials
 from triggers.api.operation import Readiness
 from triggers.deliveries import routes as deliveries
 from triggers.domain import Scope
 from triggers.events import routes as events
 from triggers.events.accept import BatchAnswer, EventAccepted
 from triggers.events.body import EventBody
+from triggers.inboxes import default_inbox as inbox
+from triggers.inboxes import messages
+from triggers.inboxes import routes as inboxes
+from triggers.inboxes.routes import InboxView, NotifyingInboxView
 from triggers.keys import routes as keys
 from triggers.replays import routes as replays
 from triggers.subscriptions import routes as subscriptions

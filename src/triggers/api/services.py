@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from triggers.events.group_commit import Intake
+from triggers.inboxes.store import Positions
 from triggers.keys.authentication import KeyCache
 from triggers.keys.rate_limit import RateLimiter
 from triggers.postgres.clock import DatabaseClock
@@ -14,7 +15,6 @@ from triggers.room import Room
 from triggers.secrets.key_ring import KeyRing
 from triggers.settings import Settings
 from triggers.storage.health import Health
-from triggers.storage.inbox_store import Positions
 from triggers.wakeups.wakeup import Wakeup
 
 

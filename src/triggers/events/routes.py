@@ -27,8 +27,8 @@ from triggers.http.views import (
     raw,
     read_cursor,
 )
+from triggers.inboxes import store as inbox_store
 from triggers.pace import Pace, do
-from triggers.storage import inbox_store
 from triggers.subscriptions.payload_filter import FilterInput, Verdict
 
 _BEYOND = UUID(int=(1 << 128) - 1)

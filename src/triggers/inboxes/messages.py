@@ -11,8 +11,6 @@ from litestar import Request, Response
 from msgspec import Meta
 
 from triggers import observability
-from triggers.api.inbox import MessageStatus
-from triggers.api.lines import line_of
 from triggers.api.services import Services
 from triggers.domain import Caller, SubscriptionStatus, minted_at, parse_id
 from triggers.errors import Conflict, Invalid, Paused
@@ -26,8 +24,10 @@ from triggers.http.views import (
     raw,
     read_cursor,
 )
-from triggers.storage import inbox_store
-from triggers.storage.inbox_store import Inbox, Message
+from triggers.inboxes import store as inbox_store
+from triggers.inboxes.default_inbox import MessageStatus
+from triggers.inboxes.lease_queue import line_of
+from triggers.inboxes.store import Inbox, Message
 
 POLL_SECONDS = 1.0
 """How often a long poll looks without a hint; hints only shorten the wait."""

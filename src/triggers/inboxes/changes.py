@@ -15,11 +15,11 @@ import msgspec
 
 from triggers.domain import OrgId, SubscriptionStatus, check_inbox_key
 from triggers.errors import Conflict, NameTaken, NotFound
+from triggers.inboxes.store import Inbox, inbox_of
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database, Row, statements
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import generate_secret
-from triggers.storage.inbox_store import Inbox, inbox_of
 from triggers.subscriptions import store as subscription_store
 from triggers.subscriptions.rules import PushSettings
 from triggers.subscriptions.store import (

@@ -28,9 +28,10 @@ from triggers.http.views import (
     optional_timestamp,
     read_cursor,
 )
-from triggers.storage import inbox_changes, inbox_store
-from triggers.storage.inbox_changes import NewInbox
-from triggers.storage.inbox_store import Inbox
+from triggers.inboxes import changes as inbox_changes
+from triggers.inboxes import store as inbox_store
+from triggers.inboxes.changes import NewInbox
+from triggers.inboxes.store import Inbox
 from triggers.subscriptions.rules import check_filter, check_target, same_types
 
 EventTypes = Annotated[

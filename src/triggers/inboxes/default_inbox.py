@@ -23,7 +23,7 @@ from triggers.http.views import (
     raw,
     read_cursor,
 )
-from triggers.storage import inbox_store
+from triggers.inboxes import store as inbox_store
 
 MessageStatus = Annotated[
     str | None,
