@@ -13,9 +13,9 @@ import pytest
 from delivering import Workers
 from harness import Node, Tenant, Tenants, eventually
 from receiving import Receiver
-from triggers.api import trials
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
+from triggers.previews import routes as trials
 
 from .conftest import Subscribe
 

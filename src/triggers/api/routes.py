@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from triggers.api import operation, trials
+from triggers.api import operation
 from triggers.api.operation import Readiness
 from triggers.deliveries import routes as deliveries
 from triggers.domain import Scope
@@ -17,6 +17,7 @@ from triggers.inboxes import messages
 from triggers.inboxes import routes as inboxes
 from triggers.inboxes.routes import InboxView, NotifyingInboxView
 from triggers.keys import routes as keys
+from triggers.previews import routes as trials
 from triggers.replays import routes as replays
 from triggers.subscriptions import routes as subscriptions
 from triggers.subscriptions.body import NewSubscriptionView, SubscriptionView

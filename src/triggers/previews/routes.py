@@ -31,8 +31,8 @@ from triggers.events.body_format import Format, render
 from triggers.events.store import StoredEvent
 from triggers.http.views import Timestamp, optional_timestamp, raw
 from triggers.pace import Pace
-from triggers.storage import trial_store
-from triggers.storage.trial_store import Attempted
+from triggers.previews import store as trial_store
+from triggers.previews.store import Attempted
 from triggers.subscriptions import store as subscription_store
 from triggers.subscriptions.body import EventTypes, Filter
 from triggers.subscriptions.payload_filter import FilterInput, PayloadFilter
