@@ -21,10 +21,10 @@ from triggers.domain import TENANT_SCOPES, OrgId, Plan, Scope
 from triggers.http import server
 from triggers.keys import organisations
 from triggers.keys import store as api_keys
+from triggers.node.api_node import ApiNode
+from triggers.node.settings import Settings
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
-from triggers.service import ApiNode
-from triggers.settings import Settings
 
 
 async def eventually(condition: Callable[[], Any], seconds: float = 5.0) -> Any:

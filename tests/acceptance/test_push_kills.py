@@ -52,7 +52,7 @@ class Delivering:
         assert self.service.process is not None
         for child in psutil.Process(self.service.process.pid).children():
             try:
-                if child.status() != psutil.STATUS_ZOMBIE and "triggers.working" in child.cmdline():
+                if child.status() != psutil.STATUS_ZOMBIE and "triggers.node.work" in child.cmdline():
                     return child.pid
             except psutil.Error:
                 continue

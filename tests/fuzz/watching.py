@@ -35,7 +35,7 @@ class Processes:
 
     def _find_worker(self) -> psutil.Process | None:
         for child in self.api.children(recursive=True):
-            if "triggers.working" in child.cmdline():
+            if "triggers.node.work" in child.cmdline():
                 return child
         return None
 

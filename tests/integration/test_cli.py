@@ -25,8 +25,8 @@ from triggers.cli import app, options
 from triggers.cli.client import open_client
 from triggers.domain import TENANT_SCOPES
 from triggers.errors import OperatorError, TriggersError
+from triggers.node.settings import env_name, settings_list
 from triggers.postgres import migrate
-from triggers.settings import env_name, settings_list
 
 
 class Commands:

@@ -15,6 +15,7 @@ import pytest
 
 from harness import SECRET_KEYS, eventually, node_settings
 from triggers.events import store as event_store
+from triggers.node.worker_process import WorkerProcess
 from triggers.postgres import migrate
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
@@ -25,7 +26,6 @@ from triggers.push.ownership import (
     TRUST_SECONDS,
     Ownership,
 )
-from triggers.worker_process import WorkerProcess
 
 KILL_FOUND_SECONDS = 6.0
 

@@ -20,9 +20,10 @@ import asyncpg
 import psutil
 import pytest
 
-from triggers.checking import check_configuration
 from triggers.errors import DataDirectoryError, OperatorError
-from triggers.opening import migrate_only
+from triggers.node.check import check_configuration
+from triggers.node.resources import migrate_only
+from triggers.node.settings import Settings
 from triggers.postgres import embedded_home
 from triggers.postgres.embedded import (
     EmbeddedPostgres,
@@ -33,7 +34,6 @@ from triggers.postgres.embedded import (
 )
 from triggers.postgres.embedded_home import EmbeddedHome
 from triggers.postgres.embedded_settings import fitting_settings
-from triggers.settings import Settings
 
 by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes users")
 

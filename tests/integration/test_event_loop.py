@@ -15,7 +15,7 @@ import pytest
 
 from harness import Node, Tenant
 from triggers.domain import MAX_BATCH_BYTES, MAX_EVENT_BYTES
-from triggers.process import settle_memory
+from triggers.node.signals import settle_memory
 
 MOST_SECONDS = 0.010
 TRIES = 5

@@ -19,9 +19,9 @@ from triggers.domain import TENANT_SCOPES, Plan, Scope
 from triggers.errors import Conflict, Invalid
 from triggers.keys import authentication, organisations
 from triggers.keys import store as api_keys
+from triggers.node.api_node import FIRST_ORGANISATION, ensure_first_key
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.service import FIRST_ORGANISATION, ensure_first_key
 
 
 async def works(client: httpx.AsyncClient, key: str) -> bool:

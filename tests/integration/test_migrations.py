@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from harness import node_settings
-from triggers.checking import check_configuration
 from triggers.errors import OperatorError, SchemaTooNew
+from triggers.node.check import check_configuration
 from triggers.postgres import migrate
 from triggers.postgres.database import Database
 from triggers.postgres.embedded_home import SUPERUSER

@@ -16,9 +16,9 @@ import pytest
 from delivering import Workers
 from harness import Node, Tenants, eventually
 from receiving import Receiver
-from triggers.api.routes import ACCEPT_ROUTES, PUBLIC, ROUTES
 from triggers.deliveries import ending
 from triggers.domain import Scope
+from triggers.node.routes import ACCEPT_ROUTES, PUBLIC, ROUTES
 from triggers.postgres.database import Database
 
 INBOX, PUSH, DELIVERY = "/v1/inboxes", "/v1/subscriptions", "/v1/deliveries/{delivery_id}"

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import msgspec
 
 from harness import Node
-from triggers.api.routes import ACCEPT_ROUTES, PUBLIC, ROUTES
 from triggers.http.problems import KINDS
+from triggers.node.routes import ACCEPT_ROUTES, PUBLIC, ROUTES
 
 PAGES = ("/", "/docs", "/problems", *(f"/problems/{kind.slug}" for kind in KINDS.values()))
 

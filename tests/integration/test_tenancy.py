@@ -18,8 +18,14 @@ import httpx
 import msgspec
 
 from harness import Node, Tenant, Tenants, eventually
-from triggers.api.routes import ACCEPT_ROUTES, PUBLIC, ROUTES, AcceptRoute, Route
 from triggers.domain import Scope
+from triggers.node.routes import (
+    ACCEPT_ROUTES,
+    PUBLIC,
+    ROUTES,
+    AcceptRoute,
+    Route,
+)
 from triggers.postgres.database import Database
 
 MARK = "belongs-to-the-victim"

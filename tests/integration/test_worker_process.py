@@ -15,9 +15,14 @@ import pytest
 
 from harness import eventually
 from triggers.events.handover import Fresh, Handover
-from triggers.settings import load
+from triggers.node.settings import load
+from triggers.node.worker_process import (
+    DATAGRAM_BYTES,
+    SOCKET_ENV,
+    ParentSocket,
+    WorkerProcess,
+)
 from triggers.wakeups.wakeup import Wakeup
-from triggers.worker_process import DATAGRAM_BYTES, SOCKET_ENV, ParentSocket, WorkerProcess
 
 
 async def test_a_worker_that_cannot_be_started_again_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

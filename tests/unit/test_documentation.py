@@ -6,8 +6,8 @@ from pathlib import Path
 from prometheus_client import REGISTRY
 
 from triggers import observability  # noqa: F401 - fills the registry
+from triggers.node.settings import env_name, settings_list
 from triggers.push import metrics
-from triggers.settings import env_name, settings_list
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -11,11 +11,17 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
-from triggers.api.app import build_framework
-from triggers.api.openapi import document
-from triggers.api.routes import ACCEPT_ROUTES, PUBLIC, ROUTES, AcceptRoute, Route
 from triggers.domain import Scope
 from triggers.events import body_format
+from triggers.node.app import build_framework
+from triggers.node.openapi import document
+from triggers.node.routes import (
+    ACCEPT_ROUTES,
+    PUBLIC,
+    ROUTES,
+    AcceptRoute,
+    Route,
+)
 from triggers.push import openapi_webhooks as webhooks
 
 SHOWN: list[tuple[Route | AcceptRoute, str]] = [

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from triggers import errors
-from triggers.api import operation
 from triggers.http import problems
+from triggers.node import operator_routes as operation
 
 
 def below(error: type[errors.TriggersError]) -> Iterator[type[errors.TriggersError]]:

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from triggers.errors import SettingsError
-from triggers.settings import Setting, Settings, describe, env_name, load, parse_duration, settings_list
+from triggers.node.settings import (
+    Setting,
+    Settings,
+    describe,
+    env_name,
+    load,
+    parse_duration,
+    settings_list,
+)
 
 SECRETS = [setting.name for setting in settings_list() if setting.secret]
 

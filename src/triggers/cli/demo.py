@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 
 from triggers.errors import OperatorError
-from triggers.settings import ENV_PREFIX
+from triggers.node.settings import ENV_PREFIX
 
 T = TypeVar("T")
 DEADLINE_SECONDS = 60.0

@@ -10,8 +10,14 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
+from triggers.node.settings import (
+    Setting,
+    Settings,
+    env_name,
+    load,
+    settings_list,
+)
 from triggers.observability import configure_logging
-from triggers.settings import Setting, Settings, env_name, load, settings_list
 
 DATABASE_SETTINGS = ("data_dir", "database_url", "pool_size", "log_format", "log_level")
 """What a command beside a running service needs."""

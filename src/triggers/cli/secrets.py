@@ -7,8 +7,8 @@ from uuid import UUID
 import typer
 
 from triggers.cli.options import DATABASE_SETTINGS, run_async, with_settings
-from triggers.opening import data_dir_of, key_ring_of, open_database
-from triggers.settings import Settings
+from triggers.node.resources import data_dir_of, key_ring_of, open_database
+from triggers.node.settings import Settings
 from triggers.subscriptions import sealed as sealed_secrets
 
 secrets = typer.Typer(no_args_is_help=True, help="The encryption of signing secrets and header values.")

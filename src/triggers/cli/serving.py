@@ -7,13 +7,13 @@ import shlex
 import typer
 from rich.console import Console
 
-from triggers.checking import check_configuration
 from triggers.cli.options import DATABASE_SETTINGS, run_async, with_settings
 from triggers.errors import OperatorError
-from triggers.opening import database_url_of, migrate_only
-from triggers.running import serve as run_serve
-from triggers.settings import Settings
-from triggers.working import work as run_work
+from triggers.node.check import check_configuration
+from triggers.node.resources import database_url_of, migrate_only
+from triggers.node.serve import serve as run_serve
+from triggers.node.settings import Settings
+from triggers.node.work import work as run_work
 
 database = typer.Typer(no_args_is_help=True, help="The database behind the service.")
 

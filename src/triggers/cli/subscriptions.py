@@ -11,7 +11,7 @@ import typer
 
 from triggers.cli.client import DEFAULT_URL, Key, Url, call, open_client
 from triggers.errors import OperatorError
-from triggers.settings import DURATION, parse_duration
+from triggers.node.settings import DURATION, parse_duration
 
 subscriptions = typer.Typer(no_args_is_help=True, help="Push subscriptions: URLs that events are sent to.")
 

@@ -19,8 +19,8 @@ from triggers.domain import TENANT_SCOPES, OrgId, Plan, Scope, parse_id, rfc3339
 from triggers.errors import Invalid, TriggersError
 from triggers.keys import organisations
 from triggers.keys import store as api_keys
-from triggers.opening import open_database
-from triggers.settings import DURATION, Settings, parse_duration
+from triggers.node.resources import open_database
+from triggers.node.settings import DURATION, Settings, parse_duration
 
 orgs = typer.Typer(no_args_is_help=True, help="Organisations: the tenants.")
 keys = typer.Typer(no_args_is_help=True, help="API keys of an organisation.")

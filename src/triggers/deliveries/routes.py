@@ -11,7 +11,6 @@ import msgspec
 from litestar.params import Parameter
 from msgspec import Meta
 
-from triggers.api.services import Services
 from triggers.deliveries import store as delivery_store
 from triggers.deliveries.store import (
     UNHAPPY,
@@ -32,6 +31,7 @@ from triggers.http.views import (
     optional_timestamp,
     read_cursor,
 )
+from triggers.node.services import Services
 from triggers.replays.job import owe_once_more
 
 PositionCursor = Annotated[

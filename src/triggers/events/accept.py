@@ -42,9 +42,9 @@ from triggers.http import exchange, problems
 from triggers.http.exchange import Headers, Held
 from triggers.keys.authentication import KeyCache, key_from
 from triggers.keys.rate_limit import Grant, RateLimiter
+from triggers.node.health import Health
 from triggers.pace import Pace, Steps, do, paced
 from triggers.room import Room
-from triggers.storage.health import Health
 
 log = structlog.get_logger()
 

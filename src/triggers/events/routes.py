@@ -9,7 +9,6 @@ import msgspec
 from litestar import Response
 from litestar.params import Parameter
 
-from triggers.api.services import Services
 from triggers.domain import Caller, created_at, first_id_at, minted_at, parse_id, type_matches
 from triggers.errors import NotFound
 from triggers.events import matching_store as judging_store
@@ -28,6 +27,7 @@ from triggers.http.views import (
     read_cursor,
 )
 from triggers.inboxes import store as inbox_store
+from triggers.node.services import Services
 from triggers.pace import Pace, do
 from triggers.subscriptions.payload_filter import FilterInput, Verdict
 

@@ -10,7 +10,6 @@ from litestar.params import Parameter
 from msgspec import Meta
 
 from triggers import observability
-from triggers.api.services import Services
 from triggers.domain import DEFAULT_INBOX, Caller, minted_at, parse_id
 from triggers.errors import NotFound
 from triggers.events import store as event_store
@@ -24,6 +23,7 @@ from triggers.http.views import (
     read_cursor,
 )
 from triggers.inboxes import store as inbox_store
+from triggers.node.services import Services
 
 MessageStatus = Annotated[
     str | None,

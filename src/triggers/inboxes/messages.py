@@ -11,7 +11,6 @@ from litestar import Request, Response
 from msgspec import Meta
 
 from triggers import observability
-from triggers.api.services import Services
 from triggers.domain import Caller, SubscriptionStatus, minted_at, parse_id
 from triggers.errors import Conflict, Invalid, Paused
 from triggers.events import store as event_store
@@ -28,6 +27,7 @@ from triggers.inboxes import store as inbox_store
 from triggers.inboxes.default_inbox import MessageStatus
 from triggers.inboxes.lease_queue import line_of
 from triggers.inboxes.store import Inbox, Message
+from triggers.node.services import Services
 
 POLL_SECONDS = 1.0
 """How often a long poll looks without a hint; hints only shorten the wait."""

@@ -10,7 +10,6 @@ from litestar import Response
 from litestar.params import Parameter
 from msgspec import UNSET, Meta, UnsetType
 
-from triggers.api.services import Services
 from triggers.domain import (
     DEFAULT_INBOX,
     Caller,
@@ -32,6 +31,7 @@ from triggers.inboxes import changes as inbox_changes
 from triggers.inboxes import store as inbox_store
 from triggers.inboxes.changes import NewInbox
 from triggers.inboxes.store import Inbox
+from triggers.node.services import Services
 from triggers.subscriptions.rules import check_filter, check_target, same_types
 
 EventTypes = Annotated[

@@ -9,7 +9,6 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from triggers.api.services import Services
 from triggers.domain import TENANT_SCOPES, Caller, Organisation, OrgId, Plan, Scope, parse_id, rfc3339
 from triggers.errors import Forbidden, Invalid, NotFound
 from triggers.http.views import (
@@ -24,6 +23,7 @@ from triggers.http.views import (
 from triggers.keys import organisations
 from triggers.keys import store as api_keys
 from triggers.keys.store import ApiKey
+from triggers.node.services import Services
 
 
 class OrganisationView(msgspec.Struct, kw_only=True):

@@ -13,7 +13,6 @@ from litestar import Response
 from litestar.params import Parameter
 from msgspec import Meta
 
-from triggers.api.services import Services
 from triggers.domain import (
     MAX_PAGE_BYTES,
     RESERVED_TYPE_PREFIX,
@@ -30,6 +29,7 @@ from triggers.events import store as event_store
 from triggers.events.body_format import Format, render
 from triggers.events.store import StoredEvent
 from triggers.http.views import Timestamp, optional_timestamp, raw
+from triggers.node.services import Services
 from triggers.pace import Pace
 from triggers.previews import store as trial_store
 from triggers.previews.store import Attempted

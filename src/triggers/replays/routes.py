@@ -11,7 +11,6 @@ from litestar import Response
 from litestar.params import Parameter
 from msgspec import Meta
 
-from triggers.api.services import Services
 from triggers.deliveries import store as delivery_store
 from triggers.deliveries.store import Recipient
 from triggers.domain import Caller, check_type_patterns, minted_at, parse_id, rfc3339
@@ -25,6 +24,7 @@ from triggers.http.views import (
     optional_timestamp,
     read_cursor,
 )
+from triggers.node.services import Services
 from triggers.replays import store as replay_store
 from triggers.replays.job import (
     Plan,

@@ -12,7 +12,6 @@ from litestar import Response
 from litestar.params import Parameter
 from msgspec import UNSET
 
-from triggers.api.services import Services
 from triggers.domain import (
     Caller,
     OrgId,
@@ -32,6 +31,7 @@ from triggers.http.views import (
     optional_timestamp,
     read_cursor,
 )
+from triggers.node.services import Services
 from triggers.secrets.signing_secrets import Scheme
 from triggers.subscriptions import store as subscription_store
 from triggers.subscriptions.body import (

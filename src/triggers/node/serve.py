@@ -13,12 +13,12 @@ import structlog
 
 from triggers.errors import OperatorError
 from triggers.http import server
-from triggers.opening import data_dir_of, migrate_only, secret_keys_of
+from triggers.node.api_node import ApiNode, ensure_first_key
+from triggers.node.resources import data_dir_of, migrate_only, secret_keys_of
+from triggers.node.settings import Settings
+from triggers.node.signals import Stopping, settle_memory
+from triggers.node.worker_process import WorkerProcess
 from triggers.postgres.embedded import EmbeddedPostgres
-from triggers.process import Stopping, settle_memory
-from triggers.service import ApiNode, ensure_first_key
-from triggers.settings import Settings
-from triggers.worker_process import WorkerProcess
 
 log = structlog.get_logger()
 

@@ -9,12 +9,12 @@ from triggers.events.group_commit import Intake
 from triggers.inboxes.store import Positions
 from triggers.keys.authentication import KeyCache
 from triggers.keys.rate_limit import RateLimiter
+from triggers.node.health import Health
+from triggers.node.settings import Settings
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.room import Room
 from triggers.secrets.key_ring import KeyRing
-from triggers.settings import Settings
-from triggers.storage.health import Health
 from triggers.wakeups.wakeup import Wakeup
 
 

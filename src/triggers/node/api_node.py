@@ -7,25 +7,25 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-from triggers.api.app import App
-from triggers.api.services import Services
 from triggers.domain import MAX_BATCH_BYTES, TENANT_SCOPES, OrgId, Plan
 from triggers.errors import NameTaken
 from triggers.events import accept
 from triggers.events.group_commit import Intake
-from triggers.housekeeping import Housekeeping
 from triggers.http import server
 from triggers.keys import organisations
 from triggers.keys import store as api_keys
 from triggers.keys.authentication import KeyCache
 from triggers.keys.rate_limit import RateLimiter
-from triggers.opening import key_ring_of
+from triggers.node.app import App
+from triggers.node.health import Health
+from triggers.node.housekeeping import Housekeeping
+from triggers.node.resources import key_ring_of
+from triggers.node.services import Services
+from triggers.node.settings import Settings
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.replays.job import Replaying
 from triggers.room import Room
-from triggers.settings import Settings
-from triggers.storage.health import Health
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.wakeups.wakeup import Wakeup
 
@@ -91,7 +91,7 @@ class ApiNode:
         self._replaying = Replaying(self.database, self.wakeup)
         self._redis = None
         if settings.redis_url:
-            from triggers.wakeups.redis_link import RedisLink
+            from triggers.wakeups.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used
 
             self._redis = RedisLink(settings.redis_url, self.wakeup, self._limiter, self._note_redis)
         self._tasks: list[asyncio.Task[None]] = []

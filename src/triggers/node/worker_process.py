@@ -23,8 +23,8 @@ import msgspec
 import structlog
 
 from triggers.events.handover import Handover
+from triggers.node.settings import ENV_PREFIX, Settings, env_name
 from triggers.push.store import LaneId
-from triggers.settings import ENV_PREFIX, Settings, env_name
 
 log = structlog.get_logger()
 
@@ -147,7 +147,7 @@ class WorkerProcess:
         with theirs:
             ours.setblocking(False)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "triggers.working"],
+                [sys.executable, "-m", "triggers.node.work"],
                 env=self._environ | {SOCKET_ENV: f"{theirs.fileno()} {os.getpid()}"},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

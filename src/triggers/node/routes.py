@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from triggers.api import operation
-from triggers.api.operation import Readiness
 from triggers.deliveries import routes as deliveries
 from triggers.domain import Scope
 from triggers.events import routes as events
@@ -17,6 +15,8 @@ from triggers.inboxes import messages
 from triggers.inboxes import routes as inboxes
 from triggers.inboxes.routes import InboxView, NotifyingInboxView
 from triggers.keys import routes as keys
+from triggers.node import operator_routes as operation
+from triggers.node.operator_routes import Readiness
 from triggers.previews import routes as trials
 from triggers.replays import routes as replays
 from triggers.subscriptions import routes as subscriptions

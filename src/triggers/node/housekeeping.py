@@ -20,9 +20,9 @@ from triggers.deliveries import ending
 from triggers.errors import DatabaseUnavailable
 from triggers.events import store as event_store
 from triggers.inboxes import store as inbox_store
+from triggers.node.health import Health
 from triggers.postgres import partitions
 from triggers.postgres.database import Database
-from triggers.storage.health import Health
 from triggers.subscriptions import store as subscription_store
 
 log = structlog.get_logger()

@@ -6,11 +6,11 @@ import errno
 
 from triggers.errors import OperatorError, TriggersError
 from triggers.http import server
-from triggers.opening import KEY_FILE, data_dir_of, key_ring_of
+from triggers.node.resources import KEY_FILE, data_dir_of, key_ring_of
+from triggers.node.settings import Settings
 from triggers.postgres import embedded, migrate
 from triggers.postgres.database import Database, PostgresError
 from triggers.secrets.key_ring import KeyRing
-from triggers.settings import Settings
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.wakeups.wakeup import Wakeup
 
@@ -22,7 +22,7 @@ async def check_configuration(settings: Settings) -> list[tuple[str, str]]:
     found.append(("database", await _check_database(settings)))
     found.append(("secrets", _check_key_ring(settings)))
     if settings.redis_url:
-        from triggers.wakeups.redis_link import RedisLink
+        from triggers.wakeups.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used
 
         link = RedisLink(settings.redis_url, Wakeup(), None, lambda _: None)
         found.append(("redis", "ok" if await link.ping() else "does not answer"))

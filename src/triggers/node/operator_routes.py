@@ -12,10 +12,10 @@ from litestar.params import Parameter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from triggers import errors, observability
-from triggers.api.services import Services
 from triggers.domain import MAX_EVENT_BYTES
 from triggers.http import pages
 from triggers.http.problems import KINDS, headers, problem
+from triggers.node.services import Services
 
 EXAMPLE_FACTS: dict[type[errors.TriggersError], dict[str, Any]] = {
     errors.Forbidden: {"scope": "events:write"},

@@ -10,12 +10,12 @@ import structlog
 
 from triggers.errors import SettingsError
 from triggers.events import store as event_store
+from triggers.node.settings import Settings
 from triggers.postgres import migrate
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.postgres.embedded import default_data_dir, running_url
 from triggers.secrets.key_ring import SETTING, KeyRing
-from triggers.settings import Settings
 
 log = structlog.get_logger()
 

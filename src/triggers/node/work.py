@@ -1,7 +1,7 @@
 """`triggers worker`: delivers, and nothing else.
 
 A module of its own, without the API and the command line, because `serve` starts it as a process
-and waits for it: `python -m triggers.working` takes its settings from the environment.
+and waits for it: `python -m triggers.node.work` takes its settings from the environment.
 """
 
 from __future__ import annotations
@@ -16,16 +16,22 @@ import uvloop
 from prometheus_client import generate_latest, start_http_server
 
 from triggers.errors import DatabaseUnavailable, OperatorError, TriggersError
+from triggers.node.resources import (
+    data_dir_of,
+    database_url_of,
+    key_ring_of,
+    migrate_only,
+    open_database,
+)
+from triggers.node.settings import Settings, load
+from triggers.node.signals import Stopping, settle_memory
+from triggers.node.worker_process import ParentSocket
 from triggers.observability import configure_logging
-from triggers.opening import data_dir_of, database_url_of, key_ring_of, migrate_only, open_database
 from triggers.postgres.database import PAUSE_SECONDS, REQUEST_SECONDS, Database
-from triggers.process import Stopping, settle_memory
 from triggers.push import metrics
 from triggers.push.worker import Worker
-from triggers.settings import Settings, load
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.wakeups.wakeup import Wakeup
-from triggers.worker_process import ParentSocket
 
 log = structlog.get_logger()
 
@@ -52,7 +58,7 @@ async def work(settings: Settings) -> None:
         wakeup.listen_for_lanes(worker.hint)
         redis = None
         if settings.redis_url:
-            from triggers.wakeups.redis_link import RedisLink
+            from triggers.wakeups.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used
 
             redis = RedisLink(settings.redis_url, wakeup, None, lambda _: None)
             await redis.start()

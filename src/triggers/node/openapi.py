@@ -17,9 +17,16 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 from triggers import __version__
-from triggers.api.routes import ACCEPT_ROUTES, PUBLIC, ROUTES, AcceptRoute, Answer, Route
 from triggers.errors import NotFound
 from triggers.http.problems import PROBLEM_JSON, Problem
+from triggers.node.routes import (
+    ACCEPT_ROUTES,
+    PUBLIC,
+    ROUTES,
+    AcceptRoute,
+    Answer,
+    Route,
+)
 from triggers.push import openapi_webhooks as webhooks
 
 _DONE = {200: "Done.", 201: "Made.", 202: "Begun.", 204: "Done; there is nothing to say."}

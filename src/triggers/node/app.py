@@ -17,14 +17,19 @@ from litestar.exceptions import HTTPException, MethodNotAllowedException, Valida
 from litestar.handlers import HTTPRouteHandler
 
 from triggers import errors, observability
-from triggers.api.openapi import describe, document, openapi_config
-from triggers.api.routes import ACCEPT_ROUTES, PUBLIC, ROUTES, Route
-from triggers.api.services import Services
 from triggers.domain import Caller, Scope
 from triggers.events.accept import AcceptApp
 from triggers.http import exchange, problems
 from triggers.http.strict_request import StrictRequest
 from triggers.keys.authentication import key_from
+from triggers.node.openapi import describe, document, openapi_config
+from triggers.node.routes import (
+    ACCEPT_ROUTES,
+    PUBLIC,
+    ROUTES,
+    Route,
+)
+from triggers.node.services import Services
 
 log = structlog.get_logger()
 

@@ -1,1 +1,0 @@
-"""HTTP in. Routes are one table (`routes.py`); the accept path stands in front of the framework."""

@@ -1,1 +1,0 @@
-"""PostgreSQL and Redis. Nothing outside this room imports a driver of either."""
