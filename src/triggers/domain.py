@@ -17,6 +17,8 @@ from triggers.errors import Forbidden, Invalid
 
 OrgId = NewType("OrgId", UUID)
 EventId = NewType("EventId", UUID)
+LaneId = tuple[UUID, UUID]
+"""Organisation and subscription."""
 KeyId = NewType("KeyId", UUID)
 
 DEFAULT_INBOX: Final = "default"

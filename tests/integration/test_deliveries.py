@@ -14,10 +14,9 @@ import pytest
 
 from harness import Node, Tenant, Tenants
 from triggers.deliveries import store as delivery_store
-from triggers.domain import DeliveryStatus
+from triggers.domain import DeliveryStatus, LaneId
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.push.store import LaneId
 
 UNSETTLED = ("pending", "leased")
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from harness import Node, RedisServer, Tenant, Tenants, eventually
-from triggers.domain import Accepted, EventId, NewEvent, OrgId
+from triggers.domain import Accepted, EventId, LaneId, NewEvent, OrgId
 from triggers.errors import DatabaseUnavailable, NotFound
 from triggers.events import matching as judging
 from triggers.events import matching_store as judging_store
@@ -21,7 +21,6 @@ from triggers.events import store as event_store
 from triggers.events.group_commit import Intake
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.push.store import LaneId
 
 PUSH = {
     "kind": "push",

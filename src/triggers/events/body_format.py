@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Final, Literal, Protocol, TypeAlias, assert_never
+from typing import Final, Protocol, assert_never
 from uuid import UUID
 
 import msgspec
 
 from triggers.domain import minted_at, rfc3339
-
-Format: TypeAlias = Literal["standard", "raw", "cloudevents"]
+from triggers.subscriptions.rules import Format
 
 _encode = msgspec.json.Encoder().encode
 # What a URI reference cannot hold as it is; a percent sign only before two hex digits.

@@ -12,8 +12,8 @@ from datetime import datetime
 import msgspec
 from asyncpg.pgproto.pgproto import UUID
 
-from triggers.domain import NewEvent
-from triggers.push.store import Due, LaneId
+from triggers.domain import LaneId, NewEvent
+from triggers.push.store import Due
 
 
 class Fresh(msgspec.Struct, array_like=True, frozen=True, gc=False):

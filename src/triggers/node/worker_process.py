@@ -22,9 +22,9 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from triggers.domain import LaneId
 from triggers.events.handover import Handover
 from triggers.node.settings import ENV_PREFIX, Settings, env_name
-from triggers.push.store import LaneId
 
 log = structlog.get_logger()
 

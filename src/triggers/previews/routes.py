@@ -26,7 +26,7 @@ from triggers.domain import (
 )
 from triggers.errors import Conflict
 from triggers.events import store as event_store
-from triggers.events.body_format import Format, render
+from triggers.events.body_format import render
 from triggers.events.store import StoredEvent
 from triggers.http.views import Timestamp, optional_timestamp, raw
 from triggers.node.services import Services
@@ -36,6 +36,7 @@ from triggers.previews.store import Attempted
 from triggers.subscriptions import store as subscription_store
 from triggers.subscriptions.body import EventTypes, Filter
 from triggers.subscriptions.payload_filter import FilterInput, PayloadFilter
+from triggers.subscriptions.rules import Format
 
 TEST_TYPE = RESERVED_TYPE_PREFIX + "test"
 TEST_WAIT_SECONDS = 20.0

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
+from triggers.domain import LaneId
 from triggers.postgres.database import REQUEST_SECONDS, Connection, Database
 from triggers.push import store as lane_store
 from triggers.push.lane import Lane, horizon_at
 from triggers.push.ownership import Ownership
-from triggers.push.store import LaneId
 
 POLL_SECONDS: Final = 0.5
 """How often to look for lanes that became due."""

@@ -20,12 +20,13 @@ from uuid import UUID
 
 import structlog
 
+from triggers.domain import LaneId
 from triggers.errors import DatabaseUnavailable
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
 from triggers.push import store as lane_store
 from triggers.push.silence import Found, Silence
-from triggers.push.store import Group, LaneId
+from triggers.push.store import Group
 
 log = structlog.get_logger()
 

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 from uuid import UUID
 
+from triggers.domain import LaneId
 from triggers.postgres.database import (
     REQUEST_SECONDS,
     Connection,
@@ -23,7 +24,7 @@ from triggers.postgres.database import (
 from triggers.push import store as lane_store
 from triggers.push.lane import BEGINNING, Key, Lane
 from triggers.push.ownership import Ownership
-from triggers.push.store import Due, LaneId, Position
+from triggers.push.store import Due, Position
 
 LANES_A_READ: Final = 256
 ROWS_A_READ: Final = 2_000

@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from triggers.events.body_format import Format
+from triggers.domain import LaneId
 from triggers.postgres.database import (
     Column,
     Connection,
@@ -22,13 +22,12 @@ from triggers.postgres.database import (
     only_if,
     statements,
 )
+from triggers.subscriptions.rules import Format
 
 _SQL = statements(__name__)
 _SETTLE = only_if(_SQL["settle"])
 _SETTLE_REPEATED = only_if(_SQL["settle"], "repeated")
 
-LaneId = tuple[UUID, UUID]
-"""Organisation and subscription."""
 DeliveryId = tuple[UUID, UUID, UUID, int]
 """Organisation, subscription, event and generation."""
 Position = tuple[datetime, UUID]

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import structlog
 
+from triggers.domain import LaneId
 from triggers.errors import DatabaseUnavailable
 from triggers.postgres.database import (
     PLAN_ONCE,
@@ -25,12 +26,7 @@ from triggers.postgres.database import (
     unavailable,
 )
 from triggers.push import store as lane_store
-from triggers.push.store import (
-    Begin,
-    Due,
-    Group,
-    LaneId,
-)
+from triggers.push.store import Begin, Due, Group
 
 log = structlog.get_logger()
 

@@ -21,6 +21,7 @@ from uuid import UUID
 
 import structlog
 
+from triggers.domain import LaneId
 from triggers.errors import TriggersError
 from triggers.events.handover import Handover
 from triggers.outbound.addresses import OutboundPolicy
@@ -50,14 +51,7 @@ from triggers.push.settler import (
     Settler,
 )
 from triggers.push.signature import Signer
-from triggers.push.store import (
-    Begin,
-    Due,
-    Endpoint,
-    Group,
-    LaneHealth,
-    LaneId,
-)
+from triggers.push.store import Begin, Due, Endpoint, Group, LaneHealth
 from triggers.push.suspects import Counted, Suspects, Suspicion
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import read_secret

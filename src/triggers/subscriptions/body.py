@@ -10,12 +10,12 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from triggers.domain import SubscriptionStatus, rfc3339
-from triggers.events.body_format import Format
 from triggers.http.views import Timestamp, optional_timestamp
 from triggers.secrets.signing_secrets import AsymmetricSecret, Scheme, read_secret
 from triggers.subscriptions.rules import (
     MAX_HEADERS,
     Concurrency,
+    Format,
     Ordering,
     RateLimit,
     Retry,

@@ -17,7 +17,6 @@ from msgspec import Meta, Struct
 
 from triggers.domain import check_text, check_type_patterns
 from triggers.errors import Invalid
-from triggers.events.body_format import Format
 from triggers.outbound.addresses import OutboundPolicy, check_url
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import (
@@ -30,6 +29,9 @@ from triggers.secrets.signing_secrets import (
 from triggers.subscriptions.payload_filter import PayloadFilter
 
 T = TypeVar("T")
+
+Format: TypeAlias = Literal["standard", "raw", "cloudevents"]
+"""How the body of a delivery is written."""
 
 LANE_GROUPS: Final = 64
 MAX_SECRETS: Final = 10

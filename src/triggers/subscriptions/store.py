@@ -18,7 +18,6 @@ from triggers.errors import (
     NameTaken,
     NotFound,
 )
-from triggers.events.body_format import Format
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
     ACCEPT_SECONDS,
@@ -30,6 +29,7 @@ from triggers.postgres.database import (
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import Scheme
 from triggers.subscriptions.rules import (
+    Format,
     Ordering,
     PushSettings,
     Retry,

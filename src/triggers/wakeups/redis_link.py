@@ -15,7 +15,7 @@ import redis.asyncio
 import structlog
 from redis.exceptions import RedisError
 
-from triggers.push.store import LaneId
+from triggers.domain import LaneId
 from triggers.wakeups.wakeup import Wakeup
 
 log = structlog.get_logger()

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from typing import TypeAlias
 from uuid import UUID
 
+from triggers.domain import LaneId
 from triggers.events.handover import Handover
-from triggers.push.store import LaneId
 
 Listener: TypeAlias = Callable[[set[UUID], Sequence[LaneId]], None]
 LaneListener: TypeAlias = Callable[[Sequence[LaneId]], None]
