@@ -11,8 +11,8 @@ from litestar.types import Empty
 
 from triggers import strict_json
 from triggers.domain import MAX_EVENT_BYTES
-from triggers.events.body import invalid_field
 from triggers.http import exchange
+from triggers.http.field_errors import invalid_field
 from triggers.pace import Pace, do
 
 MAX_BODY_BYTES = MAX_EVENT_BYTES
