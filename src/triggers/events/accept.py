@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
@@ -42,7 +42,6 @@ from triggers.http import exchange, problems
 from triggers.http.exchange import Headers, Held
 from triggers.keys.authentication import KeyCache, key_from
 from triggers.keys.rate_limit import Grant, RateLimiter
-from triggers.node.health import Health
 from triggers.pace import Pace, Steps, do, paced
 from triggers.room import Room
 
@@ -102,19 +101,19 @@ class AcceptApp:
         intake: Intake,
         keys: KeyCache,
         limiter: RateLimiter,
-        health: Health,
+        disk_full: Callable[[], bool],
         *,
         bodies: Room,
         log_accepted: bool,
     ) -> None:
-        """`bodies` bounds what is under way of requests, until they are answered: the intake knows only
+        """`disk_full` says whether nothing more may be stored. `bodies` bounds what is under way of requests, until they are answered: the intake knows only
         whole events."""
         self.accepted: Counter[str] = Counter()
         self._bodies = bodies
         self._intake = intake
         self._keys = keys
         self._limiter = limiter
-        self._health = health
+        self._disk_full = disk_full
         self._log_accepted = log_accepted
 
     async def single(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> None:
@@ -195,7 +194,7 @@ class AcceptApp:
             request.headers += grant.headers()
             if not grant.granted:
                 raise RateLimited(retry_after=grant.retry_after)
-        if self._health.disk_full:
+        if self._disk_full():
             raise DiskFull(retry_after=30)
         return grant
 

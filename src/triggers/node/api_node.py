@@ -77,7 +77,7 @@ class ApiNode:
             self.intake,
             self._keys,
             self._limiter,
-            self.health,
+            lambda: self.health.disk_full,
             bodies=bodies,
             log_accepted=settings.log_accepted,
         )
