@@ -22,6 +22,7 @@ from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.push import store as lane_store
 from triggers.push import worker
+from triggers.push.handed_over import deliveries_of
 from triggers.push.store import Due
 
 from .conftest import Subscribe
@@ -63,7 +64,7 @@ async def test_what_is_handed_over_is_what_a_read_finds(
         )
         read = [Due(*lane, *row[1:9]) for lane, rows in zip(ids, found, strict=True) for row in rows]
         await lane_store.read_contents(connection, read)
-    handed = receipt.handover.deliveries()
+    handed = deliveries_of(receipt.handover)
     assert set(handed) == set(ids) == set(receipt.handover.lanes())
     assert [due for lane_id in ids for due in handed[lane_id]] == read
     assert len(read) == 4

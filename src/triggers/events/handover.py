@@ -13,7 +13,6 @@ import msgspec
 from asyncpg.pgproto.pgproto import UUID
 
 from triggers.domain import LaneId, NewEvent
-from triggers.push.store import Due
 
 
 class Fresh(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -76,30 +75,3 @@ class Handover(msgspec.Struct, array_like=True, frozen=True, gc=False):
         found = {(event.org_id, lane_id) for event in self.events for lane_id in event.subscriptions}
         orgs = {org_id: UUID(org_id) for org_id, _ in found}
         return [(orgs[org_id], UUID(lane_id)) for org_id, lane_id in found]
-
-    def deliveries(self) -> dict[LaneId, list[Due]]:
-        """By lane, what a read would find there."""
-        found: dict[tuple[bytes, bytes], list[Due]] = {}
-        for event in self.events:
-            org_id, event_id = UUID(event.org_id), UUID(event.id)
-            for lane_id in event.subscriptions:
-                lane = found.setdefault((event.org_id, lane_id), [])
-                lane.append(
-                    Due(
-                        org_id=org_id,
-                        subscription_id=lane[0].subscription_id if lane else UUID(lane_id),
-                        event_id=event_id,
-                        generation=0,
-                        attempts=0,
-                        first_attempt_at=None,
-                        due_at=self.accepted_at,
-                        accepted_at=self.accepted_at,
-                        payload_size=len(event.payload),
-                        type=event.type,
-                        payload=event.payload,
-                        source=event.source,
-                        subject=event.subject,
-                        occurred_at=event.occurred_at,
-                    )
-                )
-        return {(dues[0].org_id, dues[0].subscription_id): dues for dues in found.values()}

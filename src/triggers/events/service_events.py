@@ -18,7 +18,6 @@ from triggers.events import store as event_store
 from triggers.events.matching import Finding, Judging
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection
-from triggers.push import store as lane_store
 
 DEAD_LETTER: Final = "triggers.delivery.dead"
 DISABLED: Final = "triggers.subscription.disabled"
@@ -74,6 +73,6 @@ async def _wanted(connection: Connection, told: Sequence[Told]) -> list[Told]:
     wanted = []
     for event_type in {each.type for each in told}:
         those = [each for each in told if each.type == event_type]
-        listening = await lane_store.listeners(connection, list({each.org_id for each in those}), event_type)
+        listening = await event_store.listeners(connection, list({each.org_id for each in those}), event_type)
         wanted += [each for each in those if each.org_id in listening]
     return wanted

@@ -272,3 +272,11 @@ async def sweep_dedup(database: Database, limit: int) -> int:
 
 def _stored_event(row: Row) -> StoredEvent:
     return StoredEvent(**row)
+
+
+async def listeners(connection: Connection, org_ids: Sequence[UUID], event_type: str) -> set[UUID]:
+    """Those of the organisations in which a subscription names this type of the service's own events."""
+    steps = event_type.split(".")
+    prefixes = [".".join(steps[:count]) + "." for count in range(1, len(steps))]
+    rows = await connection.fetch(_SQL["listeners"], org_ids, [event_type], prefixes)
+    return {row["org_id"] for row in rows}

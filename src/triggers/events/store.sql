@@ -202,3 +202,9 @@ delete from dedup where (org_id, dedup_id) in (
     select org_id, dedup_id from dedup where expires_at <= now() order by expires_at limit $1
     for update skip locked
 )
+
+-- name: listeners
+-- Organisations in which somebody named a type of the service's own events.
+select distinct org_id from subscriptions
+where org_id = any ($1::uuid[]) and status in ('active', 'paused')
+  and (type_names && $2::text[] or type_prefixes && $3::text[])

@@ -394,14 +394,6 @@ async def note_health(database: Database, found: Sequence[LaneHealth]) -> None:
         await connection.execute(_SQL["note_health"], *columns)
 
 
-async def listeners(connection: Connection, org_ids: Sequence[UUID], event_type: str) -> set[UUID]:
-    """Those of the organisations in which a subscription names this type of the service's own events."""
-    steps = event_type.split(".")
-    prefixes = [".".join(steps[:count]) + "." for count in range(1, len(steps))]
-    rows = await connection.fetch(_SQL["listeners"], org_ids, [event_type], prefixes)
-    return {row["org_id"] for row in rows}
-
-
 async def backlog(
     connection: Connection, groups: Sequence[int], most: int
 ) -> tuple[int, datetime | None, datetime]:

@@ -295,12 +295,6 @@ from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::ti
     as h (org_id, id, last_success_at, failing_since, probe_at, probe_delay)
 where s.org_id = h.org_id and s.id = h.id
 
--- name: listeners
--- Organisations in which somebody named a type of the service's own events.
-select distinct org_id from subscriptions
-where org_id = any ($1::uuid[]) and status in ('active', 'paused')
-  and (type_names && $2::text[] or type_prefixes && $3::text[])
-
 -- name: backlog
 -- Sampled, never counted: how many are due in the first of each group's rows, and the oldest of all.
 select count(*) as due, min(d.due_at) as oldest, now() as now

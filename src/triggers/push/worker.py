@@ -41,6 +41,7 @@ from triggers.push.attempt import (
 )
 from triggers.push.dispatcher import Dispatcher
 from triggers.push.finder import Finder
+from triggers.push.handed_over import deliveries_of
 from triggers.push.lane import Lane, Target
 from triggers.push.ownership import LONG_LOOK_SECONDS, Ownership
 from triggers.push.reader import Reader
@@ -172,7 +173,7 @@ class Worker:
 
     def hand_over(self, handover: Handover) -> None:
         """What this machine's API just stored: what is not taken is read."""
-        for lane_id, dues in handover.deliveries().items():
+        for lane_id, dues in deliveries_of(handover).items():
             lane = self._lanes.get(lane_id)
             if self._stopping or lane is None or not self._reader.take_over(lane, dues, handover.asked_at):
                 self._reader.hint(lane_id)
