@@ -12,6 +12,7 @@ from litestar.params import Parameter
 from msgspec import Meta
 
 from triggers.deliveries import store as delivery_store
+from triggers.deliveries.owing import owe_once_more
 from triggers.deliveries.store import (
     UNHAPPY,
     UNSETTLED,
@@ -32,7 +33,6 @@ from triggers.http.views import (
     read_cursor,
 )
 from triggers.node.services import Services
-from triggers.replays.job import owe_once_more
 
 PositionCursor = Annotated[
     str | None, Parameter(description="`next_cursor` of the page before.", max_length=100)

@@ -106,8 +106,11 @@ class AcceptApp:
         bodies: Room,
         log_accepted: bool,
     ) -> None:
-        """`disk_full` says whether nothing more may be stored. `bodies` bounds what is under way of requests, until they are answered: the intake knows only
-        whole events."""
+        """`disk_full` says whether the disk has no room for more events.
+
+        `bodies` bounds what is under way of requests, until they are answered: the intake knows only
+        whole events.
+        """
         self.accepted: Counter[str] = Counter()
         self._bodies = bodies
         self._intake = intake

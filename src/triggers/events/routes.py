@@ -26,7 +26,6 @@ from triggers.http.views import (
     raw,
     read_cursor,
 )
-from triggers.inboxes import store as inbox_store
 from triggers.node.services import Services
 from triggers.pace import Pace, do
 from triggers.subscriptions.payload_filter import FilterInput, Verdict
@@ -138,7 +137,7 @@ async def get_event(
     """Show one event, its payload, and what became of it for every subscription."""
     event = await _find(services, caller, event_id)
     payload = await event_store.payload(services.database, caller.org_id, event.id)
-    states = await inbox_store.deliveries_of_event(services.database, caller.org_id, event.id)
+    states = await event_store.deliveries_of_event(services.database, caller.org_id, event.id)
     return EventDetail(
         **_members(event),
         payload=raw(payload or b"null"),
@@ -185,7 +184,7 @@ async def _explain(
     caller: Caller,
     event: StoredEvent,
     payload: bytes,
-    states: list[inbox_store.DeliveryState],
+    states: list[event_store.DeliveryState],
 ) -> list[Explanation]:
     """Judged by what is known now; a delivery that exists is proof that it matched then."""
     delivered = {state.subscription_id for state in states}
@@ -193,7 +192,7 @@ async def _explain(
     seen = FilterInput(payload, event.type, event.source, event.subject)
     pace = Pace()
     explanations = []
-    for wish in await inbox_store.wishes(services.database, caller.org_id):
+    for wish in await event_store.wishes(services.database, caller.org_id):
         matched = wish.id in delivered
         fits = type_matches(event.type, wish.event_types)
         if matched:

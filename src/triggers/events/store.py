@@ -280,3 +280,44 @@ async def listeners(connection: Connection, org_ids: Sequence[UUID], event_type:
     prefixes = [".".join(steps[:count]) + "." for count in range(1, len(steps))]
     rows = await connection.fetch(_SQL["listeners"], org_ids, [event_type], prefixes)
     return {row["org_id"] for row in rows}
+
+
+class DeliveryState(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one event for one subscription."""
+
+    subscription_id: UUID
+    kind: str
+    key: str | None
+    generation: int
+    status: str
+    reason: str | None
+    lease_count: int
+    attempts: int
+    due_at: datetime | None
+    settled_at: datetime | None
+
+
+async def deliveries_of_event(database: Database, org_id: OrgId, event_id: UUID) -> list[DeliveryState]:
+    """Every delivery of an event, settled or not."""
+    rows = await database.fetch(_SQL["deliveries_of_event"], org_id, event_id)
+    return [DeliveryState(**row) for row in rows]
+
+
+class Wish(NamedTuple):
+    """A subscription as far as matching goes."""
+
+    id: UUID
+    kind: str
+    key: str | None
+    status: str
+    event_types: list[str] | None
+    created_at: datetime
+
+
+async def wishes(database: Database, org_id: OrgId) -> list[Wish]:
+    """Every subscription of an organisation that is not gone."""
+    rows = await database.fetch(_SQL["subscriptions_of_org"], org_id)
+    return [
+        Wish(row["id"], row["kind"], row["key"], row["status"], row["event_types"], row["created_at"])
+        for row in rows
+    ]

@@ -199,21 +199,3 @@ select (select count(*) from gone) as expired,
     (select array[org_id, subscription_id] from old order by org_id desc, subscription_id desc limit 1) as stopped,
     (select count(*) from slice) as inboxes,
     (select array[org_id, id] from slice order by org_id desc, id desc limit 1) as last
-
--- name: deliveries_of_event
--- Through the organisation's subscriptions, because deliveries are kept by subscription.
-select s.id as subscription_id, s.kind, s.key, d.generation,
-    case when d.status = 'leased' and d.due_at <= now() then 'pending' else d.status end as status,
-    d.reason, d.lease_count, d.attempts, d.due_at, null::timestamptz as settled_at
-from subscriptions s join deliveries d
-  on d.org_id = s.org_id and d.subscription_id = s.id and d.event_id = $2
-where s.org_id = $1
-union all
-select s.id, s.kind, s.key, d.generation, d.status, d.reason, d.lease_count, d.attempts, null, d.settled_at
-from subscriptions s join settled_deliveries d
-  on d.org_id = s.org_id and d.subscription_id = s.id and d.event_id = $2
-where s.org_id = $1
-order by subscription_id, generation
-
--- name: subscriptions_of_org
-select * from subscriptions where org_id = $1 and deleted_at is null order by id

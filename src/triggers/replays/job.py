@@ -11,23 +11,19 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import time
-from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Final, NamedTuple
 from uuid import UUID
 
 import structlog
 
 from triggers.deliveries import store as delivery_store
-from triggers.deliveries.store import Owed, Recipient
-from triggers.domain import MAX_PAGE_BYTES, OrgId, first_id_at, type_matches
-from triggers.errors import Invalid
+from triggers.deliveries.owing import PastEvent, events_of, id_after, match_again, that_fit
+from triggers.deliveries.store import Recipient
+from triggers.domain import OrgId, first_id_at, type_matches
 from triggers.events import matching_store as judging_store
-from triggers.events.matching import RECORD_EVERY, Pointed, parse_pointer
+from triggers.events.matching import RECORD_EVERY
 from triggers.events.matching_store import FilterFailure
-from triggers.pace import Pace, do
 from triggers.postgres.database import (
     ACCEPT_SECONDS,
     Connection,
@@ -38,14 +34,7 @@ from triggers.replays import store as replay_store
 from triggers.replays.store import (
     Job,
     NewReplay,
-    PastEvent,
     Waiting,
-)
-from triggers.subscriptions.payload_filter import (
-    FilterInput,
-    PayloadFilter,
-    Verdict,
-    failed,
 )
 from triggers.wakeups.wakeup import Wakeup
 
@@ -55,7 +44,6 @@ CHUNK: Final = 500
 """Deliveries that one transaction makes; of a slow job a quarter of a second's worth."""
 SCAN: Final = 2_000
 """Events that one transaction looks at."""
-JUDGE_SECONDS: Final = 0.25
 BACKLOG: Final = 1_000
 """Deliveries that may be due in a lane before a job adds to them."""
 HOLD_SECONDS: Final = 0.5
@@ -171,7 +159,7 @@ async def _chunk(connection: Connection, waiting: Waiting, failures: list[Filter
             await replay_store.hold(connection, job, HOLD_SECONDS, f"{BACKLOG} deliveries are due already.")
             return None
     past, position = await _next_events(connection, job, to)
-    owed, stopped = await _judged(connection, to, past, failures, by_filter=not job.only_dead)
+    owed, stopped = await match_again(connection, to, past, failures, by_filter=not job.only_dead)
     if job.kind == "backfill":
         made = await delivery_store.owe_first(connection, to, owed)
     else:
@@ -190,15 +178,15 @@ async def _next_events(connection: Connection, job: Job, to: Recipient) -> tuple
         ids = await replay_store.unhappy(
             connection, job.org_id, job.subscription_id, job.position, job.end_id, most
         )
-        found = await replay_store.events_of(connection, job.org_id, sorted(set(ids)))
+        found = await events_of(connection, job.org_id, sorted(set(ids)))
         full, last = len(ids) == most, ids[-1] if ids else None
     else:
         found = await replay_store.events(connection, job.org_id, job.position, job.end_id, SCAN)
         full, last = len(found) == SCAN, found[-1].id if found else None
     wanted = [event for event in found if _wants(to, event.type, job.event_types, only_dead=job.only_dead)]
     if len(wanted) > most:
-        return wanted[:most], _after(wanted[most - 1].id)
-    return wanted, _after(last) if full and last is not None else job.end_id
+        return wanted[:most], id_after(wanted[most - 1].id)
+    return wanted, id_after(last) if full and last is not None else job.end_id
 
 
 def _wants(to: Recipient, event_type: str, asked: list[str] | None, *, only_dead: bool) -> bool:
@@ -208,97 +196,7 @@ def _wants(to: Recipient, event_type: str, asked: list[str] | None, *, only_dead
     return only_dead or type_matches(event_type, to.event_types)
 
 
-async def _judged(
-    connection: Connection,
-    to: Recipient,
-    events: Sequence[PastEvent],
-    failures: list[FilterFailure],
-    *,
-    by_filter: bool,
-) -> tuple[list[Owed], UUID | None]:
-    """What is owed of these events, as accept would have judged them, in bounded time and memory.
-
-    With the id below which all is done if that is not all of them.
-    """
-    payload_filter = _filter(to) if by_filter else None
-    pointer = to.ordering_pointer if to.ordering == "key" else None
-    if payload_filter is None and pointer is None:
-        return [Owed(event.id, event.payload_size, _plain_key(to, event)) for event in events], None
-    events, stopped = _within(events)
-    payloads = await replay_store.payloads(connection, to.org_id, [event.id for event in events])
-    steps = None if pointer is None else parse_pointer(pointer)
-    owed = []
-    pace, deadline = Pace(), time.monotonic() + JUDGE_SECONDS
-    for event in events:
-        payload = payloads.get(event.id)
-        if payload is None:
-            continue
-        if payload_filter is not None:
-            seen = FilterInput(payload, event.type, event.source, event.subject)
-            verdict = (
-                payload_filter
-                if isinstance(payload_filter, Verdict)
-                else await do(payload_filter.judge_in_steps(seen), pace)
-            )
-            if verdict.failure is not None and to.filter is not None:
-                failures.append(FilterFailure(to.org_id, to.id, to.filter, verdict.failure))
-            if not verdict.matched:
-                continue
-        key = _plain_key(to, event)
-        if steps is not None:
-            found = await do(Pointed(payload).key_in_steps(steps), pace)
-            key = str(event.id) if found is None else found
-        owed.append(Owed(event.id, event.payload_size, key))
-        if time.monotonic() > deadline and event is not events[-1]:
-            return owed, _after(event.id)
-        await pace.breathe()
-    return owed, stopped
-
-
-def _within(events: Sequence[PastEvent]) -> tuple[Sequence[PastEvent], UUID | None]:
-    """The first events whose payloads fit into memory together, one at least."""
-    size = 0
-    for count, event in enumerate(events):
-        size += event.payload_size
-        if size > MAX_PAGE_BYTES and count:
-            return events[:count], _after(events[count - 1].id)
-    return events, None
-
-
-def _plain_key(to: Recipient, event: PastEvent) -> str | None:
-    """The ordering key as accept stores it where no payload is looked into."""
-    return (event.ordering_key or "") if to.kind == "push" and to.ordering == "key" else None
-
-
-def _filter(to: Recipient) -> PayloadFilter | Verdict | None:
-    """The subscription's filter; of one that cannot be used, what it says of everything."""
-    if to.filter is None:
-        return None
-    try:
-        return _compiled(to.filter)
-    except Invalid as error:
-        return failed(error.message)
-
-
-@lru_cache(maxsize=256)
-def _compiled(expression: str) -> PayloadFilter:
-    return PayloadFilter.compile(expression)
-
-
-def _after(event_id: UUID) -> UUID:
-    return UUID(int=event_id.int + 1)
-
-
 # ---- one delivery --------------------------------------------------------------------------------
-
-
-async def owe_once_more(database: Database, to: Recipient, event_id: UUID) -> bool:
-    """Make the next generation of a delivery that did not arrive; False if there is none, or no event."""
-    async with database.connection() as connection, connection.transaction():
-        await delivery_store.lock_recipient(connection, to.org_id, to.id)
-        events = await replay_store.events_of(connection, to.org_id, [event_id])
-        owed, _ = await _judged(connection, to, events, [], by_filter=False)
-        return bool(await delivery_store.owe_again(connection, to, owed, only_unhappy=True))
 
 
 # ---- before it runs ------------------------------------------------------------------------------
@@ -324,7 +222,7 @@ async def _planned(connection: Connection, to: Recipient, chosen: Range) -> tupl
     place = chosen.first_id, chosen.end_id, PLAN_EVENTS
     if chosen.only_dead:
         ids = await replay_store.unhappy(connection, to.org_id, to.id, *place)
-        found = await replay_store.events_of(connection, to.org_id, sorted(set(ids)))
+        found = await events_of(connection, to.org_id, sorted(set(ids)))
         full, last = len(ids) == PLAN_EVENTS, ids[-1] if ids else chosen.end_id
     else:
         found = await replay_store.events(connection, to.org_id, *place)
@@ -335,9 +233,9 @@ async def _planned(connection: Connection, to: Recipient, chosen: Range) -> tupl
     sample, judged_all = wanted, True
     if to.filter is not None and not chosen.only_dead:
         sample = wanted[:: max(1, math.ceil(len(wanted) / PLAN_JUDGED))]
-        sample = list(_within(sample)[0])
+        sample = list(that_fit(sample)[0])
         judged_all = len(sample) == len(wanted)
-    owed, stopped = await _judged(connection, to, sample, [], by_filter=not chosen.only_dead)
+    owed, stopped = await match_again(connection, to, sample, [], by_filter=not chosen.only_dead)
     if stopped is not None:  # its time was used up
         judged_all = False
         sample = [event for event in sample if event.id < stopped]

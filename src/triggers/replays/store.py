@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from triggers.deliveries.owing import PastEvent
 from triggers.domain import OrgId
 from triggers.errors import Conflict, NotFound
 from triggers.postgres.database import (
@@ -72,17 +73,6 @@ class Waiting(NamedTuple):
     org_id: OrgId
     id: UUID
     subscription_id: UUID
-
-
-class PastEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event without its payload, as a job looks at it."""
-
-    id: UUID
-    type: str
-    source: str | None
-    subject: str | None
-    ordering_key: str | None
-    payload_size: int
 
 
 # ---- jobs ----------------------------------------------------------------------------------------
@@ -218,22 +208,6 @@ async def unhappy(
     """The first events of a range with a delivery that did not arrive; one may be named twice."""
     rows = await connection.fetch(_SQL["unhappy"], org_id, subscription_id, lowest, below, limit)
     return [row["event_id"] for row in rows]
-
-
-async def events_of(connection: Connection, org_id: UUID, ids: Sequence[UUID]) -> list[PastEvent]:
-    """These events, those of them that are still kept, oldest first."""
-    if not ids:
-        return []
-    rows = await connection.fetch(_SQL["events_of"], org_id, ids, min(ids), max(ids))
-    return [PastEvent(**row) for row in rows]
-
-
-async def payloads(connection: Connection, org_id: UUID, ids: Sequence[UUID]) -> dict[UUID, bytes]:
-    """The payloads of these events. The caller keeps their sum within bounds."""
-    if not ids:
-        return {}
-    rows = await connection.fetch(_SQL["payloads"], org_id, ids, min(ids), max(ids))
-    return {row["id"]: row["payload"] for row in rows}
 
 
 async def to_make_again(

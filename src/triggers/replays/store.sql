@@ -69,13 +69,6 @@ select id from events where org_id = $1 order by id limit 1
 select id, type, source, subject, ordering_key, octet_length(payload) as payload_size
 from events where org_id = $1 and id >= $2 and id < $3 order by id limit $4
 
--- name: events_of
-select id, type, source, subject, ordering_key, octet_length(payload) as payload_size
-from events where org_id = $1 and id = any ($2::uuid[]) and id >= $3 and id <= $4 order by id
-
--- name: payloads
-select id, payload from events where org_id = $1 and id = any ($2::uuid[]) and id >= $3 and id <= $4
-
 -- name: unhappy
 -- Three parts, each in the order of its index; some may have a younger generation by now.
 select event_id from (

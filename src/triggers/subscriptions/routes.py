@@ -22,7 +22,6 @@ from triggers.domain import (
     rfc3339,
 )
 from triggers.errors import Conflict, Invalid, NameTaken
-from triggers.events import store as event_store
 from triggers.http.views import (
     Cursor,
     Limit,
@@ -278,7 +277,7 @@ async def _start(services: Services, org_id: OrgId, start: str | None) -> UUID |
     if start is None or start == "now":
         return None
     if (event_id := parse_id(start)) is not None:
-        if await event_store.one(services.database, org_id, event_id) is None:
+        if not await subscription_store.has_event(services.database, org_id, event_id):
             raise Invalid("There is no such event.", pointer="/start")
         return event_id
     try:

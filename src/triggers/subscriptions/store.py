@@ -506,3 +506,8 @@ def _subscription(ring: KeyRing, row: Row) -> Subscription:
         oldest_pending=row.get("oldest_pending"),
         next_due=row.get("next_due"),
     )
+
+
+async def has_event(database: Database, org_id: OrgId, event_id: UUID) -> bool:
+    """Whether the organisation has this event, for a subscription to begin after it."""
+    return await database.row(_SQL["has_event"], org_id, event_id) is not None

@@ -120,3 +120,6 @@ where (org_id, id) in (
 )
   and s.status in ('active', 'paused')
 returning org_id, id
+
+-- name: has_event
+select from events where org_id = $1 and id = $2
