@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import httpx
@@ -36,6 +36,8 @@ RING = KeyRing.from_setting(SECRET_KEYS)
 POLICY = OutboundPolicy(allow=(ipaddress.ip_network("127.0.0.0/8"),), allow_http=True)
 NEVER_AGAIN: tuple[float, ...] = (3_600.0,)
 """Delays of a retry that no test lives to see."""
+
+Subscribe: TypeAlias = Callable[..., Awaitable[Subscription]]
 
 
 class RunningWorker:

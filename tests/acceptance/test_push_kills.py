@@ -373,7 +373,7 @@ async def test_a_worker_that_is_asked_to_stop_finishes_and_gives_back(delivering
 
 POISON = """
 import os
-from triggers.delivery import outbound
+from triggers.outbound import client as outbound
 
 send = outbound.Outbound.send
 

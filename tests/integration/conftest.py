@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
@@ -13,9 +13,6 @@ from harness import Tenant
 from receiving import Receiver
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.subscriptions.store import Subscription
-
-Subscribe: TypeAlias = Callable[..., Awaitable[Subscription]]
 
 
 @pytest.fixture

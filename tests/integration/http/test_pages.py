@@ -13,7 +13,8 @@ import msgspec
 
 from harness import Node
 from triggers.http.problems import KINDS
-from triggers.node.routes import ACCEPT_ROUTES, PUBLIC, ROUTES
+from triggers.http.route import PUBLIC
+from triggers.node.routes import ACCEPT_ROUTES, ROUTES
 
 PAGES = ("/", "/docs", "/problems", *(f"/problems/{kind.slug}" for kind in KINDS.values()))
 

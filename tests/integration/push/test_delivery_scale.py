@@ -13,14 +13,22 @@ from uuid import UUID
 import httpx
 import pytest
 
-from delivering import NEVER_AGAIN, POLICY, States, Workers, post, store_many, subscribe, subscribe_many
+from delivering import (
+    NEVER_AGAIN,
+    POLICY,
+    States,
+    Subscribe,
+    Workers,
+    post,
+    store_many,
+    subscribe,
+    subscribe_many,
+)
 from harness import Node, Tenants, eventually
 from receiving import Hook, Receiver
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.push import store as lane_store
-
-from .conftest import Subscribe
 
 BACKLOG = 200_000
 HOSTS = 1_000

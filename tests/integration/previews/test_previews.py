@@ -10,14 +10,12 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from delivering import Workers
+from delivering import Subscribe, Workers
 from harness import Node, Tenant, Tenants, eventually
 from receiving import Receiver
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.previews import routes as trials
-
-from .conftest import Subscribe
 
 
 async def send(client: httpx.AsyncClient, event_type: str, payload: str = "{}", **fields: str) -> str:

@@ -324,7 +324,7 @@ def test_a_kill_at_any_step_leaves_a_whole_file_or_none(
 ) -> None:
     dying = textwrap.dedent(f"""
         import os, pathlib, signal, sys
-        from triggers.key_ring import KeyRing
+        from triggers.secrets.key_ring import KeyRing
         real, turns = {call}, 0
         def deadly(*args, **kwargs):
             global turns

@@ -11,7 +11,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from delivering import States, Workers, post
+from delivering import States, Subscribe, Workers, post
 from harness import Tenant, eventually
 from receiving import FAILED, Receiver
 from triggers.postgres.clock import DatabaseClock
@@ -21,8 +21,6 @@ from triggers.push.ownership import Ownership
 from triggers.push.settler import Disabling, Ended, Settler
 from triggers.push.store import Group, Settlement
 from triggers.subscriptions.store import Subscription
-
-from .conftest import Subscribe
 
 URL = "http://127.0.0.1:9/"
 REASONS = {"delivered": "delivered", "retry": "unavailable", "dead": "unavailable (exhausted)"}

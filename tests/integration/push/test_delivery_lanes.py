@@ -7,6 +7,8 @@ import base64
 import gc
 import time
 from collections.abc import Awaitable, Callable
+from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -14,19 +16,18 @@ import msgspec
 import pytest
 import structlog
 
-from delivering import NEVER_AGAIN, RING, States, Workers, post, subscribe
+from delivering import NEVER_AGAIN, RING, States, Subscribe, Workers, post, subscribe
 from harness import Node, Tenant, Tenants, eventually
 from receiving import FAILED, OK, Hook, Receiver, status
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.push import breaker
 from triggers.push import store as lane_store
-from triggers.push.lane import OVERLAP_SECONDS
+from triggers.push.dispatcher import Dispatcher
+from triggers.push.lane import OVERLAP_SECONDS, Lane
 from triggers.push.settler import Ended
 from triggers.secrets.key_ring import KeyRing
 from triggers.subscriptions import store as subscription_store
-
-from .conftest import Subscribe
 
 
 def after(seconds: float, answer: bytes = OK) -> Callable[[Hook], Awaitable[bytes]]:
@@ -67,6 +68,38 @@ async def test_a_rate_limit_counts_sends_not_answers(
     assert receiver.most_in_flight > 10
     for start in receiver.hooks:
         assert sum(start.at <= hook.at < start.at + 1 for hook in receiver.hooks) <= 20 * 1.1 + 3
+
+
+async def test_a_lane_whose_rate_lets_it_go_just_after_it_was_asked_does_not_stand_still(
+    client: httpx.AsyncClient,
+    receiver: Receiver,
+    subscribed: Subscribe,
+    workers: Workers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A timer fires early, as one of a busy loop may, and just after the look at the rate time has come."""
+    jumped = 0.0
+    wait_seconds, offer = Lane.wait_seconds, Dispatcher.offer
+
+    def half(self: Lane, now: datetime) -> float | None:
+        wait = wait_seconds(self, now)
+        return wait and wait / 2
+
+    def offer_and_wait(self: Dispatcher, lane: Lane) -> None:
+        nonlocal jumped
+        offer(self, lane)
+        if lane.queue and not lane.offered:
+            jumped += 1 / 20
+
+    monkeypatch.setattr(Lane, "wait_seconds", half)
+    monkeypatch.setattr(Dispatcher, "offer", offer_and_wait)
+    monkeypatch.setattr(
+        "triggers.push.lane.time", SimpleNamespace(monotonic=lambda: time.monotonic() + jumped)
+    )
+    await subscribed(receiver.url, rate_limit=20)
+    await post(client, [{}] * 30)
+    await workers.start()
+    await eventually(lambda: len(receiver.hooks) == 30, 10)
 
 
 # ---- the breaker ---------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from triggers import observability  # noqa: F401 - fills the registry
 from triggers.node.settings import env_name, settings_list
 from triggers.push import metrics
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 def test_every_setting_has_its_row() -> None:

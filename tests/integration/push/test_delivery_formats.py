@@ -20,16 +20,14 @@ import svix.webhooks
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from cloudevents.core.formats.json import JSONFormat
 
-from delivering import RING, States, Workers, post
+from delivering import RING, States, Subscribe, Workers, post
 from harness import Tenant, eventually
 from receiving import Hook, Receiver
 from triggers.postgres.database import Database
 from triggers.secrets.signing_secrets import generate_secret
 from triggers.subscriptions import store as subscription_store
 
-from .conftest import Subscribe
-
-CORPUS = Path(__file__).parents[1] / "data" / "github-webhooks.jsonl.gz"
+CORPUS = Path(__file__).parents[2] / "data" / "github-webhooks.jsonl.gz"
 NODE = shutil.which("node")
 NPM = shutil.which("npm")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -13,15 +14,10 @@ from openapi_spec_validator import validate
 
 from triggers.domain import Scope
 from triggers.events import body_format
+from triggers.http.route import PUBLIC, AcceptRoute, Route
 from triggers.node.app import build_framework
 from triggers.node.openapi import document
-from triggers.node.routes import (
-    ACCEPT_ROUTES,
-    PUBLIC,
-    ROUTES,
-    AcceptRoute,
-    Route,
-)
+from triggers.node.routes import ACCEPT_ROUTES, ROUTES, bind
 from triggers.push import openapi_webhooks as webhooks
 
 SHOWN: list[tuple[Route | AcceptRoute, str]] = [
@@ -34,7 +30,12 @@ SHOWN: list[tuple[Route | AcceptRoute, str]] = [
 
 @pytest.fixture(scope="module")
 def described() -> Any:
-    framework = build_framework(None)  # type: ignore[arg-type]  # no request is made
+    classes = {
+        vars(sys.modules[route.handler.__module__])[route.handler.__qualname__.partition(".")[0]]
+        for route in ROUTES
+    }
+    # No request is made, so they need nothing that they would work with.
+    framework = build_framework(None, bind(*map(object.__new__, classes)))  # type: ignore[arg-type]
     return msgspec.json.decode(msgspec.json.encode(document(framework)))
 
 

@@ -18,7 +18,8 @@ from harness import Node, Tenants, eventually
 from receiving import Receiver
 from triggers.deliveries import ending
 from triggers.domain import Scope
-from triggers.node.routes import ACCEPT_ROUTES, PUBLIC, ROUTES
+from triggers.http.route import PUBLIC
+from triggers.node.routes import ACCEPT_ROUTES, ROUTES
 from triggers.postgres.database import Database
 
 INBOX, PUSH, DELIVERY = "/v1/inboxes", "/v1/subscriptions", "/v1/deliveries/{delivery_id}"

@@ -19,13 +19,8 @@ import msgspec
 
 from harness import Node, Tenant, Tenants, eventually
 from triggers.domain import Scope
-from triggers.node.routes import (
-    ACCEPT_ROUTES,
-    PUBLIC,
-    ROUTES,
-    AcceptRoute,
-    Route,
-)
+from triggers.http.route import PUBLIC, AcceptRoute, Route
+from triggers.node.routes import ACCEPT_ROUTES, ROUTES
 from triggers.postgres.database import Database
 
 MARK = "belongs-to-the-victim"

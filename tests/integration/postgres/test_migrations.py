@@ -19,7 +19,7 @@ from triggers.postgres import migrate
 from triggers.postgres.database import Database
 from triggers.postgres.embedded_home import SUPERUSER
 
-SCHEMA = Path(__file__).parents[2] / "docs" / "schema.txt"
+SCHEMA = Path(__file__).parents[3] / "docs" / "schema.txt"
 REWRITE = "TRIGGERS_TESTS_REWRITE_SCHEMA"
 
 _TABLES = """

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from delivering import Workers, subscribe
+from delivering import Subscribe, Workers, subscribe
 from harness import Node, Tenant, eventually
 from receiving import Receiver
 from triggers.domain import EventId, NewEvent
@@ -24,8 +24,6 @@ from triggers.push import store as lane_store
 from triggers.push import worker
 from triggers.push.handed_over import deliveries_of
 from triggers.push.store import Due
-
-from .conftest import Subscribe
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from delivering import RunningWorker, States, Workers, post, store_many
+from delivering import RunningWorker, States, Subscribe, Workers, post, store_many
 from harness import Tenant, eventually
 from receiving import OK, Hook, Receiver
 from triggers.postgres.clock import DatabaseClock
@@ -20,8 +20,6 @@ from triggers.push import store as lane_store
 from triggers.push.ownership import TAKEOVER_SECONDS, TRUST_SECONDS
 from triggers.push.store import Begin
 from triggers.push.suspects import BATCH, FIRST
-
-from .conftest import Subscribe
 
 Owe: TypeAlias = Callable[..., Awaitable[None]]
 FOUND_SECONDS = TAKEOVER_SECONDS + 10

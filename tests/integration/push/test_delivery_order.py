@@ -9,13 +9,11 @@ from itertools import pairwise
 import httpx
 import pytest
 
-from delivering import NEVER_AGAIN, States, Workers, post, store_many
+from delivering import NEVER_AGAIN, States, Subscribe, Workers, post, store_many
 from harness import Tenant, eventually
 from receiving import FAILED, OK, Hook, Receiver, status
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-
-from .conftest import Subscribe
 
 KEYS = 100
 EVENTS = 10_000

@@ -327,7 +327,7 @@ def test_attacks_end_without_hurting_the_process() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
         import msgspec
         from triggers.errors import Invalid
-        from triggers.payload_filter import FilterInput, PayloadFilter
+        from triggers.subscriptions.payload_filter import FilterInput, PayloadFilter
         big = 256 * 1024
         expressions = [
             '["aaaaaaaa"]' + '.map(a, a + a)' * 30 + ' == []',

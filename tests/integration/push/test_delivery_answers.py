@@ -17,12 +17,10 @@ import httpx
 import pytest
 import trustme
 
-from delivering import POLICY, RunningWorker, States, Workers, post
+from delivering import POLICY, RunningWorker, States, Subscribe, Workers, post
 from harness import eventually
 from receiving import OK, Hook, Receiver, status
 from triggers.postgres.database import Database, Row
-
-from .conftest import Subscribe
 
 DELAY = 50.0
 HASTY = dataclasses.replace(POLICY, connect_timeout_seconds=0.6, total_timeout_seconds=0.6)

@@ -245,3 +245,25 @@ async def test_a_caller_that_was_not_told_to_send_its_body_need_not() -> None:
 
 def test_the_bound_on_framing_is_what_is_said() -> None:
     assert MAX_FRAMING_BYTES == MAX_HEAD_BYTES == 65_536
+
+
+@pytest.mark.parametrize("pieces", [[b"12345"], [b"123", b"45"]])
+async def test_nothing_is_answered_once_the_connection_was_hung_up(
+    pieces: list[bytes], logs: list[Any]
+) -> None:
+    """However it came to that: what an app still sends then is dropped, and is no bug of it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        connection: Any = next(iter(serves.server_state.connections))
+        connection.hang_up()
+        await answering(SIZED, *pieces)(scope, receive, send)
+        done.set()
+
+    done = asyncio.Event()
+    async with running(app) as (serves, address):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(GET + GET)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        await asyncio.wait_for(done.wait(), 5)
+        writer.close()
+    assert [line for line in logs if line["event"] == "unhandled_error"] == []
