@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -21,9 +22,10 @@ from triggers.deliveries.store import (
     Position,
     Recipient,
 )
-from triggers.domain import Caller, DeliveryStatus, minted_at, parse_id, rfc3339
+from triggers.domain import Caller, DeliveryStatus, Scope, minted_at, parse_id, rfc3339
 from triggers.errors import Conflict, Invalid, NotFound
 from triggers.events import store as event_store
+from triggers.http.route import Answer, Method, Route
 from triggers.http.views import (
     Cursor,
     Limit,
@@ -32,7 +34,9 @@ from triggers.http.views import (
     optional_timestamp,
     read_cursor,
 )
-from triggers.node.services import Services
+from triggers.postgres.database import Database
+from triggers.subscriptions.routes import subscription_route
+from triggers.wakeups.wakeup import Wakeup
 
 PositionCursor = Annotated[
     str | None, Parameter(description="`next_cursor` of the page before.", max_length=100)
@@ -128,146 +132,140 @@ class DeliveryList(msgspec.Struct):
 # ---- looking -------------------------------------------------------------------------------------
 
 
-async def list_subscription_attempts(
-    caller: Caller, services: Services, subscription_id: str, limit: Limit = 100, cursor: Cursor = None
-) -> AttemptList:
-    """List what was sent to a subscription, newest first."""
-    to = await delivery_store.recipient(services.database, caller.org_id, parse_id(subscription_id))
-    found = await delivery_store.attempts_of_subscription(
-        services.database, caller.org_id, to.id, read_cursor(cursor), limit
-    )
-    return _attempts(found, limit)
+class DeliveryRoutes:
+    """Handlers of this room's URLs."""
 
+    def __init__(self, database: Database, wakeup: Wakeup) -> None:
+        self._database = database
+        self._wakeup = wakeup
 
-async def list_event_attempts(
-    caller: Caller,
-    services: Services,
-    event_id: str,
-    only: SubscriptionId = None,
-    limit: Limit = 100,
-    cursor: Cursor = None,
-) -> AttemptList:
-    """List what was sent of an event, newest first."""
-    event = parse_id(event_id)
-    if event is None or await event_store.one(services.database, caller.org_id, event) is None:
-        raise NotFound("There is no such event.")
-    found = await delivery_store.attempts_of_event(
-        services.database, caller.org_id, event, _subscription(only), read_cursor(cursor), limit
-    )
-    return _attempts(found, limit)
+    async def list_subscription_attempts(
+        self, caller: Caller, subscription_id: str, limit: Limit = 100, cursor: Cursor = None
+    ) -> AttemptList:
+        """List what was sent to a subscription, newest first."""
+        to = await delivery_store.recipient(self._database, caller.org_id, parse_id(subscription_id))
+        found = await delivery_store.attempts_of_subscription(
+            self._database, caller.org_id, to.id, read_cursor(cursor), limit
+        )
+        return _attempts(found, limit)
 
+    async def list_event_attempts(
+        self,
+        caller: Caller,
+        event_id: str,
+        only: SubscriptionId = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> AttemptList:
+        """List what was sent of an event, newest first."""
+        event = parse_id(event_id)
+        if event is None or await event_store.one(self._database, caller.org_id, event) is None:
+            raise NotFound("There is no such event.")
+        found = await delivery_store.attempts_of_event(
+            self._database, caller.org_id, event, _subscription(only), read_cursor(cursor), limit
+        )
+        return _attempts(found, limit)
 
-async def list_deliveries(
-    caller: Caller,
-    services: Services,
-    status: Status = "pending",
-    only: SubscriptionId = None,
-    limit: Limit = 100,
-    cursor: PositionCursor = None,
-) -> DeliveryList:
-    """List deliveries of one status: what is undelivered, why, and when next.
+    async def list_deliveries(
+        self,
+        caller: Caller,
+        status: Status = "pending",
+        only: SubscriptionId = None,
+        limit: Limit = 100,
+        cursor: PositionCursor = None,
+    ) -> DeliveryList:
+        """List deliveries of one status: what is undelivered, why, and when next.
 
-    Newest event first; without `subscription_id` one subscription after the other, the youngest first.
-    A page may hold fewer than `limit` deliveries, even none, and still have a `next_cursor`.
-    """
-    page = await delivery_store.listed(
-        services.database,
-        caller.org_id,
-        DeliveryStatus(status),
-        _subscription(only),
-        _read_position(cursor),
-        limit,
-    )
-    types = await event_store.types(
-        services.database, caller.org_id, [delivery.event_id for delivery in page.deliveries]
-    )
-    return DeliveryList(
-        [_listed(delivery, types.get(delivery.event_id)) for delivery in page.deliveries],
-        None if page.last is None else _write_position(page.last),
-    )
+        Newest event first; without `subscription_id` one subscription after the other, the youngest first.
+        A page may hold fewer than `limit` deliveries, even none, and still have a `next_cursor`.
+        """
+        page = await delivery_store.listed(
+            self._database,
+            caller.org_id,
+            DeliveryStatus(status),
+            _subscription(only),
+            _read_position(cursor),
+            limit,
+        )
+        types = await event_store.types(
+            self._database, caller.org_id, [delivery.event_id for delivery in page.deliveries]
+        )
+        return DeliveryList(
+            [_listed(delivery, types.get(delivery.event_id)) for delivery in page.deliveries],
+            None if page.last is None else _write_position(page.last),
+        )
 
+    async def get_delivery(self, caller: Caller, delivery_id: str) -> DeliveryDetail:
+        """Show one delivery, named `<event id>.<subscription id>`."""
+        return await self._detail(caller, *_parsed(delivery_id))
 
-async def get_delivery(caller: Caller, services: Services, delivery_id: str) -> DeliveryDetail:
-    """Show one delivery, named `<event id>.<subscription id>`."""
-    return await _detail(services, caller, *_parsed(delivery_id))
+    async def retry_delivery(self, caller: Caller, delivery_id: str) -> DeliveryDetail:
+        """Let a delivery be due now.
+
+        A pending one does not wait for its time. One that is dead, cancelled or expired is owed once more,
+        as its next generation.
+        """
+        event_id, subscription_id = _parsed(delivery_id)
+        latest = await self._latest(caller, event_id, subscription_id)
+        to = await delivery_store.recipient(self._database, caller.org_id, subscription_id)
+        if to.ended:
+            raise Conflict(f"The subscription is {to.status}: nothing is sent to it.")
+        if latest.status == DeliveryStatus.LEASED:
+            raise Conflict("A consumer holds it; it is available again when the lease ends.")
+        if latest.status in UNSETTLED:
+            await delivery_store.make_due(self._database, caller.org_id, event_id, subscription_id)
+        elif latest.status not in UNHAPPY:
+            raise Conflict(f"It was {latest.status}. A replay with `only: all` sends such ones again.")
+        elif not await self._owe_again(to, event_id):
+            raise Conflict("The event is no longer kept.")
+        self._wakeup.give({caller.org_id}, [(caller.org_id, subscription_id)])
+        return await self._detail(caller, event_id, subscription_id)
+
+    async def cancel_delivery(self, caller: Caller, delivery_id: str) -> DeliveryDetail:
+        """Cancel a delivery that is not settled. Cancelling twice is cancelling once.
+
+        No attempt of it begins more than a second after the answer; one that is under way may still arrive.
+        """
+        event_id, subscription_id = _parsed(delivery_id)
+        latest = await self._latest(caller, event_id, subscription_id)
+        if latest.status in UNSETTLED:
+            cancelled = await delivery_store.cancel(
+                self._database, caller.org_id, event_id, subscription_id, "cancelled by request"
+            )
+            latest = latest if cancelled else await self._latest(caller, event_id, subscription_id)
+        if latest.status not in UNSETTLED and latest.status != DeliveryStatus.CANCELLED:
+            raise Conflict(f"It is {latest.status} already.")
+        return await self._detail(caller, event_id, subscription_id)
+
+    async def _owe_again(self, to: Recipient, event_id: UUID) -> bool:
+        """Make the next generation, or find that somebody else did; False if the event is gone."""
+        return (
+            await owe_once_more(self._database, to, event_id)
+            or await event_store.one(self._database, to.org_id, event_id) is not None
+        )
+
+    async def _latest(self, caller: Caller, event_id: UUID, subscription_id: UUID) -> Delivery:
+        return (await self._generations(caller, event_id, subscription_id))[0]
+
+    async def _detail(self, caller: Caller, event_id: UUID, subscription_id: UUID) -> DeliveryDetail:
+        latest, *earlier = await self._generations(caller, event_id, subscription_id)
+        types = await event_store.types(self._database, caller.org_id, [event_id])
+        return DeliveryDetail(
+            **msgspec.structs.asdict(_listed(latest, types.get(event_id))),
+            earlier=[_record(delivery) for delivery in earlier],
+        )
+
+    async def _generations(self, caller: Caller, event_id: UUID, subscription_id: UUID) -> list[Delivery]:
+        found = await delivery_store.generations(self._database, caller.org_id, event_id, subscription_id)
+        if not found:
+            raise NotFound(_NO_DELIVERY)
+        return found
 
 
 # ---- mending -------------------------------------------------------------------------------------
 
 
-async def retry_delivery(caller: Caller, services: Services, delivery_id: str) -> DeliveryDetail:
-    """Let a delivery be due now.
-
-    A pending one does not wait for its time. One that is dead, cancelled or expired is owed once more,
-    as its next generation.
-    """
-    event_id, subscription_id = _parsed(delivery_id)
-    latest = await _latest(services, caller, event_id, subscription_id)
-    to = await delivery_store.recipient(services.database, caller.org_id, subscription_id)
-    if to.ended:
-        raise Conflict(f"The subscription is {to.status}: nothing is sent to it.")
-    if latest.status == DeliveryStatus.LEASED:
-        raise Conflict("A consumer holds it; it is available again when the lease ends.")
-    if latest.status in UNSETTLED:
-        await delivery_store.make_due(services.database, caller.org_id, event_id, subscription_id)
-    elif latest.status not in UNHAPPY:
-        raise Conflict(f"It was {latest.status}. A replay with `only: all` sends such ones again.")
-    elif not await _owe_again(services, to, event_id):
-        raise Conflict("The event is no longer kept.")
-    services.wakeup.give({caller.org_id}, [(caller.org_id, subscription_id)])
-    return await _detail(services, caller, event_id, subscription_id)
-
-
-async def cancel_delivery(caller: Caller, services: Services, delivery_id: str) -> DeliveryDetail:
-    """Cancel a delivery that is not settled. Cancelling twice is cancelling once.
-
-    No attempt of it begins more than a second after the answer; one that is under way may still arrive.
-    """
-    event_id, subscription_id = _parsed(delivery_id)
-    latest = await _latest(services, caller, event_id, subscription_id)
-    if latest.status in UNSETTLED:
-        cancelled = await delivery_store.cancel(
-            services.database, caller.org_id, event_id, subscription_id, "cancelled by request"
-        )
-        latest = latest if cancelled else await _latest(services, caller, event_id, subscription_id)
-    if latest.status not in UNSETTLED and latest.status != DeliveryStatus.CANCELLED:
-        raise Conflict(f"It is {latest.status} already.")
-    return await _detail(services, caller, event_id, subscription_id)
-
-
 # ---- steps ---------------------------------------------------------------------------------------
-
-
-async def _owe_again(services: Services, to: Recipient, event_id: UUID) -> bool:
-    """Make the next generation, or find that somebody else did; False if the event is gone."""
-    return (
-        await owe_once_more(services.database, to, event_id)
-        or await event_store.one(services.database, to.org_id, event_id) is not None
-    )
-
-
-async def _latest(services: Services, caller: Caller, event_id: UUID, subscription_id: UUID) -> Delivery:
-    return (await _generations(services, caller, event_id, subscription_id))[0]
-
-
-async def _detail(
-    services: Services, caller: Caller, event_id: UUID, subscription_id: UUID
-) -> DeliveryDetail:
-    latest, *earlier = await _generations(services, caller, event_id, subscription_id)
-    types = await event_store.types(services.database, caller.org_id, [event_id])
-    return DeliveryDetail(
-        **msgspec.structs.asdict(_listed(latest, types.get(event_id))),
-        earlier=[_record(delivery) for delivery in earlier],
-    )
-
-
-async def _generations(
-    services: Services, caller: Caller, event_id: UUID, subscription_id: UUID
-) -> list[Delivery]:
-    found = await delivery_store.generations(services.database, caller.org_id, event_id, subscription_id)
-    if not found:
-        raise NotFound(_NO_DELIVERY)
-    return found
 
 
 def _parsed(delivery_id: str) -> tuple[UUID, UUID]:
@@ -342,3 +340,29 @@ def _read_position(cursor: str | None) -> Position | None:
         return Position(UUID(bytes=place[:16]), UUID(bytes=place[16:32]), generation)
     except (ValueError, binascii.Error):
         raise Invalid("Not a cursor that this list gave out.", pointer="cursor") from None
+
+
+def _route(method: Method, path: str, handler: Callable[..., Any], *answers: Answer) -> Route:
+    return Route(method, f"/v1/deliveries{path}", handler, Scope.SUBSCRIPTIONS, answers=answers)
+
+
+ROUTES = (
+    subscription_route("GET", "/{subscription_id:str}/attempts", DeliveryRoutes.list_subscription_attempts),
+    Route(
+        "GET", "/v1/events/{event_id:str}/attempts", DeliveryRoutes.list_event_attempts, Scope.SUBSCRIPTIONS
+    ),
+    _route("GET", "", DeliveryRoutes.list_deliveries),
+    _route("GET", "/{delivery_id:str}", DeliveryRoutes.get_delivery),
+    _route(
+        "POST",
+        "/{delivery_id:str}/retry",
+        DeliveryRoutes.retry_delivery,
+        Answer(409, "It has arrived, a consumer holds it, its subscription has ended, or its event is gone."),
+    ),
+    _route(
+        "POST",
+        "/{delivery_id:str}/cancel",
+        DeliveryRoutes.cancel_delivery,
+        Answer(409, "It is settled, and not by being cancelled."),
+    ),
+)

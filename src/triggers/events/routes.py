@@ -9,12 +9,15 @@ import msgspec
 from litestar import Response
 from litestar.params import Parameter
 
-from triggers.domain import Caller, created_at, first_id_at, minted_at, parse_id, type_matches
+from triggers.domain import Caller, Scope, created_at, first_id_at, minted_at, parse_id, type_matches
 from triggers.errors import NotFound
 from triggers.events import matching_store as judging_store
 from triggers.events import store as event_store
+from triggers.events.accept import BatchAnswer, EventAccepted
+from triggers.events.body import EventBody
 from triggers.events.matching import judge_again
 from triggers.events.store import StoredEvent
+from triggers.http.route import AcceptRoute, Answer, Route
 from triggers.http.views import (
     Cursor,
     Limit,
@@ -26,8 +29,8 @@ from triggers.http.views import (
     raw,
     read_cursor,
 )
-from triggers.node.services import Services
 from triggers.pace import Pace, do
+from triggers.postgres.database import Database
 from triggers.subscriptions.payload_filter import FilterInput, Verdict
 
 _BEYOND = UUID(int=(1 << 128) - 1)
@@ -88,141 +91,148 @@ class EventPage(msgspec.Struct):
     next_cursor: str | None
 
 
-async def list_events(
-    caller: Caller,
-    services: Services,
-    event_type: Annotated[
-        str | None, Parameter(query="type", description="Only events of exactly this type.", max_length=255)
-    ] = None,
-    since: Annotated[str | None, Parameter(description="Accepted at or after this time.")] = None,
-    until: Annotated[str | None, Parameter(description="Accepted before this time.")] = None,
-    order: Order = "desc",
-    limit: Limit = 100,
-    cursor: Cursor = None,
-) -> EventPage:
-    """List events, newest first unless asked otherwise.
+class EventRoutes:
+    """Handlers of this room's URLs that read events; `accept` has those that take them."""
 
-    A page may hold fewer than `limit` events, even none, and still have a `next_cursor`.
-    """
-    newest_first = order == "desc"
-    after = read_cursor(cursor)
-    begin, end = moment_of(since, "since"), moment_of(until, "until")
-    lowest = first_id_at(begin) if begin else UUID(int=0)
-    below = first_id_at(end) if end else _BEYOND
-    if after is not None and newest_first:
-        below = min(below, after)
-    elif after is not None:
-        lowest = max(lowest, UUID(int=min(after.int, _BEYOND.int - 1) + 1))
-    page = await event_store.listed(
-        services.database,
-        caller.org_id,
-        lowest=lowest,
-        below=below,
-        newest_first=newest_first,
-        event_type=event_type,
-        limit=limit,
-    )
-    return EventPage([EventView(**_members(event)) for event in page.events], make_cursor(page.last))
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
+    async def list_events(
+        self,
+        caller: Caller,
+        event_type: Annotated[
+            str | None,
+            Parameter(query="type", description="Only events of exactly this type.", max_length=255),
+        ] = None,
+        since: Annotated[str | None, Parameter(description="Accepted at or after this time.")] = None,
+        until: Annotated[str | None, Parameter(description="Accepted before this time.")] = None,
+        order: Order = "desc",
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> EventPage:
+        """List events, newest first unless asked otherwise.
 
-async def get_event(
-    caller: Caller,
-    services: Services,
-    event_id: str,
-    explain: Annotated[
-        str | None,
-        Parameter(description="Given, even empty: say of every subscription why it did or did not match."),
-    ] = None,
-) -> EventDetail:
-    """Show one event, its payload, and what became of it for every subscription."""
-    event = await _find(services, caller, event_id)
-    payload = await event_store.payload(services.database, caller.org_id, event.id)
-    states = await event_store.deliveries_of_event(services.database, caller.org_id, event.id)
-    return EventDetail(
-        **_members(event),
-        payload=raw(payload or b"null"),
-        deliveries=[
-            DeliveryView(
-                subscription_id=state.subscription_id,
-                kind=state.kind,
-                key=state.key,
-                generation=state.generation,
-                status=state.status,
-                reason=state.reason,
-                lease_count=state.lease_count,
-                attempts=state.attempts,
-                due_at=optional_timestamp(state.due_at),
-                settled_at=optional_timestamp(state.settled_at),
-            )
-            for state in states
-        ],
-        explanations=(
-            None if explain is None else await _explain(services, caller, event, payload or b"null", states)
-        ),
-    )
-
-
-async def get_payload(caller: Caller, services: Services, event_id: str) -> Response[Any]:
-    """Give the payload's bytes exactly as they were sent."""
-    found = parse_id(event_id)
-    payload = None if found is None else await event_store.payload(services.database, caller.org_id, found)
-    if payload is None:
-        raise NotFound("There is no such event.")
-    return Response(payload, media_type="application/json")
-
-
-async def _find(services: Services, caller: Caller, event_id: str) -> StoredEvent:
-    found = parse_id(event_id)
-    event = None if found is None else await event_store.one(services.database, caller.org_id, found)
-    if event is None:
-        raise NotFound("There is no such event.")
-    return event
-
-
-async def _explain(
-    services: Services,
-    caller: Caller,
-    event: StoredEvent,
-    payload: bytes,
-    states: list[event_store.DeliveryState],
-) -> list[Explanation]:
-    """Judged by what is known now; a delivery that exists is proof that it matched then."""
-    delivered = {state.subscription_id for state in states}
-    filters = await judging_store.filters(services.database, caller.org_id)
-    seen = FilterInput(payload, event.type, event.source, event.subject)
-    pace = Pace()
-    explanations = []
-    for wish in await event_store.wishes(services.database, caller.org_id):
-        matched = wish.id in delivered
-        fits = type_matches(event.type, wish.event_types)
-        if matched:
-            why = (
-                "every type matches"
-                if wish.event_types is None
-                else f"matched by {', '.join(wish.event_types)}"
-            )
-        elif wish.created_at > created_at(event.id):
-            why, fits = "the subscription is younger than the event", False
-        elif not fits:
-            why = f"{event.type} is none of {', '.join(wish.event_types or ['the types it may see'])}"
-        else:
-            why = f"it would match now; it is {wish.status}, and was changed since or matched nothing then"
-        if wish.id in filters and (matched or fits):
-            verdict = await do(judge_again(filters[wish.id], seen), pace)
-            said = _said(verdict)
-            why = f"{why}; {said}" if matched or verdict.matched else said
-            await pace.breathe()
-        explanations.append(
-            Explanation(
-                subscription_id=wish.id,
-                kind=wish.kind,
-                key=wish.key,
-                status=wish.status,
-                matched=matched,
-                why=why,
-            )
+        A page may hold fewer than `limit` events, even none, and still have a `next_cursor`.
+        """
+        newest_first = order == "desc"
+        after = read_cursor(cursor)
+        begin, end = moment_of(since, "since"), moment_of(until, "until")
+        lowest = first_id_at(begin) if begin else UUID(int=0)
+        below = first_id_at(end) if end else _BEYOND
+        if after is not None and newest_first:
+            below = min(below, after)
+        elif after is not None:
+            lowest = max(lowest, UUID(int=min(after.int, _BEYOND.int - 1) + 1))
+        page = await event_store.listed(
+            self._database,
+            caller.org_id,
+            lowest=lowest,
+            below=below,
+            newest_first=newest_first,
+            event_type=event_type,
+            limit=limit,
         )
-    return explanations
+        return EventPage([EventView(**_members(event)) for event in page.events], make_cursor(page.last))
+
+    async def get_event(
+        self,
+        caller: Caller,
+        event_id: str,
+        explain: Annotated[
+            str | None,
+            Parameter(
+                description="Given, even empty: say of every subscription why it did or did not match."
+            ),
+        ] = None,
+    ) -> EventDetail:
+        """Show one event, its payload, and what became of it for every subscription."""
+        event = await self._find(caller, event_id)
+        payload = await event_store.payload(self._database, caller.org_id, event.id)
+        states = await event_store.deliveries_of_event(self._database, caller.org_id, event.id)
+        return EventDetail(
+            **_members(event),
+            payload=raw(payload or b"null"),
+            deliveries=[
+                DeliveryView(
+                    subscription_id=state.subscription_id,
+                    kind=state.kind,
+                    key=state.key,
+                    generation=state.generation,
+                    status=state.status,
+                    reason=state.reason,
+                    lease_count=state.lease_count,
+                    attempts=state.attempts,
+                    due_at=optional_timestamp(state.due_at),
+                    settled_at=optional_timestamp(state.settled_at),
+                )
+                for state in states
+            ],
+            explanations=(
+                None if explain is None else await self._explain(caller, event, payload or b"null", states)
+            ),
+        )
+
+    async def get_payload(self, caller: Caller, event_id: str) -> Response[Any]:
+        """Give the payload's bytes exactly as they were sent."""
+        found = parse_id(event_id)
+        payload = None if found is None else await event_store.payload(self._database, caller.org_id, found)
+        if payload is None:
+            raise NotFound("There is no such event.")
+        return Response(payload, media_type="application/json")
+
+    async def _find(self, caller: Caller, event_id: str) -> StoredEvent:
+        found = parse_id(event_id)
+        event = None if found is None else await event_store.one(self._database, caller.org_id, found)
+        if event is None:
+            raise NotFound("There is no such event.")
+        return event
+
+    async def _explain(
+        self,
+        caller: Caller,
+        event: StoredEvent,
+        payload: bytes,
+        states: list[event_store.DeliveryState],
+    ) -> list[Explanation]:
+        """Judged by what is known now; a delivery that exists is proof that it matched then."""
+        delivered = {state.subscription_id for state in states}
+        filters = await judging_store.filters(self._database, caller.org_id)
+        seen = FilterInput(payload, event.type, event.source, event.subject)
+        pace = Pace()
+        explanations = []
+        for wish in await event_store.wishes(self._database, caller.org_id):
+            matched = wish.id in delivered
+            fits = type_matches(event.type, wish.event_types)
+            if matched:
+                why = (
+                    "every type matches"
+                    if wish.event_types is None
+                    else f"matched by {', '.join(wish.event_types)}"
+                )
+            elif wish.created_at > created_at(event.id):
+                why, fits = "the subscription is younger than the event", False
+            elif not fits:
+                why = f"{event.type} is none of {', '.join(wish.event_types or ['the types it may see'])}"
+            else:
+                why = (
+                    f"it would match now; it is {wish.status}, and was changed since or matched nothing then"
+                )
+            if wish.id in filters and (matched or fits):
+                verdict = await do(judge_again(filters[wish.id], seen), pace)
+                said = _said(verdict)
+                why = f"{why}; {said}" if matched or verdict.matched else said
+                await pace.breathe()
+            explanations.append(
+                Explanation(
+                    subscription_id=wish.id,
+                    kind=wish.kind,
+                    key=wish.key,
+                    status=wish.status,
+                    matched=matched,
+                    why=why,
+                )
+            )
+        return explanations
 
 
 def _said(verdict: Verdict) -> str:
@@ -237,3 +247,45 @@ def _members(event: StoredEvent) -> dict[str, Any]:
     members["occurred_at"] = optional_timestamp(event.occurred_at)
     members["created_at"] = minted_at(event.id)
     return members
+
+
+ACCEPT_ROUTES = (
+    AcceptRoute(
+        "/v1/events",
+        "single",
+        "Accept an event",
+        "201 means that the event and every delivery it is owed are committed. The same `dedup_id` with the"
+        " same content within the window answers 200 with the original id, with other content 409.",
+        EventBody,
+        (
+            Answer(201, "Stored.", EventAccepted, ("Location",)),
+            Answer(200, "A duplicate: stored before, under this id.", EventAccepted, ("Location",)),
+            Answer(409, "The `dedup_id` names an event with other content; `original_id` is its id."),
+        ),
+        ("application/json",),
+        ("/events",),
+    ),
+    AcceptRoute(
+        "/v1/events/batch",
+        "batch",
+        "Accept up to 1,000 events",
+        "A JSON array or lines of JSON, at most 5 MiB. Each event has the outcome that it alone would have"
+        " had; a bad one spoils only itself.",
+        list[EventBody],
+        (
+            Answer(
+                200,
+                "The outcome of each event; `Retry-After` if the rate limit refused some.",
+                BatchAnswer,
+                ("Retry-After",),
+            ),
+        ),
+        ("application/json", "application/x-ndjson"),
+    ),
+)
+
+ROUTES = (
+    Route("GET", "/v1/events", EventRoutes.list_events, Scope.EVENTS_READ, also=("/events",)),
+    Route("GET", "/v1/events/{event_id:str}", EventRoutes.get_event, Scope.EVENTS_READ),
+    Route("GET", "/v1/events/{event_id:str}/payload", EventRoutes.get_payload, Scope.EVENTS_READ),
+)

@@ -10,9 +10,10 @@ from litestar.params import Parameter
 from msgspec import Meta
 
 from triggers import observability
-from triggers.domain import DEFAULT_INBOX, Caller, minted_at, parse_id
+from triggers.domain import DEFAULT_INBOX, Caller, Scope, minted_at, parse_id
 from triggers.errors import NotFound
 from triggers.events import store as event_store
+from triggers.http.route import Answer, Route
 from triggers.http.views import (
     Cursor,
     Limit,
@@ -23,7 +24,7 @@ from triggers.http.views import (
     read_cursor,
 )
 from triggers.inboxes import store as inbox_store
-from triggers.node.services import Services
+from triggers.postgres.database import Database
 
 MessageStatus = Annotated[
     str | None,
@@ -74,77 +75,103 @@ class AckAnswer(msgspec.Struct):
     results: list[AckResult]
 
 
-async def list_inbox(
-    caller: Caller,
-    services: Services,
-    status: MessageStatus = None,
-    order: Order = "asc",
-    limit: Limit = 100,
-    cursor: Cursor = None,
-) -> InboxPage:
-    """List the events of the default inbox that are not acknowledged, oldest first.
+class DefaultInboxRoutes:
+    """Handlers of the short URLs of the default inbox."""
 
-    Looking changes nothing: use `POST /v1/inboxes/default/messages/lease` to take messages. A page
-    also ends at 8 MiB of payload; only a `next_cursor` of null ends the list.
-    """
-    try:
-        inbox = await inbox_store.find(services.database, caller.org_id, DEFAULT_INBOX)
-    except NotFound:  # not an empty list: who waits for events shall know that none will come
-        raise NotFound(
-            "The default inbox is switched off: it was deleted. `PUT /v1/inboxes` with its key makes one."
-        ) from None
-    page = await inbox_store.messages(
-        services.database,
-        inbox,
-        status=status,
-        newest_first=order == "desc",
-        after=read_cursor(cursor),
-        limit=limit,
-    )
-    payloads = await event_store.payloads(
-        services.database, caller.org_id, [message.event_id for message in page.messages]
-    )
-    return InboxPage(
-        [
-            InboxEvent(
-                id=message.event_id,
-                type=payloads[message.event_id].type,
-                payload=raw(payloads[message.event_id].payload),
-                created_at=minted_at(message.event_id),
-                delivery_status=message.status,
-                lease_count=message.lease_count,
-            )
-            for message in page.messages
-            if message.event_id in payloads
-        ],
-        make_cursor(page.last),
-    )
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
+    async def list_inbox(
+        self,
+        caller: Caller,
+        status: MessageStatus = None,
+        order: Order = "asc",
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> InboxPage:
+        """List the events of the default inbox that are not acknowledged, oldest first.
 
-async def acknowledge(caller: Caller, services: Services, data: AckBody) -> AckAnswer:
-    """Acknowledge events of the default inbox by id, leased or not.
-
-    Always 200, and as often as you like: an id that was acknowledged before says so. A lease that
-    held one of them has one message less. While the default inbox is switched off, every id is one
-    that it does not have.
-    """
-    ids = {text: parse_id(text) for text in data.event_ids}
-    try:
-        inbox = await inbox_store.find(services.database, caller.org_id, DEFAULT_INBOX)
-    except NotFound:
-        outcomes = {}
-    else:
-        outcomes = await inbox_store.acknowledge(
-            services.database, inbox, [event_id for event_id in ids.values() if event_id is not None]
+        Looking changes nothing: use `POST /v1/inboxes/default/messages/lease` to take messages. A page
+        also ends at 8 MiB of payload; only a `next_cursor` of null ends the list.
+        """
+        try:
+            inbox = await inbox_store.find(self._database, caller.org_id, DEFAULT_INBOX)
+        except NotFound:  # not an empty list: who waits for events shall know that none will come
+            raise NotFound(
+                "The default inbox is switched off: it was deleted. `PUT /v1/inboxes` with its key makes one."
+            ) from None
+        page = await inbox_store.messages(
+            self._database,
+            inbox,
+            status=status,
+            newest_first=order == "desc",
+            after=read_cursor(cursor),
+            limit=limit,
         )
-    results = []
-    for text in data.event_ids:
-        event_id = ids[text]
-        results.append(AckResult(text, "failed" if event_id is None else outcomes.get(event_id, "failed")))
-        if event_id is not None and results[-1].status == "acknowledged":
-            outcomes[event_id] = "already_acknowledged"  # if it is named again
-    counts = dict.fromkeys(("acknowledged", "already_acknowledged", "failed"), 0)
-    for result in results:
-        counts[result.status] += 1
-    observability.acknowledged_total.inc(counts["acknowledged"])
-    return AckAnswer(**counts, results=results)
+        payloads = await event_store.payloads(
+            self._database, caller.org_id, [message.event_id for message in page.messages]
+        )
+        return InboxPage(
+            [
+                InboxEvent(
+                    id=message.event_id,
+                    type=payloads[message.event_id].type,
+                    payload=raw(payloads[message.event_id].payload),
+                    created_at=minted_at(message.event_id),
+                    delivery_status=message.status,
+                    lease_count=message.lease_count,
+                )
+                for message in page.messages
+                if message.event_id in payloads
+            ],
+            make_cursor(page.last),
+        )
+
+    async def acknowledge(self, caller: Caller, data: AckBody) -> AckAnswer:
+        """Acknowledge events of the default inbox by id, leased or not.
+
+        Always 200, and as often as you like: an id that was acknowledged before says so. A lease that
+        held one of them has one message less. While the default inbox is switched off, every id is one
+        that it does not have.
+        """
+        ids = {text: parse_id(text) for text in data.event_ids}
+        try:
+            inbox = await inbox_store.find(self._database, caller.org_id, DEFAULT_INBOX)
+        except NotFound:
+            outcomes = {}
+        else:
+            outcomes = await inbox_store.acknowledge(
+                self._database, inbox, [event_id for event_id in ids.values() if event_id is not None]
+            )
+        results = []
+        for text in data.event_ids:
+            event_id = ids[text]
+            results.append(
+                AckResult(text, "failed" if event_id is None else outcomes.get(event_id, "failed"))
+            )
+            if event_id is not None and results[-1].status == "acknowledged":
+                outcomes[event_id] = "already_acknowledged"  # if it is named again
+        counts = dict.fromkeys(("acknowledged", "already_acknowledged", "failed"), 0)
+        for result in results:
+            counts[result.status] += 1
+        observability.acknowledged_total.inc(counts["acknowledged"])
+        return AckAnswer(**counts, results=results)
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/v1/inbox",
+        DefaultInboxRoutes.list_inbox,
+        Scope.INBOX,
+        answers=(Answer(404, "The default inbox is switched off: it was deleted and not made again."),),
+        also=("/inbox",),
+    ),
+    Route(
+        "POST",
+        "/v1/ack",
+        DefaultInboxRoutes.acknowledge,
+        Scope.INBOX,
+        also=("/v1/inbox/ack", "/ack", "/inbox/ack"),
+    ),
+)

@@ -1,4 +1,4 @@
-"""Of those who wait for one inbox a few look at a time, in the order in which they came.
+"""Leasing with a long poll: a few of those who wait for an inbox look at a time, in the order they came.
 
 If all looked at every hint, two hundred consumers would ask the database two hundred times for one
 message, and acknowledgements would find no connection.
@@ -7,17 +7,133 @@ message, and acknowledgements would find no connection.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 from weakref import WeakValueDictionary
 
+from litestar import Request
+
+from triggers.domain import SubscriptionStatus
+from triggers.errors import Conflict
+from triggers.inboxes import store as inbox_store
+from triggers.inboxes.message_body import LeaseBody
+from triggers.inboxes.store import Inbox, Message
+from triggers.postgres.database import Database
+from triggers.wakeups.wakeup import Wakeup
+
 AT_ONCE = 4
+POLL_SECONDS = 1.0
+"""How often a long poll looks without a hint; hints only shorten the wait."""
 
-_lines: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()
+
+class LeaseQueue:
+    """The requests of this process that lease messages."""
+
+    def __init__(self, database: Database, wakeup: Wakeup, stopping: Callable[[], bool]) -> None:
+        self._database = database
+        self._wakeup = wakeup
+        self._stopping = stopping
+        self._positions = inbox_store.Positions()
+        self._lines: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()
+
+    async def lease(
+        self, request: Request[Any, Any, Any], inbox: Inbox, asked: LeaseBody, lease_id: UUID
+    ) -> tuple[Inbox, list[Message]]:
+        """Claim messages for a lease; if there are none, wait for them as long as the request asks.
+
+        It claims, waits in line, then listens for hints before it claims again, so that no hint between
+        two claims is lost. The inbox may change meanwhile: it is returned as it was last seen.
+
+        A caller that has gone holds nothing: an interrupted consumer often releases what it held at the
+        same moment, and would be given it again by the request that it no longer waits for.
+
+        Raises:
+            Conflict: the inbox is being deleted.
+        """
+        refuse_deleting(inbox)
+        gone: asyncio.Future[Any] = asyncio.ensure_future(_disconnected(request))
+        try:
+            messages = await self._claim(inbox, asked, lease_id)
+            if not messages and asked.wait_seconds and inbox.status != SubscriptionStatus.PAUSED:
+                inbox, messages = await self._wait_in_line(gone, inbox, asked, lease_id)
+            if messages and gone.done():
+                await inbox_store.release(self._database, inbox, lease_id, None, 0)
+                self._wakeup.give({inbox.org_id})
+                return inbox, []
+            return inbox, messages
+        finally:
+            gone.cancel()
+
+    async def _wait_in_line(
+        self, gone: asyncio.Future[Any], inbox: Inbox, asked: LeaseBody, lease_id: UUID
+    ) -> tuple[Inbox, list[Message]]:
+        deadline = asyncio.get_running_loop().time() + asked.wait_seconds
+        line = self._line(inbox.id)
+        turn: asyncio.Future[Any] = asyncio.ensure_future(line.acquire())
+        try:
+            await asyncio.wait({turn, gone}, timeout=asked.wait_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if not turn.done():
+                return inbox, []  # those in front looked all the time
+            return await self._look_until(deadline, gone, inbox, asked, lease_id)
+        finally:
+            if turn.done():
+                line.release()
+            else:
+                turn.cancel()
+
+    async def _look_until(
+        self,
+        deadline: float,
+        gone: asyncio.Future[Any],
+        inbox: Inbox,
+        asked: LeaseBody,
+        lease_id: UUID,
+    ) -> tuple[Inbox, list[Message]]:
+        with self._wakeup.waiting(inbox.org_id) as hint:
+            while True:
+                hint.clear()
+                messages = await self._claim(inbox, asked, lease_id)
+                if messages:
+                    return inbox, messages
+                inbox = await inbox_store.find(self._database, inbox.org_id, str(inbox.id))
+                refuse_deleting(inbox)
+                if inbox.status == SubscriptionStatus.PAUSED:  # it gives what it had, and waits for nothing
+                    return inbox, await self._claim(inbox, asked, lease_id)
+                left = deadline - asyncio.get_running_loop().time()
+                if left <= 0 or gone.done() or self._stopping():
+                    return inbox, []
+                hinted = asyncio.ensure_future(hint.wait())
+                await asyncio.wait(
+                    {hinted, gone}, timeout=min(left, POLL_SECONDS), return_when=asyncio.FIRST_COMPLETED
+                )
+                hinted.cancel()
+
+    async def _claim(self, inbox: Inbox, asked: LeaseBody, lease_id: UUID) -> list[Message]:
+        return await inbox_store.claim(
+            self._database,
+            self._positions,
+            inbox,
+            lease_id,
+            asked.lease_seconds,
+            asked.lease_limit,
+            repeatable=asked.lease_id is not None,
+        )
+
+    def _line(self, inbox_id: UUID) -> asyncio.Semaphore:
+        """Those who wait for one inbox: whoever has acquired it looks, until it is released."""
+        line = self._lines.get(inbox_id)
+        if line is None:
+            line = self._lines[inbox_id] = asyncio.Semaphore(AT_ONCE)
+        return line
 
 
-def line_of(inbox_id: UUID) -> asyncio.Semaphore:
-    """The line of an inbox in this process. Who has acquired it looks, until it is released."""
-    line = _lines.get(inbox_id)
-    if line is None:
-        line = _lines[inbox_id] = asyncio.Semaphore(AT_ONCE)
-    return line
+def refuse_deleting(inbox: Inbox) -> None:
+    """Raise Conflict for an inbox that is being deleted."""
+    if inbox.status == SubscriptionStatus.DELETING:
+        raise Conflict("The inbox is being deleted.")
+
+
+async def _disconnected(request: Request[Any, Any, Any]) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -13,12 +14,14 @@ from msgspec import UNSET, Meta, UnsetType
 from triggers.domain import (
     DEFAULT_INBOX,
     Caller,
+    Scope,
     check_inbox_key,
     check_text,
     check_type_patterns,
     rfc3339,
 )
 from triggers.errors import Conflict, NameTaken, NotFound
+from triggers.http.route import Answer, Method, Route
 from triggers.http.views import (
     Cursor,
     Limit,
@@ -31,8 +34,12 @@ from triggers.inboxes import changes as inbox_changes
 from triggers.inboxes import store as inbox_store
 from triggers.inboxes.changes import NewInbox
 from triggers.inboxes.store import Inbox
-from triggers.node.services import Services
+from triggers.outbound.addresses import OutboundPolicy
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
+from triggers.secrets.key_ring import KeyRing
 from triggers.subscriptions.rules import check_filter, check_target, same_types
+from triggers.wakeups.wakeup import Wakeup
 
 EventTypes = Annotated[
     list[str],
@@ -125,113 +132,155 @@ class InboxList(msgspec.Struct):
 # ---- inboxes -------------------------------------------------------------------------------------
 
 
-async def list_inboxes(
-    caller: Caller,
-    services: Services,
-    key: Annotated[str | None, Parameter(max_length=100)] = None,
-    status: Annotated[str | None, Parameter(pattern="^(active|paused|deleting)$")] = None,
-    limit: Limit = 100,
-    cursor: Cursor = None,
-) -> InboxList:
-    """List the inboxes in the order they were made."""
-    if key is not None:
-        check_text(key, "key", longest=100)
-    found = await inbox_store.listed(
-        services.database, caller.org_id, read_cursor(cursor), key, status, limit
-    )
-    return InboxList(
-        await _views(services, found), make_cursor(found[-1].id if len(found) == limit else None)
-    )
+class InboxRoutes:
+    """Handlers of the URLs of inboxes themselves."""
 
+    def __init__(
+        self,
+        database: Database,
+        clock: DatabaseClock,
+        key_ring: KeyRing,
+        wakeup: Wakeup,
+        policy: OutboundPolicy,
+        retention_seconds: float,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._key_ring = key_ring
+        self._wakeup = wakeup
+        self._policy = policy
+        self._retention_seconds = retention_seconds
 
-async def create_inbox(caller: Caller, services: Services, data: InboxBody) -> InboxView | NotifyingInboxView:
-    """Make an inbox; it collects from now on."""
-    return await _create(services, caller, data)
+    async def list_inboxes(
+        self,
+        caller: Caller,
+        key: Annotated[str | None, Parameter(max_length=100)] = None,
+        status: Annotated[str | None, Parameter(pattern="^(active|paused|deleting)$")] = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> InboxList:
+        """List the inboxes in the order they were made."""
+        if key is not None:
+            check_text(key, "key", longest=100)
+        found = await inbox_store.listed(
+            self._database, caller.org_id, read_cursor(cursor), key, status, limit
+        )
+        return InboxList(await self._views(found), make_cursor(found[-1].id if len(found) == limit else None))
 
+    async def create_inbox(self, caller: Caller, data: InboxBody) -> InboxView | NotifyingInboxView:
+        """Make an inbox; it collects from now on."""
+        return await self._create(caller, data)
 
-async def ensure_inbox(
-    caller: Caller, services: Services, data: InboxBody
-) -> Response[InboxView | NotifyingInboxView]:
-    """Make an inbox unless it is there: 201 when made, 200 when it was there with these settings."""
-    check_inbox_key(data.key)  # before one is looked for: an id would find another inbox
-    for _ in range(3):  # made and deleted by others in between, at worst
-        try:
-            found = await inbox_store.find(services.database, caller.org_id, data.key)
-        except NotFound:
+    async def ensure_inbox(self, caller: Caller, data: InboxBody) -> Response[InboxView | NotifyingInboxView]:
+        """Make an inbox unless it is there: 201 when made, 200 when it was there with these settings."""
+        check_inbox_key(data.key)  # before one is looked for: an id would find another inbox
+        for _ in range(3):  # made and deleted by others in between, at worst
             try:
-                return Response(await _create(services, caller, data), status_code=201)
-            except NameTaken:
-                continue
-        if different := _different(found, data):
-            raise Conflict(f"There is an inbox with this key and another {', '.join(different)}.")
-        return Response(await _view(services, found), status_code=200)
-    raise Conflict("The inbox is being made and deleted by others at this moment.")
+                found = await inbox_store.find(self._database, caller.org_id, data.key)
+            except NotFound:
+                try:
+                    return Response(await self._create(caller, data), status_code=201)
+                except NameTaken:
+                    continue
+            if different := _different(found, data):
+                raise Conflict(f"There is an inbox with this key and another {', '.join(different)}.")
+            return Response(await self._view(found), status_code=200)
+        raise Conflict("The inbox is being made and deleted by others at this moment.")
 
+    async def get_inbox(self, caller: Caller, inbox: str) -> InboxView:
+        """Show one inbox."""
+        return await self._view(await inbox_store.find(self._database, caller.org_id, inbox))
 
-async def get_inbox(caller: Caller, services: Services, inbox: str) -> InboxView:
-    """Show one inbox."""
-    return await _view(services, await inbox_store.find(services.database, caller.org_id, inbox))
+    async def change_inbox(
+        self, caller: Caller, inbox: str, data: InboxChange
+    ) -> InboxView | NotifyingInboxView:
+        """Change what an inbox collects from now on, and where its notices go."""
+        changes = {name: value for name, value in msgspec.structs.asdict(data).items() if value is not UNSET}
+        self._check(changes)
+        found = await inbox_store.find(self._database, caller.org_id, inbox)
+        changed = await inbox_changes.patch(self._database, self._clock, self._key_ring, found, changes)
+        return await self._changed_view(changed)
 
+    async def delete_inbox(self, caller: Caller, inbox: str) -> InboxView:
+        """Delete an inbox: it collects nothing from now on, and its messages are cancelled."""
+        found = await inbox_store.find(self._database, caller.org_id, inbox)
+        deleting = await inbox_changes.delete(self._database, found)
+        self._wakeup.give({caller.org_id})
+        return await self._view(deleting)
 
-async def change_inbox(
-    caller: Caller, services: Services, inbox: str, data: InboxChange
-) -> InboxView | NotifyingInboxView:
-    """Change what an inbox collects from now on, and where its notices go."""
-    changes = {name: value for name, value in msgspec.structs.asdict(data).items() if value is not UNSET}
-    _check(services, changes)
-    found = await inbox_store.find(services.database, caller.org_id, inbox)
-    changed = await inbox_changes.patch(services.database, services.clock, services.key_ring, found, changes)
-    return await _changed_view(services, changed)
+    async def pause_inbox(self, caller: Caller, inbox: str) -> InboxView:
+        """Pause an inbox: what is there can still be leased, what comes is kept for the resume."""
+        found = await inbox_store.find(self._database, caller.org_id, inbox)
+        paused = await inbox_changes.pause(self._database, self._key_ring, found, "paused by request")
+        self._wakeup.give({caller.org_id})
+        return await self._view(paused)
 
+    async def resume_inbox(self, caller: Caller, inbox: str) -> InboxView:
+        """Resume a paused inbox."""
+        found = await inbox_store.find(self._database, caller.org_id, inbox)
+        resumed = await inbox_changes.resume(self._database, self._key_ring, found)
+        self._wakeup.give({caller.org_id})
+        return await self._view(resumed)
 
-async def delete_inbox(caller: Caller, services: Services, inbox: str) -> InboxView:
-    """Delete an inbox: it collects nothing from now on, and its messages are cancelled."""
-    found = await inbox_store.find(services.database, caller.org_id, inbox)
-    deleting = await inbox_changes.delete(services.database, found)
-    services.wakeup.give({caller.org_id})
-    return await _view(services, deleting)
+    async def _create(self, caller: Caller, data: InboxBody) -> InboxView | NotifyingInboxView:
+        wanted = msgspec.structs.asdict(data)
+        self._check(wanted)
+        made = await inbox_changes.create(
+            self._database,
+            self._clock,
+            self._key_ring,
+            caller.org_id,
+            NewInbox(**wanted),
+        )
+        return await self._changed_view(made)
 
+    def _check(self, wanted: dict[str, Any]) -> None:
+        """Bring what was asked for into the form that is kept, or raise Invalid, naming the field."""
+        if "event_types" in wanted:
+            wanted["event_types"] = check_type_patterns(wanted["event_types"])
+        if wanted.get("filter") is not None:
+            check_filter(wanted["filter"])
+        if (url := wanted.get("notification_url")) is not None:
+            check_target(url, self._policy, "/notification_url")
 
-async def pause_inbox(caller: Caller, services: Services, inbox: str) -> InboxView:
-    """Pause an inbox: what is there can still be leased, what comes is kept for the resume."""
-    found = await inbox_store.find(services.database, caller.org_id, inbox)
-    paused = await inbox_changes.pause(services.database, services.key_ring, found, "paused by request")
-    services.wakeup.give({caller.org_id})
-    return await _view(services, paused)
+    async def _view(self, inbox: Inbox) -> InboxView:
+        return (await self._views([inbox]))[0]
 
+    async def _changed_view(self, changed: inbox_changes.Changed) -> InboxView | NotifyingInboxView:
+        view = await self._view(changed.inbox)
+        if changed.secret is None:
+            return view
+        return NotifyingInboxView(**msgspec.structs.asdict(view), notification_secret=changed.secret)
 
-async def resume_inbox(caller: Caller, services: Services, inbox: str) -> InboxView:
-    """Resume a paused inbox."""
-    found = await inbox_store.find(services.database, caller.org_id, inbox)
-    resumed = await inbox_changes.resume(services.database, services.key_ring, found)
-    services.wakeup.give({caller.org_id})
-    return await _view(services, resumed)
+    async def _views(self, inboxes: list[Inbox]) -> list[InboxView]:
+        if not inboxes:
+            return []
+        notifying = [inbox.id for inbox in inboxes if inbox.notification_url is not None]
+        notices = await inbox_changes.notices(self._database, inboxes[0].org_id, notifying)
+        return [
+            InboxView(
+                id=inbox.id,
+                key=inbox.key,
+                status=inbox.status,
+                paused_reason=inbox.paused_reason,
+                event_types=inbox.event_types,
+                filter=inbox.filter,
+                filter_error=inbox.filter_error,
+                filter_error_at=optional_timestamp(inbox.filter_error_at),
+                notification_url=inbox.notification_url,
+                notifications=NotificationsView(**notices[inbox.id]._asdict())
+                if inbox.id in notices
+                else None,
+                max_leases=inbox.max_leases,
+                retention_seconds=self._retention_seconds if inbox.key == DEFAULT_INBOX else None,
+                created_at=rfc3339(inbox.created_at),
+                status_at=rfc3339(inbox.status_at),
+            )
+            for inbox in inboxes
+        ]
 
 
 # ---- steps ---------------------------------------------------------------------------------------
-
-
-async def _create(services: Services, caller: Caller, data: InboxBody) -> InboxView | NotifyingInboxView:
-    wanted = msgspec.structs.asdict(data)
-    _check(services, wanted)
-    made = await inbox_changes.create(
-        services.database,
-        services.clock,
-        services.key_ring,
-        caller.org_id,
-        NewInbox(**wanted),
-    )
-    return await _changed_view(services, made)
-
-
-def _check(services: Services, wanted: dict[str, Any]) -> None:
-    """Bring what was asked for into the form that is kept, or raise Invalid, naming the field."""
-    if "event_types" in wanted:
-        wanted["event_types"] = check_type_patterns(wanted["event_types"])
-    if wanted.get("filter") is not None:
-        check_filter(wanted["filter"])
-    if (url := wanted.get("notification_url")) is not None:
-        check_target(url, services.settings.outbound_policy(), "/notification_url")
 
 
 def _different(found: Inbox, asked: InboxBody) -> list[str]:
@@ -242,38 +291,56 @@ def _different(found: Inbox, asked: InboxBody) -> list[str]:
     return different if same else ["event_types", *different]
 
 
-async def _view(services: Services, inbox: Inbox) -> InboxView:
-    return (await _views(services, [inbox]))[0]
+_NO_ROOM = "the organisation has all the subscriptions it may have"
 
 
-async def _changed_view(services: Services, changed: inbox_changes.Changed) -> InboxView | NotifyingInboxView:
-    view = await _view(services, changed.inbox)
-    if changed.secret is None:
-        return view
-    return NotifyingInboxView(**msgspec.structs.asdict(view), notification_secret=changed.secret)
+def inbox_route(
+    method: Method,
+    path: str,
+    handler: Callable[..., Any],
+    status: int = 200,
+    answers: tuple[Answer, ...] = (),
+) -> Route:
+    return Route(method, f"/v1/inboxes{path}", handler, Scope.INBOX, status, answers)
 
 
-async def _views(services: Services, inboxes: list[Inbox]) -> list[InboxView]:
-    if not inboxes:
-        return []
-    notifying = [inbox.id for inbox in inboxes if inbox.notification_url is not None]
-    notices = await inbox_changes.notices(services.database, inboxes[0].org_id, notifying)
-    return [
-        InboxView(
-            id=inbox.id,
-            key=inbox.key,
-            status=inbox.status,
-            paused_reason=inbox.paused_reason,
-            event_types=inbox.event_types,
-            filter=inbox.filter,
-            filter_error=inbox.filter_error,
-            filter_error_at=optional_timestamp(inbox.filter_error_at),
-            notification_url=inbox.notification_url,
-            notifications=NotificationsView(**notices[inbox.id]._asdict()) if inbox.id in notices else None,
-            max_leases=inbox.max_leases,
-            retention_seconds=services.settings.inbox_retention if inbox.key == DEFAULT_INBOX else None,
-            created_at=rfc3339(inbox.created_at),
-            status_at=rfc3339(inbox.status_at),
-        )
-        for inbox in inboxes
-    ]
+ROUTES = (
+    inbox_route("GET", "", InboxRoutes.list_inboxes),
+    inbox_route(
+        "POST",
+        "",
+        InboxRoutes.create_inbox,
+        201,
+        (Answer(409, f"The key is in use, or {_NO_ROOM}."),),
+    ),
+    inbox_route(
+        "PUT",
+        "",
+        InboxRoutes.ensure_inbox,
+        answers=(
+            Answer(201, "Made.", InboxView | NotifyingInboxView),
+            Answer(200, "It was there, with these settings.", InboxView),
+            Answer(409, f"It is there with other settings, or {_NO_ROOM}."),
+        ),
+    ),
+    inbox_route("GET", "/{inbox:str}", InboxRoutes.get_inbox),
+    inbox_route(
+        "PATCH",
+        "/{inbox:str}",
+        InboxRoutes.change_inbox,
+        answers=(Answer(409, f"It is being deleted, or has a first `notification_url` and {_NO_ROOM}."),),
+    ),
+    inbox_route(
+        "DELETE",
+        "/{inbox:str}",
+        InboxRoutes.delete_inbox,
+        202,
+        (Answer(409, "It is being deleted already."),),
+    ),
+    inbox_route(
+        "POST", "/{inbox:str}/pause", InboxRoutes.pause_inbox, answers=(Answer(409, "It is not active."),)
+    ),
+    inbox_route(
+        "POST", "/{inbox:str}/resume", InboxRoutes.resume_inbox, answers=(Answer(409, "It is not paused."),)
+    ),
+)

@@ -7,26 +7,37 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
+from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import MAX_BATCH_BYTES, TENANT_SCOPES, OrgId, Plan
 from triggers.errors import NameTaken
 from triggers.events import accept
 from triggers.events.group_commit import Intake
+from triggers.events.routes import EventRoutes
 from triggers.http import server
+from triggers.http.route import Route
+from triggers.inboxes.default_inbox import DefaultInboxRoutes
+from triggers.inboxes.messages import MessageRoutes
+from triggers.inboxes.routes import InboxRoutes
 from triggers.keys import organisations
 from triggers.keys import store as api_keys
 from triggers.keys.authentication import KeyCache
 from triggers.keys.rate_limit import RateLimiter
-from triggers.node.app import App
+from triggers.keys.routes import KeyRoutes
+from triggers.node.app import Admission, App
 from triggers.node.health import Health
 from triggers.node.housekeeping import Housekeeping
+from triggers.node.operator_routes import OperatorRoutes
 from triggers.node.resources import key_ring_of
-from triggers.node.services import Services
+from triggers.node.routes import bind
 from triggers.node.settings import Settings
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
+from triggers.previews.routes import PreviewRoutes
 from triggers.replays.job import Replaying
+from triggers.replays.routes import ReplayRoutes
 from triggers.room import Room
 from triggers.subscriptions import sealed as sealed_secrets
+from triggers.subscriptions.routes import SubscriptionRoutes
 from triggers.wakeups.wakeup import Wakeup
 
 FIRST_ORGANISATION = "default"
@@ -96,23 +107,31 @@ class ApiNode:
             self._redis = RedisLink(settings.redis_url, self.wakeup, self._limiter, self._note_redis)
         self._tasks: list[asyncio.Task[None]] = []
         self.server = server.make_server(
-            App(
-                Services(
-                    settings=settings,
-                    database=self.database,
-                    clock=self.clock,
-                    intake=self.intake,
-                    keys=self._keys,
-                    limiter=self._limiter,
-                    wakeup=self.wakeup,
-                    health=self.health,
-                    bodies=bodies,
-                    key_ring=self.key_ring,
-                    more_metrics=self.more_metrics,
-                ),
-                self._accept,
-            ),
+            App(Admission(self._keys, self._limiter, bodies), self._routes(), self._accept),
             shutdown_timeout=settings.shutdown_timeout,
+        )
+
+    def _routes(self) -> list[Route]:
+        """Every route, bound to what answers it."""
+        database, clock, wakeup, key_ring = self.database, self.clock, self.wakeup, self.key_ring
+        policy = self.settings.outbound_policy()
+
+        def stopping() -> bool:
+            return self.health.stopping
+
+        return bind(
+            KeyRoutes(database, clock),
+            SubscriptionRoutes(
+                database, key_ring, lambda lane: wakeup.give({lane[0]}, [lane]), clock, policy
+            ),
+            EventRoutes(database),
+            DeliveryRoutes(database, wakeup),
+            ReplayRoutes(clock, database),
+            DefaultInboxRoutes(database),
+            InboxRoutes(database, clock, key_ring, wakeup, policy, self.settings.inbox_retention),
+            MessageRoutes(database, clock, wakeup, stopping),
+            PreviewRoutes(database, key_ring, clock, wakeup, stopping),
+            OperatorRoutes(self.health, self.intake, database, self.more_metrics, self.settings.public_url),
         )
 
     async def start(self) -> None:

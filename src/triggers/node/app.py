@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -20,16 +20,13 @@ from triggers import errors, observability
 from triggers.domain import Caller, Scope
 from triggers.events.accept import AcceptApp
 from triggers.http import exchange, problems
+from triggers.http.route import PUBLIC, Route
 from triggers.http.strict_request import StrictRequest
-from triggers.keys.authentication import key_from
+from triggers.keys.authentication import KeyCache, key_from
+from triggers.keys.rate_limit import RateLimiter
 from triggers.node.openapi import describe, document, openapi_config
-from triggers.node.routes import (
-    ACCEPT_ROUTES,
-    PUBLIC,
-    ROUTES,
-    Route,
-)
-from triggers.node.services import Services
+from triggers.node.routes import ACCEPT_ROUTES, ROUTES
+from triggers.room import Room
 
 log = structlog.get_logger()
 
@@ -37,8 +34,9 @@ log = structlog.get_logger()
 class App:
     """Sends each request to the accept path or to the framework, and notes what the latter did."""
 
-    def __init__(self, services: Services, accept: AcceptApp) -> None:
-        self.framework = build_framework(services)
+    def __init__(self, admission: Admission, routes: Sequence[Route], accept: AcceptApp) -> None:
+        """`routes` are bound to what answers them."""
+        self.framework = build_framework(admission, routes)
         # A start need not wait for what few ever ask for: it takes a third of a second.
         self.framework.state.openapi = cache(lambda: msgspec.json.encode(document(self.framework)))
         self._accept = {
@@ -96,18 +94,24 @@ class App:
             )
 
 
-def build_framework(services: Services) -> Litestar:
-    """Litestar with every row of the route table."""
+class Admission(NamedTuple):
+    """What decides whether a request may go on."""
+
+    keys: KeyCache
+    limiter: RateLimiter
+    bodies: Room
+    """For bodies of requests that are under way."""
+
+
+def build_framework(admission: Admission, routes: Sequence[Route]) -> Litestar:
+    """Litestar with these rows of the route table."""
 
     async def provide_caller(request: Request[Any, Any, Any]) -> Caller:
         return request.scope["state"]["caller"]  # type: ignore[no-any-return]
 
-    async def provide_services() -> Services:
-        return services
-
     return Litestar(
-        route_handlers=[_handler(route) for route in ROUTES],
-        dependencies={"caller": Provide(provide_caller), "services": Provide(provide_services)},
+        route_handlers=[_handler(route) for route in routes],
+        dependencies={"caller": Provide(provide_caller)},
         exception_handlers={
             errors.TriggersError: _answer_error,
             HTTPException: _answer_framework_error,
@@ -115,12 +119,12 @@ def build_framework(services: Services) -> Litestar:
         },
         openapi_config=openapi_config(),
         request_class=StrictRequest,
-        before_request=partial(_admit, services),
+        before_request=partial(_admit, admission),
         on_app_init=[_quiet],
     )
 
 
-async def _admit(services: Services, request: Request[Any, Any, Any]) -> Response[None] | None:
+async def _admit(admission: Admission, request: Request[Any, Any, Any]) -> Response[None] | None:
     """Note the caller, if its key may use the route and its organisation has quota left.
 
     Before the framework reads the body, where a dependency of the handler would come after: nobody
@@ -134,11 +138,11 @@ async def _admit(services: Services, request: Request[Any, Any, Any]) -> Respons
     scope: Scope | str | None = options["scope"]
     if scope == PUBLIC:
         return None
-    caller = await services.keys.caller(key_from(request.scope[exchange.FIELDS]))  # type: ignore[literal-required]
+    caller = await admission.keys.caller(key_from(request.scope[exchange.FIELDS]))  # type: ignore[literal-required]
     state["caller"] = caller
-    state["held"] = exchange.Held(services.bodies, caller.org_id)
+    state["held"] = exchange.Held(admission.bodies, caller.org_id)
     caller.require(None if scope is None else Scope(scope))
-    grant = services.limiter.take(caller)
+    grant = admission.limiter.take(caller)
     if grant is not None:
         state["limit_headers"] = grant.headers()
         if not grant.granted:
@@ -234,7 +238,7 @@ def _invalid(request: Request[Any, Any, Any], error: ValidationException) -> err
 
 def _allowed(path: str) -> list[str]:
     """The methods that a path answers. A path of its own goes before one with parameters, as in routing."""
-    routes = [route for route in (*ROUTES, *ACCEPT_ROUTES) if _serves(route, path)]
+    routes: list[Any] = [route for route in (*ROUTES, *ACCEPT_ROUTES) if _serves(route, path)]
     exact = [route for route in routes if _bare(path) in (route.path, *route.also)]
     methods = {route.method for route in exact or routes}
     return sorted(methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()))

@@ -19,14 +19,8 @@ from litestar.openapi.spec import Components, SecurityScheme
 from triggers import __version__
 from triggers.errors import NotFound
 from triggers.http.problems import PROBLEM_JSON, Problem
-from triggers.node.routes import (
-    ACCEPT_ROUTES,
-    PUBLIC,
-    ROUTES,
-    AcceptRoute,
-    Answer,
-    Route,
-)
+from triggers.http.route import PUBLIC, AcceptRoute, Answer, Route
+from triggers.node.routes import ACCEPT_ROUTES, ROUTES
 from triggers.push import openapi_webhooks as webhooks
 
 _DONE = {200: "Done.", 201: "Made.", 202: "Begun.", 204: "Done; there is nothing to say."}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -13,9 +14,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from triggers import errors, observability
 from triggers.domain import MAX_EVENT_BYTES
+from triggers.events.group_commit import Intake
 from triggers.http import pages
 from triggers.http.problems import KINDS, headers, problem
-from triggers.node.services import Services
+from triggers.http.route import PUBLIC, Answer, Route
+from triggers.node.health import Health
+from triggers.postgres.database import Database
 
 EXAMPLE_FACTS: dict[type[errors.TriggersError], dict[str, Any]] = {
     errors.Forbidden: {"scope": "events:write"},
@@ -37,73 +41,98 @@ class Readiness(msgspec.Struct, omit_defaults=True):
     checks: dict[str, str] | None = None
 
 
-async def livez() -> Response[str]:
-    """Say that the process lives. Touches nothing."""
-    return Response("ok\n", media_type=MediaType.TEXT)
+class OperatorRoutes:
+    """Handlers of the URLs that need no key."""
 
+    def __init__(
+        self,
+        health: Health,
+        intake: Intake,
+        database: Database,
+        more_metrics: list[Callable[[], bytes]],
+        public_url: str | None,
+    ) -> None:
+        self._health = health
+        self._intake = intake
+        self._database = database
+        self._more_metrics = more_metrics
+        self._public_url = public_url
 
-async def readyz(
-    services: Services,
-    verbose: Annotated[str | None, Parameter(description="Given, even empty: list the checks.")] = None,
-) -> Response[Readiness]:
-    """Say whether this node should get traffic, and if not, why. Redis never decides it."""
-    checks = await services.health.checks()
-    ready = all(found == "ok" for name, found in checks.items() if name != "disk")
-    if services.health.redis is not None:
-        checks["redis"] = "ok" if services.health.redis else "unreachable: slower, nothing else"
-    return Response(
-        Readiness("ready" if ready else "not ready", checks if verbose is not None or not ready else None),
-        status_code=200 if ready else 503,
-    )
+    async def livez(self) -> Response[str]:
+        """Say that the process lives. Touches nothing."""
+        return Response("ok\n", media_type=MediaType.TEXT)
 
+    async def readyz(
+        self,
+        verbose: Annotated[str | None, Parameter(description="Given, even empty: list the checks.")] = None,
+    ) -> Response[Readiness]:
+        """Say whether this node should get traffic, and if not, why. Redis never decides it."""
+        checks = await self._health.checks()
+        ready = all(found == "ok" for name, found in checks.items() if name != "disk")
+        if self._health.redis is not None:
+            checks["redis"] = "ok" if self._health.redis else "unreachable: slower, nothing else"
+        return Response(
+            Readiness(
+                "ready" if ready else "not ready", checks if verbose is not None or not ready else None
+            ),
+            status_code=200 if ready else 503,
+        )
 
-async def metrics(services: Services) -> Response[bytes]:
-    """Give every metric in the Prometheus text format. No label names a tenant."""
-    observability.waiting_events.set(services.intake.waiting[0])
-    observability.waiting_bytes.set(services.intake.waiting[1])
-    busy, size, most = services.database.pool_use()
-    for state, value in (("busy", busy), ("open", size), ("most", most)):
-        observability.pool_connections.labels(state).set(value)
-    observability.redis_up.set(bool(services.health.redis))
-    text = generate_latest() + b"".join(more() for more in services.more_metrics)
-    # Not as the media type: the framework would name the charset a second time.
-    return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
+    async def metrics(self) -> Response[bytes]:
+        """Give every metric in the Prometheus text format. No label names a tenant."""
+        observability.waiting_events.set(self._intake.waiting[0])
+        observability.waiting_bytes.set(self._intake.waiting[1])
+        busy, size, most = self._database.pool_use()
+        for state, value in (("busy", busy), ("open", size), ("most", most)):
+            observability.pool_connections.labels(state).set(value)
+        observability.redis_up.set(bool(self._health.redis))
+        text = generate_latest() + b"".join(more() for more in self._more_metrics)
+        # Not as the media type: the framework would name the charset a second time.
+        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
+    async def openapi(self, request: Request[Any, Any, Any]) -> Response[bytes]:
+        """Give the OpenAPI document, made from the code that answers."""
+        return Response(await _openapi(request), media_type=MediaType.JSON)
 
-async def openapi(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Give the OpenAPI document, made from the code that answers."""
-    return Response(await _openapi(request), media_type=MediaType.JSON)
+    async def problem_page(self, slug: str) -> Response[str]:
+        """Explain one type of error: what it means, what to do, and how it looks."""
+        found = next((error for error, kind in KINDS.items() if kind.slug == slug), None)
+        if found is None:
+            raise errors.NotFound("There is no such type of error.")
+        example = found(**EXAMPLE_FACTS.get(found, {}))
+        document = msgspec.json.encode(problem(example, "5f1c2d9a7b3e-2a"))
+        return await pages.page(
+            "problem.html",
+            kind=KINDS[found],
+            text=inspect.cleandoc(found.__doc__ or ""),
+            headers=headers(example),
+            example=msgspec.json.format(document, indent=2).decode(),
+        )
 
+    async def problem_index(self) -> Response[str]:
+        """List the types of errors."""
+        return await pages.page("problems.html", kinds=sorted(KINDS.values()))
 
-async def problem_page(slug: str) -> Response[str]:
-    """Explain one type of error: what it means, what to do, and how it looks."""
-    found = next((error for error, kind in KINDS.items() if kind.slug == slug), None)
-    if found is None:
-        raise errors.NotFound("There is no such type of error.")
-    example = found(**EXAMPLE_FACTS.get(found, {}))
-    document = msgspec.json.encode(problem(example, "5f1c2d9a7b3e-2a"))
-    return await pages.page(
-        "problem.html",
-        kind=KINDS[found],
-        text=inspect.cleandoc(found.__doc__ or ""),
-        headers=headers(example),
-        example=msgspec.json.format(document, indent=2).decode(),
-    )
+    async def docs(
+        self,
+        request: Request[Any, Any, Any],
+    ) -> Response[str]:
+        """Show the OpenAPI document to people."""
+        return await pages.reference_page(await _openapi(request), self._url(request))
 
+    async def home(
+        self,
+        request: Request[Any, Any, Any],
+    ) -> Response[str]:
+        """Say what this is."""
+        return await pages.page("home.html", url=self._url(request))
 
-async def problem_index() -> Response[str]:
-    """List the types of errors."""
-    return await pages.page("problems.html", kinds=sorted(KINDS.values()))
-
-
-async def docs(request: Request[Any, Any, Any], services: Services) -> Response[str]:
-    """Show the OpenAPI document to people."""
-    return await pages.reference_page(await _openapi(request), _url(request, services))
-
-
-async def home(request: Request[Any, Any, Any], services: Services) -> Response[str]:
-    """Say what this is."""
-    return await pages.page("home.html", url=_url(request, services))
+    def _url(
+        self,
+        request: Request[Any, Any, Any],
+    ) -> str:
+        """Where the reader's own calls go."""
+        return (self._public_url or str(request.base_url)).rstrip("/")
 
 
 async def _openapi(request: Request[Any, Any, Any]) -> bytes:
@@ -112,6 +141,22 @@ async def _openapi(request: Request[Any, Any, Any]) -> bytes:
     return document
 
 
-def _url(request: Request[Any, Any, Any], services: Services) -> str:
-    """Where the reader's own calls go."""
-    return (services.settings.public_url or str(request.base_url)).rstrip("/")
+ROUTES = (
+    Route("GET", "/livez", OperatorRoutes.livez, PUBLIC, media_type="text/plain"),
+    Route(
+        "GET",
+        "/readyz",
+        OperatorRoutes.readyz,
+        PUBLIC,
+        answers=(
+            Answer(200, "Send traffic here."),
+            Answer(503, "Send traffic elsewhere; `checks` says why.", Readiness),
+        ),
+    ),
+    Route("GET", "/metrics", OperatorRoutes.metrics, PUBLIC, media_type="text/plain"),
+    Route("GET", "/openapi.json", OperatorRoutes.openapi, PUBLIC, hidden=True),
+    Route("GET", "/problems", OperatorRoutes.problem_index, PUBLIC, hidden=True),
+    Route("GET", "/problems/{slug:str}", OperatorRoutes.problem_page, PUBLIC, hidden=True),
+    Route("GET", "/docs", OperatorRoutes.docs, PUBLIC, hidden=True),
+    Route("GET", "/", OperatorRoutes.home, PUBLIC, hidden=True),
+)

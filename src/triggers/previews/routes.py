@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple
 from uuid import UUID
@@ -18,6 +19,7 @@ from triggers.domain import (
     RESERVED_TYPE_PREFIX,
     Caller,
     OrgId,
+    Scope,
     SubscriptionStatus,
     check_type_pattern,
     check_type_patterns,
@@ -28,15 +30,20 @@ from triggers.errors import Conflict
 from triggers.events import store as event_store
 from triggers.events.body_format import render
 from triggers.events.store import StoredEvent
+from triggers.http.route import Answer, Route
 from triggers.http.views import Timestamp, optional_timestamp, raw
-from triggers.node.services import Services
 from triggers.pace import Pace
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
 from triggers.previews import store as trial_store
 from triggers.previews.store import Attempted
+from triggers.secrets.key_ring import KeyRing
 from triggers.subscriptions import store as subscription_store
 from triggers.subscriptions.body import EventTypes, Filter
 from triggers.subscriptions.payload_filter import FilterInput, PayloadFilter
+from triggers.subscriptions.routes import subscription_route
 from triggers.subscriptions.rules import Format
+from triggers.wakeups.wakeup import Wakeup
 
 TEST_TYPE = RESERVED_TYPE_PREFIX + "test"
 TEST_WAIT_SECONDS = 20.0
@@ -119,93 +126,140 @@ class WholeEvent(NamedTuple):
 # ---- handlers ------------------------------------------------------------------------------------
 
 
-async def test_subscription(caller: Caller, services: Services, subscription_id: str) -> Response[TestAnswer]:
-    """Send a test event to this subscription alone.
+class PreviewRoutes:
+    """Handlers of this room's URLs."""
 
-    It is an event of the type `triggers.test` and a delivery like any other, retries included. What was
-    changed in the last second is waited for, so that it is what is tested. 200 with
-    the first attempt, whatever came of it; 202 if none was made within 20 seconds, as while paused.
-    """
-    found = await subscription_store.find(
-        services.database, services.key_ring, caller.org_id, subscription_id
-    )
-    event_id = services.clock.mint()
-    if found.changed_at != found.created_at:
-        changed_ago = services.clock.now() - found.changed_at.timestamp()
-        await asyncio.sleep(min(max(0.0, FOLLOWED_SECONDS - changed_ago), FOLLOWED_SECONDS))
-    payload = {"message": "A test of this subscription.", "subscription_id": str(found.id)}
-    if not await trial_store.store_test(
-        services.database, caller.org_id, found.id, event_id, TEST_TYPE, msgspec.json.encode(payload)
-    ):
-        raise Conflict("The subscription is disabled; enable it first.")
-    attempt = None
-    if found.status == SubscriptionStatus.ACTIVE:
-        attempt = await _first_attempt(services, caller.org_id, found.id, event_id)
-    answer = TestAnswer(
-        delivery_id=f"{event_id}.{found.id}",
-        event_id=event_id,
-        attempt=None if attempt is None else _attempt(attempt),
-    )
-    return Response(answer, status_code=202 if attempt is None else 200)
+    def __init__(
+        self,
+        database: Database,
+        key_ring: KeyRing,
+        clock: DatabaseClock,
+        wakeup: Wakeup,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._database = database
+        self._key_ring = key_ring
+        self._clock = clock
+        self._wakeup = wakeup
+        self._stopping = stopping
 
+    async def test_subscription(self, caller: Caller, subscription_id: str) -> Response[TestAnswer]:
+        """Send a test event to this subscription alone.
 
-async def list_samples(
-    caller: Caller,
-    services: Services,
-    event_type: Annotated[
-        str | None,
-        Parameter(query="type", description="An exact type, or `order.*`. Left out: any.", max_length=255),
-    ] = None,
-    body_format: Annotated[
-        Format, Parameter(query="format", description="The subscription's format.")
-    ] = "standard",
-    limit: Annotated[int, Parameter(ge=1, le=100)] = 3,
-) -> list[Any]:
-    """Give the newest events, newest first, each exactly as it would be delivered.
-
-    A bare array, as hook platforms ask for; empty when the newest 20,000 events hold none of the type.
-    """
-    wanted = await _newest_of(
-        services, caller.org_id, [check_type_pattern(event_type, "type")] if event_type else None, limit
-    )
-    samples: list[Any] = []
-    size = 0
-    for event in await _whole(services, caller.org_id, wanted):
-        body = render(body_format, event)[1]
-        size += len(body)
-        if samples and size > MAX_PAGE_BYTES:
-            break
-        samples.append(raw(body))
-    return samples
-
-
-async def dry_run(caller: Caller, services: Services, data: DryRunBody) -> DryRunAnswer:
-    """Say which of the newest events a subscription with these types and this filter would get."""
-    patterns = check_type_patterns(data.event_types)
-    payload_filter = None if data.filter is None else PayloadFilter.compile(data.filter)
-    page = await event_store.listed(
-        services.database,
-        caller.org_id,
-        lowest=UUID(int=0),
-        below=_BEYOND,
-        newest_first=True,
-        event_type=None,
-        limit=data.last,
-    )
-    if payload_filter is None:
-        matches = [_match(event, None) for event in page.events if type_matches(event.type, patterns)]
-        return DryRunAnswer(
-            judged=len(page.events), matched=len(matches), failed=0, complete=True, matches=matches
+        It is an event of the type `triggers.test` and a delivery like any other, retries included. What was
+        changed in the last second is waited for, so that it is what is tested. 200 with
+        the first attempt, whatever came of it; 202 if none was made within 20 seconds, as while paused.
+        """
+        found = await subscription_store.find(self._database, self._key_ring, caller.org_id, subscription_id)
+        event_id = self._clock.mint()
+        if found.changed_at != found.created_at:
+            changed_ago = self._clock.now() - found.changed_at.timestamp()
+            await asyncio.sleep(min(max(0.0, FOLLOWED_SECONDS - changed_ago), FOLLOWED_SECONDS))
+        payload = {"message": "A test of this subscription.", "subscription_id": str(found.id)}
+        if not await trial_store.store_test(
+            self._database, caller.org_id, found.id, event_id, TEST_TYPE, msgspec.json.encode(payload)
+        ):
+            raise Conflict("The subscription is disabled; enable it first.")
+        attempt = None
+        if found.status == SubscriptionStatus.ACTIVE:
+            attempt = await self._first_attempt(caller.org_id, found.id, event_id)
+        answer = TestAnswer(
+            delivery_id=f"{event_id}.{found.id}",
+            event_id=event_id,
+            attempt=None if attempt is None else _attempt(attempt),
         )
-    judging = _Judging(services, caller.org_id, patterns, payload_filter)
-    judged = await judging.run(page.events)
-    return DryRunAnswer(
-        judged=judged,
-        matched=len(judging.matches),
-        failed=sum(match.filter_error is not None for match in judging.matches),
-        complete=judged == len(page.events),
-        matches=judging.matches,
-    )
+        return Response(answer, status_code=202 if attempt is None else 200)
+
+    async def list_samples(
+        self,
+        caller: Caller,
+        event_type: Annotated[
+            str | None,
+            Parameter(
+                query="type", description="An exact type, or `order.*`. Left out: any.", max_length=255
+            ),
+        ] = None,
+        body_format: Annotated[
+            Format, Parameter(query="format", description="The subscription's format.")
+        ] = "standard",
+        limit: Annotated[int, Parameter(ge=1, le=100)] = 3,
+    ) -> list[Any]:
+        """Give the newest events, newest first, each exactly as it would be delivered.
+
+        A bare array, as hook platforms ask for; empty when the newest 20,000 events hold none of the type.
+        """
+        wanted = await self._newest_of(
+            caller.org_id, [check_type_pattern(event_type, "type")] if event_type else None, limit
+        )
+        samples: list[Any] = []
+        size = 0
+        for event in await _whole(self._database, caller.org_id, wanted):
+            body = render(body_format, event)[1]
+            size += len(body)
+            if samples and size > MAX_PAGE_BYTES:
+                break
+            samples.append(raw(body))
+        return samples
+
+    async def dry_run(self, caller: Caller, data: DryRunBody) -> DryRunAnswer:
+        """Say which of the newest events a subscription with these types and this filter would get."""
+        patterns = check_type_patterns(data.event_types)
+        payload_filter = None if data.filter is None else PayloadFilter.compile(data.filter)
+        page = await event_store.listed(
+            self._database,
+            caller.org_id,
+            lowest=UUID(int=0),
+            below=_BEYOND,
+            newest_first=True,
+            event_type=None,
+            limit=data.last,
+        )
+        if payload_filter is None:
+            matches = [_match(event, None) for event in page.events if type_matches(event.type, patterns)]
+            return DryRunAnswer(
+                judged=len(page.events), matched=len(matches), failed=0, complete=True, matches=matches
+            )
+        judging = _Judging(self._database, caller.org_id, patterns, payload_filter)
+        judged = await judging.run(page.events)
+        return DryRunAnswer(
+            judged=judged,
+            matched=len(judging.matches),
+            failed=sum(match.filter_error is not None for match in judging.matches),
+            complete=judged == len(page.events),
+            matches=judging.matches,
+        )
+
+    async def _first_attempt(self, org_id: OrgId, subscription_id: UUID, event_id: UUID) -> Attempted | None:
+        self._wakeup.give({org_id}, [(org_id, subscription_id)])
+        deadline = asyncio.get_running_loop().time() + TEST_WAIT_SECONDS
+        pause, longest = POLL_SECONDS
+        while True:
+            found = await trial_store.first_attempt(self._database, org_id, subscription_id, event_id)
+            left = deadline - asyncio.get_running_loop().time()
+            if found is not None or left <= 0 or self._stopping():
+                return found
+            await asyncio.sleep(min(left, pause))
+            pause = min(longest, pause * 1.5)
+
+    async def _newest_of(self, org_id: OrgId, patterns: list[str] | None, limit: int) -> list[StoredEvent]:
+        """The newest events of some types, within what may be looked through."""
+        found: list[StoredEvent] = []
+        below: UUID | None = _BEYOND
+        for _ in range(MAX_SCANNED // SLICE):
+            page = await event_store.listed(
+                self._database,
+                org_id,
+                lowest=UUID(int=0),
+                below=below or _BEYOND,
+                newest_first=True,
+                event_type=None,
+                limit=limit if patterns is None else SLICE,
+            )
+            found += [event for event in page.events if type_matches(event.type, patterns)]
+            below = page.last
+            if len(found) >= limit or below is None:
+                break
+        return found[:limit]
 
 
 # ---- steps ---------------------------------------------------------------------------------------
@@ -215,9 +269,9 @@ class _Judging:
     """A filter on many events: on the loop, but never for long at a time, and not for ever."""
 
     def __init__(
-        self, services: Services, org_id: OrgId, patterns: list[str] | None, payload_filter: PayloadFilter
+        self, database: Database, org_id: OrgId, patterns: list[str] | None, payload_filter: PayloadFilter
     ) -> None:
-        self._services = services
+        self._database = database
         self._org_id = org_id
         self._patterns = patterns
         self._filter = payload_filter
@@ -230,7 +284,7 @@ class _Judging:
         """Judge from the first on; return how many were judged."""
         for start, slice_ in _slices(events):
             candidates = [event for event in slice_ if type_matches(event.type, self._patterns)]
-            whole = {each.id: each for each in await _whole(self._services, self._org_id, candidates)}
+            whole = {each.id: each for each in await _whole(self._database, self._org_id, candidates)}
             for place, event in enumerate(slice_):
                 if (content := whole.get(event.id)) is None:
                     continue
@@ -256,58 +310,7 @@ class _Judging:
         await asyncio.sleep(spent if spent > 0.001 else 0)
 
 
-def _slices(events: list[StoredEvent]) -> list[tuple[int, list[StoredEvent]]]:
-    """Events in slices whose payloads fit into a page, each with its place."""
-    slices: list[tuple[int, list[StoredEvent]]] = []
-    size = MAX_PAGE_BYTES + 1
-    for place, event in enumerate(events):
-        size += event.payload_size
-        if size > MAX_PAGE_BYTES:
-            slices.append((place, []))
-            size = event.payload_size
-        slices[-1][1].append(event)
-    return slices
-
-
-async def _first_attempt(
-    services: Services, org_id: OrgId, subscription_id: UUID, event_id: UUID
-) -> Attempted | None:
-    services.wakeup.give({org_id}, [(org_id, subscription_id)])
-    deadline = asyncio.get_running_loop().time() + TEST_WAIT_SECONDS
-    pause, longest = POLL_SECONDS
-    while True:
-        found = await trial_store.first_attempt(services.database, org_id, subscription_id, event_id)
-        left = deadline - asyncio.get_running_loop().time()
-        if found is not None or left <= 0 or services.health.stopping:
-            return found
-        await asyncio.sleep(min(left, pause))
-        pause = min(longest, pause * 1.5)
-
-
-async def _newest_of(
-    services: Services, org_id: OrgId, patterns: list[str] | None, limit: int
-) -> list[StoredEvent]:
-    """The newest events of some types, within what may be looked through."""
-    found: list[StoredEvent] = []
-    below: UUID | None = _BEYOND
-    for _ in range(MAX_SCANNED // SLICE):
-        page = await event_store.listed(
-            services.database,
-            org_id,
-            lowest=UUID(int=0),
-            below=below or _BEYOND,
-            newest_first=True,
-            event_type=None,
-            limit=limit if patterns is None else SLICE,
-        )
-        found += [event for event in page.events if type_matches(event.type, patterns)]
-        below = page.last
-        if len(found) >= limit or below is None:
-            break
-    return found[:limit]
-
-
-async def _whole(services: Services, org_id: OrgId, events: list[StoredEvent]) -> list[WholeEvent]:
+async def _whole(database: Database, org_id: OrgId, events: list[StoredEvent]) -> list[WholeEvent]:
     """These events with their payloads, as long as they fit into a page; one at least."""
     fitting: list[StoredEvent] = []
     size = 0
@@ -316,7 +319,7 @@ async def _whole(services: Services, org_id: OrgId, events: list[StoredEvent]) -
         if fitting and size > MAX_PAGE_BYTES:
             break
         fitting.append(event)
-    payloads = await event_store.payloads(services.database, org_id, [event.id for event in fitting])
+    payloads = await event_store.payloads(database, org_id, [event.id for event in fitting])
     return [
         WholeEvent(
             org_id=org_id,
@@ -330,6 +333,19 @@ async def _whole(services: Services, org_id: OrgId, events: list[StoredEvent]) -
         for event in fitting
         if event.id in payloads
     ]
+
+
+def _slices(events: list[StoredEvent]) -> list[tuple[int, list[StoredEvent]]]:
+    """Events in slices whose payloads fit into a page, each with its place."""
+    slices: list[tuple[int, list[StoredEvent]]] = []
+    size = MAX_PAGE_BYTES + 1
+    for place, event in enumerate(events):
+        size += event.payload_size
+        if size > MAX_PAGE_BYTES:
+            slices.append((place, []))
+            size = event.payload_size
+        slices[-1][1].append(event)
+    return slices
 
 
 def _match(event: StoredEvent, failure: str | None) -> DryRunMatch:
@@ -348,3 +364,19 @@ def _attempt(attempt: Attempted) -> TestAttempt:
         began_at=minted_at(attempt.id),
         retry_at=optional_timestamp(attempt.retry_at),
     )
+
+
+ROUTES = (
+    subscription_route("POST", "/dry-run", PreviewRoutes.dry_run),
+    subscription_route(
+        "POST",
+        "/{subscription_id:str}/test",
+        PreviewRoutes.test_subscription,
+        answers=(
+            Answer(200, "The first attempt was made, whatever came of it."),
+            Answer(202, "Stored; no attempt was made yet."),
+            Answer(409, "It is disabled."),
+        ),
+    ),
+    Route("GET", "/v1/samples", PreviewRoutes.list_samples, Scope.SUBSCRIPTIONS),
+)

@@ -13,8 +13,9 @@ from msgspec import Meta
 
 from triggers.deliveries import store as delivery_store
 from triggers.deliveries.store import Recipient
-from triggers.domain import Caller, check_type_patterns, minted_at, parse_id, rfc3339
+from triggers.domain import Caller, Scope, check_type_patterns, minted_at, parse_id, rfc3339
 from triggers.errors import Conflict, Invalid, NotFound
+from triggers.http.route import Answer, Route
 from triggers.http.views import (
     Cursor,
     Limit,
@@ -24,7 +25,8 @@ from triggers.http.views import (
     optional_timestamp,
     read_cursor,
 )
-from triggers.node.services import Services
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
 from triggers.replays import store as replay_store
 from triggers.replays.job import (
     Plan,
@@ -97,89 +99,91 @@ class ReplayList(msgspec.Struct):
     next_cursor: str | None
 
 
-async def create_replay(caller: Caller, services: Services, data: ReplayBody) -> Response[ReplayView]:
-    """Replay deliveries of a subscription, behind what is live: 201 with the plan, and it runs.
+class ReplayRoutes:
+    """Handlers of this room's URLs."""
 
-    What it makes is the next generation of each delivery, at the end of the line. With `plan_only`
-    the answer is 200 with the plan and nothing runs.
-    """
-    to = await _recipient(services, caller, data.subscription_id)
-    now = datetime.fromtimestamp(services.clock.now(), UTC)
-    chosen = await _range(services, caller, data, now)
-    start = earliest_start(to, chosen, now)
-    found = await plan(
-        services.database, to, chosen, data.rate, (start - now).total_seconds() if start else 0
-    )
-    if data.plan_only:
-        return Response(_planned(to, chosen, data, found), status_code=200)
-    job = await replay_store.create(
-        services.database,
-        caller.org_id,
-        new_replay(services.clock.mint(), to, chosen, data.rate, found, start),
-    )
-    return Response(_view(job), status_code=201, headers={"location": f"/v1/replays/{job.id}"})
+    def __init__(self, clock: DatabaseClock, database: Database) -> None:
+        self._clock = clock
+        self._database = database
 
+    async def create_replay(self, caller: Caller, data: ReplayBody) -> Response[ReplayView]:
+        """Replay deliveries of a subscription, behind what is live: 201 with the plan, and it runs.
 
-async def list_replays(
-    caller: Caller,
-    services: Services,
-    subscription_id: Annotated[str | None, Parameter(max_length=36)] = None,
-    status: Annotated[str | None, Parameter(pattern="^(running|done|cancelled|failed)$")] = None,
-    limit: Limit = 100,
-    cursor: Cursor = None,
-) -> ReplayList:
-    """List replays and backfills, newest first."""
-    found = await replay_store.listed(
-        services.database,
-        caller.org_id,
-        before=read_cursor(cursor),
-        subscription_id=None if subscription_id is None else parse_id(subscription_id) or UUID(int=0),
-        status=status,
-        limit=limit,
-    )
-    return ReplayList(
-        [_view(job) for job in found], make_cursor(found[-1].id if len(found) == limit else None)
-    )
-
-
-async def get_replay(caller: Caller, services: Services, replay_id: str) -> ReplayView:
-    """Show a replay and how far it came."""
-    return _view(await replay_store.find(services.database, caller.org_id, parse_id(replay_id)))
-
-
-async def cancel_replay(caller: Caller, services: Services, replay_id: str) -> ReplayView:
-    """Cancel a replay. What it made stays; one that has ended stays as it is."""
-    return _view(
-        await replay_store.cancel(
-            services.database, caller.org_id, parse_id(replay_id), "cancelled by request"
+        What it makes is the next generation of each delivery, at the end of the line. With `plan_only`
+        the answer is 200 with the plan and nothing runs.
+        """
+        to = await self._recipient(caller, data.subscription_id)
+        now = datetime.fromtimestamp(self._clock.now(), UTC)
+        chosen = await self._range(caller, data, now)
+        start = earliest_start(to, chosen, now)
+        found = await plan(
+            self._database, to, chosen, data.rate, (start - now).total_seconds() if start else 0
         )
-    )
+        if data.plan_only:
+            return Response(_planned(to, chosen, data, found), status_code=200)
+        job = await replay_store.create(
+            self._database,
+            caller.org_id,
+            new_replay(self._clock.mint(), to, chosen, data.rate, found, start),
+        )
+        return Response(_view(job), status_code=201, headers={"location": f"/v1/replays/{job.id}"})
+
+    async def list_replays(
+        self,
+        caller: Caller,
+        subscription_id: Annotated[str | None, Parameter(max_length=36)] = None,
+        status: Annotated[str | None, Parameter(pattern="^(running|done|cancelled|failed)$")] = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> ReplayList:
+        """List replays and backfills, newest first."""
+        found = await replay_store.listed(
+            self._database,
+            caller.org_id,
+            before=read_cursor(cursor),
+            subscription_id=None if subscription_id is None else parse_id(subscription_id) or UUID(int=0),
+            status=status,
+            limit=limit,
+        )
+        return ReplayList(
+            [_view(job) for job in found], make_cursor(found[-1].id if len(found) == limit else None)
+        )
+
+    async def get_replay(self, caller: Caller, replay_id: str) -> ReplayView:
+        """Show a replay and how far it came."""
+        return _view(await replay_store.find(self._database, caller.org_id, parse_id(replay_id)))
+
+    async def cancel_replay(self, caller: Caller, replay_id: str) -> ReplayView:
+        """Cancel a replay. What it made stays; one that has ended stays as it is."""
+        return _view(
+            await replay_store.cancel(
+                self._database, caller.org_id, parse_id(replay_id), "cancelled by request"
+            )
+        )
+
+    async def _recipient(self, caller: Caller, subscription_id: str) -> Recipient:
+        try:
+            to = await delivery_store.recipient(self._database, caller.org_id, parse_id(subscription_id))
+        except NotFound:
+            raise Invalid("There is no such subscription.", pointer="/subscription_id") from None
+        if to.ended:
+            raise Conflict(f"The subscription is {to.status}: nothing is sent to it.")
+        if to.notifies_inbox is not None:
+            raise Conflict("It sends an inbox's notices; replay the inbox.")
+        return to
+
+    async def _range(self, caller: Caller, data: ReplayBody, now: datetime) -> Range:
+        types = None if data.event_types is None else check_type_patterns(data.event_types)
+        since, until = moment_of(data.since, "/since"), moment_of(data.until, "/until")
+        if since is not None and until is not None and since >= until:
+            raise Invalid("Must be later than `since`.", pointer="/until")
+        first, end = await range_of(
+            self._database, caller.org_id, since, now if until is None else min(until, now)
+        )
+        return Range(first, end, types, data.only == "dead")
 
 
 # ---- steps ---------------------------------------------------------------------------------------
-
-
-async def _recipient(services: Services, caller: Caller, subscription_id: str) -> Recipient:
-    try:
-        to = await delivery_store.recipient(services.database, caller.org_id, parse_id(subscription_id))
-    except NotFound:
-        raise Invalid("There is no such subscription.", pointer="/subscription_id") from None
-    if to.ended:
-        raise Conflict(f"The subscription is {to.status}: nothing is sent to it.")
-    if to.notifies_inbox is not None:
-        raise Conflict("It sends an inbox's notices; replay the inbox.")
-    return to
-
-
-async def _range(services: Services, caller: Caller, data: ReplayBody, now: datetime) -> Range:
-    types = None if data.event_types is None else check_type_patterns(data.event_types)
-    since, until = moment_of(data.since, "/since"), moment_of(data.until, "/until")
-    if since is not None and until is not None and since >= until:
-        raise Invalid("Must be later than `since`.", pointer="/until")
-    first, end = await range_of(
-        services.database, caller.org_id, since, now if until is None else min(until, now)
-    )
-    return Range(first, end, types, data.only == "dead")
 
 
 # ---- views ---------------------------------------------------------------------------------------
@@ -237,3 +241,22 @@ def _progress(job: Job) -> float:
     if job.status == "done" or whole <= 0:
         return 1.0 if job.status == "done" else 0.0
     return round((job.position.int - job.first_id.int) / whole, 4)
+
+
+ROUTES = (
+    Route("GET", "/v1/replays", ReplayRoutes.list_replays, Scope.SUBSCRIPTIONS),
+    Route(
+        "POST",
+        "/v1/replays",
+        ReplayRoutes.create_replay,
+        Scope.SUBSCRIPTIONS,
+        201,
+        (
+            Answer(201, "It runs.", headers=("Location",)),
+            Answer(200, "With `plan_only`: the plan; nothing is made."),
+            Answer(409, "The subscription has ended or sends an inbox's notices, or too many replays run."),
+        ),
+    ),
+    Route("GET", "/v1/replays/{replay_id:str}", ReplayRoutes.get_replay, Scope.SUBSCRIPTIONS),
+    Route("DELETE", "/v1/replays/{replay_id:str}", ReplayRoutes.cancel_replay, Scope.SUBSCRIPTIONS),
+)

@@ -14,7 +14,9 @@ from msgspec import UNSET
 
 from triggers.domain import (
     Caller,
+    LaneId,
     OrgId,
+    Scope,
     check_text,
     check_type_patterns,
     first_id_at,
@@ -22,6 +24,7 @@ from triggers.domain import (
     rfc3339,
 )
 from triggers.errors import Conflict, Invalid, NameTaken
+from triggers.http.route import Answer, Method, Route
 from triggers.http.views import (
     Cursor,
     Limit,
@@ -30,7 +33,10 @@ from triggers.http.views import (
     optional_timestamp,
     read_cursor,
 )
-from triggers.node.services import Services
+from triggers.outbound.addresses import OutboundPolicy
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
+from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import Scheme
 from triggers.subscriptions import store as subscription_store
 from triggers.subscriptions.body import (
@@ -57,186 +63,217 @@ from triggers.subscriptions.store import NewSubscription, Subscription
 # ---- handlers ------------------------------------------------------------------------------------
 
 
-async def create_subscription(
-    caller: Caller, services: Services, data: SubscriptionBody
-) -> NewSubscriptionView:
-    """Subscribe a URL to events. The answer alone shows the signing secret."""
-    return await _create(services, caller.org_id, data)
+class SubscriptionRoutes:
+    """Handlers of this room's URLs."""
 
+    def __init__(
+        self,
+        database: Database,
+        key_ring: KeyRing,
+        changed: Callable[[LaneId], None],
+        clock: DatabaseClock,
+        policy: OutboundPolicy,
+    ) -> None:
+        """`changed` is told of each lane whose worker has to look again."""
+        self._database = database
+        self._key_ring = key_ring
+        self._changed = changed
+        self._clock = clock
+        self._policy = policy
 
-async def ensure_subscription(
-    caller: Caller, services: Services, data: SubscriptionBody
-) -> Response[NewSubscriptionView | SubscriptionView]:
-    """Make a subscription unless it is there: 201 when made, 200 when it was there with these settings."""
-    if data.key is None:
-        raise Invalid("To ensure a subscription it needs a key.", pointer="/key")
-    check_text(data.key, "/key", longest=100)
-    for _ in range(3):  # made and deleted by others in between, at worst
-        found = await subscription_store.by_key(services.database, services.key_ring, caller.org_id, data.key)
-        if found is None:
-            try:
-                return Response(await _create(services, caller.org_id, data), status_code=201)
-            except NameTaken:
-                continue
-        _check_same(found, data)
-        return Response(view_of(found), status_code=200)
-    raise Conflict("The subscription is being made and deleted by others at this moment.")
+    async def create_subscription(self, caller: Caller, data: SubscriptionBody) -> NewSubscriptionView:
+        """Subscribe a URL to events. The answer alone shows the signing secret."""
+        return await self._create(caller.org_id, data)
 
+    async def ensure_subscription(
+        self, caller: Caller, data: SubscriptionBody
+    ) -> Response[NewSubscriptionView | SubscriptionView]:
+        """Make a subscription unless it is there: 201 when made, 200 if it was there with these settings."""
+        if data.key is None:
+            raise Invalid("To ensure a subscription it needs a key.", pointer="/key")
+        check_text(data.key, "/key", longest=100)
+        for _ in range(3):  # made and deleted by others in between, at worst
+            found = await subscription_store.by_key(self._database, self._key_ring, caller.org_id, data.key)
+            if found is None:
+                try:
+                    return Response(await self._create(caller.org_id, data), status_code=201)
+                except NameTaken:
+                    continue
+            _check_same(found, data)
+            return Response(view_of(found), status_code=200)
+        raise Conflict("The subscription is being made and deleted by others at this moment.")
 
-async def list_subscriptions(
-    caller: Caller,
-    services: Services,
-    key: Annotated[str | None, Parameter(max_length=100)] = None,
-    status: Annotated[str | None, Parameter(pattern="^(active|paused|disabled)$")] = None,
-    limit: Limit = 100,
-    cursor: Cursor = None,
-) -> SubscriptionList:
-    """List the subscriptions in the order they were made."""
-    if key is not None:
-        check_text(key, "key", longest=100)
-    found = await subscription_store.listed(
-        services.database,
-        services.key_ring,
-        caller.org_id,
-        after=read_cursor(cursor),
-        key=key,
-        status=status,
-        limit=limit,
-    )
-    return SubscriptionList(
-        [view_of(each) for each in found], make_cursor(found[-1].id if len(found) == limit else None)
-    )
+    async def list_subscriptions(
+        self,
+        caller: Caller,
+        key: Annotated[str | None, Parameter(max_length=100)] = None,
+        status: Annotated[str | None, Parameter(pattern="^(active|paused|disabled)$")] = None,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> SubscriptionList:
+        """List the subscriptions in the order they were made."""
+        if key is not None:
+            check_text(key, "key", longest=100)
+        found = await subscription_store.listed(
+            self._database,
+            self._key_ring,
+            caller.org_id,
+            after=read_cursor(cursor),
+            key=key,
+            status=status,
+            limit=limit,
+        )
+        return SubscriptionList(
+            [view_of(each) for each in found], make_cursor(found[-1].id if len(found) == limit else None)
+        )
 
+    async def get_subscription(self, caller: Caller, subscription_id: str) -> SubscriptionView:
+        """Show one subscription."""
+        return view_of(
+            await subscription_store.find(self._database, self._key_ring, caller.org_id, subscription_id)
+        )
 
-async def get_subscription(caller: Caller, services: Services, subscription_id: str) -> SubscriptionView:
-    """Show one subscription."""
-    return view_of(
-        await subscription_store.find(services.database, services.key_ring, caller.org_id, subscription_id)
-    )
+    async def change_subscription(
+        self, caller: Caller, subscription_id: str, data: SubscriptionChange
+    ) -> SubscriptionView:
+        """Change a subscription.
 
+        Events accepted from now on are matched by it; the worker follows within a second.
+        """
+        changes = _settings_in(data, UNSET)
+        return await self._followed(
+            await subscription_store.patch(
+                self._database, self._key_ring, caller.org_id, subscription_id, self._edit(changes)
+            ),
+        )
 
-async def change_subscription(
-    caller: Caller, services: Services, subscription_id: str, data: SubscriptionChange
-) -> SubscriptionView:
-    """Change a subscription. What is accepted from now on is matched by it; sending follows in a second."""
-    changes = _settings_in(data, UNSET)
-    return await _followed(
-        services,
-        await subscription_store.patch(
-            services.database, services.key_ring, caller.org_id, subscription_id, _edit(services, changes)
-        ),
-    )
+    async def delete_subscription(self, caller: Caller, subscription_id: str) -> None:
+        """Unsubscribe: nothing more is sent, and what is queued is cancelled. Deleting again answers 204."""
+        await subscription_store.delete(self._database, caller.org_id, subscription_id)
+        found = parse_id(subscription_id)
+        if found is not None:
+            self._changed((caller.org_id, found))
 
+    async def pause_subscription(self, caller: Caller, subscription_id: str) -> SubscriptionView:
+        """Send nothing for now; events keep collecting. Pausing twice is pausing once."""
+        return await self._followed(
+            await subscription_store.pause(self._database, self._key_ring, caller.org_id, subscription_id),
+        )
 
-async def delete_subscription(caller: Caller, services: Services, subscription_id: str) -> None:
-    """Unsubscribe: nothing more is sent, what is queued is cancelled. Deleting again answers 204 again."""
-    await subscription_store.delete(services.database, caller.org_id, subscription_id)
-    found = parse_id(subscription_id)
-    if found is not None:
-        services.wakeup.give({caller.org_id}, [(caller.org_id, found)])
+    async def resume_subscription(self, caller: Caller, subscription_id: str) -> SubscriptionView:
+        """Send again, beginning with what was collected."""
+        return await self._followed(
+            await subscription_store.resume(self._database, self._key_ring, caller.org_id, subscription_id),
+        )
 
+    async def disable_subscription(
+        self, caller: Caller, subscription_id: str, data: DisableBody | None = None
+    ) -> SubscriptionView:
+        """Match nothing any more. What is queued is cancelled: it is listed, and can be replayed."""
+        reason = check_text((data or DisableBody()).reason, "/reason", longest=255)
+        return await self._followed(
+            await subscription_store.disable(
+                self._database, self._key_ring, caller.org_id, subscription_id, reason
+            ),
+        )
 
-async def pause_subscription(caller: Caller, services: Services, subscription_id: str) -> SubscriptionView:
-    """Send nothing for now; events keep collecting. Pausing twice is pausing once."""
-    return await _followed(
-        services,
-        await subscription_store.pause(services.database, services.key_ring, caller.org_id, subscription_id),
-    )
+    async def enable_subscription(self, caller: Caller, subscription_id: str) -> EnabledView:
+        """Match again, from now.
 
+        What came while it was disabled is not sent by itself: `missed_since` and `missed_until` are the
+        window to replay.
+        """
+        enabled, missed_since = await subscription_store.enable(
+            self._database, self._key_ring, caller.org_id, subscription_id
+        )
+        view = await self._followed(enabled)
+        return EnabledView(
+            **msgspec.structs.asdict(view),
+            missed_since=optional_timestamp(missed_since),
+            missed_until=None if missed_since is None else view.status_at,
+            hint=None
+            if missed_since is None
+            else f"POST /v1/replays with subscription_id {enabled.id}, only all,"
+            f" since {rfc3339(missed_since)} and until {view.status_at} sends what came in between.",
+        )
 
-async def resume_subscription(caller: Caller, services: Services, subscription_id: str) -> SubscriptionView:
-    """Send again, beginning with what was collected."""
-    return await _followed(
-        services,
-        await subscription_store.resume(services.database, services.key_ring, caller.org_id, subscription_id),
-    )
+    async def rotate_secret(
+        self, caller: Caller, subscription_id: str, data: RotateSecretBody | None = None
+    ) -> NewSubscriptionView:
+        """Sign with a new secret, and with the present one too until the overlap ends."""
+        asked = data or RotateSecretBody()
 
+        def make(present: Scheme) -> tuple[str, Scheme]:
+            scheme = asked.signature or _scheme_of(asked.secret) or present
+            return new_secret(asked.secret, scheme), scheme
 
-async def disable_subscription(
-    caller: Caller, services: Services, subscription_id: str, data: DisableBody | None = None
-) -> SubscriptionView:
-    """Match nothing any more. What is queued is cancelled: it is listed, and can be replayed."""
-    reason = check_text((data or DisableBody()).reason, "/reason", longest=255)
-    return await _followed(
-        services,
-        await subscription_store.disable(
-            services.database, services.key_ring, caller.org_id, subscription_id, reason
-        ),
-    )
+        rotated = await subscription_store.rotate_secret(
+            self._database,
+            self._key_ring,
+            caller.org_id,
+            subscription_id,
+            make,
+            timedelta(seconds=asked.overlap_seconds),
+        )
+        await self._followed(rotated)
+        return new_view_of(rotated)
 
+    async def _create(self, org_id: OrgId, data: SubscriptionBody) -> NewSubscriptionView:
+        if data.key is not None:
+            check_text(data.key, "/key", longest=100)
+        signature = data.signature or _scheme_of(data.secret) or "v1"
+        new = NewSubscription(
+            settings=checked(PushSettings(**_settings_in(data, None)), *self._judged_by()),
+            signature=signature,
+            secret=new_secret(data.secret, signature),
+            key=data.key,
+            start=await self._start(org_id, data.start),
+        )
+        made = await subscription_store.create(self._database, self._clock, self._key_ring, org_id, new)
+        return new_view_of(made)
 
-async def enable_subscription(caller: Caller, services: Services, subscription_id: str) -> EnabledView:
-    """Match again, from now.
+    def _edit(self, changes: dict[str, Any]) -> Callable[[PushSettings], PushSettings]:
+        def edit(present: PushSettings) -> PushSettings:
+            defaults = {field.name: field.default for field in msgspec.structs.fields(PushSettings)}
+            chosen = {name: defaults[name] if value is None else value for name, value in changes.items()}
+            if changes.get("headers", ()) is None:
+                chosen["headers"] = {}
+            wanted = msgspec.structs.replace(present, **chosen)
+            check_ordering(present.ordering, wanted.ordering)
+            return checked(wanted, *self._judged_by(), changed=changes.keys())
 
-    What came while it was disabled is not sent by itself: `missed_since` and `missed_until` are the
-    window to replay.
-    """
-    enabled, missed_since = await subscription_store.enable(
-        services.database, services.key_ring, caller.org_id, subscription_id
-    )
-    view = await _followed(services, enabled)
-    return EnabledView(
-        **msgspec.structs.asdict(view),
-        missed_since=optional_timestamp(missed_since),
-        missed_until=None if missed_since is None else view.status_at,
-        hint=None
-        if missed_since is None
-        else f"POST /v1/replays with subscription_id {enabled.id}, only all, since {rfc3339(missed_since)}"
-        f" and until {view.status_at} sends what came in between.",
-    )
+        return edit
 
+    def _judged_by(self) -> tuple[Any, datetime]:
+        return self._policy, datetime.fromtimestamp(self._clock.now(), UTC)
 
-async def rotate_secret(
-    caller: Caller, services: Services, subscription_id: str, data: RotateSecretBody | None = None
-) -> NewSubscriptionView:
-    """Sign with a new secret, and with the present one too until the overlap ends."""
-    asked = data or RotateSecretBody()
+    async def _start(self, org_id: OrgId, start: str | None) -> UUID | None:
+        """The first event that is given of the past, None for none."""
+        if start is None or start == "now":
+            return None
+        if (event_id := parse_id(start)) is not None:
+            if not await subscription_store.has_event(self._database, org_id, event_id):
+                raise Invalid("There is no such event.", pointer="/start")
+            return event_id
+        try:
+            moment = moment_of(start, "/start")
+        except Invalid:
+            raise Invalid(
+                "Must be `now`, an RFC 3339 time with a time zone, or the id of an event.", pointer="/start"
+            ) from None
+        if moment is None or moment.timestamp() > self._clock.now():
+            raise Invalid("Must not lie in the future.", pointer="/start")
+        return first_id_at(moment)
 
-    def make(present: Scheme) -> tuple[str, Scheme]:
-        scheme = asked.signature or _scheme_of(asked.secret) or present
-        return new_secret(asked.secret, scheme), scheme
-
-    rotated = await subscription_store.rotate_secret(
-        services.database,
-        services.key_ring,
-        caller.org_id,
-        subscription_id,
-        make,
-        timedelta(seconds=asked.overlap_seconds),
-    )
-    await _followed(services, rotated)
-    return new_view_of(rotated)
+    async def _followed(self, changed: Subscription) -> SubscriptionView:
+        """Tell its lane, and show it as it is now."""
+        self._changed((changed.org_id, changed.id))
+        return view_of(
+            await subscription_store.find(self._database, self._key_ring, changed.org_id, str(changed.id))
+        )
 
 
 # ---- steps ---------------------------------------------------------------------------------------
-
-
-async def _create(services: Services, org_id: OrgId, data: SubscriptionBody) -> NewSubscriptionView:
-    if data.key is not None:
-        check_text(data.key, "/key", longest=100)
-    signature = data.signature or _scheme_of(data.secret) or "v1"
-    new = NewSubscription(
-        settings=checked(PushSettings(**_settings_in(data, None)), *_judged_by(services)),
-        signature=signature,
-        secret=new_secret(data.secret, signature),
-        key=data.key,
-        start=await _start(services, org_id, data.start),
-    )
-    made = await subscription_store.create(services.database, services.clock, services.key_ring, org_id, new)
-    return new_view_of(made)
-
-
-def _edit(services: Services, changes: dict[str, Any]) -> Callable[[PushSettings], PushSettings]:
-    def edit(present: PushSettings) -> PushSettings:
-        defaults = {field.name: field.default for field in msgspec.structs.fields(PushSettings)}
-        chosen = {name: defaults[name] if value is None else value for name, value in changes.items()}
-        if changes.get("headers", ()) is None:
-            chosen["headers"] = {}
-        wanted = msgspec.structs.replace(present, **chosen)
-        check_ordering(present.ordering, wanted.ordering)
-        return checked(wanted, *_judged_by(services), changed=changes.keys())
-
-    return edit
 
 
 def _settings_in(data: SubscriptionBody | SubscriptionChange, absent: Any) -> dict[str, Any]:
@@ -257,10 +294,6 @@ def _settings_in(data: SubscriptionBody | SubscriptionChange, absent: Any) -> di
     return found
 
 
-def _judged_by(services: Services) -> tuple[Any, datetime]:
-    return services.settings.outbound_policy(), datetime.fromtimestamp(services.clock.now(), UTC)
-
-
 def _scheme_of(secret: str | None) -> Scheme | None:
     """The scheme that a given secret's prefix names, if that is one at all."""
     match secret and secret.partition("_")[0]:
@@ -270,25 +303,6 @@ def _scheme_of(secret: str | None) -> Scheme | None:
             return "v1a"
         case _:
             return None
-
-
-async def _start(services: Services, org_id: OrgId, start: str | None) -> UUID | None:
-    """The first event that is given of the past, None for none."""
-    if start is None or start == "now":
-        return None
-    if (event_id := parse_id(start)) is not None:
-        if not await subscription_store.has_event(services.database, org_id, event_id):
-            raise Invalid("There is no such event.", pointer="/start")
-        return event_id
-    try:
-        moment = moment_of(start, "/start")
-    except Invalid:
-        raise Invalid(
-            "Must be `now`, an RFC 3339 time with a time zone, or the id of an event.", pointer="/start"
-        ) from None
-    if moment is None or moment.timestamp() > services.clock.now():
-        raise Invalid("Must not lie in the future.", pointer="/start")
-    return first_id_at(moment)
 
 
 def _check_same(found: Subscription, data: SubscriptionBody) -> None:
@@ -309,9 +323,61 @@ def _check_same(found: Subscription, data: SubscriptionBody) -> None:
         raise Conflict(f"There is a subscription with this key and another {', '.join(different)}.")
 
 
-async def _followed(services: Services, changed: Subscription) -> SubscriptionView:
-    """Tell its lane, and show it as it is now."""
-    services.wakeup.give({changed.org_id}, [(changed.org_id, changed.id)])
-    return view_of(
-        await subscription_store.find(services.database, services.key_ring, changed.org_id, str(changed.id))
-    )
+_NO_ROOM = "the organisation has all the subscriptions it may have"
+_INBOX_FOLLOWED = Answer(409, "It sends an inbox's notices and follows the inbox.")
+_MOVED = Answer(409, "It is disabled, or it sends an inbox's notices and follows the inbox.")
+
+
+def subscription_route(
+    method: Method,
+    path: str,
+    handler: Callable[..., Any],
+    status: int = 200,
+    answers: tuple[Answer, ...] = (),
+) -> Route:
+    """A route of push subscriptions; hook platforms find the same under `/v1/hooks`."""
+    also = (f"/v1/hooks{path}",)
+    return Route(method, f"/v1/subscriptions{path}", handler, Scope.SUBSCRIPTIONS, status, answers, also)
+
+
+ROUTES = (
+    subscription_route("GET", "", SubscriptionRoutes.list_subscriptions),
+    subscription_route(
+        "POST",
+        "",
+        SubscriptionRoutes.create_subscription,
+        201,
+        (Answer(409, f"The key is in use, or {_NO_ROOM}."),),
+    ),
+    subscription_route(
+        "PUT",
+        "",
+        SubscriptionRoutes.ensure_subscription,
+        answers=(
+            Answer(201, "Made.", NewSubscriptionView),
+            Answer(200, "It was there, with these settings.", SubscriptionView),
+            Answer(409, f"It is there with other settings, or {_NO_ROOM}."),
+        ),
+    ),
+    subscription_route("GET", "/{subscription_id:str}", SubscriptionRoutes.get_subscription),
+    subscription_route(
+        "PATCH", "/{subscription_id:str}", SubscriptionRoutes.change_subscription, answers=(_INBOX_FOLLOWED,)
+    ),
+    subscription_route(
+        "DELETE", "/{subscription_id:str}", SubscriptionRoutes.delete_subscription, 204, (_INBOX_FOLLOWED,)
+    ),
+    subscription_route(
+        "POST", "/{subscription_id:str}/pause", SubscriptionRoutes.pause_subscription, answers=(_MOVED,)
+    ),
+    subscription_route(
+        "POST", "/{subscription_id:str}/resume", SubscriptionRoutes.resume_subscription, answers=(_MOVED,)
+    ),
+    subscription_route("POST", "/{subscription_id:str}/disable", SubscriptionRoutes.disable_subscription),
+    subscription_route(
+        "POST",
+        "/{subscription_id:str}/enable",
+        SubscriptionRoutes.enable_subscription,
+        answers=(Answer(409, "It has expired."),),
+    ),
+    subscription_route("POST", "/{subscription_id:str}/rotate-secret", SubscriptionRoutes.rotate_secret),
+)
