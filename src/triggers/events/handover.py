@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
-from asyncpg.pgproto.pgproto import UUID
 
 from triggers.domain import LaneId, NewEvent
+from triggers.postgres.database import DriverUUID
 
 
 class Fresh(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -73,5 +73,5 @@ class Handover(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def lanes(self) -> list[LaneId]:
         """The lanes that it is for."""
         found = {(event.org_id, lane_id) for event in self.events for lane_id in event.subscriptions}
-        orgs = {org_id: UUID(org_id) for org_id, _ in found}
-        return [(orgs[org_id], UUID(lane_id)) for org_id, lane_id in found]
+        orgs = {org_id: DriverUUID(org_id) for org_id, _ in found}
+        return [(orgs[org_id], DriverUUID(lane_id)) for org_id, lane_id in found]

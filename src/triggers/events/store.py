@@ -11,7 +11,6 @@ from operator import attrgetter
 from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from triggers.domain import NewEvent, OrgId
@@ -22,6 +21,7 @@ from triggers.postgres.database import (
     Connection,
     Database,
     Row,
+    UniqueViolation,
     columns,
     only_if,
     statements,
@@ -143,7 +143,7 @@ async def accept(
         asked_at = time.monotonic()
         try:
             row = await connection.fetchrow(_accept(*_READY_FOR[care], judged), *values)
-        except asyncpg.UniqueViolationError:
+        except UniqueViolation:
             if care is Care.ANY:
                 raise
             care = Care(care + 1)

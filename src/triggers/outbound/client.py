@@ -2,7 +2,7 @@
 
 `Outbound.send` returns a value for everything that an endpoint, a name or a proxy can do. The guard is one
 line of reasoning: a socket is connected only in `_dial`, only to an address literal, and every literal that
-comes there was permitted by the table in `triggers.addresses` (or is the operator's own proxy). No second
+comes there was permitted by the table in `addresses.py` (or is the operator's own proxy). No second
 resolver, redirect, environment proxy or cookie exists that could lead elsewhere, and a kept-alive
 connection is found again only under the address it was opened to.
 """

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import asyncpg
 import structlog
+from asyncpg.pgproto import pgproto
 
 from triggers.errors import DatabaseUnavailable, OperatorError
 
@@ -43,6 +44,9 @@ _ONLY_IF: Final = re.compile(r"^ *-- if (\w+)\n(.*?)^ *-- end\n", re.MULTILINE |
 Connection: TypeAlias = asyncpg.Connection
 PostgresError: TypeAlias = asyncpg.PostgresError
 Row: TypeAlias = asyncpg.Record
+UniqueViolation: TypeAlias = asyncpg.UniqueViolationError
+DriverUUID: TypeAlias = pgproto.UUID
+"""The driver's own UUID, which is made and written faster than the standard library's, and is one."""
 
 
 def statements(module: str) -> dict[str, str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from asyncpg.pgproto.pgproto import UUID
-
 from triggers.domain import LaneId
 from triggers.events.handover import Handover
+from triggers.postgres.database import DriverUUID
 from triggers.push.store import Due
 
 
@@ -13,13 +12,13 @@ def deliveries_of(handover: Handover) -> dict[LaneId, list[Due]]:
     """By lane, what a read would find there."""
     found: dict[tuple[bytes, bytes], list[Due]] = {}
     for event in handover.events:
-        org_id, event_id = UUID(event.org_id), UUID(event.id)
+        org_id, event_id = DriverUUID(event.org_id), DriverUUID(event.id)
         for lane_id in event.subscriptions:
             lane = found.setdefault((event.org_id, lane_id), [])
             lane.append(
                 Due(
                     org_id=org_id,
-                    subscription_id=lane[0].subscription_id if lane else UUID(lane_id),
+                    subscription_id=lane[0].subscription_id if lane else DriverUUID(lane_id),
                     event_id=event_id,
                     generation=0,
                     attempts=0,

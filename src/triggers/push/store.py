@@ -9,7 +9,6 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from triggers.domain import LaneId
@@ -18,6 +17,7 @@ from triggers.postgres.database import (
     Connection,
     Database,
     Row,
+    UniqueViolation,
     columns,
     only_if,
     statements,
@@ -362,7 +362,7 @@ async def settle(
     )
     rows = None
     if not connection.is_in_transaction():  # which a failure would end
-        with suppress(asyncpg.UniqueViolationError):
+        with suppress(UniqueViolation):
             rows = await connection.fetch(_SETTLE, *values)
     if rows is None:
         rows = await connection.fetch(_SETTLE_REPEATED, *values)
