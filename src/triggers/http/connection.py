@@ -20,13 +20,20 @@ from triggers import errors
 from triggers.burst import Burst
 from triggers.http import exchange
 from triggers.http.request_pieces import RequestPieces
+from triggers.http.turns import Turns
 
 log = structlog.get_logger()
 
 MAX_AHEAD: Final = 16
 """Requests of a connection that are parsed while an earlier one is being answered."""
 TURN_BYTES: Final = 64 * 1024
-"""Bytes that one connection has parsed in one turn of the event loop, or a little more."""
+"""Bytes that one connection has parsed in one turn of the event loop, or a little more. After so many it
+waits for its turn, with the others that have more to be parsed."""
+AT_ONCE: Final = 4
+"""Connections that go on in one turn of the event loop, of those that wait for their turn."""
+LEFTOVERS_SECONDS: Final = 0.005
+"""How long nothing is read of what callers send after their last answer, before so many of them are read
+again: at most 50 MB in a second of all together, which is thrown away."""
 PIECE_COST: Final = 256
 """Bytes that each piece counts for beside its own: tiny ones are dearer than long ones."""
 REST_READ: Final = 5 * 1024 * 1024
@@ -113,7 +120,9 @@ class Cycle(RequestResponseCycle):
         """The app of a request that cannot be read: `run_asgi` answers it."""
 
     async def _give_up(self, error: errors.TriggersError) -> None:
-        if self.response_started or self.transport.is_closing():
+        if self.connection.has_ended:
+            return
+        if self.response_started:
             self.transport.close()
             return
         self.keep_alive = self.disconnected = False
@@ -152,7 +161,7 @@ class Cycle(RequestResponseCycle):
         if start is None:
             await self._send(message)
         elif (whole := self._whole(start, message)) is None:
-            if not self.transport.is_closing():
+            if not self.connection.has_ended:
                 await super().send(start)
                 await self._send(message)
         else:
@@ -187,11 +196,11 @@ class Cycle(RequestResponseCycle):
 
     async def _send(self, message: Any) -> None:
         """A piece of the body. After the last one of a connection, uvicorn closes it at once."""
-        if self.transport.is_closing():  # of which uvicorn hears only in the next turn of the loop
+        if self.connection.has_ended:  # of which uvicorn hears only in the next turn of the loop, or not
             return
         closing = not self.keep_alive and not message.get("more_body")
         if closing and (self.more_body or self.connection.deaf):  # something is still coming
-            self.connection.deaf = True  # before uvicorn, which goes on to the next request
+            self.connection.answer_no_more()  # before uvicorn, which goes on to the next request
             self.keep_alive = True
             await super().send(message)
             self.connection.hang_up()
@@ -275,8 +284,9 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self.deaf:
-            return
-        if self._unparsed:
+            self.flow.pause_reading()
+            _leftovers(self.loop).wait(self._read_leftovers)
+        elif self._unparsed:
             self._unparsed += data
             self.flow.pause_reading()
         else:
@@ -305,20 +315,37 @@ class Protocol(HttpToolsProtocol):
         else:
             if not self.between:
                 self.pieces.remember(data)
+            if spent >= TURN_BYTES:
+                self.flow.pause_reading()
+                _turns(self.loop).wait(self._go_on)
 
     def _wait_with(self, data: bytes, begin: int) -> None:
-        """Parse the rest of it when an answer is out, or after others had their turn."""
+        """Parse the rest of it after others had their turn, and when an answer is out."""
         self.pieces.remember(data[:begin])
         self._unparsed = data[begin:]
         self.flow.pause_reading()
-        self.loop.call_soon(self._go_on)
+        _turns(self.loop).wait(self._go_on)
 
     def _go_on(self) -> None:
-        """Parse what waits, if there is room for more."""
-        if self._unparsed and not self.deaf and len(self.pipeline) < MAX_AHEAD:
+        """Parse what waits and read on, if there is room for more."""
+        if self.deaf or self.transport.is_closing() or len(self.pipeline) >= MAX_AHEAD:
+            return
+        if self._unparsed:
             data, self._unparsed = self._unparsed, b""
             self.flow.resume_reading()
             self._parse(data)
+        elif not self.pipeline and not self._is_body_held:
+            self.flow.resume_reading()
+
+    @property
+    def _is_body_held(self) -> bool:
+        """Whether the app has much of a body before it that it has not read."""
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete and len(cycle.body) > HIGH_WATER_LIMIT
+
+    def _read_leftovers(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _ignore_offer(self) -> None:
         """Go on with a request that offers another protocol as if it had not: there is none.
@@ -352,6 +379,11 @@ class Protocol(HttpToolsProtocol):
         else:
             self.cycle.refuse(error)
 
+    def answer_no_more(self) -> None:
+        """The answer at hand is the last: what came behind its request is neither read nor answered."""
+        self.deaf = True
+        self.pipeline.clear()
+
     def hang_up(self) -> None:
         """Close, when the caller does or after a while. To close on bytes that were sent and not read would
         take the answer from a caller that is still sending."""
@@ -363,6 +395,11 @@ class Protocol(HttpToolsProtocol):
         self.hung_up_at = self.loop.time()
         self.flow.resume_reading()
         self.transport.write_eof()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing may be written any more."""
+        return self.transport.is_closing() or self.hung_up_at is not None
 
     @property
     def much_is_left(self) -> bool:
@@ -477,11 +514,16 @@ class Protocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self.pipeline:
-            self._run(*self.pipeline.pop())
+            _turns(self.loop).wait(self._run_next)
         else:
             self.idle_since = self.loop.time()
         if self._unparsed:
-            self._go_on()
+            _turns(self.loop).wait(self._go_on)
+
+    def _run_next(self) -> None:
+        """Answer the oldest of the requests that wait."""
+        if self.pipeline and not self.transport.is_closing():
+            self._run(*self.pipeline.pop())
 
 
 def _nothing() -> None:
@@ -492,6 +534,18 @@ def _nothing() -> None:
 def _burst(loop: asyncio.AbstractEventLoop) -> Burst:
     """The one of all connections."""
     return Burst(loop)
+
+
+@lru_cache(maxsize=1)
+def _turns(loop: asyncio.AbstractEventLoop) -> Turns:
+    """Of connections that have more to be parsed or answered than one request."""
+    return Turns(loop, at_once=AT_ONCE)
+
+
+@lru_cache(maxsize=1)
+def _leftovers(loop: asyncio.AbstractEventLoop) -> Turns:
+    """Of connections that are read so that their last answer is not lost to a reset."""
+    return Turns(loop, at_once=AT_ONCE, every_seconds=LEFTOVERS_SECONDS)
 
 
 @lru_cache(maxsize=256)
