@@ -365,7 +365,7 @@ class Worker:
     async def _until_trusted(self, lane: Lane) -> None:
         """After a delivery that could not be sent: not again before the owner is sure of itself."""
         await asyncio.sleep(0.05)
-        self._dispatcher.offer(lane)
+        self._offer(lane)  # and not to the dispatcher alone: a rate limit may hold the lane by now
 
     # ---- lanes -----------------------------------------------------------------------------------
 
@@ -379,7 +379,8 @@ class Worker:
         if lane.offered or not lane.queue or not lane.paced or self._stopping:
             return
         wait = lane.wait_seconds(self._now())
-        if wait is None:
+        if wait is None:  # it may have let go since the lane was asked, a moment ago
+            self._dispatcher.offer(lane)
             return
         loop = asyncio.get_running_loop()
         at = loop.time() + wait + 0.001
