@@ -32,7 +32,7 @@ _SCAN_LIMIT = 5_000
 """Rows that one page of a filtered list may look at: a rare type costs pages, not a scan of the log."""
 
 
-FLUSH_DELIVERIES = 20_000
+FLUSH_DELIVERIES = 4_000
 """Deliveries that one transaction makes: events for ten thousand subscribers must not hold up the rest."""
 
 
