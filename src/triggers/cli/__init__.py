@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 
 from triggers import __version__
-from triggers.cli import client, demo, mending, secrets, serving, subscriptions, tenants
+from triggers.cli import client, demo, mending, routes, secrets, serving, subscriptions, tenants
 from triggers.errors import TriggersError
 from triggers.postgres.database import PostgresError
 
@@ -28,6 +28,7 @@ app.add_typer(secrets.secrets, name="secrets")
 client.add_to(app)
 mending.add_to(app)
 demo.add_to(app)
+routes.add_to(app)
 
 
 @app.command()
