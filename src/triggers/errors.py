@@ -29,7 +29,7 @@
 
 The docstring's first line is the default message; what follows it is what the page
 `/problems/<slug>` tells a caller to do. Facts are keyword fields and become members of
-the HTTP problem. `api/problems.py` alone maps them to HTTP.
+the HTTP problem. `http/problems.py` alone maps them to HTTP.
 """
 
 from typing import Any
