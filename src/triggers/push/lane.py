@@ -188,6 +188,11 @@ class Lane:
             endpoint=msgspec.structs.replace(self.target.endpoint, status="disabled")
         )
 
+    @property
+    def wants_nothing(self) -> bool:
+        """Whether it is paused or disabled, until its settings are read again."""
+        return self.target.endpoint.status != "active" and not self.stale
+
     def wants(self) -> int:
         """How many more rows it can use."""
         if self.target.endpoint.status != "active":

@@ -77,6 +77,8 @@ class Reader:
     def hint(self, lane_id: LaneId) -> None:
         """This lane may have something to read."""
         if (lane := self._lane(lane_id)) is not None:
+            if lane.wants_nothing:
+                return
             lane.drained = False
         if lane_id not in self._is_hungry:
             self._is_hungry.add(lane_id)
