@@ -44,7 +44,8 @@ from triggers.room import Room
 log = structlog.get_logger()
 
 FLUSH_ROWS = 512
-FLUSH_BYTES = 4 * 1024 * 1024
+FLUSH_BYTES = 512 * 1024
+"""All wait for the flush under way: with more, large events keep small ones of others waiting."""
 FLUSH_ROWS_OF_FEW = 32
 """The same where no more than twice as many wait. Those are about as many callers, most of all there are: if
 all were stored at once, nobody would be left to be answered and to ask again meanwhile."""
@@ -114,7 +115,8 @@ class Intake:
         # Of each organisation that has events waiting, in turn; none is empty.
         self._queues: OrderedDict[UUID, deque[Waiting]] = OrderedDict()
         self._aside: dict[UUID, deque[Waiting]] = {}  # likewise, but they are being judged again
-        self._left_over: list[Waiting] = []  # of the batch at hand, for the next one
+        self._left_over: list[Waiting] = []  # of the batch at hand, for a later one
+        self._crowding: dict[UUID, None] = {}  # organisations of which something was left over, in turn
         self._waiting_events = 0
         self._waiting_bytes = 0
         self._care = Care.NONE
@@ -203,6 +205,7 @@ class Intake:
     def _take(self) -> list[Waiting]:
         """The next batch. Events that share a dedup_id with one of it are decided with that one."""
         batch: list[Waiting] = []
+        sitting_out = self._sit_out()
         leaders: dict[tuple[UUID, str], Waiting] = {}
         size = 0
         most = FLUSH_ROWS_OF_FEW if self._waiting_events <= 2 * FLUSH_ROWS_OF_FEW else FLUSH_ROWS
@@ -223,7 +226,18 @@ class Intake:
                     leader.followers.append(waiting)
                     continue
             batch.append(waiting)
+        for org_id, queue in reversed(sitting_out):
+            self._queues[org_id] = queue
+            self._queues.move_to_end(org_id, last=False)
         return batch
+
+    def _sit_out(self) -> list[tuple[UUID, deque[Waiting]]]:
+        """Take those organisations out of turn whose events made too many deliveries for the batch before, if
+        others wait: a batch without them is stored in no time, one with them keeps the others waiting."""
+        crowding, self._crowding = [each for each in self._crowding if each in self._queues], {}
+        if len(crowding) == len(self._queues):
+            return []
+        return [(org_id, self._queues.pop(org_id)) for org_id in crowding]
 
     def _return(self, returned: Sequence[Waiting]) -> None:
         """Put events back to the front of their queues, in their order and with their followers behind each.
@@ -329,6 +343,7 @@ class Intake:
                 continue
             if batch := self._take():
                 connection = await self._store(connection, batch, again=True)
+                self._crowding = dict.fromkeys(waiting.event.org_id for waiting in self._left_over)
                 self._return(self._left_over)
                 self._left_over = []
         if connection is not None:

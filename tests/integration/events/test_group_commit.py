@@ -155,7 +155,7 @@ async def test_what_a_batch_leaves_over_is_not_mistaken_for_a_duplicate(
         "select max(n) from (select count(*) as n from deliveries group by accepted_at) as t"
     )
     assert row is not None
-    assert row[0] == 20_000
+    assert row[0] == event_store.FLUSH_DELIVERIES
 
 
 async def test_an_event_for_more_subscribers_than_a_batch_makes_deliveries(
@@ -230,8 +230,13 @@ async def test_nothing_is_stored_for_an_organisation_that_does_not_exist(
 
 
 async def test_the_bound_of_deliveries_is_shared_by_organisations(
-    connection: Connection, database: Database, clock: DatabaseClock, tenants: Tenants
+    connection: Connection,
+    database: Database,
+    clock: DatabaseClock,
+    tenants: Tenants,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(event_store, "FLUSH_DELIVERIES", 20_000)
     large, small = await tenants.make(), await tenants.make()
     await subscribe(database, large.id, 999)
     costly = [new_event(large.id, clock) for _ in range(21)]
@@ -313,8 +318,9 @@ async def test_events_over_the_bound_have_their_turns_among_small_ones(
     costly = [new_event(each.id, clock) for _ in range(2) for each in large]
     await asyncio.gather(*[node.intake.accept(event) for event in [*cheap, *costly]])
     stored_in = {each: n for n, flush in enumerate(flushes) for each in flush}
-    assert [stored_in[event.id] for event in costly] == [1, 2, 3, 4], "one in each flush"
-    assert all(any(event.id in flush for event in cheap) for flush in flushes[:5])
+    assert [stored_in[event.id] for event in costly] == [2, 4, 6, 8], "one in every second flush"
+    assert all(any(event.id in flush for event in cheap) for flush in flushes[:9])
+    assert all(set(flush) <= {event.id for event in cheap} for flush in flushes[1:8:2]), "of the others alone"
 
 
 async def test_turns_left_overs_duplicates_and_poison_keep_each_organisations_order(
