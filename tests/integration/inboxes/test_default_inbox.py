@@ -12,8 +12,7 @@ import httpx
 
 from harness import Node, Tenant, Tenants, eventually
 from triggers.domain import MAX_PAGE_BYTES
-from triggers.inboxes import lease_queue as lines
-from triggers.inboxes import messages
+from triggers.inboxes import lease_queue
 from triggers.postgres.database import Database
 
 MESSAGES = "/v1/inboxes/default/messages"
@@ -353,7 +352,7 @@ async def waiting(node: Node, number: int = 1) -> None:
 async def test_a_long_poll_wakes_with_the_event(
     node: Node, client: httpx.AsyncClient, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(messages, "POLL_SECONDS", 60)  # nothing but the hint can wake it
+    monkeypatch.setattr(lease_queue, "POLL_SECONDS", 60)  # nothing but the hint can wake it
     loop = asyncio.get_running_loop()
     delays = []
     for number in range(5):
@@ -379,9 +378,9 @@ async def test_no_wake_up_is_lost_between_looking_and_listening(
     node: Node, client: httpx.AsyncClient, monkeypatch: Any
 ) -> None:
     """An accept that commits after the first look, before the poll listens, is found at once."""
-    monkeypatch.setattr(messages, "POLL_SECONDS", 60)
+    monkeypatch.setattr(lease_queue, "POLL_SECONDS", 60)
     looked = 0
-    look: Callable[..., Any] = messages._claim
+    look: Callable[..., Any] = lease_queue.LeaseQueue._claim
 
     async def look_then_accept(*values: Any) -> Any:
         nonlocal looked
@@ -391,7 +390,7 @@ async def test_no_wake_up_is_lost_between_looking_and_listening(
             await send(client, 1)
         return found
 
-    monkeypatch.setattr(messages, "_claim", look_then_accept)
+    monkeypatch.setattr(lease_queue.LeaseQueue, "_claim", look_then_accept)
     async with asyncio.timeout(10):
         assert len((await lease(client, wait_seconds=20))["results"]) == 1
     assert looked == 2
@@ -399,7 +398,7 @@ async def test_no_wake_up_is_lost_between_looking_and_listening(
 
 async def test_one_event_wakes_one_of_many(node: Node, client: httpx.AsyncClient) -> None:
     polls = [asyncio.create_task(lease(client, wait_seconds=20, lease_limit=1)) for _ in range(10)]
-    await waiting(node, lines.AT_ONCE)
+    await waiting(node, lease_queue.AT_ONCE)
     ids = await send(client, *range(10))
     held = [ids_of((await poll)["results"]) for poll in polls]
     assert sorted(each for found in held for each in found) == sorted(ids)
@@ -410,7 +409,7 @@ async def test_a_client_that_leaves_a_long_poll_takes_nothing_with_it(
     node: Node, client: httpx.AsyncClient, database: Database
 ) -> None:
     polls = [asyncio.create_task(lease(client, wait_seconds=20)) for _ in range(5)]
-    await waiting(node, lines.AT_ONCE)
+    await waiting(node, lease_queue.AT_ONCE)
     for poll in polls:
         poll.cancel()
     await asyncio.gather(*polls, return_exceptions=True)

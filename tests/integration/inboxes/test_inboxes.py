@@ -18,7 +18,7 @@ from triggers.deliveries import ending
 from triggers.domain import first_id_at
 from triggers.errors import DatabaseUnavailable
 from triggers.events import store as event_store
-from triggers.inboxes import lease_queue as lines
+from triggers.inboxes import lease_queue
 from triggers.inboxes import store as inbox_store
 from triggers.node.health import Health
 from triggers.node.housekeeping import EXPIRY_CHUNK, Housekeeping
@@ -361,8 +361,8 @@ async def poll(client: httpx.AsyncClient) -> httpx.Response:
 
 async def test_who_waits_is_answered_as_the_inbox_is_now(node: Node, client: httpx.AsyncClient) -> None:
     """As many wait as look at a time, and as many behind them."""
-    polls = [asyncio.create_task(poll(client)) for _ in range(2 * lines.AT_ONCE)]
-    await eventually(lambda: sum(map(len, node.wakeup._waiters.values())) == lines.AT_ONCE)
+    polls = [asyncio.create_task(poll(client)) for _ in range(2 * lease_queue.AT_ONCE)]
+    await eventually(lambda: sum(map(len, node.wakeup._waiters.values())) == lease_queue.AT_ONCE)
     assert (await client.post("/v1/inboxes/default/pause")).status_code == 200
     for answer in await asyncio.gather(*polls):
         assert (answer.status_code, answer.json()["type"]) == (409, "/problems/inbox-paused")

@@ -168,7 +168,7 @@ async def test_the_hot_statements_use_their_indexes(
         ("list backwards", inbox_sql["newest_first"], (*who, beyond, 100), 300),
         ("quarantined", inbox_sql["quarantined_oldest_first"], (*who, uuid.UUID(int=0), 100), 100),
         ("holds any", inbox_sql["holds_any"], (*who, beyond), 20),
-        ("deliveries of an event", inbox_sql["deliveries_of_event"], (tenant.id, ids[0]), 100),
+        ("deliveries of an event", event_sql["deliveries_of_event"], (tenant.id, ids[0]), 100),
         ("find an inbox", inbox_sql["inbox"], (tenant.id, None, "default"), 30),
         ("events", event_sql["newest_first"], (tenant.id, uuid.UUID(int=0), beyond, 100), 300),
         ("events backwards", event_sql["oldest_first"], (tenant.id, uuid.UUID(int=0), beyond, 100), 300),

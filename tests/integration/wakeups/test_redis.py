@@ -12,7 +12,7 @@ import redis.asyncio
 
 from harness import Node, RedisServer, Tenant, Tenants, eventually
 from triggers.domain import Plan
-from triggers.inboxes import messages
+from triggers.inboxes import lease_queue
 from triggers.wakeups.redis_link import CHANNEL
 
 Two = tuple[Node, Node]
@@ -60,7 +60,7 @@ async def wake_up(nodes: Two, clients: tuple[httpx.AsyncClient, httpx.AsyncClien
 async def test_a_long_poll_on_another_node_wakes(
     nodes: Two, clients: tuple[httpx.AsyncClient, httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(messages, "POLL_SECONDS", 60)
+    monkeypatch.setattr(lease_queue, "POLL_SECONDS", 60)
     delays = sorted([await wake_up(nodes, clients) for _ in range(5)])
     assert delays[2] < 0.15
 
