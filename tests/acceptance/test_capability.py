@@ -78,7 +78,7 @@ def test_it_serves_notes(copy: Path, launch: Callable[..., Service]) -> None:
     service = launch()
     service.environment["PYTHONPATH"] = str(copy / "src")
     service.start()
-    url, key = f"http://127.0.0.1:{service.port}", service.first_key
+    url, key = f"http://127.0.0.1:{service.port}", service.first_key()
     with httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}) as client:
         assert client.post("/v1/notes", json={"text": "written"}).status_code == 201
         assert client.post("/v1/notes", json={"text": ""}).status_code == 422
