@@ -82,7 +82,8 @@ async def test_a_limit_is_shared(nodes: Two, tenants: Tenants) -> None:
             await asyncio.sleep(0.02)
         granted = 60 + sum(answer.status_code == 200 for answer in answers)
         assert granted < 130, "without the other's spending it would be 180"
-        assert answers[-1].status_code == answers[-2].status_code == 429
+        refused = [answer.status_code == 429 for answer in answers[-20:]]
+        assert sum(refused) >= 15, "but for what has come back meanwhile, 100 a minute"
 
 
 async def test_what_was_spent_while_redis_was_gone_is_not_charged_when_it_is_back(
