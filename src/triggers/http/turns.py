@@ -36,5 +36,5 @@ class Turns:
         calls = [self._waiting.popleft() for _ in range(min(self._at_once, len(self._waiting)))]
         if self._waiting:
             self._later()
-        for call in calls:
-            call()
+        for call in calls:  # by the loop, so one that raises takes nothing from the others
+            self._loop.call_soon(call)

@@ -47,6 +47,18 @@ async def test_calls_may_ask_for_the_next_turn_and_keep_their_order() -> None:
     assert "".join(seen) == "abcabc"
 
 
+async def test_a_call_that_raises_takes_nothing_from_the_others() -> None:
+    loop, seen, raised = asyncio.get_running_loop(), [], []
+    loop.set_exception_handler(lambda _, context: raised.append(context["exception"]))
+    turns = Turns(loop, at_once=3)
+    turns.wait(lambda: 1 // 0)
+    for number in range(4):
+        turns.wait(lambda number=number: seen.append(number))  # type: ignore[misc]
+    await eventually(lambda: len(seen) == 4)
+    assert seen == [0, 1, 2, 3]
+    assert [type(each) for each in raised] == [ZeroDivisionError]
+
+
 async def test_between_turns_nothing_is_done_for_as_long_as_is_said() -> None:
     loop = asyncio.get_running_loop()
     turns, seen = Turns(loop, at_once=2, every_seconds=0.02), []
