@@ -45,9 +45,10 @@ async def match_again(
     *,
     by_filter: bool,
 ) -> tuple[list[Owed], UUID | None]:
-    """What is owed of these events, as accept would have judged them, in bounded time and memory.
+    """Find the deliveries that these events make, matched as accept would have matched them.
 
-    With the id below which all is done if that is not all of them.
+    It takes bounded time and memory. If it did not look at all events, the second value is the id below which
+    it did; otherwise None.
     """
     payload_filter = _filter(to) if by_filter else None
     pointer = to.ordering_pointer if to.ordering == "key" else None
@@ -115,6 +116,7 @@ def _compiled(expression: str) -> PayloadFilter:
 
 
 def id_after(event_id: UUID) -> UUID:
+    """The lowest id above this one."""
     return UUID(int=event_id.int + 1)
 
 

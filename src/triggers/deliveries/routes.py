@@ -130,9 +130,6 @@ class DeliveryList(msgspec.Struct):
     next_cursor: str | None
 
 
-# ---- looking -------------------------------------------------------------------------------------
-
-
 class DeliveryRoutes:
     """Handlers of this room's URLs."""
 
@@ -261,9 +258,6 @@ class DeliveryRoutes:
         if not found:
             raise NotFound(_NO_DELIVERY)
         return found
-
-
-# ---- mending -------------------------------------------------------------------------------------
 
 
 # ---- steps ---------------------------------------------------------------------------------------

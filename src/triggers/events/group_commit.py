@@ -232,8 +232,10 @@ class Intake:
         return batch
 
     def _sit_out(self) -> list[tuple[UUID, deque[Waiting]]]:
-        """Take those organisations out of turn whose events made too many deliveries for the batch before, if
-        others wait: a batch without them is stored in no time, one with them keeps the others waiting."""
+        """Take organisations out of turn whose events were too many for the batch before, if others wait.
+
+        A batch without their events is stored quickly; one with them keeps the others waiting.
+        """
         crowding, self._crowding = [each for each in self._crowding if each in self._queues], {}
         if len(crowding) == len(self._queues):
             return []

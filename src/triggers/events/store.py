@@ -284,7 +284,7 @@ async def listeners(connection: Connection, org_ids: Sequence[UUID], event_type:
 
 
 class DeliveryState(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one event for one subscription."""
+    """The state of one event for one subscription."""
 
     subscription_id: UUID
     kind: str

@@ -129,9 +129,6 @@ class InboxList(msgspec.Struct):
     next_cursor: str | None
 
 
-# ---- inboxes -------------------------------------------------------------------------------------
-
-
 class InboxRoutes:
     """Handlers of the URLs of inboxes themselves."""
 

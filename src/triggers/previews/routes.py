@@ -123,9 +123,6 @@ class WholeEvent(NamedTuple):
     occurred_at: datetime | None
 
 
-# ---- handlers ------------------------------------------------------------------------------------
-
-
 class PreviewRoutes:
     """Handlers of this room's URLs."""
 

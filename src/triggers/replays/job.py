@@ -196,9 +196,6 @@ def _wants(to: Recipient, event_type: str, asked: list[str] | None, *, only_dead
     return only_dead or type_matches(event_type, to.event_types)
 
 
-# ---- one delivery --------------------------------------------------------------------------------
-
-
 # ---- before it runs ------------------------------------------------------------------------------
 
 

@@ -60,8 +60,6 @@ from triggers.subscriptions.rules import (
 )
 from triggers.subscriptions.store import NewSubscription, Subscription
 
-# ---- handlers ------------------------------------------------------------------------------------
-
 
 class SubscriptionRoutes:
     """Handlers of this room's URLs."""
