@@ -402,8 +402,7 @@ class Outbound:
                 else "did not answer CONNECT"
             )
             raise _NoConnection(Reason.PROXY, f"The egress proxy {said}.")
-        assert connection.transport is not None
-        return connection.transport
+        return connection.give_up_transport()
 
     async def _over_tunnel(self, transport: asyncio.Transport, target: Target, deadline: float) -> Connection:
         connection = Connection(self._loop, self._burst)

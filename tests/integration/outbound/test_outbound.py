@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+import dataclasses
+import gc
 import ipaddress
 import json
 import socket
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,7 +21,7 @@ import uvloop
 from triggers.errors import SettingsError
 from triggers.outbound.addresses import OutboundPolicy
 from triggers.outbound.client import Outbound
-from triggers.outbound.connection import BODY_LIMIT, HEAD_LIMIT
+from triggers.outbound.connection import BODY_LIMIT, HEAD_LIMIT, Connection
 from triggers.outbound.dns import Names
 from triggers.outbound.result import (
     Answered,
@@ -586,6 +588,45 @@ async def test_idle_connections_are_closed() -> None:
         assert receiver.open == 5
         await until(lambda: receiver.open == 0)
         assert len(sender._pool) == 0
+
+
+def without_the_collector() -> Iterator[Callable[[], int]]:
+    """How many more connections there are in memory than at the beginning, closed ones included."""
+
+    def in_memory() -> int:
+        return sum(type(each) is Connection for each in gc.get_objects())
+
+    gc.collect()
+    before = in_memory()
+    gc.disable()
+    try:
+        yield lambda: in_memory() - before
+    finally:
+        gc.enable()
+
+
+kept_in_memory = pytest.fixture(without_the_collector)
+
+
+@pytest.mark.parametrize("handler", ["answers", "hangs up", "too much", "late", "over a proxy"])
+async def test_a_closed_connection_is_freed_at_once(kept_in_memory: Callable[[], int], handler: str) -> None:
+    proxy, receiver = Receiver(), Receiver()
+    handlers = {
+        "hangs up": saying(hold=False),
+        "too much": saying(OK, endlessly=b"x" * 1000),
+        "late": saying(),
+    }
+    closing = receiver.answering(OK, close=True)
+    async with (
+        receiver.listening(handlers.get(handler, closing)),
+        proxy.listening(forwarding(proxy)),
+    ):
+        policy = through(proxy) if handler == "over a proxy" else OPEN
+        policy = dataclasses.replace(policy, total_timeout_seconds=0.2) if handler == "late" else policy
+        async with outbound(policy, idle_seconds=0.1) as sender:
+            await asyncio.gather(*[sender.send(receiver.url, HEADERS, BODY, org=ORG) for _ in range(5)])
+            assert receiver.connections == 5
+            await until(lambda: kept_in_memory() == 0)
 
 
 async def test_many_hosts_leave_few_connections() -> None:
