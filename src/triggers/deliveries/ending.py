@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
-from triggers.postgres.database import (
-    ACCEPT_SECONDS,
-    Database,
-    Row,
-    statements,
-)
+from triggers.postgres.database import Database, Row, statements
+from triggers.postgres.time_bounds import ACCEPTS_ENDED
 
 _SQL = statements(__name__)
 
@@ -20,7 +14,7 @@ async def follow(database: Database, limit: int) -> int:
     One is done with when nothing is owed to it and no accept that began before the flag can still commit.
     """
     cancelled = 0
-    for row in await database.fetch(_SQL["unfinished"], timedelta(seconds=2 * ACCEPT_SECONDS + 2)):
+    for row in await database.fetch(_SQL["unfinished"], ACCEPTS_ENDED):
         result = await database.row(_SQL["cancel_some"], row["org_id"], row["id"], limit, _reason(row))
         assert result is not None
         cancelled += result[0]

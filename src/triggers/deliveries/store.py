@@ -23,6 +23,7 @@ from triggers.postgres.database import (
     Row,
     statements,
 )
+from triggers.postgres.time_bounds import CANCEL_SECONDS
 
 _SQL = statements(__name__)
 
@@ -273,7 +274,9 @@ async def cancel(
     async with database.connection() as connection, connection.transaction():
         # Workers look back some seconds for changes: this one must not commit later than that, however
         # many locks it waits for.
-        await connection.execute("set local statement_timeout = '3s'")
+        await connection.execute(
+            "select set_config('statement_timeout', $1, true)", f"{CANCEL_SECONDS * 1000:.0f}"
+        )
         row = await connection.fetchrow(_SQL["cancel"], org_id, subscription_id, event_id, reason)
     return row is not None
 

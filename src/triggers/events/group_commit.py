@@ -33,12 +33,12 @@ from triggers.events.store import Care
 from triggers.pace import Pace, Steps, do
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
-    ACCEPT_SECONDS,
     Connection,
     Database,
     is_data_error,
     is_unavailable,
 )
+from triggers.postgres.time_bounds import ACCEPT_SECONDS
 from triggers.room import Room
 
 log = structlog.get_logger()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -22,12 +22,12 @@ from triggers.domain import (
 from triggers.errors import Invalid, NotFound
 from triggers.events import store as event_store
 from triggers.postgres.database import (
-    ACCEPT_SECONDS,
     Connection,
     Database,
     Row,
     statements,
 )
+from triggers.postgres.read_position import BEGINNING, ReadPosition
 
 _SQL = statements(__name__)
 # A paused inbox gives what it had: read by id up to the pause, so that what it collects
@@ -37,7 +37,6 @@ _CLAIM_PAUSED = (
     .replace("order by due_at, event_id limit $5", "and event_id < $9 order by event_id limit $5")
     .replace("s.status = 'active'", "s.status <> 'deleting'")
 )
-_BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 _SCAN_LIMIT = 5_000
 _FIRST_ID = UUID(int=0)
 
@@ -83,34 +82,28 @@ class MessagePage(NamedTuple):
 
 
 class Positions:
-    """Where claims of each inbox begin to read: a hint, never proof that nothing lies below.
+    """Where claims of each inbox begin to read, for as many inboxes as fit."""
 
-    A position stays ACCEPT_SECONDS and a second behind the database's now, because a row may
-    become visible that long after the due time it bears; and every REREAD_SECONDS one claim
-    reads from the start, for what a crash or a roll-back left below.
-    """
-
-    REREAD_SECONDS = 4.0
     MAX_INBOXES = 20_000
 
     def __init__(self) -> None:
-        self._known: OrderedDict[UUID, tuple[datetime, float]] = OrderedDict()
+        self._known: OrderedDict[UUID, ReadPosition] = OrderedDict()
 
     def start(self, inbox_id: UUID) -> datetime:
         """From which due time this claim shall read."""
-        position, reread_at = self._known.get(inbox_id, (_BEGINNING, 0.0))
-        if time.monotonic() < reread_at:
-            return position
-        self._known[inbox_id] = (position, time.monotonic() + self.REREAD_SECONDS)
-        self._known.move_to_end(inbox_id)
-        if len(self._known) > self.MAX_INBOXES:
-            self._known.popitem(last=False)
-        return _BEGINNING
+        due_at, _ = self._of(inbox_id).start(time.monotonic())
+        return due_at
 
     def found(self, inbox_id: UUID, first_due: datetime, now: datetime) -> None:
         """Note the first due time that a claim found."""
-        _, reread_at = self._known.get(inbox_id, (_BEGINNING, 0.0))
-        self._known[inbox_id] = (min(first_due, now - timedelta(seconds=ACCEPT_SECONDS + 1)), reread_at)
+        self._of(inbox_id).note((first_due, UUID(int=0)), now)
+
+    def _of(self, inbox_id: UUID) -> ReadPosition:
+        position = self._known.setdefault(inbox_id, ReadPosition())
+        self._known.move_to_end(inbox_id)
+        if len(self._known) > self.MAX_INBOXES:
+            self._known.popitem(last=False)
+        return position
 
 
 # ---- inboxes -------------------------------------------------------------------------------------
@@ -175,7 +168,7 @@ async def _claim(
     while True:
         if inbox.status == SubscriptionStatus.PAUSED:
             rows = await connection.fetch(
-                _CLAIM_PAUSED, inbox.org_id, inbox.id, _BEGINNING, *values, _id_ceiling(inbox.status_at)
+                _CLAIM_PAUSED, inbox.org_id, inbox.id, BEGINNING[0], *values, _id_ceiling(inbox.status_at)
             )
         else:
             start = positions.start(inbox.id)

@@ -17,13 +17,6 @@ from triggers.errors import DatabaseUnavailable, OperatorError
 
 log = structlog.get_logger()
 
-ACCEPT_SECONDS = 4.0
-"""The longest that one storing statement may take, kept by a statement timeout.
-
-Readers of due rows stay this far behind the database's now, because a row may
-become visible this long after the time it bears.
-"""
-
 CONNECT_SECONDS = 3.0
 REQUEST_SECONDS = 15.0
 ACQUIRE_SECONDS = 5.0

@@ -13,8 +13,9 @@ from typing import Final
 
 from triggers.domain import LaneId
 from triggers.postgres.database import REQUEST_SECONDS, Connection, Database
+from triggers.postgres.read_position import horizon
 from triggers.push import store as lane_store
-from triggers.push.lane import Lane, horizon_at
+from triggers.push.lane import Lane
 from triggers.push.ownership import Ownership
 
 POLL_SECONDS: Final = 0.5
@@ -67,7 +68,7 @@ class Finder:
 
     async def _poll(self, connection: Connection, groups: list[int]) -> None:
         now = await lane_store.now(connection)
-        since = horizon_at(self._polled_at or now)
+        since = horizon(self._polled_at or now)
         for lane_id, rows in (await lane_store.due_lanes(connection, groups, since[0])).items():
             lane = self._lane(lane_id)
             # Rows that are known already are no news, but what was handed over may hide as many others.

@@ -7,22 +7,22 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
 
+from triggers.postgres.read_position import Position, ReadPosition, horizon
 from triggers.push.breaker import Breaker
 from triggers.push.retry import DEFAULT_SCHEDULE, Schedule
 from triggers.push.signature import Signer
-from triggers.push.store import Due, Endpoint, Position
+from triggers.push.store import Due, Endpoint
 from triggers.subscriptions.rules import DEFAULT_CONCURRENCY
 
 READ_AHEAD: Final = 1_000
 """Rows of one lane that wait in memory at most."""
 Key = tuple[UUID, int]
-BEGINNING: Final[Position] = (datetime(2000, 1, 1, tzinfo=UTC), UUID(int=0))
 
 
 class Target(NamedTuple):
@@ -78,7 +78,6 @@ class Lane:
         "queue",
         "read_until",
         "renewed_at",
-        "reread_at",
         "stale",
         "target",
         "timer",
@@ -95,9 +94,8 @@ class Lane:
         self.queue: deque[Due] = deque()
         self.known: dict[Key, datetime] = {}  # and when it was due
         self.in_flight = 0
-        self.position = BEGINNING
+        self.position = ReadPosition()
         self.after_key: str | None = None
-        self.reread_at = 0.0
         self.read_until = math.inf  # monotonic: when the last read of it ended, if none is under way
         self.renewed_at = time.monotonic()
         self.drained = False
@@ -206,17 +204,6 @@ class Lane:
         """Whether it is time to read on: a read of a few rows costs nearly as much as one of hundreds."""
         return not self.drained and self.wants() > len(self.queue)
 
-    def start_of_read(self, *, spare: bool = True) -> Position:
-        """From where to read; now and then from the beginning, for a position is only a hint.
-
-        Without time to `spare` only if it must be: what is known would all be read again.
-        """
-        moment = time.monotonic()
-        if self.reread_at == 0.0 or (spare and moment >= self.reread_at):
-            self.reread_at = moment + REREAD_SECONDS
-            return BEGINNING
-        return self.position
-
     def add(self, dues: Sequence[Due]) -> None:
         """Take in what a read found."""
         for due in dues:
@@ -226,9 +213,8 @@ class Lane:
 
     def moved(self, last: Position, now: datetime, *, drained: bool) -> None:
         """Note how far a read has come: never nearer to now than an accept may take."""
-        horizon = horizon_at(now)
         self.drained = drained
-        self.position = horizon if drained else min(last, horizon)
+        self.position.note(horizon(now) if drained else last, now)
 
     def forget(self, key: Key) -> None:
         """No read can return this one as it was any more."""
@@ -243,16 +229,5 @@ class Lane:
         for due in self.queue:
             self.known.pop(due.key, None)
         self.queue.clear()
-        self.position = BEGINNING
+        self.position.start_over()
         self.after_key = None
-        self.reread_at = 0.0
-
-
-REREAD_SECONDS: Final = 4.0
-OVERLAP_SECONDS: Final = 5.0
-"""A row may become visible this long after the due time it bears: the bound on an accept, and a second."""
-
-
-def horizon_at(now: datetime) -> Position:
-    """Up to where, at that time, whatever will ever be due can be seen."""
-    return now - timedelta(seconds=OVERLAP_SECONDS), UUID(int=0)

@@ -24,24 +24,23 @@ from triggers.domain import LaneId
 from triggers.errors import DatabaseUnavailable
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
+from triggers.postgres.time_bounds import (
+    BEAT_SECONDS,
+    BEAT_STATEMENT_SECONDS,
+    CHANGES_SECONDS,
+    LONG_LOOK_SECONDS,
+    LONGEST_GAP_SECONDS,
+    TAKEOVER_SECONDS,
+    TRUST_SECONDS,
+)
 from triggers.push import store as lane_store
 from triggers.push.silence import Found, Silence
 from triggers.push.store import Group
 
 log = structlog.get_logger()
 
-BEAT_SECONDS: Final = 0.25
-LONGEST_GAP_SECONDS: Final = 2 * BEAT_SECONDS
-"""What the time between two beats counts for at most when others' silence is judged."""
-TAKEOVER_SECONDS: Final = 4.0
-TRUST_SECONDS: Final = 1.0
-"""How old the last good look at changes may be when an attempt begins; within half a takeover."""
 BALANCE_SECONDS: Final = 1.0
-CHANGES_SECONDS: Final = 8.0
-"""How far behind the last look each beat looks for changes: one may commit later than the time it bears."""
-LONG_LOOK_SECONDS: Final = 600.0
 LONG_LOOK_EVERY_SECONDS: Final = 30.0
-"""Now and then it looks further back, for a commit that stood still for longer than a statement may take."""
 
 
 class Ownership:
@@ -115,7 +114,7 @@ class Ownership:
             await lane_store.register(connection, self.worker_id, f"{socket.gethostname()}:{os.getpid()}")
 
     async def _run(self) -> None:
-        await self._database.work_on(self._round, TAKEOVER_SECONDS / 2, failed="heartbeat_failed")
+        await self._database.work_on(self._round, BEAT_STATEMENT_SECONDS, failed="heartbeat_failed")
 
     async def _round(self, connection: Connection) -> None:
         try:

@@ -21,10 +21,11 @@ from triggers.postgres.database import (
     Database,
     Row,
 )
+from triggers.postgres.read_position import BEGINNING, Position
 from triggers.push import store as lane_store
-from triggers.push.lane import BEGINNING, Key, Lane
+from triggers.push.lane import Key, Lane
 from triggers.push.ownership import Ownership
-from triggers.push.store import Due, Position
+from triggers.push.store import Due
 
 LANES_A_READ: Final = 256
 ROWS_A_READ: Final = 2_000
@@ -223,7 +224,7 @@ class Reader:
             if asked >= 2 * ROWS_A_READ:
                 self.hint(lane.id)
                 continue
-            start = lane.start_of_read(spare=len(lane.known) <= FEW or self._spare_at <= moment)
+            start = lane.position.start(moment, spare=len(lane.known) <= FEW or self._spare_at <= moment)
             if start is BEGINNING:
                 self._spare_at = max(self._spare_at, moment) + len(lane.known) / KNOWN_A_SECOND
             limit = lane.known_from(start) + min(share, lane.wants())
@@ -238,7 +239,7 @@ class Reader:
         except BaseException:
             for lane, dues in chosen:
                 self._drop(dues)
-                lane.reread_at = 0.0  # they lie behind the position by now
+                lane.position.start_over()  # they lie behind the position by now
             raise
         self._end_read()
         for lane, dues in chosen:
@@ -249,7 +250,7 @@ class Reader:
             if lane.breaker.open and len(dues) > lane.wants():  # it opened during the read
                 kept = dues[: lane.wants()]
                 self._drop(dues[len(kept) :])
-                lane.reread_at = 0.0  # the rest lies behind the position by now
+                lane.position.start_over()  # the rest lies behind the position by now
             lane.add(kept)
             if kept:
                 self._filled(lane)

@@ -22,6 +22,7 @@ from triggers.postgres.database import (
     only_if,
     statements,
 )
+from triggers.postgres.read_position import Position
 from triggers.subscriptions.rules import Format
 
 _SQL = statements(__name__)
@@ -30,8 +31,6 @@ _SETTLE_REPEATED = only_if(_SQL["settle"], "repeated")
 
 DeliveryId = tuple[UUID, UUID, UUID, int]
 """Organisation, subscription, event and generation."""
-Position = tuple[datetime, UUID]
-"""Where a delivery stands in its lane: by when it is due, then by its event."""
 
 
 class Group(NamedTuple):

@@ -282,7 +282,10 @@ from found b where d.ctid = b.tid and d.attempts = b.attempts
 returning b.place
 
 -- name: disable
-update subscriptions set status = 'disabled', status_reason = $3, status_at = now(), changed_at = now()
+-- At the time of this statement, not of its transaction, whose settlements may have waited for locks:
+-- workers look for changes that are a few seconds old.
+update subscriptions
+set status = 'disabled', status_reason = $3, status_at = now(), changed_at = clock_timestamp()
 where org_id = $1 and id = $2 and status in ('active', 'paused') and target_url = $4
 returning id
 

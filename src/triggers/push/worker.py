@@ -29,6 +29,7 @@ from triggers.outbound.client import Outbound
 from triggers.outbound.result import Reason
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
+from triggers.postgres.time_bounds import LONG_LOOK_SECONDS
 from triggers.push import metrics
 from triggers.push import store as lane_store
 from triggers.push.attempt import (
@@ -43,7 +44,7 @@ from triggers.push.dispatcher import Dispatcher
 from triggers.push.finder import Finder
 from triggers.push.handed_over import deliveries_of
 from triggers.push.lane import Lane, Target
-from triggers.push.ownership import LONG_LOOK_SECONDS, Ownership
+from triggers.push.ownership import Ownership
 from triggers.push.reader import Reader
 from triggers.push.settler import (
     FAILING_TOO_LONG,
@@ -307,7 +308,7 @@ class Worker:
         asyncio.get_running_loop().call_later(POSTPONED_SECONDS, self._read_again, lane)
 
     def _read_again(self, lane: Lane) -> None:
-        lane.reread_at = 0.0  # not the position: a read that is under way would move it on
+        lane.position.start_over()
         self._reader.hint(lane.id)
 
     def _settle(self, lane: Lane, due: Due, ended: Ended) -> None:

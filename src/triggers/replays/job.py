@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -25,11 +25,11 @@ from triggers.events import matching_store as judging_store
 from triggers.events.matching import RECORD_EVERY
 from triggers.events.matching_store import FilterFailure
 from triggers.postgres.database import (
-    ACCEPT_SECONDS,
     Connection,
     Database,
     is_data_error,
 )
+from triggers.postgres.time_bounds import ACCEPTS_ENDED
 from triggers.replays import store as replay_store
 from triggers.replays.store import (
     Job,
@@ -52,8 +52,6 @@ JOBS_A_ROUND: Final = 20
 PLAN_EVENTS: Final = 10_000
 """Events that a plan looks at; what lies beyond is estimated."""
 PLAN_JUDGED: Final = 200
-ACCEPTS_ENDED: Final = timedelta(seconds=2 * ACCEPT_SECONDS + 2)
-"""After so long no accept is under way that has not seen a change of a subscription."""
 
 
 class Plan(NamedTuple):

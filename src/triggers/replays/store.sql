@@ -54,7 +54,7 @@ where org_id = $1 and id = $2 and status = 'running'
 
 -- name: let_live_go
 -- What waited for a backfill is found when the lane follows a change of its subscription.
-update subscriptions set changed_at = now() where org_id = $1 and id = $2 and kind = 'push' and ordering = 'key'
+update subscriptions set changed_at = clock_timestamp() where org_id = $1 and id = $2 and kind = 'push' and ordering = 'key'
 
 -- name: due_already
 -- Counted up to a bound: whether what is live would stand behind too much.

@@ -20,12 +20,12 @@ from triggers.errors import (
 )
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
-    ACCEPT_SECONDS,
     Connection,
     Database,
     Row,
     statements,
 )
+from triggers.postgres.time_bounds import ACCEPTS_ENDED, COMMIT_SECONDS
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import Scheme
 from triggers.subscriptions.rules import (
@@ -46,10 +46,6 @@ _SQL = statements(__name__)
 
 BACKFILL_RATE = 1_000
 """Deliveries a second that a start in the past makes."""
-COMMIT_SECONDS = ACCEPT_SECONDS
-"""How much later than the time it bears a change may begin to commit."""
-_ACCEPTS_ENDED = timedelta(seconds=COMMIT_SECONDS + ACCEPT_SECONDS + 2)
-"""So long after the time of a change every accept has ended that began before its commit."""
 
 
 class Subscription(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,7 +214,7 @@ async def _backfill(change: Change, org_id: OrgId, job_id: UUID, subscription_id
     # any more. One that began before has minted its ids by then and ends within ACCEPT_SECONDS. So the
     # job begins when no such one is left, and goes up to where no id of theirs can lie. What others
     # store below that may be owed already, which it looks for.
-    settled_at = change.now + _ACCEPTS_ENDED
+    settled_at = change.now + ACCEPTS_ENDED
     await change.connection.execute(
         _SQL["backfill"],
         org_id,

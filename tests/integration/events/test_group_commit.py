@@ -22,7 +22,8 @@ from triggers.errors import DatabaseUnavailable, DedupConflict, Invalid, Overloa
 from triggers.events import group_commit as intake
 from triggers.events import store as event_store
 from triggers.postgres.clock import DatabaseClock
-from triggers.postgres.database import ACCEPT_SECONDS, Connection, Database
+from triggers.postgres.database import Connection, Database
+from triggers.postgres.time_bounds import ACCEPT_SECONDS
 
 DAY = timedelta(days=1)
 

@@ -21,10 +21,11 @@ from harness import Node, Tenant, Tenants, eventually
 from receiving import FAILED, OK, Hook, Receiver, status
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
+from triggers.postgres.time_bounds import VISIBLE_SECONDS
 from triggers.push import breaker
 from triggers.push import store as lane_store
 from triggers.push.dispatcher import Dispatcher
-from triggers.push.lane import OVERLAP_SECONDS, Lane
+from triggers.push.lane import Lane
 from triggers.push.settler import Ended
 from triggers.secrets.key_ring import KeyRing
 from triggers.subscriptions import store as subscription_store
@@ -322,7 +323,7 @@ async def test_what_nobody_hinted_at_is_found_behind_a_slow_endpoint(
     await post(client, [{}] * 30)
     await eventually(lambda: len(receiver.hooks) == 30, 10)
     # Until they are older than the slice of time that is looked through for new ones.
-    await eventually(lambda: time.monotonic() > receiver.hooks[-1].at + OVERLAP_SECONDS + 1, 10)
+    await eventually(lambda: time.monotonic() > receiver.hooks[-1].at + VISIBLE_SECONDS + 1, 10)
     await post(client, [{}] * 3)
     await eventually(lambda: len(receiver.hooks) == 33, 10)
     stuck.set()

@@ -14,7 +14,8 @@ import pytest
 
 from harness import SECRET_KEYS, Node, Tenant, Tenants, behind_a_lock, eventually
 from triggers.domain import first_id_at
-from triggers.postgres.database import ACCEPT_SECONDS, Database
+from triggers.postgres.database import Database
+from triggers.postgres.time_bounds import ACCEPTS_ENDED
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import generate_secret, read_secret
 from triggers.subscriptions import sealed as sealed_secrets
@@ -282,7 +283,7 @@ async def test_a_backfill_is_bounded_by_the_time_behind_the_lock(
     )
     job = await database.row("select * from replays where org_id = $1", tenant.id)
     assert job is not None
-    ended = released_at + timedelta(seconds=2 * ACCEPT_SECONDS + 2)
+    ended = released_at + ACCEPTS_ENDED
     assert job["not_before"] > ended
     assert job["end_id"] >= first_id_at(ended)
 

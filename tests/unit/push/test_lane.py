@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
 from triggers.outbound.result import Reason
+from triggers.postgres.read_position import BEGINNING
 from triggers.push.lane import (
-    BEGINNING,
-    OVERLAP_SECONDS,
     READ_AHEAD,
-    REREAD_SECONDS,
     Lane,
 )
 
@@ -123,27 +120,3 @@ def test_a_lane_is_read_on_when_it_is_half_empty(waiting: int, drained: bool, ha
     lane = make_lane(uuid4(), waiting)
     lane.drained = drained
     assert lane.half_empty is half_empty
-
-
-def test_a_position_never_comes_near_to_now() -> None:
-    lane = lane_of(0)
-    lane.reread_at = time.monotonic() + REREAD_SECONDS
-    horizon = (NOW - timedelta(seconds=OVERLAP_SECONDS), UUID(int=0))
-    event_id = UUID(int=1)
-    lane.moved((NOW, event_id), NOW, drained=False)
-    assert lane.start_of_read() == horizon
-    lane.moved((NOW - timedelta(hours=1), event_id), NOW, drained=False)
-    assert lane.start_of_read() == (NOW - timedelta(hours=1), event_id)
-    lane.moved((NOW - timedelta(hours=1), event_id), NOW, drained=True)
-    assert lane.start_of_read() == horizon
-    lane.empty()
-    assert lane.start_of_read() == BEGINNING
-
-
-def test_now_and_then_it_is_read_from_the_beginning() -> None:
-    lane = lane_of(0)
-    lane.moved((NOW, UUID(int=1)), NOW, drained=True)
-    assert lane.start_of_read() == BEGINNING, "a new lane"
-    assert lane.start_of_read() != BEGINNING
-    lane.reread_at = time.monotonic()
-    assert lane.start_of_read() == BEGINNING

@@ -12,7 +12,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from triggers.push.lane import BEGINNING, READ_AHEAD, Lane
+from triggers.postgres.read_position import BEGINNING
+from triggers.postgres.time_bounds import REREAD_SECONDS
+from triggers.push.lane import READ_AHEAD, Lane
 from triggers.push.reader import (
     FEW,
     HANDOVER_SECONDS,
@@ -33,6 +35,13 @@ def reader(filled: list[Lane] | None = None) -> Reader:
     nothing: Any = None
     owning: Any = SimpleNamespace(group=lambda group_id: group_id if group_id >= 0 else None)
     return Reader(nothing, owning, lambda _: None, nothing, [].append if filled is None else filled.append)
+
+
+def beyond_all(lane: Lane, begun_at: float | None = None) -> None:
+    """Let the lane have been read to its end, from the beginning at `begun_at`, by the monotonic clock."""
+    end = lane.queue[-1].due_at.replace(year=8000)
+    lane.position.start(time.monotonic() if begun_at is None else begun_at)
+    lane.position.note((end, uuid4()), end.replace(year=9000))
 
 
 def test_a_thousand_lanes_of_one_keep_no_other_from_the_next_read() -> None:
@@ -65,7 +74,7 @@ def test_what_is_known_already_makes_no_read_long() -> None:
     assert 2 * ROWS_A_READ <= 510 * len(planned) < 2 * ROWS_A_READ + 510
     assert read._take_hungry() == [lane.id for lane in lanes[len(planned) :]], "in the next one"
     # From where it was read to, a lane has nothing to come once more.
-    planned[0][0].position = (planned[0][0].queue[-1].due_at.replace(year=9000), uuid4())
+    beyond_all(planned[0][0])
     assert [limit for _, _, limit in read._plan([planned[0][0]], 10)] == [10]
 
 
@@ -73,16 +82,16 @@ def test_what_is_known_is_read_again_only_as_far_as_there_is_time() -> None:
     read = reader()
     large, small, must = make_lane(uuid4(), 500), make_lane(uuid4(), FEW), make_lane(uuid4(), 500)
     for lane in (large, small, must):
-        lane.position = (lane.queue[-1].due_at.replace(year=9000), uuid4())
+        beyond_all(lane, time.monotonic() - REREAD_SECONDS)
+    must.position.start_over()
 
     def starts(*lanes: Lane) -> list[bool]:
         return [start is BEGINNING for _, start, _ in read._plan(list(lanes), 10)]
 
-    for lane in (large, small):
-        lane.reread_at = time.monotonic()
     read._spare_at = time.monotonic() + 60
     assert starts(large, small, must) == [False, True, True], "few rows, and what must be, wait for nobody"
     read._spare_at = moment = time.monotonic()
+    beyond_all(large, moment - REREAD_SECONDS)
     assert starts(large) == [True]
     assert read._spare_at - moment >= len(large.known) / KNOWN_A_SECOND
 
