@@ -56,13 +56,13 @@ async def serving(app: Any) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio
                 await writer.wait_closed()
 
 
-async def asked(app: Any, request: bytes = GET) -> bytes:
-    """All that comes back before the connection has been silent, or closed, for a while."""
+async def asked(app: Any, request: bytes = GET, silent_seconds: float = 0.2) -> bytes:
+    """All that comes back before the connection is closed, or has been silent for so long."""
     answer = b""
     async with serving(app) as (reader, writer):
         writer.write(request)
         with contextlib.suppress(TimeoutError):
-            while piece := await asyncio.wait_for(reader.read(65536), 0.2):
+            while piece := await asyncio.wait_for(reader.read(65536), silent_seconds):
                 answer += piece
     return answer
 

@@ -83,11 +83,13 @@ async def test_a_head_is_bounded_however_it_comes(before: bytes, size: int, cut:
 
 async def test_chunks_of_one_byte_are_no_attack() -> None:
     body = b"x" * 100_000
-    answer = await asked(give_back, CHUNKED + b"1\r\nx\r\n" * len(body) + b"0\r\n\r\n" + GET)
+    last = GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
+    answer = await asked(give_back, CHUNKED + b"1\r\nx\r\n" * len(body) + b"0\r\n\r\n" + last, 30)
     assert answer.count(b"HTTP/1.1 200") == 2
     assert body in answer
     padded = CHUNKED + b"00001\r\nx\r\n" * 20_000 + b"0\r\n\r\n"
-    assert (await asked(give_back, padded)).endswith(b"\r\n\r\n" + b"x" * 20_000)
+    answer = await asked(give_back, padded + last, 30)
+    assert b"\r\n\r\n" + b"x" * 20_000 in answer
 
 
 async def test_trailers_are_no_headers() -> None:
