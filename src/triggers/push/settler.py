@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 import structlog
 
+from triggers.domain import AttemptOutcome
 from triggers.errors import DatabaseUnavailable
 from triggers.events.matching import Judging
 from triggers.events.service_events import (
@@ -58,6 +59,17 @@ class Ended:
         self.disable = disable
         self.settled: Callable[[], None] = lambda: None
         """Called when the settlement is committed."""
+
+    @property
+    def is_dead_letter(self) -> bool:
+        """Whether no further attempt of the delivery is made, and none arrived."""
+        match self.settlement.outcome:
+            case AttemptOutcome.DEAD:
+                return True
+            case AttemptOutcome.DELIVERED | AttemptOutcome.RETRY:
+                return False
+            case _:
+                assert_never(self.settlement.outcome)
 
 
 class Settler:
@@ -143,7 +155,7 @@ class Settler:
         groups = {ended.settlement.lane_group for ended in batch}
         tokens = [group for group_id in groups if (group := self._ownership.group(group_id)) is not None]
         settlements = [ended.settlement for ended in batch]
-        notable = [e for e in batch if e.disable or e.settlement.outcome == "dead"]
+        notable = [e for e in batch if e.disable or e.is_dead_letter]
         if not notable:
             await lane_store.settle(connection, self._ownership.worker_id, tokens, settlements)
             return
@@ -160,7 +172,7 @@ class Settler:
         for ended in notable:
             about = ended.settlement
             ours = about.delivery in changed
-            if ours and about.outcome == "dead" and not ended.event_type.startswith("triggers."):
+            if ours and ended.is_dead_letter and not ended.event_type.startswith("triggers."):
                 told.append(Told(about.org_id, DEAD_LETTER, _dead_letter(ended)))
             if ended.disable is None or (ended.disable.reason == FAILING_TOO_LONG and not ours):
                 continue  # what a stale owner remembers may be out of date; an endpoint's own word stands

@@ -17,11 +17,12 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import assert_never
 from uuid import UUID
 
 import structlog
 
-from triggers.domain import LaneId
+from triggers.domain import AttemptOutcome, LaneId
 from triggers.errors import TriggersError
 from triggers.events.handover import Handover
 from triggers.outbound.addresses import OutboundPolicy
@@ -32,6 +33,7 @@ from triggers.postgres.database import Connection, Database
 from triggers.push import metrics
 from triggers.push import store as lane_store
 from triggers.push.attempt import (
+    Outgoing,
     after_a_lost_worker,
     attempt,
     end_unsent,
@@ -214,15 +216,8 @@ class Worker:
         if not dues:
             return
         due, *companions = dues
-        ended = await attempt(
-            target,
-            due,
-            self._outbound,
-            self._now,
-            self._clock.mint(),
-            counted=counted,
-            messages=len(dues),
-        )
+        outgoing = Outgoing(self._clock.mint(), target, due, counted, len(dues))
+        ended = await attempt(outgoing, self._outbound, self._now)
         settlement = ended.settlement
         if first:
             metrics.lag_seconds.observe(max(0.0, (settlement.began_at - due.accepted_at).total_seconds()))
@@ -235,7 +230,7 @@ class Worker:
         last = Ended(settlement, due.type, disable)
         self._settle(lane, due, last)
         for companion in companions:
-            settlement = told(target, companion, ended, self._clock.mint(), counted=counted)
+            settlement = told(Outgoing(self._clock.mint(), target, companion, counted), ended)
             last = Ended(settlement, companion.type)
             self._settle(lane, companion, last)
         if counted:
@@ -326,19 +321,23 @@ class Worker:
         ended.settled = settled
         self._reader.sent(due)
         self._settler.put(ended, urgent=lane.ordered)  # the next one of its key waits for it
-        if ended.settlement.outcome == "delivered":
-            return  # thousands a second: the metrics and the attempts themselves tell of them
-        log.info(
-            "attempt",
-            org_id=str(due.org_id),
-            subscription_id=str(due.subscription_id),
-            event_id=str(due.event_id),
-            attempt=ended.settlement.attempts,
-            outcome=ended.settlement.outcome,
-            reason=ended.settlement.reason,
-            status_code=ended.settlement.status_code,
-            duration_ms=ended.settlement.duration_ms,
-        )
+        match ended.settlement.outcome:
+            case AttemptOutcome.DELIVERED:
+                pass  # thousands a second: the metrics and the attempts themselves tell of them
+            case AttemptOutcome.RETRY | AttemptOutcome.DEAD:
+                log.info(
+                    "attempt",
+                    org_id=str(due.org_id),
+                    subscription_id=str(due.subscription_id),
+                    event_id=str(due.event_id),
+                    attempt=ended.settlement.attempts,
+                    outcome=ended.settlement.outcome,
+                    reason=ended.settlement.reason,
+                    status_code=ended.settlement.status_code,
+                    duration_ms=ended.settlement.duration_ms,
+                )
+            case _:
+                assert_never(ended.settlement.outcome)
 
     def _learn(self, lane: Lane, reason: Reason, now: datetime) -> None:
         was_open = lane.breaker.open

@@ -15,6 +15,7 @@ from triggers.outbound.result import (
     Result,
 )
 from triggers.push.attempt import (
+    Outgoing,
     after_a_lost_worker,
     attempt,
     never_sent,
@@ -56,7 +57,8 @@ def due_of(target: Target, attempts: int = 0) -> Due:
 
 
 async def attempted(target: Target, due: Due, result: Result | Exception, *, counted: bool = False) -> Any:
-    return await attempt(target, due, Outbound(result), lambda: NOW, ATTEMPT, counted=counted)  # type: ignore[arg-type]
+    outbound: Any = Outbound(result)
+    return await attempt(Outgoing(ATTEMPT, target, due, counted), outbound, lambda: NOW)
 
 
 def answered(status: int, **more: Any) -> Answered:
@@ -66,8 +68,8 @@ def answered(status: int, **more: Any) -> Answered:
 async def test_what_is_sent() -> None:
     target = target_of(5)
     due = due_of(target)
-    outbound = Outbound(answered(200))
-    await attempt(target, due, outbound, lambda: NOW, ATTEMPT, counted=False)  # type: ignore[arg-type]
+    outbound: Any = Outbound(answered(200))
+    await attempt(Outgoing(ATTEMPT, target, due, counted=False), outbound, lambda: NOW)
     ((url, headers, body, org),) = outbound.sent
     assert (url, body, org) == (target.endpoint.target_url, due.payload, due.org_id)
     named = dict(headers)
@@ -80,8 +82,8 @@ async def test_what_is_sent() -> None:
 
 def test_each_attempt_is_signed_for_its_own_moment() -> None:
     target = target_of(5)
-    due = due_of(target)
-    first, second = (dict(prepare(target, due, NOW + timedelta(seconds=n)).headers) for n in (0, 5))
+    outgoing = Outgoing(ATTEMPT, target, due_of(target), counted=False)
+    first, second = (dict(prepare(outgoing, NOW + timedelta(seconds=n)).headers) for n in (0, 5))
     assert first["webhook-id"] == second["webhook-id"]
     assert first["webhook-signature"] != second["webhook-signature"]
 
