@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, assert_never
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from triggers import __version__
@@ -122,9 +123,24 @@ def conclude(outgoing: Outgoing, result: Result, began: datetime, ended: datetim
     judgement = judge(progress, result, ended, _jitter())
     disable = None if isinstance(judgement, RetryAt) else judgement.disable
     settlement = _settlement(
-        target, due, _state_after(judgement, progress), began, _Request(outgoing.id, result)
+        target, due, _state_after(judgement, progress), began, _Request(outgoing.id, progress, result)
     )
     return Attempted(settlement, judgement.reason, disable, result, ended)
+
+
+def without_answer(settlement: Settlement, moment: datetime) -> Settlement | None:
+    """The same attempt as a fault of ours and without anything of the answer, for a database that refuses
+    to store what came. It is judged anew, at `moment`. None if no request was made: nothing of the
+    settlement is the endpoint's then.
+    """
+    progress = settlement.progress
+    if progress is None:
+        return None
+    judgement = judge(progress, Failed(Reason.INTERNAL, "", 0.0), moment, _jitter())
+    state = _state_after(judgement, progress)
+    return msgspec.structs.replace(
+        settlement, **state._asdict(), status_code=None, response=None, duration_ms=0
+    )
 
 
 def end_unsent(target: Target, due: Due) -> str | None:
@@ -171,6 +187,7 @@ class _Request(NamedTuple):
     """The request that was made, and what came of it."""
 
     attempt_id: UUID
+    progress: Progress
     result: Result
 
 
@@ -195,6 +212,7 @@ def _settlement(
         duration_ms=0 if request is None else int(request.result.duration_seconds * 1000),
         attempt_id=None if request is None else request.attempt_id,
         began_at=began,
+        progress=None if request is None else request.progress,
     )
 
 

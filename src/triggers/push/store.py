@@ -22,6 +22,7 @@ from triggers.postgres.database import (
     only_if,
     statements,
 )
+from triggers.push.retry import Progress
 from triggers.subscriptions.rules import Format
 
 _SQL = statements(__name__)
@@ -124,6 +125,9 @@ class Settlement(msgspec.Struct, kw_only=True, gc=False):
     duration_ms: int
     attempt_id: UUID | None
     began_at: datetime
+    progress: Progress | None = None
+    """By which the attempt is judged anew if the database refuses to store the answer. None if no request was
+    made. It is not stored."""
 
     @property
     def delivery(self) -> DeliveryId:

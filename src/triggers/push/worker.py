@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -54,7 +53,7 @@ from triggers.push.settler import (
     Settler,
 )
 from triggers.push.signature import Signer
-from triggers.push.store import Begin, Due, Endpoint, Group, LaneHealth
+from triggers.push.store import Begin, Due, Endpoint, Group, LaneHealth, Settlement
 from triggers.push.suspects import Counted, Suspects, Suspicion
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import read_secret
@@ -67,6 +66,8 @@ SLOTS = 512
 HEALTH_SECONDS = 2.0
 IDLE_LANE_SECONDS = 60.0
 POSTPONED_SECONDS = 1.0
+SKIPPED_SECONDS = 300.0
+"""How long until a delivery is sent again if the database refused to store its attempt."""
 SOON_SECONDS = 60.0
 """A retry that is due so soon gets a timer; later ones are found by looking."""
 
@@ -284,7 +285,7 @@ class Worker:
     def _take_back(self, lane: Lane, target: Target, due: Due) -> None:
         """An attempt was counted, or may have been, and is not made: undo that, then let it be read again."""
         ended = Ended(unsent(target, due, self._now()), due.type)
-        ended.settled = functools.partial(self._postpone, lane, due)
+        ended.settled = lambda _: self._postpone(lane, due)
         self._settler.put(ended)
 
     def _ended(self, group_id: int) -> None:
@@ -305,16 +306,31 @@ class Worker:
         lane.reread_at = 0.0  # not the position: a read that is under way would move it on
         self._reader.hint(lane.id)
 
-    def _settle(self, lane: Lane, due: Due, ended: Ended) -> None:
-        due_again_at = ended.settlement.due_at
+    def _hold_back(self, lane: Lane, due: Due) -> None:
+        """Nothing is stored of an attempt, so its delivery is still due: do not send it again at once."""
+        # It stays known for a while, so that no read returns it. The lane may have been disabled in memory
+        # alone, so its settings are read again.
+        self._close(lane)
+        self._reader.hint(lane.id)
 
-        def settled() -> None:  # knows nothing of `ended`, which knows it: only the collector could part them
+        def let_go() -> None:
+            self._reader.forget(lane, due.key)
+            self._read_again(lane)
+
+        asyncio.get_running_loop().call_later(SKIPPED_SECONDS, let_go)
+
+    def _settle(self, lane: Lane, due: Due, ended: Ended) -> None:
+        # Knows nothing of `ended`, which knows it: only the collector could part them.
+        def settled(written: Settlement | None) -> None:
             self._ended(lane.group)
+            if written is None:
+                self._hold_back(lane, due)
+                return
             self._reader.forget(lane, due.key)
             if lane.ordered or lane.half_empty:
                 self._reader.hint(lane.id)
-            if due_again_at is not None:
-                wait = (due_again_at - self._now()).total_seconds()
+            if written.due_at is not None:
+                wait = (written.due_at - self._now()).total_seconds()
                 if wait < SOON_SECONDS:
                     asyncio.get_running_loop().call_later(max(0.0, wait) + 0.002, self._reader.hint, lane.id)
 
@@ -519,8 +535,8 @@ async def _recorded(ended: Ended) -> None:
     recorded = asyncio.Event()
     settled = ended.settled
 
-    def settled_and_recorded() -> None:
-        settled()
+    def settled_and_recorded(written: Settlement | None) -> None:
+        settled(written)
         recorded.set()
 
     ended.settled = settled_and_recorded
