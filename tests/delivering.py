@@ -7,6 +7,7 @@ import dataclasses
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -14,11 +15,15 @@ import httpx
 import msgspec
 
 from harness import SECRET_KEYS, Tenant
+from triggers.domain import AttemptOutcome
 from triggers.events import store as event_store
 from triggers.outbound.addresses import OutboundPolicy
 from triggers.outbound.client import Outbound
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database, Row
+from triggers.push import store as lane_store
+from triggers.push.ownership import Ownership
+from triggers.push.store import Group, Settlement
 from triggers.push.worker import Worker
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import Scheme, generate_secret
@@ -36,6 +41,12 @@ RING = KeyRing.from_setting(SECRET_KEYS)
 POLICY = OutboundPolicy(allow=(ipaddress.ip_network("127.0.0.0/8"),), allow_http=True)
 NEVER_AGAIN: tuple[float, ...] = (3_600.0,)
 """Delays of a retry that no test lives to see."""
+
+_REASONS = {
+    AttemptOutcome.DELIVERED: "delivered",
+    AttemptOutcome.RETRY: "unavailable",
+    AttemptOutcome.DEAD: "unavailable (exhausted)",
+}
 
 Subscribe: TypeAlias = Callable[..., Awaitable[Subscription]]
 
@@ -270,3 +281,76 @@ class States:
         )
         assert row is not None
         return row[0], row[1]
+
+
+# ---- settling ------------------------------------------------------------------------------------
+
+
+class Owner:
+    """A worker that owns every group, as the database sees it."""
+
+    def __init__(self, database: Database, clock: DatabaseClock) -> None:
+        self.id: UUID = clock.mint()
+        self._database = database
+        self._clock = clock
+        self.groups: dict[int, Group] = {}
+
+    async def take(self) -> None:
+        async with self._database.connection() as connection:
+            await lane_store.register(connection, self.id, "test")
+            await lane_store.take(connection, self.id, self._clock.mint())
+            self.groups = await lane_store.owned(connection, self.id)
+        assert len(self.groups) == 64
+
+    async def lose(self) -> None:
+        """Be declared dead."""
+        async with self._database.connection() as connection:
+            silent = {self.id: (await lane_store.heartbeats(connection))[self.id]}
+            await lane_store.bury(connection, silent, 1.0, for_probation=True)
+
+    async def settle(self, *batch: Settlement) -> None:
+        async with self._database.connection() as connection:
+            await lane_store.settle(connection, self.id, list(self.groups.values()), list(batch))
+
+
+class Standing(Ownership):
+    """Owns what it is given, without beating."""
+
+    def __init__(self, database: Database, clock: DatabaseClock, owner: Owner) -> None:
+        super().__init__(
+            database,
+            clock,
+            gained=lambda _: None,
+            lost=lambda _: None,
+            changed=lambda _: None,
+            busy=lambda _: False,
+        )
+        self._groups = owner.groups
+        self.worker_id = owner.id
+
+
+async def settlement(
+    states: States, clock: DatabaseClock, outcome: AttemptOutcome, **changed: Any
+) -> Settlement:
+    """How the one delivery that there is may have ended."""
+    row = await states.database.row("select *, now() as now from deliveries where lane_group is not null")
+    assert row is not None
+    now: datetime = row["now"]
+    values: dict[str, Any] = {
+        "org_id": row["org_id"],
+        "subscription_id": row["subscription_id"],
+        "event_id": row["event_id"],
+        "generation": row["generation"],
+        "lane_group": row["lane_group"],
+        "read_attempts": row["attempts"],
+        "attempts": row["attempts"] + 1,
+        "outcome": outcome,
+        "due_at": now + timedelta(seconds=30) if outcome is AttemptOutcome.RETRY else None,
+        "reason": _REASONS[outcome],
+        "status_code": 500,
+        "response": None,
+        "duration_ms": 1,
+        "attempt_id": clock.mint(),
+        "began_at": now,
+    }
+    return Settlement(**values | changed)

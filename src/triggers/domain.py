@@ -70,6 +70,16 @@ class DeliveryStatus(enum.StrEnum):
     EXPIRED = "expired"
 
 
+class AttemptOutcome(enum.StrEnum):
+    """What an attempt led to: the delivery arrived, is retried later, or is a dead letter."""
+
+    # Stored as written here. A CHECK of the table `attempts` has the same list, and all but `retry` become
+    # the status of the delivery.
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    DEAD = "dead"
+
+
 class SubscriptionStatus(enum.StrEnum):
     """`disabled` and `deleting` match nothing; `paused` collects."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from delivering import States, Workers, subscribe
+from delivering import Owner, States, Workers, subscribe
 from harness import Tenant
 from receiving import Receiver
 from triggers.postgres.clock import DatabaseClock
@@ -39,3 +39,10 @@ def subscribed(database: Database, clock: DatabaseClock, tenant: Tenant) -> Call
 def states(database: Database) -> States:
     """What the database says of deliveries."""
     return States(database)
+
+
+@pytest.fixture
+async def owner(database: Database, clock: DatabaseClock) -> Owner:
+    found = Owner(database, clock)
+    await found.take()
+    return found

@@ -22,7 +22,7 @@ from triggers.deliveries.store import (
     Position,
     Recipient,
 )
-from triggers.domain import Caller, DeliveryStatus, Scope, minted_at, parse_id, rfc3339
+from triggers.domain import AttemptOutcome, Caller, DeliveryStatus, Scope, minted_at, parse_id, rfc3339
 from triggers.errors import Conflict, Invalid, NotFound
 from triggers.events import store as event_store
 from triggers.http.route import Answer, Method, Route
@@ -68,7 +68,7 @@ class AttemptView(msgspec.Struct, kw_only=True):
     attempt: Annotated[int, Meta(description="The how manyth of its delivery, from 1.")]
     began_at: Timestamp
     duration_ms: int
-    outcome: Annotated[str, Meta(description="`delivered`, `retry`, `dead` or `cancelled`.")]
+    outcome: AttemptOutcome
     reason: str
     status_code: int | None
     response: Annotated[str | None, Meta(description="The beginning of the answer's body.")]

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from triggers.domain import (
+    AttemptOutcome,
     DeliveryStatus,
     OrgId,
     SubscriptionStatus,
@@ -88,12 +89,18 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     event_id: UUID
     generation: int
     attempt: int
-    outcome: str
+    outcome: AttemptOutcome
     reason: str
     status_code: int | None
     response: str | None
     duration_ms: int
     retry_at: datetime | None
+
+    @classmethod
+    def of(cls, row: Row) -> Attempt:
+        """From a row of the table `attempts`."""
+        values = {name: row[name] for name in cls.__struct_fields__}
+        return cls(**values | {"outcome": AttemptOutcome(row["outcome"])})
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,7 +186,7 @@ async def attempts_of_subscription(
     rows = await database.fetch(
         _SQL["attempts_of_subscription"], org_id, subscription_id, before or _LAST_ID, limit
     )
-    return [_attempt(row) for row in rows]
+    return [Attempt.of(row) for row in rows]
 
 
 async def attempts_of_event(
@@ -200,7 +207,7 @@ async def attempts_of_event(
         subscription_id,
         begins_a_minute_before(event_id),
     )
-    return [_attempt(row) for row in rows]
+    return [Attempt.of(row) for row in rows]
 
 
 async def listed(
@@ -339,10 +346,6 @@ def _after_all(subscription_id: UUID) -> Position:
 
 def _position(row: Row) -> Position:
     return Position(row["subscription_id"], row["event_id"], row["generation"])
-
-
-def _attempt(row: Row) -> Attempt:
-    return Attempt(**{name: row[name] for name in Attempt.__struct_fields__})
 
 
 def _delivery(row: Row) -> Delivery:

@@ -14,9 +14,11 @@ from litestar import Response
 from litestar.params import Parameter
 from msgspec import Meta
 
+from triggers.deliveries.store import Attempt
 from triggers.domain import (
     MAX_PAGE_BYTES,
     RESERVED_TYPE_PREFIX,
+    AttemptOutcome,
     Caller,
     OrgId,
     Scope,
@@ -36,7 +38,6 @@ from triggers.pace import Pace
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.previews import store as trial_store
-from triggers.previews.store import Attempted
 from triggers.secrets.key_ring import KeyRing
 from triggers.subscriptions import store as subscription_store
 from triggers.subscriptions.body import EventTypes, Filter
@@ -67,7 +68,7 @@ class TestAttempt(msgspec.Struct, kw_only=True):
 
     id: UUID
     attempt: int
-    outcome: str
+    outcome: AttemptOutcome
     reason: str
     status_code: int | None
     response: str | None
@@ -226,7 +227,7 @@ class PreviewRoutes:
             matches=judging.matches,
         )
 
-    async def _first_attempt(self, org_id: OrgId, subscription_id: UUID, event_id: UUID) -> Attempted | None:
+    async def _first_attempt(self, org_id: OrgId, subscription_id: UUID, event_id: UUID) -> Attempt | None:
         self._wakeup.give({org_id}, [(org_id, subscription_id)])
         deadline = asyncio.get_running_loop().time() + TEST_WAIT_SECONDS
         pause, longest = POLL_SECONDS
@@ -349,7 +350,7 @@ def _match(event: StoredEvent, failure: str | None) -> DryRunMatch:
     return DryRunMatch(id=event.id, type=event.type, created_at=minted_at(event.id), filter_error=failure)
 
 
-def _attempt(attempt: Attempted) -> TestAttempt:
+def _attempt(attempt: Attempt) -> TestAttempt:
     return TestAttempt(
         id=attempt.id,
         attempt=attempt.attempt,

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from uuid import UUID
 
-import msgspec
-
+from triggers.deliveries.store import Attempt
 from triggers.domain import OrgId, begins_a_minute_before
 from triggers.postgres.database import Database, statements
 
 _SQL = statements(__name__)
-
-
-class Attempted(msgspec.Struct, frozen=True, kw_only=True):
-    """The first attempt of a delivery."""
-
-    id: UUID
-    attempt: int
-    outcome: str
-    reason: str
-    status_code: int | None
-    response: str | None
-    duration_ms: int
-    retry_at: datetime | None
 
 
 async def store_test(
@@ -36,9 +21,9 @@ async def store_test(
 
 async def first_attempt(
     database: Database, org_id: OrgId, subscription_id: UUID, event_id: UUID
-) -> Attempted | None:
+) -> Attempt | None:
     """The first attempt of a delivery, once it was made."""
     row = await database.row(
         _SQL["attempt_of"], org_id, subscription_id, event_id, begins_a_minute_before(event_id)
     )
-    return None if row is None else Attempted(**row)
+    return None if row is None else Attempt.of(row)

@@ -17,6 +17,6 @@ from target t cross join stored e
 returning event_id
 
 -- name: attempt_of
-select id, attempt, outcome, reason, status_code, response, duration_ms, retry_at from attempts
+select * from attempts
 where org_id = $1 and subscription_id = $2 and event_id = $3 and id >= $4
 order by id limit 1

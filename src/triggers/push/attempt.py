@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, assert_never
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from triggers import __version__
+from triggers.domain import AttemptOutcome
 from triggers.events import body_format
 from triggers.outbound.client import Outbound
 from triggers.outbound.result import (
@@ -24,7 +26,8 @@ from triggers.push.retry import (
     Delivered,
     Disable,
     GivenUp,
-    Outcome,
+    Judgement,
+    Progress,
     RetryAt,
     end_unheard,
     judge,
@@ -37,6 +40,23 @@ WORKER_LOST = "worker_lost"
 """The reason of an attempt that was counted before it was sent, as long as nothing is heard of it."""
 
 _AGENT = ("user-agent", f"Triggers/{__version__}")
+
+
+class Outgoing(NamedTuple):
+    """An attempt that is to be made."""
+
+    id: UUID
+    target: Target
+    due: Due
+    counted: bool
+    """Whether the database counts this attempt already, from before it is sent."""
+    messages: int = 1
+    """For how many messages a notice of an inbox speaks."""
+
+    @property
+    def number(self) -> int:
+        """Which attempt of its delivery it is, counted from 1."""
+        return self.due.attempts if self.counted else self.due.attempts + 1
 
 
 class Prepared(NamedTuple):
@@ -56,53 +76,35 @@ class Attempted(NamedTuple):
     at: datetime
 
 
-async def attempt(
-    target: Target,
-    due: Due,
-    outbound: Outbound,
-    now: Callable[[], datetime],
-    attempt_id: UUID,
-    *,
-    counted: bool,
-    messages: int = 1,
-) -> Attempted:
-    """Send a delivery once. Returns for everything that can happen; a bug of ours is a failed attempt too.
-
-    `counted`: the database counts this attempt already, from before it was sent. `messages`: for how
-    many messages a notice of an inbox speaks.
-    """
-    began = now()
-    number = due.attempts if counted else due.attempts + 1
+async def attempt(outgoing: Outgoing, outbound: Outbound, now: Callable[[], datetime]) -> Attempted:
+    """Send a delivery once. Returns for everything that can happen; a bug of ours is a failed attempt too."""
+    due, began = outgoing.due, now()
     result: Result
     try:
-        prepared = prepare(target, due, began, number, messages)
-        result = await outbound.send(
-            target.endpoint.target_url, prepared.headers, prepared.body, org=due.org_id
-        )
+        prepared = prepare(outgoing, began)
+        url = outgoing.target.endpoint.target_url
+        result = await outbound.send(url, prepared.headers, prepared.body, org=due.org_id)
     except Exception as error:
         # Counted like any other, or it would be tried again at once and for ever.
         log.error("attempt_broke", subscription_id=str(due.subscription_id), exc_info=error)
         result = Failed(Reason.INTERNAL, "An error of ours; the worker's log names it.", 0.0)
-    return conclude(target, due, result, number, attempt_id, began, now())
+    return conclude(outgoing, result, began, now())
 
 
-def told(target: Target, companion: Due, of: Attempted, attempt_id: UUID, *, counted: bool) -> Settlement:
+def told(companion: Outgoing, of: Attempted) -> Settlement:
     """The settlement of a message that a notice told of beside the one it was sent for: the same answer,
     judged by attempts of its own."""
-    began, number = of.settlement.began_at, companion.attempts + (0 if counted else 1)
-    return conclude(target, companion, of.result, number, attempt_id, began, of.at).settlement
+    return conclude(companion, of.result, of.settlement.began_at, of.at).settlement
 
 
-def prepare(target: Target, due: Due, moment: datetime, number: int = 1, messages: int = 1) -> Prepared:
-    """The body in the subscription's format, and its headers, signed for this moment.
-
-    `number` says which attempt it is, `messages` for how many messages a notice of an inbox speaks.
-    """
+def prepare(outgoing: Outgoing, moment: datetime) -> Prepared:
+    """The body in the subscription's format, and its headers, signed for this moment."""
+    target, due = outgoing.target, outgoing.due
     inbox_id = target.endpoint.notifies_inbox
     if inbox_id is None:
         content_type, body = body_format.render(target.endpoint.format, due)
     else:
-        content_type, body = body_format.notice(inbox_id, messages, redelivery=number > 1)
+        content_type, body = body_format.notice(inbox_id, outgoing.messages, redelivery=outgoing.number > 1)
     return Prepared(
         [
             ("content-type", content_type),
@@ -114,61 +116,30 @@ def prepare(target: Target, due: Due, moment: datetime, number: int = 1, message
     )
 
 
-def conclude(
-    target: Target,
-    due: Due,
-    result: Result,
-    number: int,
-    attempt_id: UUID,
-    began: datetime,
-    ended: datetime,
-) -> Attempted:
-    """What follows from the attempt `number`, as the absolute values that settle it."""
-    outcome: Outcome = judge(
-        number,
-        result,
-        target.schedule,
-        ended,
-        random.uniform(-1, 1),  # noqa: S311 - spreads retries
-        first_attempt_at=due.first_attempt_at or began,
+def conclude(outgoing: Outgoing, result: Result, began: datetime, ended: datetime) -> Attempted:
+    """What follows from an attempt, as the absolute values that settle it."""
+    target, due = outgoing.target, outgoing.due
+    progress = Progress(target.schedule, outgoing.number, due.first_attempt_at or began)
+    judgement = judge(progress, result, ended, _jitter())
+    disable = None if isinstance(judgement, RetryAt) else judgement.disable
+    settlement = _settlement(
+        target, due, _state_after(judgement, progress), began, _Request(outgoing.id, progress, result)
     )
-    due_at: datetime | None = None
-    disable: Disable | None = None
-    match outcome:
-        case Delivered(reason=reason, disable=disable):
-            settled = "delivered"
-            words = str(reason)
-        case RetryAt(at=due_at, reason=reason):
-            settled = "retry"
-            words = str(reason)
-        case GivenUp(reason=reason, end=end, disable=disable):
-            settled = "dead"
-            words = str(reason) if str(end) == str(reason) else f"{reason} ({end})"
-        case _:
-            assert_never(outcome)
-    status, text = _shown(result)
-    return Attempted(
-        Settlement(
-            org_id=due.org_id,
-            subscription_id=due.subscription_id,
-            event_id=due.event_id,
-            generation=due.generation,
-            lane_group=target.endpoint.lane_group,
-            read_attempts=due.attempts,
-            attempts=number,
-            outcome=settled,
-            due_at=due_at,
-            reason=words,
-            status_code=status,
-            response=text,
-            duration_ms=int(result.duration_seconds * 1000),
-            attempt_id=attempt_id,
-            began_at=began,
-        ),
-        reason,
-        disable,
-        result,
-        ended,
+    return Attempted(settlement, judgement.reason, disable, result, ended)
+
+
+def without_answer(settlement: Settlement, moment: datetime) -> Settlement | None:
+    """The same attempt as a fault of ours and without anything of the answer, for a database that refuses
+    to store what came. It is judged anew, at `moment`. None if no request was made: nothing of the
+    settlement is the endpoint's then.
+    """
+    progress = settlement.progress
+    if progress is None:
+        return None
+    judgement = judge(progress, Failed(Reason.INTERNAL, "", 0.0), moment, _jitter())
+    state = _state_after(judgement, progress)
+    return msgspec.structs.replace(
+        settlement, **state._asdict(), status_code=None, response=None, duration_ms=0
     )
 
 
@@ -181,57 +152,86 @@ def end_unsent(target: Target, due: Due) -> str | None:
     if not due.type:
         return "event_gone"
     if due.lost:
-        end = end_unheard(due.attempts, target.schedule, due.due_at, due.first_attempt_at)
+        end = end_unheard(Progress(target.schedule, due.attempts, due.first_attempt_at), due.due_at)
         return f"{WORKER_LOST} ({end})" if end else None
     return None
 
 
 def never_sent(target: Target, due: Due, reason: str, moment: datetime) -> Settlement:
     """A dead letter without a further attempt: its attempts are used up, or there is nothing to send."""
-    return Settlement(
-        org_id=due.org_id,
-        subscription_id=due.subscription_id,
-        event_id=due.event_id,
-        generation=due.generation,
-        lane_group=target.endpoint.lane_group,
-        read_attempts=due.attempts,
-        attempts=due.attempts,
-        outcome="dead",
-        due_at=None,
-        reason=reason,
-        status_code=None,
-        response=None,
-        duration_ms=0,
-        attempt_id=None,
-        began_at=moment,
-    )
+    return _settlement(target, due, _State(AttemptOutcome.DEAD, due.attempts, reason), moment)
 
 
 def unsent(target: Target, due: Due, moment: datetime) -> Settlement:
     """Undoes the count of an attempt that was not made. The delivery stays a suspect."""
-    return Settlement(
-        org_id=due.org_id,
-        subscription_id=due.subscription_id,
-        event_id=due.event_id,
-        generation=due.generation,
-        lane_group=target.endpoint.lane_group,
-        read_attempts=due.attempts,
-        attempts=due.attempts - 1,
-        outcome="retry",
-        due_at=moment,
-        reason=WORKER_LOST,
-        status_code=None,
-        response=None,
-        duration_ms=0,
-        attempt_id=None,
-        began_at=moment,
-    )
+    state = _State(AttemptOutcome.RETRY, due.attempts - 1, WORKER_LOST, due_at=moment)
+    return _settlement(target, due, state, moment)
 
 
 def after_a_lost_worker(target: Target, due: Due, moment: datetime) -> datetime:
     """When a delivery is due again if the worker does not survive this attempt."""
     delays = target.schedule.delays
     return moment + timedelta(seconds=delays[min(due.attempts, len(delays) - 1)] if delays else 5.0)
+
+
+class _State(NamedTuple):
+    """What a settlement makes of a delivery."""
+
+    outcome: AttemptOutcome
+    attempts: int
+    reason: str
+    due_at: datetime | None = None
+
+
+class _Request(NamedTuple):
+    """The request that was made, and what came of it."""
+
+    attempt_id: UUID
+    progress: Progress
+    result: Result
+
+
+def _settlement(
+    target: Target, due: Due, state: _State, began: datetime, request: _Request | None = None
+) -> Settlement:
+    """The one place that builds a settlement. `request`: what to record of it, if one was made."""
+    status, text = (None, None) if request is None else _shown(request.result)
+    return Settlement(
+        org_id=due.org_id,
+        subscription_id=due.subscription_id,
+        event_id=due.event_id,
+        generation=due.generation,
+        lane_group=target.endpoint.lane_group,
+        read_attempts=due.attempts,
+        attempts=state.attempts,
+        outcome=state.outcome,
+        due_at=state.due_at,
+        reason=state.reason,
+        status_code=status,
+        response=text,
+        duration_ms=0 if request is None else int(request.result.duration_seconds * 1000),
+        attempt_id=None if request is None else request.attempt_id,
+        began_at=began,
+        progress=None if request is None else request.progress,
+    )
+
+
+def _state_after(judgement: Judgement, progress: Progress) -> _State:
+    attempts = progress.attempts
+    match judgement:
+        case Delivered(reason=reason):
+            return _State(AttemptOutcome.DELIVERED, attempts, str(reason))
+        case RetryAt(at=due_at, reason=reason):
+            return _State(AttemptOutcome.RETRY, attempts, str(reason), due_at)
+        case GivenUp(reason=reason, end=end):
+            words = str(reason) if str(end) == str(reason) else f"{reason} ({end})"
+            return _State(AttemptOutcome.DEAD, attempts, words)
+        case _:
+            assert_never(judgement)
+
+
+def _jitter() -> float:
+    return random.uniform(-1, 1)  # noqa: S311 - spreads retries
 
 
 def _shown(result: Result) -> tuple[int | None, str | None]:

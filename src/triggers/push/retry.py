@@ -32,6 +32,26 @@ class Schedule(Struct, frozen=True):
 DEFAULT_SCHEDULE: Final = Schedule()
 
 
+class Progress(Struct, frozen=True, gc=False):
+    """How far a delivery has come in its schedule."""
+
+    schedule: Schedule
+    attempts: int
+    """How many attempts were made, the last one included."""
+    first_attempt_at: datetime | None = None
+    """When the first attempt began. Needed only for a schedule with a deadline."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the schedule has no further attempt."""
+        return self.attempts > len(self.schedule.delays)
+
+    def is_past_deadline(self, moment: datetime) -> bool:
+        """Whether an attempt at `moment` would begin after the schedule's deadline."""
+        deadline, first = self.schedule.deadline, self.first_attempt_at
+        return deadline is not None and first is not None and moment > first + timedelta(seconds=deadline)
+
+
 class Disable(StrEnum):
     """Why the endpoint's answer disables its subscription."""
 
@@ -72,21 +92,13 @@ class GivenUp(Struct, frozen=True):
     disable: Disable | None = None
 
 
-Outcome: TypeAlias = Delivered | RetryAt | GivenUp
+Judgement: TypeAlias = Delivered | RetryAt | GivenUp
 
 
-def judge(
-    attempt_number: int,
-    result: Result,
-    schedule: Schedule,
-    now: datetime,
-    jitter: float,
-    *,
-    first_attempt_at: datetime | None = None,
-) -> Outcome:
-    """Decides what follows from the attempt `attempt_number` (counted from 1) that ended at `now`.
+def judge(progress: Progress, result: Result, now: datetime, jitter: float) -> Judgement:
+    """Decides what follows from the attempt that `progress` counts last and that ended at `now`.
 
-    `jitter` is a random number from -1 to 1. `first_attempt_at` is needed only with a deadline.
+    `jitter` is a random number from -1 to 1.
     """
     reason = reason_of(result)
     wait: float | None = None
@@ -101,32 +113,20 @@ def judge(
             pass
         case _:
             assert_never(result)
-    if attempt_number > len(schedule.delays):
+    if progress.exhausted:
         return GivenUp(reason, End.EXHAUSTED)
     if wait is None:
-        wait = max(0.0, schedule.delays[attempt_number - 1] * (1 + JITTER * jitter))
+        wait = max(0.0, progress.schedule.delays[progress.attempts - 1] * (1 + JITTER * jitter))
     at = now + timedelta(seconds=wait)
-    if schedule.deadline is not None and at > (first_attempt_at or now) + timedelta(
-        seconds=schedule.deadline
-    ):
-        return GivenUp(reason, End.DEADLINE)
-    return RetryAt(at, wait, reason)
+    return GivenUp(reason, End.DEADLINE) if progress.is_past_deadline(at) else RetryAt(at, wait, reason)
 
 
-def end_unheard(
-    attempts: int, schedule: Schedule, due_at: datetime, first_attempt_at: datetime | None
-) -> End | None:
-    """Why no attempt follows the last of `attempts`, which was counted and never heard of again. None: one
+def end_unheard(progress: Progress, due_at: datetime) -> End | None:
+    """Why no attempt follows the last one, which was counted and never heard of again. None: one
     does, at `due_at`, as after any failure."""
-    if attempts > len(schedule.delays):
+    if progress.exhausted:
         return End.EXHAUSTED
-    if (
-        schedule.deadline is not None
-        and first_attempt_at is not None
-        and due_at > first_attempt_at + timedelta(seconds=schedule.deadline)
-    ):
-        return End.DEADLINE
-    return None
+    return End.DEADLINE if progress.is_past_deadline(due_at) else None
 
 
 def reason_of(result: Result) -> Reason:

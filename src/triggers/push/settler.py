@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import NamedTuple
+from datetime import UTC, datetime
+from typing import NamedTuple, assert_never
 
 import structlog
 
+from triggers.domain import AttemptOutcome
 from triggers.errors import DatabaseUnavailable
 from triggers.events.matching import Judging
 from triggers.events.service_events import (
@@ -22,9 +24,11 @@ from triggers.postgres.database import (
     PLAN_ONCE,
     Connection,
     Database,
+    is_data_error,
     unavailable,
 )
 from triggers.push import store as lane_store
+from triggers.push.attempt import without_answer
 from triggers.push.ownership import Ownership
 from triggers.push.store import DeliveryId, Settlement
 
@@ -56,8 +60,20 @@ class Ended:
         self.settlement = settlement
         self.event_type = event_type
         self.disable = disable
-        self.settled: Callable[[], None] = lambda: None
-        """Called when the settlement is committed."""
+        self.settled: Callable[[Settlement | None], None] = lambda _: None
+        """Called with the settlement that was committed, which says less than the first one if the database
+        refused that. None: the database refused both, and the delivery's row is as it was."""
+
+    @property
+    def is_dead_letter(self) -> bool:
+        """Whether no further attempt of the delivery is made, and none arrived."""
+        match self.settlement.outcome:
+            case AttemptOutcome.DEAD:
+                return True
+            case AttemptOutcome.DELIVERED | AttemptOutcome.RETRY:
+                return False
+            case _:
+                assert_never(self.settlement.outcome)
 
 
 class Settler:
@@ -103,9 +119,7 @@ class Settler:
                     continue
                 await self._gather()
                 batch, self._ended = self._ended[:BATCH], self._ended[BATCH:]
-                await self._until_written(batch)
-                for ended in batch:
-                    ended.settled()
+                await self._write_or_split(batch)
         finally:
             self._drop_connection()
 
@@ -122,7 +136,42 @@ class Settler:
             self._connection.terminate()
             self._connection = None
 
-    async def _until_written(self, batch: list[Ended]) -> None:
+    async def _write_or_split(self, batch: list[Ended]) -> None:
+        """Write a batch. One that the database refuses for its data is split until the guilty settlement
+        stands alone, so that all others are written."""
+        pieces = [batch]
+        while pieces:
+            piece = pieces.pop()
+            refusal = await self._until_written(piece)
+            if refusal is None:
+                for ended in piece:
+                    ended.settled(ended.settlement)
+            elif len(piece) == 1:
+                await self._write_without_answer(piece[0], refusal)
+            else:
+                middle = len(piece) // 2
+                pieces += [piece[middle:], piece[:middle]]
+
+    async def _write_without_answer(self, refused: Ended, refusal: Exception) -> None:
+        """Write an attempt once more, as a fault of ours and without the endpoint's answer. If the database
+        refuses that too, the delivery's row stays as it is."""
+        log.warning("settlement_refused", **_named(refused.settlement), error=repr(refusal))
+        moment = datetime.fromtimestamp(self._clock.now(), UTC)
+        again: Exception | None = refusal
+        if (settlement := without_answer(refused.settlement, moment)) is not None:
+            refused.settlement = settlement
+            again = await self._until_written([refused])
+        if again is None:
+            refused.settled(refused.settlement)
+        else:
+            log.error("settlement_skipped", **_named(refused.settlement), error=repr(again))
+            refused.settled(None)
+
+    async def _until_written(self, batch: list[Ended]) -> Exception | None:
+        """Write a batch, as often as it takes until the database answers or this worker stops.
+
+        Returns the error if the database refuses the data, else None.
+        """
         while True:
             try:
                 if self._connection is None:
@@ -134,16 +183,20 @@ class Settler:
                 self._drop_connection()
                 if self._stopping:
                     log.error("attempts_unrecorded", attempts=len(batch))
-                    return
+                    return None
                 await asyncio.sleep(PAUSE_SECONDS)
+            except Exception as error:
+                if not is_data_error(error):
+                    raise
+                return error
             else:
-                return
+                return None
 
     async def _write(self, connection: Connection, batch: list[Ended]) -> None:
         groups = {ended.settlement.lane_group for ended in batch}
         tokens = [group for group_id in groups if (group := self._ownership.group(group_id)) is not None]
         settlements = [ended.settlement for ended in batch]
-        notable = [e for e in batch if e.disable or e.settlement.outcome == "dead"]
+        notable = [e for e in batch if e.disable or e.is_dead_letter]
         if not notable:
             await lane_store.settle(connection, self._ownership.worker_id, tokens, settlements)
             return
@@ -160,7 +213,7 @@ class Settler:
         for ended in notable:
             about = ended.settlement
             ours = about.delivery in changed
-            if ours and about.outcome == "dead" and not ended.event_type.startswith("triggers."):
+            if ours and ended.is_dead_letter and not ended.event_type.startswith("triggers."):
                 told.append(Told(about.org_id, DEAD_LETTER, _dead_letter(ended)))
             if ended.disable is None or (ended.disable.reason == FAILING_TOO_LONG and not ours):
                 continue  # what a stale owner remembers may be out of date; an endpoint's own word stands
@@ -180,4 +233,15 @@ def _dead_letter(ended: Ended) -> dict[str, str | int]:
         "event_type": ended.event_type,
         "attempts": about.attempts,
         "reason": about.reason,
+    }
+
+
+def _named(settlement: Settlement) -> dict[str, str | int]:
+    """What a log line says of a delivery."""
+    return {
+        "org_id": str(settlement.org_id),
+        "subscription_id": str(settlement.subscription_id),
+        "event_id": str(settlement.event_id),
+        "generation": settlement.generation,
+        "attempt": settlement.attempts,
     }

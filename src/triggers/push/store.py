@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 from uuid import UUID
 
 import msgspec
 
-from triggers.domain import LaneId
+from triggers.domain import AttemptOutcome, LaneId
 from triggers.postgres.database import (
     Column,
     Connection,
@@ -23,6 +23,7 @@ from triggers.postgres.database import (
     statements,
 )
 from triggers.postgres.read_position import Position
+from triggers.push.retry import Progress
 from triggers.subscriptions.rules import Format
 
 _SQL = statements(__name__)
@@ -115,7 +116,7 @@ class Settlement(msgspec.Struct, kw_only=True, gc=False):
     lane_group: int
     read_attempts: int
     attempts: int
-    outcome: str
+    outcome: AttemptOutcome
     due_at: datetime | None
     reason: str
     status_code: int | None
@@ -123,6 +124,9 @@ class Settlement(msgspec.Struct, kw_only=True, gc=False):
     duration_ms: int
     attempt_id: UUID | None
     began_at: datetime
+    progress: Progress | None = None
+    """By which the attempt is judged anew if the database refuses to store the answer. None if no request was
+    made. It is not stored."""
 
     @property
     def delivery(self) -> DeliveryId:
@@ -149,8 +153,17 @@ _COLUMNS = attrgetter(
 
 def _settled(settlement: Settlement) -> tuple[Any, ...]:
     """A row for the statement, without what goes without saying: most batches hold nothing but successes."""
-    reason = None if settlement.outcome == "delivered" else settlement.reason
-    began_at = settlement.began_at if settlement.outcome == "retry" else None
+    reason: str | None = settlement.reason
+    began_at: datetime | None = None
+    match settlement.outcome:
+        case AttemptOutcome.DELIVERED:
+            reason = None
+        case AttemptOutcome.RETRY:
+            began_at = settlement.began_at
+        case AttemptOutcome.DEAD:
+            pass
+        case _:
+            assert_never(settlement.outcome)
     return (*_COLUMNS(settlement), reason, began_at)
 
 

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import time
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import assert_never
 from uuid import UUID
 
 import structlog
 
-from triggers.domain import LaneId
+from triggers.domain import AttemptOutcome, LaneId
 from triggers.errors import TriggersError
 from triggers.events.handover import Handover
 from triggers.outbound.addresses import OutboundPolicy
@@ -33,6 +33,7 @@ from triggers.postgres.time_bounds import LONG_LOOK_SECONDS
 from triggers.push import metrics
 from triggers.push import store as lane_store
 from triggers.push.attempt import (
+    Outgoing,
     after_a_lost_worker,
     attempt,
     end_unsent,
@@ -53,7 +54,7 @@ from triggers.push.settler import (
     Settler,
 )
 from triggers.push.signature import Signer
-from triggers.push.store import Begin, Due, Endpoint, Group, LaneHealth
+from triggers.push.store import Begin, Due, Endpoint, Group, LaneHealth, Settlement
 from triggers.push.suspects import Counted, Suspects, Suspicion
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import read_secret
@@ -66,6 +67,8 @@ SLOTS = 512
 HEALTH_SECONDS = 2.0
 IDLE_LANE_SECONDS = 60.0
 POSTPONED_SECONDS = 1.0
+SKIPPED_SECONDS = 300.0
+"""How long until a delivery is sent again if the database refused to store its attempt."""
 SOON_SECONDS = 60.0
 """A retry that is due so soon gets a timer; later ones are found by looking."""
 
@@ -215,15 +218,8 @@ class Worker:
         if not dues:
             return
         due, *companions = dues
-        ended = await attempt(
-            target,
-            due,
-            self._outbound,
-            self._now,
-            self._clock.mint(),
-            counted=counted,
-            messages=len(dues),
-        )
+        outgoing = Outgoing(self._clock.mint(), target, due, counted, len(dues))
+        ended = await attempt(outgoing, self._outbound, self._now)
         settlement = ended.settlement
         if first:
             metrics.lag_seconds.observe(max(0.0, (settlement.began_at - due.accepted_at).total_seconds()))
@@ -236,7 +232,7 @@ class Worker:
         last = Ended(settlement, due.type, disable)
         self._settle(lane, due, last)
         for companion in companions:
-            settlement = told(target, companion, ended, self._clock.mint(), counted=counted)
+            settlement = told(Outgoing(self._clock.mint(), target, companion, counted), ended)
             last = Ended(settlement, companion.type)
             self._settle(lane, companion, last)
         if counted:
@@ -290,7 +286,7 @@ class Worker:
     def _take_back(self, lane: Lane, target: Target, due: Due) -> None:
         """An attempt was counted, or may have been, and is not made: undo that, then let it be read again."""
         ended = Ended(unsent(target, due, self._now()), due.type)
-        ended.settled = functools.partial(self._postpone, lane, due)
+        ended.settled = lambda _: self._postpone(lane, due)
         self._settler.put(ended)
 
     def _ended(self, group_id: int) -> None:
@@ -311,35 +307,54 @@ class Worker:
         lane.position.start_over()
         self._reader.hint(lane.id)
 
-    def _settle(self, lane: Lane, due: Due, ended: Ended) -> None:
-        due_again_at = ended.settlement.due_at
+    def _hold_back(self, lane: Lane, due: Due) -> None:
+        """Nothing is stored of an attempt, so its delivery is still due: do not send it again at once."""
+        # It stays known for a while, so that no read returns it. The lane may have been disabled in memory
+        # alone, so its settings are read again.
+        self._close(lane)
+        self._reader.hint(lane.id)
 
-        def settled() -> None:  # knows nothing of `ended`, which knows it: only the collector could part them
+        def let_go() -> None:
+            self._reader.forget(lane, due.key)
+            self._read_again(lane)
+
+        asyncio.get_running_loop().call_later(SKIPPED_SECONDS, let_go)
+
+    def _settle(self, lane: Lane, due: Due, ended: Ended) -> None:
+        # Knows nothing of `ended`, which knows it: only the collector could part them.
+        def settled(written: Settlement | None) -> None:
             self._ended(lane.group)
+            if written is None:
+                self._hold_back(lane, due)
+                return
             self._reader.forget(lane, due.key)
             if lane.ordered or lane.half_empty:
                 self._reader.hint(lane.id)
-            if due_again_at is not None:
-                wait = (due_again_at - self._now()).total_seconds()
+            if written.due_at is not None:
+                wait = (written.due_at - self._now()).total_seconds()
                 if wait < SOON_SECONDS:
                     asyncio.get_running_loop().call_later(max(0.0, wait) + 0.002, self._reader.hint, lane.id)
 
         ended.settled = settled
         self._reader.sent(due)
         self._settler.put(ended, urgent=lane.ordered)  # the next one of its key waits for it
-        if ended.settlement.outcome == "delivered":
-            return  # thousands a second: the metrics and the attempts themselves tell of them
-        log.info(
-            "attempt",
-            org_id=str(due.org_id),
-            subscription_id=str(due.subscription_id),
-            event_id=str(due.event_id),
-            attempt=ended.settlement.attempts,
-            outcome=ended.settlement.outcome,
-            reason=ended.settlement.reason,
-            status_code=ended.settlement.status_code,
-            duration_ms=ended.settlement.duration_ms,
-        )
+        match ended.settlement.outcome:
+            case AttemptOutcome.DELIVERED:
+                pass  # thousands a second: the metrics and the attempts themselves tell of them
+            case AttemptOutcome.RETRY | AttemptOutcome.DEAD:
+                log.info(
+                    "attempt",
+                    org_id=str(due.org_id),
+                    subscription_id=str(due.subscription_id),
+                    event_id=str(due.event_id),
+                    attempt=ended.settlement.attempts,
+                    outcome=ended.settlement.outcome,
+                    reason=ended.settlement.reason,
+                    status_code=ended.settlement.status_code,
+                    duration_ms=ended.settlement.duration_ms,
+                )
+            case _:
+                assert_never(ended.settlement.outcome)
 
     def _learn(self, lane: Lane, reason: Reason, now: datetime) -> None:
         was_open = lane.breaker.open
@@ -521,8 +536,8 @@ async def _recorded(ended: Ended) -> None:
     recorded = asyncio.Event()
     settled = ended.settled
 
-    def settled_and_recorded() -> None:
-        settled()
+    def settled_and_recorded(written: Settlement | None) -> None:
+        settled(written)
         recorded.set()
 
     ended.settled = settled_and_recorded

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from harness import node_settings
+from triggers.domain import AttemptOutcome, DeliveryStatus
 from triggers.errors import OperatorError, SchemaTooNew
 from triggers.node.check import check_configuration
 from triggers.postgres import migrate
+from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.postgres.embedded_home import SUPERUSER
 
@@ -67,6 +71,57 @@ async def test_what_they_build_is_what_is_documented(database: Database) -> None
     if os.environ.get(REWRITE):
         SCHEMA.write_text(found, encoding="utf-8")
     assert found == SCHEMA.read_text(encoding="utf-8"), f"if that is meant, run this with {REWRITE}=1"
+
+
+async def listed_by_checks(database: Database, column: str) -> dict[str, set[str]]:
+    """The words that the CHECK of a column named `<table>.<column>` allows, by table and partition."""
+    table, name = column.split(".")
+    rows = await database.fetch(
+        "select conrelid::regclass::text as relation, pg_get_constraintdef(oid) as definition"
+        " from pg_constraint where conname = $1",
+        f"{table}_{name}_check",
+    )
+    return {row["relation"]: set(re.findall(r"'(\w+)'::text", row["definition"])) for row in rows}
+
+
+async def test_the_checks_list_the_words_of_the_program(database: Database) -> None:
+    """In a table and in each of its partitions, and checked for the rows that are there."""
+    outcomes = await listed_by_checks(database, "attempts.outcome")
+    settled = await listed_by_checks(database, "settled_deliveries.status")
+    unsettled = await listed_by_checks(database, "deliveries.status")
+    assert len(outcomes) > 3, "the table and its partitions"
+    assert len(outcomes) == len(settled)
+    for words in outcomes.values():
+        assert words == set(AttemptOutcome)
+    for words in settled.values():
+        assert words | unsettled["deliveries"] == set(DeliveryStatus)
+        assert words >= set(AttemptOutcome) - {AttemptOutcome.RETRY}, "what ends a delivery is its status"
+    assert AttemptOutcome.RETRY not in set(DeliveryStatus)
+    row = await database.row("select bool_and(convalidated) from pg_constraint where contype = 'c'")
+    assert row is not None
+    assert row[0]
+
+
+async def test_attempts_of_a_version_before_keep_their_outcomes(
+    empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = migrate.migrations()
+    with monkeypatch.context() as before:
+        before.setattr(migrate, "migrations", lambda: known[:7])
+        await migrate.migrate(empty)
+    insert = (
+        "insert into attempts (org_id, subscription_id, id, event_id, generation, attempt, outcome, reason,"
+        " duration_ms, worker_id) values ($1, $1, $2, $1, 0, 1, $3, 'x', 1, $1)"
+    )
+    clock = DatabaseClock()
+    for outcome in AttemptOutcome:
+        await empty.fetch(insert, UUID(int=1), clock.mint(), outcome)
+    assert [each.number for each in await migrate.migrate(empty)] == [each.number for each in known[7:]]
+    rows = await empty.fetch("select outcome from attempts")
+    assert sorted(row["outcome"] for row in rows) == sorted(AttemptOutcome)
+    with pytest.raises(Exception, match="attempts_outcome_check"):
+        await empty.fetch(insert, UUID(int=1), clock.mint(), "cancelled")
+    assert await dump(empty) == SCHEMA.read_text(encoding="utf-8")
 
 
 async def test_they_are_numbered_without_a_gap() -> None:

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from harness import Tenant, Tenants
-from triggers.domain import MAX_PAGE_BYTES, NewEvent, SubscriptionStatus
+from triggers.domain import MAX_PAGE_BYTES, AttemptOutcome, NewEvent, SubscriptionStatus
 from triggers.events import store as event_store
 from triggers.inboxes import store as inbox_store
 from triggers.keys import store as api_keys
@@ -375,7 +375,7 @@ class Queue:
                 lane_group=1,
                 read_attempts=0,
                 attempts=1,
-                outcome="delivered",
+                outcome=AttemptOutcome.DELIVERED,
                 due_at=None,
                 reason="delivered",
                 status_code=200,

@@ -4,60 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import httpx
 import pytest
 
-from delivering import States, Subscribe, Workers, post
+from delivering import Owner, Standing, States, Subscribe, Workers, post, settlement
 from harness import Tenant, eventually
 from receiving import FAILED, Receiver
+from triggers.domain import AttemptOutcome
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
 from triggers.push import store as lane_store
-from triggers.push.ownership import Ownership
 from triggers.push.settler import Disabling, Ended, Settler
-from triggers.push.store import Group, Settlement
 from triggers.subscriptions.store import Subscription
 
 URL = "http://127.0.0.1:9/"
-REASONS = {"delivered": "delivered", "retry": "unavailable", "dead": "unavailable (exhausted)"}
-
-
-class Owner:
-    """A worker that owns every group, as the database sees it."""
-
-    def __init__(self, database: Database, clock: DatabaseClock) -> None:
-        self.id: UUID = clock.mint()
-        self._database = database
-        self._clock = clock
-        self.groups: dict[int, Group] = {}
-
-    async def take(self) -> None:
-        async with self._database.connection() as connection:
-            await lane_store.register(connection, self.id, "test")
-            await lane_store.take(connection, self.id, self._clock.mint())
-            self.groups = await lane_store.owned(connection, self.id)
-        assert len(self.groups) == 64
-
-    async def lose(self) -> None:
-        """Be declared dead."""
-        async with self._database.connection() as connection:
-            silent = {self.id: (await lane_store.heartbeats(connection))[self.id]}
-            await lane_store.bury(connection, silent, 1.0, for_probation=True)
-
-    async def settle(self, *batch: Settlement) -> None:
-        async with self._database.connection() as connection:
-            await lane_store.settle(connection, self.id, list(self.groups.values()), list(batch))
-
-
-@pytest.fixture
-async def owner(database: Database, clock: DatabaseClock) -> Owner:
-    found = Owner(database, clock)
-    await found.take()
-    return found
 
 
 @pytest.fixture
@@ -72,31 +34,6 @@ async def subscription(subscribed: Subscribe) -> Subscription:
     return await subscribed(URL)
 
 
-async def settlement(states: States, clock: DatabaseClock, outcome: str, **changed: Any) -> Settlement:
-    """How the one delivery that there is may have ended."""
-    row = await states.database.row("select *, now() as now from deliveries where lane_group is not null")
-    assert row is not None
-    now: datetime = row["now"]
-    values: dict[str, Any] = {
-        "org_id": row["org_id"],
-        "subscription_id": row["subscription_id"],
-        "event_id": row["event_id"],
-        "generation": row["generation"],
-        "lane_group": row["lane_group"],
-        "read_attempts": row["attempts"],
-        "attempts": row["attempts"] + 1,
-        "outcome": outcome,
-        "due_at": now + timedelta(seconds=30) if outcome == "retry" else None,
-        "reason": REASONS[outcome],
-        "status_code": 500,
-        "response": None,
-        "duration_ms": 1,
-        "attempt_id": clock.mint(),
-        "began_at": now,
-    }
-    return Settlement(**values | changed)
-
-
 async def everything(database: Database) -> list[Any]:
     """Every row that a settle may touch."""
     found = []
@@ -106,7 +43,7 @@ async def everything(database: Database) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("outcome", ["delivered", "retry", "dead"])
+@pytest.mark.parametrize("outcome", AttemptOutcome)
 async def test_a_stale_owner_is_recorded_and_changes_nothing(
     client: httpx.AsyncClient,
     subscription: Subscription,
@@ -114,7 +51,7 @@ async def test_a_stale_owner_is_recorded_and_changes_nothing(
     states: States,
     clock: DatabaseClock,
     database: Database,
-    outcome: str,
+    outcome: AttemptOutcome,
 ) -> None:
     await post(client, [{}])
     stale = await settlement(states, clock, outcome)
@@ -130,11 +67,11 @@ async def test_a_stale_owner_is_recorded_and_changes_nothing(
     (attempt,) = await states.attempts(subscription.id)
     assert (attempt["outcome"], attempt["worker_id"]) == (outcome, owner.id)
     # The same from who owns it now does change the state.
-    await successor.settle(await settlement(states, clock, "delivered"))
+    await successor.settle(await settlement(states, clock, AttemptOutcome.DELIVERED))
     assert await states.settled(subscription.id) == {"delivered": 1}
 
 
-@pytest.mark.parametrize("outcome", ["delivered", "retry", "dead"])
+@pytest.mark.parametrize("outcome", AttemptOutcome)
 async def test_settling_again_changes_nothing(
     client: httpx.AsyncClient,
     subscription: Subscription,
@@ -142,7 +79,7 @@ async def test_settling_again_changes_nothing(
     states: States,
     clock: DatabaseClock,
     database: Database,
-    outcome: str,
+    outcome: AttemptOutcome,
 ) -> None:
     await post(client, [{}])
     once = await settlement(states, clock, outcome)
@@ -151,7 +88,7 @@ async def test_settling_again_changes_nothing(
     await owner.settle(once)
     assert await everything(database) == after
     assert len(await states.attempts(subscription.id)) == 1
-    assert await states.pending(subscription.id) == (1 if outcome == "retry" else 0)
+    assert await states.pending(subscription.id) == (1 if outcome is AttemptOutcome.RETRY else 0)
 
 
 @pytest.mark.parametrize("within_transaction", [False, True])
@@ -171,7 +108,7 @@ async def test_what_was_settled_before_holds_up_nothing_beside_it(
     for each in (before, new):
         (row,) = await states.deliveries(each.id)
         facts = {name: row[name] for name in ("subscription_id", "lane_group", "event_id")}
-        batch.append(await settlement(states, clock, "delivered", **facts))
+        batch.append(await settlement(states, clock, AttemptOutcome.DELIVERED, **facts))
     await owner.settle(batch[0])
     if within_transaction:
         async with connection.transaction():
@@ -195,7 +132,7 @@ async def test_what_is_new_is_settled_without_looking_for_it(
     monkeypatch.setattr(lane_store, "_SETTLE_REPEATED", "select from nowhere")
     assert "on conflict" not in lane_store._SETTLE
     await post(client, [{}])
-    await owner.settle(await settlement(states, clock, "delivered"))
+    await owner.settle(await settlement(states, clock, AttemptOutcome.DELIVERED))
     assert await states.settled(subscription.id) == {"delivered": 1}
 
 
@@ -208,8 +145,8 @@ async def test_an_attempt_that_was_overtaken_changes_nothing(
 ) -> None:
     """A settle names the attempt that it was read with: the row has moved on, so only the record is kept."""
     await post(client, [{}])
-    slow = await settlement(states, clock, "delivered")
-    await owner.settle(await settlement(states, clock, "retry"))
+    slow = await settlement(states, clock, AttemptOutcome.DELIVERED)
+    await owner.settle(await settlement(states, clock, AttemptOutcome.RETRY))
     await owner.settle(slow)
     (left,) = await states.deliveries(subscription.id)
     assert (left["attempts"], left["reason"]) == (1, "unavailable")
@@ -234,7 +171,7 @@ async def test_one_batch_of_two_groups_of_which_one_is_lost(
             await settlement(
                 states,
                 clock,
-                "delivered",
+                AttemptOutcome.DELIVERED,
                 subscription_id=each.id,
                 lane_group=row["lane_group"],
                 event_id=row["event_id"],
@@ -248,22 +185,6 @@ async def test_one_batch_of_two_groups_of_which_one_is_lost(
     assert await states.settled(lost.id) == {}
     assert await states.pending(lost.id) == 1
     assert len(await states.attempts(lost.id)) == 1
-
-
-class Standing(Ownership):
-    """Owns what it is given, without beating."""
-
-    def __init__(self, database: Database, clock: DatabaseClock, owner: Owner) -> None:
-        super().__init__(
-            database,
-            clock,
-            gained=lambda _: None,
-            lost=lambda _: None,
-            changed=lambda _: None,
-            busy=lambda _: False,
-        )
-        self._groups = owner.groups
-        self.worker_id = owner.id
 
 
 @pytest.mark.parametrize("stale", [False, True])
@@ -282,7 +203,7 @@ async def test_a_dead_letter_is_told_once_and_only_by_the_owner(
     await post(client, [{}])
     database = states.database
     settler = Settler(database, clock, Standing(database, clock, owner))
-    ended = Ended(await settlement(states, clock, "dead"), "a")
+    ended = Ended(await settlement(states, clock, AttemptOutcome.DEAD), "a")
     if stale:
         await owner.lose()
     for _ in range(2):
@@ -305,7 +226,7 @@ async def test_a_stale_owner_does_not_disable_for_failing_too_long(
     """What it remembers of the endpoint may be out of date; a 410 is the endpoint's own word and stands."""
     await post(client, [{}])
     settler = Settler(database, clock, Standing(database, clock, owner))
-    retry = await settlement(states, clock, "retry")
+    retry = await settlement(states, clock, AttemptOutcome.RETRY)
     await owner.lose()
     await settler._write(connection, [Ended(retry, "a", Disabling("failing_too_long", URL))])
     assert (await states.status(subscription.id))[0] == "active"

@@ -15,10 +15,13 @@ from triggers.outbound.result import (
     Result,
 )
 from triggers.push.attempt import (
+    Outgoing,
     after_a_lost_worker,
     attempt,
     never_sent,
     prepare,
+    unsent,
+    without_answer,
 )
 from triggers.push.lane import Target
 from triggers.push.retry import Disable, Schedule
@@ -56,7 +59,8 @@ def due_of(target: Target, attempts: int = 0) -> Due:
 
 
 async def attempted(target: Target, due: Due, result: Result | Exception, *, counted: bool = False) -> Any:
-    return await attempt(target, due, Outbound(result), lambda: NOW, ATTEMPT, counted=counted)  # type: ignore[arg-type]
+    outbound: Any = Outbound(result)
+    return await attempt(Outgoing(ATTEMPT, target, due, counted), outbound, lambda: NOW)
 
 
 def answered(status: int, **more: Any) -> Answered:
@@ -66,8 +70,8 @@ def answered(status: int, **more: Any) -> Answered:
 async def test_what_is_sent() -> None:
     target = target_of(5)
     due = due_of(target)
-    outbound = Outbound(answered(200))
-    await attempt(target, due, outbound, lambda: NOW, ATTEMPT, counted=False)  # type: ignore[arg-type]
+    outbound: Any = Outbound(answered(200))
+    await attempt(Outgoing(ATTEMPT, target, due, counted=False), outbound, lambda: NOW)
     ((url, headers, body, org),) = outbound.sent
     assert (url, body, org) == (target.endpoint.target_url, due.payload, due.org_id)
     named = dict(headers)
@@ -80,8 +84,8 @@ async def test_what_is_sent() -> None:
 
 def test_each_attempt_is_signed_for_its_own_moment() -> None:
     target = target_of(5)
-    due = due_of(target)
-    first, second = (dict(prepare(target, due, NOW + timedelta(seconds=n)).headers) for n in (0, 5))
+    outgoing = Outgoing(ATTEMPT, target, due_of(target), counted=False)
+    first, second = (dict(prepare(outgoing, NOW + timedelta(seconds=n)).headers) for n in (0, 5))
     assert first["webhook-id"] == second["webhook-id"]
     assert first["webhook-signature"] != second["webhook-signature"]
 
@@ -150,6 +154,35 @@ def test_never_sent_is_dead_without_an_attempt() -> None:
     target = target_of(5)
     settlement = never_sent(target, due_of(target, attempts=2), "event_gone", NOW)
     assert (settlement.outcome, settlement.attempts, settlement.attempt_id) == ("dead", 2, None)
+
+
+async def test_without_its_answer_an_attempt_is_a_fault_of_ours_and_judged_by_the_schedule() -> None:
+    target = target_of(5, 30)
+    later = NOW + timedelta(seconds=7)
+    arrived = (await attempted(target, due_of(target, attempts=1), answered(410))).settlement
+    plain = without_answer(arrived, later)
+    assert plain is not None
+    assert (plain.outcome, plain.reason, plain.attempts, plain.attempt_id) == (
+        "retry",
+        "internal",
+        2,
+        ATTEMPT,
+    )
+    assert (plain.status_code, plain.response, plain.duration_ms) == (None, None, 0)
+    assert plain.due_at is not None
+    assert 24 <= (plain.due_at - later).total_seconds() <= 36
+    last = without_answer(
+        (await attempted(target, due_of(target, attempts=2), answered(200))).settlement, later
+    )
+    assert last is not None
+    assert (last.outcome, last.reason, last.due_at) == ("dead", "internal (exhausted)", None)
+
+
+def test_where_no_request_was_made_there_is_no_answer_to_leave_out() -> None:
+    target = target_of(5)
+    due = due_of(target, attempts=1)
+    assert without_answer(never_sent(target, due, "event_gone", NOW), NOW) is None
+    assert without_answer(unsent(target, due, NOW), NOW) is None
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from triggers.push.retry import (
     Disable,
     End,
     GivenUp,
+    Progress,
     RetryAt,
     Schedule,
     judge,
@@ -35,7 +36,7 @@ def again(seconds: float, reason: Reason) -> RetryAt:
 
 
 @pytest.mark.parametrize(
-    ("result", "outcome"),
+    ("result", "judgement"),
     [
         (answered(200), Delivered()),
         (answered(204), Delivered()),
@@ -91,13 +92,15 @@ def again(seconds: float, reason: Reason) -> RetryAt:
     ],
     ids=lambda value: f"{getattr(value, 'status', getattr(value, 'reason', ''))}" or None,
 )
-def test_first_attempt(result: Answered | Failed, outcome: object) -> None:
-    assert judge(1, result, DEFAULT_SCHEDULE, NOW, 0.0) == outcome
+def test_first_attempt(result: Answered | Failed, judgement: object) -> None:
+    assert judge(Progress(DEFAULT_SCHEDULE, 1), result, NOW, 0.0) == judgement
 
 
 def test_the_default_schedule() -> None:
-    delays = [judge(number, failed(Reason.CONNECT), DEFAULT_SCHEDULE, NOW, 0.0) for number in range(1, 10)]
-    assert [outcome.delay_seconds for outcome in delays if isinstance(outcome, RetryAt)] == [
+    delays = [
+        judge(Progress(DEFAULT_SCHEDULE, number), failed(Reason.CONNECT), NOW, 0.0) for number in range(1, 10)
+    ]
+    assert [judgement.delay_seconds for judgement in delays if isinstance(judgement, RetryAt)] == [
         5, 30, 120, 900, 3_600, 4 * 3_600, 12 * 3_600, DAY,
     ]  # fmt: skip
     assert delays[-1] == GivenUp(Reason.CONNECT, End.EXHAUSTED)
@@ -105,23 +108,25 @@ def test_the_default_schedule() -> None:
 
 @pytest.mark.parametrize(("jitter", "seconds"), [(-1.0, 24.0), (-0.5, 27.0), (0.0, 30.0), (1.0, 36.0)])
 def test_jitter_is_a_fifth_either_way(jitter: float, seconds: float) -> None:
-    outcome = judge(2, answered(500), DEFAULT_SCHEDULE, NOW, jitter)
-    assert isinstance(outcome, RetryAt)
-    assert outcome.delay_seconds == pytest.approx(seconds)
+    judgement = judge(Progress(DEFAULT_SCHEDULE, 2), answered(500), NOW, jitter)
+    assert isinstance(judgement, RetryAt)
+    assert judgement.delay_seconds == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("jitter", [-1.0, 1.0])
 def test_retry_after_is_taken_at_its_word(jitter: float) -> None:
-    assert judge(2, answered(503, "7"), DEFAULT_SCHEDULE, NOW, jitter) == again(7, Reason.UNAVAILABLE)
+    assert judge(Progress(DEFAULT_SCHEDULE, 2), answered(503, "7"), NOW, jitter) == again(
+        7, Reason.UNAVAILABLE
+    )
 
 
 def test_retry_after_gives_no_further_attempt() -> None:
-    outcome = judge(9, answered(503, "7"), DEFAULT_SCHEDULE, NOW, 0.0)
-    assert outcome == GivenUp(Reason.UNAVAILABLE, End.EXHAUSTED)
+    judgement = judge(Progress(DEFAULT_SCHEDULE, 9), answered(503, "7"), NOW, 0.0)
+    assert judgement == GivenUp(Reason.UNAVAILABLE, End.EXHAUSTED)
 
 
 @pytest.mark.parametrize(
-    ("attempt_number", "schedule", "outcome"),
+    ("attempt_number", "schedule", "judgement"),
     [
         (1, Schedule(delays=()), GivenUp(Reason.REFUSED, End.EXHAUSTED)),
         (1, Schedule(delays=(0.25,)), again(0.25, Reason.REFUSED)),
@@ -130,8 +135,8 @@ def test_retry_after_gives_no_further_attempt() -> None:
         (1, Schedule(delays=(0.0,)), again(0, Reason.REFUSED)),
     ],
 )
-def test_a_subscriptions_own_schedule(attempt_number: int, schedule: Schedule, outcome: object) -> None:
-    assert judge(attempt_number, answered(404), schedule, NOW, 0.0) == outcome
+def test_a_subscriptions_own_schedule(attempt_number: int, schedule: Schedule, judgement: object) -> None:
+    assert judge(Progress(schedule, attempt_number), answered(404), NOW, 0.0) == judgement
 
 
 @pytest.mark.parametrize(
@@ -150,8 +155,8 @@ def test_a_deadline_counts_from_the_first_attempt(
 ) -> None:
     schedule = Schedule(delays=(5.0, 5.0, 5.0), deadline=60.0)
     began = NOW - timedelta(seconds=ran_seconds)
-    outcome = judge(2, result, schedule, NOW, 0.0, first_attempt_at=began)
-    assert (outcome.end if isinstance(outcome, GivenUp) else None) is end
+    judgement = judge(Progress(schedule, 2, began), result, NOW, 0.0)
+    assert (judgement.end if isinstance(judgement, GivenUp) else None) is end
 
 
 @pytest.mark.parametrize(
