@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -78,10 +77,9 @@ class RunningWorker:
             self.database,
             clock,
             key_ring,
-            policy,
+            Outbound(policy, max_connections=slots, **outbound),
             disable_after_seconds=disable_after,
             slots=slots,
-            outbound=Outbound(policy, max_connections=slots, **outbound),
         )
         await self.worker.start()
         self.running = True
@@ -97,18 +95,8 @@ class RunningWorker:
         """All at once, telling nobody: what is in flight is cut, what ended is not recorded."""
         self.running = False
         worker = self.worker
-        tasks = [
-            *worker._senders,
-            *worker._duties,
-            *worker._looking,
-            worker._suspects.task,
-            worker._settler.task,
-            worker.ownership.task,
-        ]
-        for task in tasks:
-            assert task is not None
-            task.cancel()
-        await asyncio.gather(*[task for task in tasks if task], return_exceptions=True)
+        for background in worker._backgrounds:
+            await background.stop()
         await worker._outbound.close()
         await self.database.close()
 

@@ -27,9 +27,10 @@ from triggers.node.settings import Settings, load
 from triggers.node.signals import Stopping, settle_memory
 from triggers.node.worker_process import ParentSocket
 from triggers.observability import configure_logging
+from triggers.outbound.client import Outbound
 from triggers.postgres.database import PAUSE_SECONDS, REQUEST_SECONDS, Database
 from triggers.push import metrics
-from triggers.push.worker import Worker
+from triggers.push.worker import SLOTS, Worker
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.wakeups.wakeup import Wakeup
 
@@ -51,7 +52,7 @@ async def work(settings: Settings) -> None:
             database,
             clock,
             ring,
-            settings.outbound_policy(),
+            Outbound(settings.outbound_policy(), max_connections=SLOTS),
             disable_after_seconds=settings.disable_after,
         )
         wakeup = Wakeup()
@@ -68,7 +69,7 @@ async def work(settings: Settings) -> None:
         await worker.start()
         settle_memory()
         log.info("worker_started", worker_id=str(worker.ownership.worker_id))
-        broken = asyncio.create_task(worker.broken())
+        broken = asyncio.create_task(worker.ended())
         while not (stopping.asked.is_set() or parent.orphaned or broken.done()):
             parent.say(generate_latest(metrics.registry))
             with contextlib.suppress(TimeoutError):

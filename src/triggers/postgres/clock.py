@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 # The driver's UUID is a subclass of the standard one, and several times quicker to make and to print.
@@ -37,6 +37,10 @@ class DatabaseClock:
     def now(self) -> float:
         """The database's time, seconds since the epoch."""
         return time.monotonic() + self._offset
+
+    def moment(self) -> datetime:
+        """The database's time, in UTC."""
+        return datetime.fromtimestamp(time.monotonic() + self._offset, UTC)
 
     def mint(self) -> UUID:
         """A new UUIDv7: 48 bits of milliseconds, 12 of their fraction, 62 of chance (RFC 9562, 6.2)."""

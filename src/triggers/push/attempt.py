@@ -21,7 +21,6 @@ from triggers.outbound.result import (
     Reason,
     Result,
 )
-from triggers.push.lane import Target
 from triggers.push.retry import (
     Delivered,
     Disable,
@@ -33,6 +32,7 @@ from triggers.push.retry import (
     judge,
 )
 from triggers.push.store import Due, Settlement
+from triggers.push.target import Target
 
 log = structlog.get_logger()
 

@@ -69,7 +69,7 @@ class Dispatcher:
 
     def done(self, lane: Lane) -> None:
         """A delivery that `next` gave is no longer in flight. Its sender asks for the next one at once."""
-        lane.in_flight -= 1
+        lane.ended()
         self._freed(lane)
 
     def give_back(self, lane: Lane, due: Due) -> None:
@@ -115,22 +115,22 @@ class Dispatcher:
             if lane.in_flight >= max(1, most // 4) and share.lanes:
                 share.lanes.append(lane)
                 continue
-            lane.offered = False
+            lane.leave_line()
             if not lane.may_send(self._now):
                 continue  # whatever holds it offers it again
             due = lane.take()
             self.in_flight += 1
             share.in_flight += 1
             if lane.may_send(self._now):
-                lane.offered = True
+                lane.stand_in_line()
                 share.lanes.append(lane)
             return lane, due
         return None
 
     def _line_up(self, lane: Lane) -> None:
-        if lane.offered or not lane.may_send(self._now):
+        if lane.in_line or not lane.may_send(self._now):
             return
-        lane.offered = True
+        lane.stand_in_line()
         share = self._shares.setdefault(lane.org_id, _Share())
         share.lanes.append(lane)
         self._stand(lane.org_id, share)

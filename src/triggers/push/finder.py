@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from triggers.domain import LaneId
-from triggers.postgres.database import REQUEST_SECONDS, Connection, Database
+from triggers.postgres.database import PLAN_ANEW, REQUEST_SECONDS, Connection, Database
+from triggers.postgres.kept_connection import KeptConnection
 from triggers.postgres.read_position import horizon
 from triggers.push import store as lane_store
-from triggers.push.lane import Lane
+from triggers.push.lanes import Lanes
 from triggers.push.ownership import Ownership
 
 POLL_SECONDS: Final = 0.5
@@ -27,39 +26,37 @@ SWEEP_SECONDS: Final = 5.0
 class Finder:
     """Looks through the groups of this worker."""
 
-    def __init__(
-        self,
-        database: Database,
-        ownership: Ownership,
-        lane: Callable[[LaneId], Lane | None],
-        hint: Callable[[LaneId], None],
-    ) -> None:
-        """With a way to find a lane in memory; `hint` is told of each that may have something to read."""
-        self._database = database
+    def __init__(self, database: Database, ownership: Ownership, lanes: Lanes) -> None:
+        self._connection = KeptConnection(database, REQUEST_SECONDS, PLAN_ANEW)
         self._ownership = ownership
-        self._lane = lane
-        self._hint = hint
+        self._lanes = lanes
         self._polled_at: datetime | None = None
         self._sweep_due = 0.0
         self._turn = 0
         self._new: set[int] = set()
         self._wake = asyncio.Event()
 
-    async def run(self) -> None:
-        """Look, for ever."""
-        await self._database.work_on(self._look, REQUEST_SECONDS, failed="look_failed")
+    def close(self) -> None:
+        """Close its connection."""
+        self._connection.drop()
 
     def sweep(self, groups: list[int]) -> None:
         """Look these groups through at once: they are new here."""
         self._new.update(groups)
         self._wake.set()
 
-    async def _look(self, connection: Connection) -> None:
+    async def look(self) -> None:
+        """Look once, then wait until it is time to look again.
+
+        Raises:
+            DatabaseUnavailable: nothing is lost; the next look finds it.
+        """
         began = time.monotonic()
         self._wake.clear()
         if groups := self._ownership.groups:
-            await self._sweep(connection, groups)
-            await self._poll(connection, groups)
+            async with self._connection.use() as connection:
+                await self._sweep(connection, groups)
+                await self._poll(connection, groups)
         try:
             async with asyncio.timeout(max(0.0, began + POLL_SECONDS - time.monotonic())):
                 await self._wake.wait()
@@ -70,10 +67,10 @@ class Finder:
         now = await lane_store.now(connection)
         since = horizon(self._polled_at or now)
         for lane_id, rows in (await lane_store.due_lanes(connection, groups, since[0])).items():
-            lane = self._lane(lane_id)
+            lane = self._lanes.get(lane_id)
             # Rows that are known already are no news, but what was handed over may hide as many others.
-            if lane is None or lane.handed_over or lane.known_from(since) < rows:
-                self._hint(lane_id)
+            if lane is None or lane.ahead.handed_over or lane.ahead.known_from(since) < rows:
+                self._lanes.hint(lane_id)
         self._polled_at = now
 
     async def _sweep(self, connection: Connection, groups: list[int]) -> None:
@@ -86,5 +83,5 @@ class Finder:
         if not sought:
             return
         for lane_id in await lane_store.lanes_with_work(connection, sorted(sought)):
-            self._hint(lane_id)
+            self._lanes.hint(lane_id)
         self._new -= sought

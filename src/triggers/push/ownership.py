@@ -23,7 +23,8 @@ import structlog
 from triggers.domain import LaneId
 from triggers.errors import DatabaseUnavailable
 from triggers.postgres.clock import DatabaseClock
-from triggers.postgres.database import Connection, Database
+from triggers.postgres.database import PLAN_ANEW, Connection, Database
+from triggers.postgres.kept_connection import KeptConnection
 from triggers.postgres.time_bounds import (
     BEAT_SECONDS,
     BEAT_STATEMENT_SECONDS,
@@ -41,6 +42,8 @@ log = structlog.get_logger()
 
 BALANCE_SECONDS: Final = 1.0
 LONG_LOOK_EVERY_SECONDS: Final = 30.0
+
+_NAME: Final = f"{socket.gethostname()}:{os.getpid()}"
 
 
 class Ownership:
@@ -62,6 +65,7 @@ class Ownership:
         """
         self.worker_id: UUID = clock.mint()
         self._database = database
+        self._connection = KeptConnection(database, BEAT_STATEMENT_SECONDS, PLAN_ANEW)
         self._clock = clock
         self._gained = gained
         self._lost = lost
@@ -74,18 +78,18 @@ class Ownership:
         self._balanced_at = float("-inf")
         self._looked_at: datetime | None = None  # at changes, by the database's clock
         self._long_look_at = float("-inf")
-        self.task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Register and begin to beat."""
-        await self._register()
-        self.task = asyncio.create_task(self._run(), name="heartbeat")
+    async def register(self) -> None:
+        """Appear among the workers."""
+        async with self._database.connection() as connection:
+            await lane_store.register(connection, self.worker_id, _NAME)
 
-    async def stop(self) -> None:
-        """Give every group back and retire. Whoever waits for them gets them at once."""
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
+    def close(self) -> None:
+        """Close its connection."""
+        self._connection.drop()
+
+    async def retire(self) -> None:
+        """Give every group back and disappear. Whoever waits for them gets them at once."""
         try:
             async with self._database.connection() as connection:
                 await lane_store.retire(connection, self.worker_id)
@@ -101,6 +105,10 @@ class Ownership:
         """A group if it is owned."""
         return self._groups.get(group_id)
 
+    def owns(self, group_id: int) -> bool:
+        """Whether a group is owned."""
+        return group_id in self._groups
+
     def may_send(self, group_id: int) -> bool:
         """Whether an attempt of this group may begin this moment."""
         return (
@@ -109,16 +117,15 @@ class Ownership:
             and time.monotonic() - self._beat_at < TRUST_SECONDS
         )
 
-    async def _register(self) -> None:
-        async with self._database.connection() as connection:
-            await lane_store.register(connection, self.worker_id, f"{socket.gethostname()}:{os.getpid()}")
+    async def beat(self) -> None:
+        """Beat once, look at what follows, and wait until it is time for the next beat.
 
-    async def _run(self) -> None:
-        await self._database.work_on(self._round, BEAT_STATEMENT_SECONDS, failed="heartbeat_failed")
-
-    async def _round(self, connection: Connection) -> None:
+        Raises:
+            DatabaseUnavailable: without another good beat soon, nothing more is sent.
+        """
         try:
-            await self._beat(connection)
+            async with self._connection.use() as connection:
+                await self._beat(connection)
         except Exception:
             self._silence.beat_failed()
             raise
@@ -172,8 +179,10 @@ class Ownership:
         self._groups = groups
         self._leaving.intersection_update(groups)
         if lost:
+            log.info("lanes_lost", groups=len(lost))
             self._lost(lost)
         if gained:
+            log.info("lanes_gained", groups=len(gained))
             self._gained(gained)
 
     async def _begin_anew(self, connection: Connection) -> None:
@@ -181,4 +190,4 @@ class Ownership:
         self._beat_at = float("-inf")
         self._learn({})
         self.worker_id = self._clock.mint()
-        await lane_store.register(connection, self.worker_id, f"{socket.gethostname()}:{os.getpid()}")
+        await lane_store.register(connection, self.worker_id, _NAME)

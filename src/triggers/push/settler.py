@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import NamedTuple, assert_never
 
 import structlog
@@ -25,8 +24,8 @@ from triggers.postgres.database import (
     Connection,
     Database,
     is_data_error,
-    unavailable,
 )
+from triggers.postgres.kept_connection import KeptConnection
 from triggers.push import store as lane_store
 from triggers.push.attempt import without_answer
 from triggers.push.ownership import Ownership
@@ -54,15 +53,33 @@ class Disabling(NamedTuple):
 class Ended:
     """An attempt that ended: how to record it, and whether it disables its subscription."""
 
-    __slots__ = ("disable", "event_type", "settled", "settlement")
+    __slots__ = ("_recorded", "_then", "disable", "event_type", "settlement")
 
-    def __init__(self, settlement: Settlement, event_type: str, disable: Disabling | None = None) -> None:
+    def __init__(
+        self,
+        settlement: Settlement,
+        event_type: str,
+        then: Callable[[Settlement | None], None],
+        disable: Disabling | None = None,
+    ) -> None:
+        """`then` is called with the settlement that was committed, which says less than the first one if the
+        database refused that. None: the database refused both, and the delivery's row is as it was."""
         self.settlement = settlement
         self.event_type = event_type
         self.disable = disable
-        self.settled: Callable[[Settlement | None], None] = lambda _: None
-        """Called with the settlement that was committed, which says less than the first one if the database
-        refused that. None: the database refused both, and the delivery's row is as it was."""
+        self._then = then
+        self._recorded: asyncio.Event | None = None
+
+    def settled(self, written: Settlement | None) -> None:
+        """What was committed of it, if anything was."""
+        self._then(written)
+        if self._recorded is not None:
+            self._recorded.set()
+
+    async def recorded(self) -> None:
+        """Wait until it is settled. Called before the settler can have come to it."""
+        self._recorded = asyncio.Event()
+        await self._recorded.wait()
 
     @property
     def is_dead_letter(self) -> bool:
@@ -80,7 +97,7 @@ class Settler:
     """Writes what ended until it is written, or until this worker is to stop."""
 
     def __init__(self, database: Database, clock: DatabaseClock, ownership: Ownership) -> None:
-        self._database = database
+        self._connection = KeptConnection(database, SETTLE_SECONDS, PLAN_ONCE)
         self._clock = clock
         self._ownership = ownership
         self._judging = Judging(database)
@@ -88,20 +105,16 @@ class Settler:
         self._work = asyncio.Event()
         self._hurry = asyncio.Event()
         self._stopping = False
-        self._connection: Connection | None = None
-        self.task: asyncio.Task[None] | None = None
+        self._all_written = asyncio.Event()
 
-    def start(self) -> None:
-        """Begin to write."""
-        self.task = asyncio.create_task(self._run(), name="settler")
-
-    async def stop(self) -> None:
-        """Write what is left, then end."""
+    async def finish(self) -> None:
+        """Write what is left, but do not wait for a database that does not answer."""
         self._stopping = True
-        self._work.set()
         self._hurry.set()
-        if self.task is not None:
-            await self.task
+        if self._ended or not self._all_written.is_set():
+            self._all_written.clear()
+            self._work.set()
+            await self._all_written.wait()
 
     def put(self, ended: Ended, *, urgent: bool = False) -> None:
         """Have an attempt settled with the next batch; at once if others wait for it."""
@@ -110,18 +123,21 @@ class Settler:
         if urgent or len(self._ended) >= ENOUGH:
             self._hurry.set()
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Write whatever ends, for ever."""
         try:
-            while self._ended or not self._stopping:
+            while True:
                 if not self._ended:
+                    self._all_written.set()
                     self._work.clear()
                     await self._work.wait()
+                    self._all_written.clear()
                     continue
                 await self._gather()
                 batch, self._ended = self._ended[:BATCH], self._ended[BATCH:]
                 await self._write_or_split(batch)
         finally:
-            self._drop_connection()
+            self._connection.drop()
 
     async def _gather(self) -> None:
         """Wait a moment for more, unless there is enough, or somebody is waiting."""
@@ -130,11 +146,6 @@ class Settler:
                 await asyncio.wait_for(self._hurry.wait(), GATHER_SECONDS)
         if not self._stopping:
             self._hurry.clear()
-
-    def _drop_connection(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
 
     async def _write_or_split(self, batch: list[Ended]) -> None:
         """Write a batch. One that the database refuses for its data is split until the guilty settlement
@@ -156,7 +167,7 @@ class Settler:
         """Write an attempt once more, as a fault of ours and without the endpoint's answer. If the database
         refuses that too, the delivery's row stays as it is."""
         log.warning("settlement_refused", **_named(refused.settlement), error=repr(refusal))
-        moment = datetime.fromtimestamp(self._clock.now(), UTC)
+        moment = self._clock.moment()
         again: Exception | None = refusal
         if (settlement := without_answer(refused.settlement, moment)) is not None:
             refused.settlement = settlement
@@ -174,13 +185,10 @@ class Settler:
         """
         while True:
             try:
-                if self._connection is None:
-                    self._connection = await self._database.connect(SETTLE_SECONDS, PLAN_ONCE)
-                with unavailable():
-                    await self._write(self._connection, batch)
+                async with self._connection.use() as connection:
+                    await self._write(connection, batch)
             except DatabaseUnavailable as error:
                 log.warning("settle_failed", attempts=len(batch), error=repr(error.__cause__))
-                self._drop_connection()
                 if self._stopping:
                     log.error("attempts_unrecorded", attempts=len(batch))
                     return None

@@ -19,12 +19,8 @@ import structlog
 
 from triggers.domain import LaneId
 from triggers.errors import DatabaseUnavailable
-from triggers.postgres.database import (
-    PLAN_ONCE,
-    Connection,
-    Database,
-    unavailable,
-)
+from triggers.postgres.database import PLAN_ONCE, Database
+from triggers.postgres.kept_connection import KeptConnection
 from triggers.push import store as lane_store
 from triggers.push.store import Begin, Due, Group
 
@@ -87,21 +83,10 @@ class Suspects:
     """Counts attempts in batches: whatever comes while one statement is under way goes with the next."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.suspicion = Suspicion()
+        self._connection = KeptConnection(database, COUNT_SECONDS, PLAN_ONCE)
         self._waiting: deque[tuple[Begin, asyncio.Future[Counted]]] = deque()
         self._work = asyncio.Event()
-        self._connection: Connection | None = None
-        self.task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin to count."""
-        self.task = asyncio.create_task(self._run(), name="suspects")
-
-    async def stop(self) -> None:
-        """End at once; nobody waits any more."""
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
 
     async def count(self, begins: Sequence[Begin]) -> list[Counted]:
         """Count these attempts; return what became of each."""
@@ -110,7 +95,8 @@ class Suspects:
         self._work.set()
         return await asyncio.gather(*answers)
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Count whatever comes, for ever."""
         try:
             while True:
                 if not self._waiting:
@@ -121,7 +107,7 @@ class Suspects:
                     if not answer.done():
                         answer.set_result(each)
         finally:
-            self._drop_connection()
+            self._connection.drop()
 
     async def _rest(self) -> None:
         """Wait for something to count. Most workers never have anything, and keep no connection for it."""
@@ -130,24 +116,16 @@ class Suspects:
             async with asyncio.timeout(IDLE_SECONDS):
                 await self._work.wait()
                 return
-        self._drop_connection()
+        self._connection.drop()
         await self._work.wait()
 
     async def _count(self, batch: list[Begin]) -> list[Counted]:
         known = Counted.NO
         try:
-            if self._connection is None:
-                self._connection = await self._database.connect(COUNT_SECONDS, PLAN_ONCE)
-            known = Counted.UNKNOWN
-            with unavailable():
-                counted = await lane_store.begin_attempts(self._connection, batch)
+            async with self._connection.use() as connection:
+                known = Counted.UNKNOWN
+                counted = await lane_store.begin_attempts(connection, batch)
         except DatabaseUnavailable as error:
             log.warning("count_failed", attempts=len(batch), error=repr(error.__cause__))
-            self._drop_connection()
             return [known] * len(batch)
         return [Counted.YES if place in counted else Counted.NO for place in range(len(batch))]
-
-    def _drop_connection(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None

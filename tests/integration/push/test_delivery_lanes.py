@@ -26,6 +26,7 @@ from triggers.push import breaker
 from triggers.push import store as lane_store
 from triggers.push.dispatcher import Dispatcher
 from triggers.push.lane import Lane
+from triggers.push.sender import Senders
 from triggers.push.settler import Ended
 from triggers.secrets.key_ring import KeyRing
 from triggers.subscriptions import store as subscription_store
@@ -89,7 +90,7 @@ async def test_a_lane_whose_rate_lets_it_go_just_after_it_was_asked_does_not_sta
     def offer_and_wait(self: Dispatcher, lane: Lane) -> None:
         nonlocal jumped
         offer(self, lane)
-        if lane.queue and not lane.offered:
+        if lane.ahead.waiting and not lane.in_line:
             jumped += 1 / 20
 
     monkeypatch.setattr(Lane, "wait_seconds", half)
@@ -132,8 +133,8 @@ async def test_the_breaker_opens_probes_and_closes(
     # Probes come one at a time; most of what waits uses up no attempt.
     await eventually(lambda: len(receiver.hooks) >= until_open + 2, 10)
     assert len(receiver.hooks) <= until_open + 5
-    (lane,) = running.worker._lanes.values()
-    assert len(lane.queue) <= 1, "what waits for the endpoint waits in the database"
+    (lane,) = running.worker.lanes
+    assert len(lane.ahead.waiting) <= 1, "what waits for the endpoint waits in the database"
     receiver.answer = lambda _: OK
     await eventually(lambda: len(receiver.hooks) >= 1_500, 20)
 
@@ -429,7 +430,7 @@ async def test_a_hint_of_an_inbox_is_none_of_the_workers_business(
     assert inbox_id in {str(lane_id) for _, lane_id in hinted}
     await post(client, [{}])
     await eventually(lambda: len(receiver.hooks) == 2, 10)
-    broken = asyncio.create_task(running.worker.broken())
+    broken = asyncio.create_task(running.worker.ended())
     done, _ = await asyncio.wait({broken}, timeout=0.5)
     broken.cancel()
     assert not done
@@ -449,12 +450,12 @@ async def test_a_sender_that_ends_is_noticed(
     async def fault(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(running.worker, "_send", fault)
-    broken = asyncio.create_task(running.worker.broken())
+    monkeypatch.setattr(Senders, "_send", fault)
+    broken = asyncio.create_task(running.worker.ended())
     with structlog.testing.capture_logs() as lines:
         await post(client, [{}])
         await asyncio.wait_for(broken, 10)
-    assert [line["part"].split()[0] for line in lines if line["event"] == "worker_part_ended"] == ["sender"]
+    assert [line["task"].split()[0] for line in lines if line["event"] == "background_ended"] == ["sender"]
 
 
 async def test_a_delivery_that_fails_comes_back_once(

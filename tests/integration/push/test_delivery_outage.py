@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from harness import SECRET_KEYS, eventually, node_settings
+from triggers.background import Background
 from triggers.events import store as event_store
 from triggers.node.worker_process import WorkerProcess
 from triggers.postgres import migrate
@@ -86,13 +87,13 @@ class Beating:
             changed=lambda _: None,
             busy=lambda _: False,
         )
-        await self.ownership.start()
+        await self.ownership.register()
+        self._background = Background()
+        self._background.loop("heartbeat", self.ownership.beat, self.ownership.close)
 
     async def die(self) -> None:
         """Stop to beat, telling nobody."""
-        assert self.ownership.task is not None
-        self.ownership.task.cancel()
-        await asyncio.gather(self.ownership.task, return_exceptions=True)
+        await self._background.stop()
 
     async def close(self) -> None:
         await self.die()
@@ -140,7 +141,7 @@ async def test_an_outage_longer_than_a_takeover_makes_nobody_dead(server: Server
             assert all(trusted(owner) for owner in owners)
         assert [owner.ownership.worker_id for owner in owners] == ids
         said = [entry["event"] for entry in logs]
-        assert "heartbeat_failed" in said
+        assert {entry["loop"] for entry in logs if entry["event"] == "loop_failed"} == {"heartbeat"}
         assert "declared_dead" not in said
         assert "dead_worker_found" not in said
 

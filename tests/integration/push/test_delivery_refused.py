@@ -17,8 +17,8 @@ from receiving import OK, Hook, Receiver
 from triggers.domain import AttemptOutcome
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
+from triggers.push import settlements
 from triggers.push import store as lane_store
-from triggers.push import worker as push_worker
 from triggers.push.retry import Progress, Schedule
 from triggers.push.settler import Disabling, Ended, Settler
 from triggers.push.store import Settlement
@@ -303,7 +303,7 @@ async def test_what_cannot_be_recorded_is_sent_again_later(
     logs: list[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(push_worker, "SKIPPED_SECONDS", 1.0)
+    monkeypatch.setattr(settlements, "SKIPPED_SECONDS", 1.0)
     subscription = await subscribed(receiver.url, delays=NEVER_AGAIN)
     (id_,) = await post(client, [{}])
     await database.fetch(NOTHING_AT_ALL.format(id_))

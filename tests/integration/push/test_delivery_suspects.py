@@ -306,7 +306,7 @@ async def test_what_may_not_go_any_more_is_not_counted_either(
 
     async def pause() -> None:
         await change("paused")
-        lane = running[0].worker._lanes[subscription.org_id, subscription.id]
+        lane = running[0].worker.lanes.get((subscription.org_id, subscription.id))
         await eventually(lambda: lane.target.endpoint.status == "paused")
 
     counting = Counting(monkeypatch, pause)

@@ -23,6 +23,7 @@ from triggers.postgres.database import Database
 from triggers.push import store as lane_store
 from triggers.push import worker
 from triggers.push.handed_over import deliveries_of
+from triggers.push.lanes import IDLE_LANE_SECONDS
 from triggers.push.store import Due
 
 
@@ -92,14 +93,14 @@ async def test_a_delivery_that_is_handed_over_is_not_read(
     node.wakeup.listen_for_lanes(running.worker.hint, hand_over)
     await client.post("/v1/events", json={"type": "a", "payload": 0})
     await eventually(lambda: len(receiver.hooks) == 1, 10)
-    (lane,) = running.worker._lanes.values()
-    await eventually(lambda: lane.drained and not lane.known, 10)
+    (lane,) = running.worker.lanes
+    await eventually(lambda: lane.ahead.drained and not lane.ahead.known, 10)
     begun = len(reads)
     for number in range(1, 20):
         answer = await client.post("/v1/events", json={"type": "a", "payload": number})
         assert answer.status_code == 201
     await eventually(lambda: len(receiver.hooks) == 20, 10)
-    await eventually(lambda: not lane.known, 10)
+    await eventually(lambda: not lane.ahead.known, 10)
     assert sum(reads[begun:]) == 0
     (count,) = (await database.fetch("select count(*) from settled_deliveries where status = 'delivered'"))[0]
     assert count == 20
@@ -142,8 +143,8 @@ async def test_however_late_it_is_handed_over_nothing_is_sent_twice(
         return ids
 
     sent = [event_id for ids in await asyncio.gather(*[send() for _ in range(10)]) for event_id in ids]
-    (lane,) = running.worker._lanes.values()
-    await eventually(lambda: len(receiver.hooks) >= len(sent) and not under_way and not lane.known, 20)
+    (lane,) = running.worker.lanes
+    await eventually(lambda: len(receiver.hooks) >= len(sent) and not under_way and not lane.ahead.known, 20)
     assert receiver.counts() == Counter(sent)
     assert min(late.values()) > 10
 
@@ -165,19 +166,19 @@ async def test_a_lane_is_not_dropped_as_idle_while_it_is_read(
             await go_on.wait()
         return await read_contents(*arguments)
 
-    monkeypatch.setattr(worker, "HEALTH_SECONDS", 0.02)
+    monkeypatch.setattr(worker, "LOOK_SECONDS", 0.02)
     node.wakeup.listen_for_lanes((running := await workers.start()).worker.hint)  # as from another node
     await subscribed(receiver.url)
     await client.post("/v1/events", json={"type": "a", "payload": 1})
     await eventually(lambda: len(receiver.hooks) == 1, 10)
-    (lane,) = running.worker._lanes.values()
-    await eventually(lambda: not lane.known and lane.drained, 10)
+    (lane,) = running.worker.lanes
+    await eventually(lambda: not lane.ahead.known and lane.ahead.drained, 10)
     monkeypatch.setattr(lane_store, "read_contents", held_up)
-    lane.used_at -= worker.IDLE_LANE_SECONDS - 0.2  # idle for long: soon to be dropped
+    lane.used_at -= IDLE_LANE_SECONDS - 0.2  # idle for long: soon to be dropped
     await client.post("/v1/events", json={"type": "a", "payload": 2})
     await asyncio.wait_for(reading.wait(), 10)
     began = time.monotonic()
     await eventually(lambda: time.monotonic() - began > 0.4, 5)
-    assert list(running.worker._lanes.values()) == [lane]
+    assert list(running.worker.lanes) == [lane]
     go_on.set()
     await eventually(lambda: len(receiver.hooks) == 2, 10)

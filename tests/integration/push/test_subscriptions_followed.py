@@ -154,7 +154,7 @@ async def test_a_change_that_overtakes_a_read_of_the_settings_is_followed(
 
 
 def lanes(running: RunningWorker) -> list[Lane]:
-    return list(running.worker._lanes.values())
+    return list(running.worker.lanes)
 
 
 async def test_nothing_begins_a_second_after_a_pause_and_all_comes_after_the_resume(

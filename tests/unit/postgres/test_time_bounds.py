@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from triggers.postgres import time_bounds as bounds
-from triggers.push import reader
+from triggers.push.handed_over import HANDOVER_SECONDS
 
 
 def test_no_reader_passes_over_what_an_accept_has_not_committed_yet() -> None:
@@ -30,4 +30,4 @@ def test_a_worker_stops_sending_before_others_take_over() -> None:
 
 
 def test_what_is_handed_over_is_not_older_than_what_a_read_would_find() -> None:
-    assert reader.HANDOVER_SECONDS < bounds.VISIBLE_SECONDS
+    assert HANDOVER_SECONDS < bounds.VISIBLE_SECONDS

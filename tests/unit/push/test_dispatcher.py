@@ -44,7 +44,7 @@ def make_lane(org_id: UUID, waiting: int, **settings: object) -> Lane:
         **settings,
     }
     lane = Lane(Target.of(Endpoint(**endpoint), SIGNER, []))  # type: ignore[arg-type]
-    lane.add([make_due(org_id, lane_id) for _ in range(waiting)])
+    lane.ahead.add([make_due(org_id, lane_id) for _ in range(waiting)])
     return lane
 
 
@@ -174,7 +174,7 @@ async def test_idle_when_nothing_is_in_flight() -> None:
     waiting = asyncio.create_task(dispatcher.idle())
     await asyncio.sleep(0)
     assert not waiting.done()
-    lane.queue.clear()
+    lane.ahead.waiting.clear()
     dispatcher.done(lane)
     async with asyncio.timeout(1):
         await waiting

@@ -80,13 +80,13 @@ def test_a_rate_limit_spaces_evenly() -> None:
 def test_what_is_known_until_forgotten() -> None:
     lane = lane_of(3)
     first = lane.take()
-    assert first.key in lane.known
-    lane.empty()
-    assert set(lane.known) == {first.key}, "what is in flight stays known"
-    assert lane.queue.maxlen is None
-    lane.forget(first.key)
-    lane.forget(first.key)
-    assert not lane.known
+    assert first.key in lane.ahead.known
+    lane.ahead.empty()
+    assert set(lane.ahead.known) == {first.key}, "what is in flight stays known"
+    assert lane.ahead.waiting.maxlen is None
+    lane.ahead.forget(first.key)
+    lane.ahead.forget(first.key)
+    assert not lane.ahead.known
 
 
 def test_what_a_read_may_return_once_more() -> None:
@@ -94,10 +94,10 @@ def test_what_a_read_may_return_once_more() -> None:
     dues = sorted([make_due(*lane.id) for _ in range(3)], key=lambda due: due.event_id)
     for due, seconds in zip(dues, (0, 1, 1), strict=True):
         due.due_at = NOW + seconds * SECOND
-    lane.add(dues)
-    assert lane.known_from(BEGINNING) == 3
-    assert [lane.known_from(due.position) for due in dues] == [3, 2, 1]
-    assert lane.known_from((NOW + 2 * SECOND, UUID(int=0))) == 0
+    lane.ahead.add(dues)
+    assert lane.ahead.known_from(BEGINNING) == 3
+    assert [lane.ahead.known_from(due.position) for due in dues] == [3, 2, 1]
+    assert lane.ahead.known_from((NOW + 2 * SECOND, UUID(int=0))) == 0
 
 
 def test_wants() -> None:
@@ -106,7 +106,7 @@ def test_wants() -> None:
     for _ in range(20):
         lane.breaker.failed(NOW, Reason.TIMEOUT)
     assert lane.wants() == 0, "while only probes go, one that waits is enough"
-    lane.queue.clear()
+    lane.ahead.waiting.clear()
     assert lane.wants() == 1
     assert lane_of(status="paused").wants() == 0
 
@@ -118,5 +118,5 @@ def test_wants() -> None:
 def test_a_lane_is_read_on_when_it_is_half_empty(waiting: int, drained: bool, half_empty: bool) -> None:
     """Not whenever something was sent: a read of a few rows costs nearly as much as one of hundreds."""
     lane = make_lane(uuid4(), waiting)
-    lane.drained = drained
+    lane.ahead.drained = drained
     assert lane.half_empty is half_empty

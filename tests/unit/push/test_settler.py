@@ -28,16 +28,17 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_what_ends_waits_for_company_until_somebody_waits_for_it(batches: list[int]) -> None:
     nothing: Any = None
     settling = Settler(nothing, nothing, nothing)
-    settling.start()
+    running = asyncio.create_task(settling.run())
     for _ in range(3):
-        settling.put(Ended(nothing, "a"))
+        settling.put(Ended(nothing, "a", lambda _: None))
         await asyncio.sleep(0)
     assert batches == []
-    settling.put(Ended(nothing, "a"), urgent=True)
+    settling.put(Ended(nothing, "a", lambda _: None), urgent=True)
     await eventually(lambda: batches == [4], 5)
     for _ in range(ENOUGH):
-        settling.put(Ended(nothing, "a"))
+        settling.put(Ended(nothing, "a", lambda _: None))
     await eventually(lambda: batches == [4, ENOUGH], 5)
-    settling.put(Ended(nothing, "a"))
-    await settling.stop()
+    settling.put(Ended(nothing, "a", lambda _: None))
+    await settling.finish()
     assert batches == [4, ENOUGH, 1]
+    running.cancel()

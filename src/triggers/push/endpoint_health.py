@@ -1,0 +1,93 @@
+"""What attempts tell of endpoints: breakers, and subscriptions that are to be disabled."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+
+from triggers.errors import TriggersError
+from triggers.outbound.result import Reason
+from triggers.postgres.database import Database
+from triggers.push import store as lane_store
+from triggers.push.attempt import Attempted
+from triggers.push.lane import Lane
+from triggers.push.lanes import Lanes
+from triggers.push.retry import Disable
+from triggers.push.settler import FAILING_TOO_LONG, Disabling
+from triggers.push.store import LaneHealth
+from triggers.push.target import Target
+
+log = structlog.get_logger()
+
+
+class EndpointHealth:
+    """Learns from each attempt what it says of the lane's endpoint, and stores what changed."""
+
+    def __init__(self, database: Database, lanes: Lanes, disable_after: timedelta) -> None:
+        """`disable_after`: for how long an endpoint may fail, without a success, before it is disabled."""
+        self._database = database
+        self._lanes = lanes
+        self._disable_after = disable_after
+
+    def learn(self, lane: Lane, target: Target, attempted: Attempted) -> Disabling | None:
+        """An attempt at `target` ended. Return why the subscription is to be disabled, if it is.
+
+        If the lane's endpoint was changed meanwhile, the attempt says nothing of the new one.
+        """
+        if lane.target.endpoint.target_url != target.endpoint.target_url:
+            return None
+        self._move_breaker(lane, attempted.reason, attempted.at)
+        return self._disabling(lane, attempted.disable, attempted.at)
+
+    def _move_breaker(self, lane: Lane, reason: Reason, at: datetime) -> None:
+        was_open = lane.breaker.open
+        if reason is Reason.DELIVERED:
+            lane.breaker.succeeded(at)
+        else:
+            lane.breaker.failed(at, reason)
+        if lane.breaker.open is not was_open:
+            if lane.breaker.open:
+                self._lanes.empty(lane)  # probes need one at a time: the rest would only fill the memory
+            self._lanes.hint(lane.id)
+
+    def _disabling(self, lane: Lane, asked: Disable | None, at: datetime) -> Disabling | None:
+        """Why an attempt disables the subscription: the endpoint asked for it, or has failed for too long."""
+        reason: str
+        if asked is not None:
+            reason = str(asked)
+        else:
+            since = lane.breaker.failing_since
+            if since is None or at - since < self._disable_after:
+                return None
+            reason = FAILING_TOO_LONG
+        self._lanes.empty(lane)
+        lane.disable()
+        return Disabling(reason, lane.target.endpoint.target_url)
+
+    async def store(self) -> None:
+        """Store what changed since the last time."""
+        changed = [lane for lane in self._lanes if lane.breaker.changed]
+        if not changed:
+            return
+        for lane in changed:
+            lane.breaker.changed = False
+        try:
+            await lane_store.note_health(self._database, [_health(lane) for lane in changed])
+        except TriggersError as error:
+            log.warning("health_unrecorded", error=error.message)
+            for lane in changed:
+                lane.breaker.changed = True
+
+
+def _health(lane: Lane) -> LaneHealth:
+    breaker = lane.breaker
+    org_id, subscription_id = lane.id
+    return LaneHealth(
+        org_id,
+        subscription_id,
+        breaker.last_success_at,
+        breaker.failing_since,
+        breaker.probe_at,
+        breaker.probe_delay if breaker.open else None,
+    )

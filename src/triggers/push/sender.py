@@ -1,0 +1,162 @@
+"""Senders: each takes the delivery whose turn it is, sends it, and has what came of it settled."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from triggers.outbound.client import Outbound
+from triggers.postgres.clock import DatabaseClock
+from triggers.push import metrics
+from triggers.push.attempt import (
+    Attempted,
+    Outgoing,
+    after_a_lost_worker,
+    attempt,
+    end_unsent,
+    never_sent,
+    told,
+)
+from triggers.push.endpoint_health import EndpointHealth
+from triggers.push.lane import Lane
+from triggers.push.ownership import Ownership
+from triggers.push.pacing import Pacing
+from triggers.push.settlements import Settlements
+from triggers.push.store import Begin, Due, Group
+from triggers.push.suspects import Counted, Suspects
+from triggers.push.target import Target
+from triggers.push.under_way import UnderWay
+
+UNTRUSTED_SECONDS: Final = 0.05
+"""After a delivery that could not be sent: how long until its lane is offered again."""
+
+
+class Senders:
+    """As many tasks as there are slots run `run`."""
+
+    def __init__(
+        self,
+        *,
+        clock: DatabaseClock,
+        ownership: Ownership,
+        pacing: Pacing,
+        under_way: UnderWay,
+        suspects: Suspects,
+        outbound: Outbound,
+        health: EndpointHealth,
+        settlements: Settlements,
+    ) -> None:
+        self._clock = clock
+        self._ownership = ownership
+        self._pacing = pacing
+        self._under_way = under_way
+        self._suspects = suspects
+        self._outbound = outbound
+        self._health = health
+        self._settlements = settlements
+
+    async def run(self) -> None:
+        """Send one delivery after another, for ever."""
+        while True:
+            lane, due = await self._pacing.next()
+            group = self._ownership.group(lane.group)
+            if self._pacing.stopped or group is None or not self._ownership.may_send(lane.group):
+                self._pacing.give_back(lane, due)
+                await asyncio.sleep(UNTRUSTED_SECONDS)  # not again before the owner is sure of itself
+                self._pacing.offer(lane)
+            elif group.probation and self._under_way.any(lane.group):
+                self._under_way.hold(lane)
+                self._pacing.give_back(lane, due)
+            else:
+                self._pacing.hold(lane)  # the next one may go when the rate allows, not when this is answered
+                self._under_way.begin(lane.group)
+                try:
+                    await self._send(lane, due, group)
+                finally:
+                    self._pacing.done(lane)
+
+    async def _send(self, lane: Lane, due: Due, group: Group) -> None:
+        """One delivery's turn: end it unsent, or count, attempt, learn and settle it.
+
+        A notice tells of all that wait in its lane: they share one request, and each is settled.
+        """
+        target = lane.target
+        dues = self._take(lane, due)
+        first = bool(dues) and not dues[0].attempts
+        counted, dues = await self._count_first(lane, group, dues)
+        if not dues:
+            return
+        due, *companions = dues
+        outgoing = Outgoing(self._clock.mint(), target, due, counted, len(dues))
+        attempted = await attempt(outgoing, self._outbound, self._clock.moment)
+        disabling = self._health.learn(lane, target, attempted)
+        _measure(attempted, due if first else None)
+        last = self._settlements.settle(lane, due, attempted.settlement, disabling)
+        for companion in companions:
+            settlement = told(Outgoing(self._clock.mint(), target, companion, counted), attempted)
+            last = self._settlements.settle(lane, companion, settlement)
+        if counted:
+            # Another death uses up an attempt of all that is counted and not settled. This keeps it to what
+            # the lane may have under way.
+            await last.recorded()
+
+    def _take(self, lane: Lane, due: Due) -> list[Due]:
+        """A delivery and those that its notice tells of, without those that have no further attempt."""
+        companions = lane.take_companions()
+        self._under_way.begin(lane.group, len(companions))
+        dues = []
+        for each in (due, *companions):
+            if (reason := end_unsent(lane.target, each)) is None:
+                dues.append(each)
+            else:
+                settlement = never_sent(lane.target, each, reason, self._clock.moment())
+                self._settlements.settle(lane, each, settlement)
+        return dues
+
+    async def _count_first(self, lane: Lane, group: Group, dues: list[Due]) -> tuple[bool, list[Due]]:
+        """Count deliveries of one request in the database before they are sent, if they may kill the worker.
+
+        Returns whether they are counted, and those that may go.
+        """
+        suspected, chosen = self._suspects.suspicion.choose(group, lane.id, dues)
+        if not dues or not (suspected or group.probation):
+            return False, dues
+        target, now = lane.target, self._clock.moment()
+        begins = [Begin(group, due, after_a_lost_worker(target, due, now)) for due in dues]
+        answers = await self._suspects.count(begins)
+        not_counted = len(answers) - answers.count(Counted.YES)
+        self._suspects.suspicion.give_back(group, lane.id, min(chosen, not_counted))
+        may_send = self._may_still_send(lane, target, group)
+        going = []
+        for (_, due, due_again_at), answer in zip(begins, answers, strict=True):
+            if answer is Counted.NO:
+                self._settlements.postpone(lane, due)
+                continue
+            lane.ahead.counted(due, due_again_at, now)
+            if may_send and answer is Counted.YES:
+                going.append(due)
+            else:
+                self._settlements.take_back(lane, target, due)
+        return True, going
+
+    def _may_still_send(self, lane: Lane, target: Target, group: Group) -> bool:
+        """Whether an attempt may begin after a wait, in which ownership and settings may have changed."""
+        owned = self._ownership.group(lane.group)
+        return (
+            not self._pacing.stopped
+            and owned is not None
+            and owned.token == group.token
+            and self._ownership.may_send(lane.group)
+            and lane.target is target
+            and not lane.stale
+        )
+
+
+def _measure(attempted: Attempted, first: Due | None) -> None:
+    """`first`: the delivery, if this was its first attempt."""
+    settlement = attempted.settlement
+    if first is not None:
+        lag = (settlement.began_at - first.accepted_at).total_seconds()
+        metrics.lag_seconds.observe(max(0.0, lag))
+    metrics.attempts(settlement.outcome, attempted.reason).inc()
+    metrics.attempt_seconds.observe(settlement.duration_ms / 1000)

@@ -1,0 +1,135 @@
+"""Hands settlements to the settler, and does what follows when they are written."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, assert_never
+
+import structlog
+
+from triggers.domain import AttemptOutcome
+from triggers.postgres.clock import DatabaseClock
+from triggers.push.attempt import unsent
+from triggers.push.handed_over import Handovers
+from triggers.push.lane import Lane
+from triggers.push.lanes import Lanes
+from triggers.push.memory import PayloadMemory
+from triggers.push.reader import Reader
+from triggers.push.settler import Disabling, Ended, Settler
+from triggers.push.store import Due, Settlement
+from triggers.push.target import Target
+from triggers.push.under_way import UnderWay
+
+log = structlog.get_logger()
+
+POSTPONED_SECONDS: Final = 1.0
+SKIPPED_SECONDS: Final = 300.0
+"""How long until a delivery is sent again if the database refused to store its attempt."""
+SOON_SECONDS: Final = 60.0
+"""A retry that is due so soon gets a timer; later ones are found by looking."""
+
+
+class Settlements:
+    """The one way on which a delivery that was under way ends its turn.
+
+    taken from its lane ── settle() ──▶ written ──▶ forgotten: settled, or read again when it is due
+                        │                  └─────▶ skipped: the database refused it, held back for a while
+                        └─ postpone(), take_back() ──▶ nothing was sent: read again in a moment
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: DatabaseClock,
+        settler: Settler,
+        under_way: UnderWay,
+        lanes: Lanes,
+        memory: PayloadMemory,
+        reader: Reader,
+        handovers: Handovers,
+    ) -> None:
+        self._clock = clock
+        self._settler = settler
+        self._under_way = under_way
+        self._lanes = lanes
+        self._memory = memory
+        self._reader = reader
+        self._handovers = handovers
+
+    def settle(
+        self, lane: Lane, due: Due, settlement: Settlement, disabling: Disabling | None = None
+    ) -> Ended:
+        """Have an attempt written; what follows is done when it is."""
+
+        # Knows nothing of `ended`, which knows it: only the collector could part them.
+        def settled(written: Settlement | None) -> None:
+            self._under_way.end(lane.group)
+            if written is None:
+                self._hold_back(lane, due)
+                return
+            self._forget(lane, due)
+            if lane.ordered or lane.half_empty:
+                self._lanes.hint(lane.id)
+            if written.due_at is not None:
+                wait = (written.due_at - self._clock.moment()).total_seconds()
+                if wait < SOON_SECONDS:
+                    asyncio.get_running_loop().call_later(max(0.0, wait) + 0.002, self._lanes.hint, lane.id)
+
+        ended = Ended(settlement, due.type, settled, disabling)
+        self._memory.free(due)
+        self._settler.put(ended, urgent=lane.ordered)  # the next one of its key waits for it
+        _log(settlement)
+        return ended
+
+    def postpone(self, lane: Lane, due: Due) -> None:
+        """Nothing was sent: let it be read again in a while."""
+        self._under_way.end(lane.group)
+        self._memory.free(due)
+        self._forget(lane, due)
+        asyncio.get_running_loop().call_later(POSTPONED_SECONDS, self._read_again, lane)
+
+    def take_back(self, lane: Lane, target: Target, due: Due) -> None:
+        """An attempt was counted, or may have been, and is not made: undo that, then let it be read again."""
+        settlement = unsent(target, due, self._clock.moment())
+        self._settler.put(Ended(settlement, due.type, lambda _: self.postpone(lane, due)))
+
+    def _hold_back(self, lane: Lane, due: Due) -> None:
+        """Nothing is stored of an attempt, so its delivery is still due: do not send it again at once."""
+        # It stays known for a while, so that no read returns it. The lane may have been disabled in memory
+        # alone, so its settings are read again.
+        self._lanes.close(lane)
+        self._lanes.hint(lane.id)
+
+        def let_go() -> None:
+            self._forget(lane, due)
+            self._read_again(lane)
+
+        asyncio.get_running_loop().call_later(SKIPPED_SECONDS, let_go)
+
+    def _forget(self, lane: Lane, due: Due) -> None:
+        self._reader.forget(lane, due.key)
+        self._handovers.settled(lane, due.key)
+
+    def _read_again(self, lane: Lane) -> None:
+        lane.ahead.position.start_over()
+        self._lanes.hint(lane.id)
+
+
+def _log(settlement: Settlement) -> None:
+    match settlement.outcome:
+        case AttemptOutcome.DELIVERED:
+            pass  # thousands a second: the metrics and the attempts themselves tell of them
+        case AttemptOutcome.RETRY | AttemptOutcome.DEAD:
+            log.info(
+                "attempt",
+                org_id=str(settlement.org_id),
+                subscription_id=str(settlement.subscription_id),
+                event_id=str(settlement.event_id),
+                attempt=settlement.attempts,
+                outcome=settlement.outcome,
+                reason=settlement.reason,
+                status_code=settlement.status_code,
+                duration_ms=settlement.duration_ms,
+            )
+        case _:
+            assert_never(settlement.outcome)

@@ -1,0 +1,41 @@
+"""An endpoint as attempts use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from triggers.push.retry import DEFAULT_SCHEDULE, Schedule
+from triggers.push.signature import Signer
+from triggers.push.store import Endpoint
+from triggers.subscriptions.rules import DEFAULT_CONCURRENCY
+
+
+class Target(NamedTuple):
+    """An endpoint with its secrets and headers in the clear: never logged."""
+
+    endpoint: Endpoint
+    signer: Signer
+    headers: Sequence[tuple[str, str]]
+    schedule: Schedule
+    concurrency: int
+    """How many attempts may be in flight at once. For notices one, because it tells of all that wait."""
+    ends_at: datetime | None
+    """When the first of its secrets must no longer sign."""
+
+    @classmethod
+    def of(
+        cls,
+        endpoint: Endpoint,
+        signer: Signer,
+        headers: Sequence[tuple[str, str]],
+        ends_at: datetime | None = None,
+    ) -> Target:
+        """With the subscription's own schedule, or the default one."""
+        delays = DEFAULT_SCHEDULE.delays if endpoint.retry_delays is None else tuple(endpoint.retry_delays)
+        schedule = Schedule(delays, endpoint.retry_deadline)
+        concurrency = endpoint.max_concurrency or DEFAULT_CONCURRENCY
+        if endpoint.notifies_inbox is not None:
+            concurrency = 1
+        return cls(endpoint, signer, headers, schedule, concurrency, ends_at)
