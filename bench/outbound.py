@@ -27,6 +27,7 @@ from bench.receiver import receiver
 from triggers.outbound.addresses import OutboundPolicy, permitted
 from triggers.outbound.client import Outbound
 from triggers.outbound.connection import Connection
+from triggers.outbound.dns import LookUps
 
 try:
     import aiohttp
@@ -43,6 +44,8 @@ HEADERS = [
 ]
 NAME = "hooks.test"
 HOME = (ipaddress.ip_network("127.0.0.0/8"),)
+OPEN = OutboundPolicy(allow=HOME, allow_http=True)
+HOSTS_HERE = LookUps(lambda host: ("127.0.0.1",))
 ORG = UUID(int=1)
 
 Send = Callable[[], Awaitable[None]]
@@ -50,7 +53,9 @@ Send = Callable[[], Awaitable[None]]
 
 @asynccontextmanager
 async def ours(port: int, in_flight: int) -> AsyncIterator[Send]:
-    sender = Outbound(OutboundPolicy(allow=HOME, allow_http=True), resolver=lambda host: ("127.0.0.1",))
+    sender = Outbound(
+        OutboundPolicy(allow=HOME, allow_http=True), look_ups=LookUps(lambda host: ("127.0.0.1",))
+    )
     url = f"http://{NAME}:{port}/hook"
 
     async def send() -> None:
@@ -184,7 +189,9 @@ async def measure(client, port: int, requests: int, in_flight: int) -> tuple[flo
 
 
 async def first_contact_ours(port: int, hosts: int) -> float:
-    sender = Outbound(OutboundPolicy(allow=HOME, allow_http=True), resolver=lambda host: ("127.0.0.1",))
+    sender = Outbound(
+        OutboundPolicy(allow=HOME, allow_http=True), look_ups=LookUps(lambda host: ("127.0.0.1",))
+    )
     await sender.send(f"http://{NAME}:{port}/", HEADERS, BODY, org=ORG)
     cpu = time.process_time()
     for number in range(hosts):

@@ -25,7 +25,7 @@ from triggers.postgres import migrate
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.postgres.embedded import EmbeddedPostgres
-from triggers.postgres.embedded_home import SUPERUSER
+from triggers.postgres.embedded_cluster import SUPERUSER
 
 _TEMPLATE = "tests_template"
 _numbers = itertools.count(1)

@@ -18,6 +18,7 @@ from triggers.domain import AttemptOutcome
 from triggers.events import store as event_store
 from triggers.outbound.addresses import OutboundPolicy
 from triggers.outbound.client import Outbound
+from triggers.outbound.dns import LookUps, Resolver, system_resolver
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database, Row
 from triggers.push import store as lane_store
@@ -61,15 +62,15 @@ class RunningWorker:
         key_ring: KeyRing = RING,
         policy: OutboundPolicy = POLICY,
         slots: int = 512,
-        **outbound: Any,
+        resolver: Resolver = system_resolver,
     ) -> None:
         self.database = Database(url, pool_size=4)
-        self._options = (disable_after, key_ring, policy, slots, outbound)
+        self._options = (disable_after, key_ring, policy, slots, resolver)
         self.worker: Worker
         self.running = False
 
     async def start(self) -> None:
-        disable_after, key_ring, policy, slots, outbound = self._options
+        disable_after, key_ring, policy, slots, resolver = self._options
         await self.database.open()
         clock = DatabaseClock()
         await event_store.learn_time(self.database, clock)
@@ -77,7 +78,7 @@ class RunningWorker:
             self.database,
             clock,
             key_ring,
-            Outbound(policy, max_connections=slots, **outbound),
+            Outbound(policy, max_connections=slots, look_ups=LookUps(resolver)),
             disable_after_seconds=disable_after,
             slots=slots,
         )

@@ -114,7 +114,7 @@ class Tenants:
     async def key_of(self, org_id: UUID, name: str, scopes: Iterable[Scope]) -> Tenant:
         """Another key of an organisation."""
         async with self._database.connection() as connection:
-            key = await api_keys.create(connection, self._clock, OrgId(org_id), list(scopes))
+            key = await api_keys.create(connection, self._clock, OrgId(org_id), api_keys.NewKey(scopes))
         assert key.key is not None
         return Tenant(OrgId(org_id), name, key.key, key.id)
 

@@ -8,7 +8,7 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final, NewType
+from typing import Final, NamedTuple, NewType
 from uuid import UUID
 
 import msgspec
@@ -264,3 +264,20 @@ def parse_id(text: str) -> UUID | None:
         return UUID(text) if len(text) == 36 else None
     except ValueError:
         return None
+
+
+class PageRequest(NamedTuple):
+    """The part of a list that is asked for: at most `limit` items, which come behind the id `after`."""
+
+    after: UUID | None
+    limit: int
+
+    @property
+    def above(self) -> UUID:
+        """The id that all others of the page are above, in a list whose ids go up."""
+        return self.after or UUID(int=0)
+
+    @property
+    def below(self) -> UUID:
+        """The id that all others of the page are below, in a list whose ids go down."""
+        return self.after or UUID(int=(1 << 128) - 1)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from triggers.postgres import embedded_home
+from triggers.postgres import embedded_cluster
 from triggers.postgres.embedded import EmbeddedPostgres
 
 from .processes import Service
@@ -66,7 +66,7 @@ def cluster() -> Iterator[Path]:
 
     with _place() as place:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(embedded_home, "_WAL_AHEAD_MIB", 0)
+            patch.setattr(embedded_cluster, "_WAL_AHEAD_MIB", 0)
             asyncio.run(make(place / "data"))
         yield place / "data"
 

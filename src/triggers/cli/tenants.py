@@ -15,7 +15,7 @@ from rich.table import Table
 
 from triggers.cli.options import DATABASE_SETTINGS, run_async, with_settings
 from triggers.cli.tables import show
-from triggers.domain import TENANT_SCOPES, OrgId, Plan, Scope, parse_id, rfc3339
+from triggers.domain import TENANT_SCOPES, OrgId, PageRequest, Plan, Scope, parse_id, rfc3339
 from triggers.errors import Invalid, TriggersError
 from triggers.keys import organisations
 from triggers.keys import store as api_keys
@@ -62,7 +62,9 @@ def list_orgs(settings: Settings, as_json: Json = False) -> None:
     async def work() -> list[Any]:
         found: list[Any] = []
         async with open_database(settings) as (database, _):
-            while page := await organisations.listed(database, found[-1].id if found else None, 1000):
+            while page := await organisations.listed(
+                database, PageRequest(found[-1].id if found else None, 1000)
+            ):
                 found += page
         return found
 
@@ -106,15 +108,13 @@ def create_key(
         async with open_database(settings) as (database, clock):
             found = await organisations.by_name(database, org)
             async with database.connection() as connection:
-                return await api_keys.create(
-                    connection,
-                    clock,
-                    OrgId(found.id),
+                new = api_keys.NewKey(
                     scope or TENANT_SCOPES,
-                    live=live,
                     name=name,
+                    live=live,
                     expires_at=None if lifetime is None else datetime.now(UTC) + lifetime,
                 )
+                return await api_keys.create(connection, clock, OrgId(found.id), new)
 
     _print_new(run_async(work()), as_json)
 
@@ -128,7 +128,9 @@ def list_keys(org: OrgName, settings: Settings, as_json: Json = False) -> None:
         found: list[Any] = []
         async with open_database(settings) as (database, _):
             org_id = OrgId((await organisations.by_name(database, org)).id)
-            while page := await api_keys.listed(database, org_id, found[-1].id if found else None, 1000):
+            while page := await api_keys.listed(
+                database, org_id, PageRequest(found[-1].id if found else None, 1000)
+            ):
                 found += page
         return found
 
@@ -197,7 +199,10 @@ def import_keys(
                 try:
                     imported.append(
                         await api_keys.import_hash(
-                            database, clock, org_id, row_prefix, row_hash, scope or TENANT_SCOPES, name
+                            database,
+                            clock,
+                            org_id,
+                            api_keys.ForeignKey(row_prefix, row_hash, scope or TENANT_SCOPES, name),
                         )
                     )
                 except TriggersError as error:

@@ -22,7 +22,16 @@ from triggers.deliveries.store import (
     Position,
     Recipient,
 )
-from triggers.domain import AttemptOutcome, Caller, DeliveryStatus, Scope, minted_at, parse_id, rfc3339
+from triggers.domain import (
+    AttemptOutcome,
+    Caller,
+    DeliveryStatus,
+    PageRequest,
+    Scope,
+    minted_at,
+    parse_id,
+    rfc3339,
+)
 from triggers.errors import Conflict, Invalid, NotFound
 from triggers.events import store as event_store
 from triggers.http.route import Answer, Method, Route
@@ -30,9 +39,9 @@ from triggers.http.views import (
     Cursor,
     Limit,
     Timestamp,
-    make_cursor,
+    next_cursor,
     optional_timestamp,
-    read_cursor,
+    page_request,
 )
 from triggers.postgres.database import Database
 from triggers.subscriptions.routes import subscription_route
@@ -142,10 +151,9 @@ class DeliveryRoutes:
     ) -> AttemptList:
         """List what was sent to a subscription, newest first."""
         to = await delivery_store.recipient(self._database, caller.org_id, parse_id(subscription_id))
-        found = await delivery_store.attempts_of_subscription(
-            self._database, caller.org_id, to.id, read_cursor(cursor), limit
-        )
-        return _attempts(found, limit)
+        page = page_request(cursor, limit)
+        found = await delivery_store.attempts_of_subscription(self._database, caller.org_id, to.id, page)
+        return _attempts(found, page)
 
     async def list_event_attempts(
         self,
@@ -159,10 +167,11 @@ class DeliveryRoutes:
         event = parse_id(event_id)
         if event is None or await event_store.one(self._database, caller.org_id, event) is None:
             raise NotFound("There is no such event.")
+        page = page_request(cursor, limit)
         found = await delivery_store.attempts_of_event(
-            self._database, caller.org_id, event, _subscription(only), read_cursor(cursor), limit
+            self._database, caller.org_id, event, _subscription(only), page
         )
-        return _attempts(found, limit)
+        return _attempts(found, page)
 
     async def list_deliveries(
         self,
@@ -180,8 +189,7 @@ class DeliveryRoutes:
         page = await delivery_store.listed(
             self._database,
             caller.org_id,
-            DeliveryStatus(status),
-            _subscription(only),
+            delivery_store.WantedDeliveries(DeliveryStatus(status), _subscription(only)),
             _read_position(cursor),
             limit,
         )
@@ -279,10 +287,8 @@ def _subscription(text: str | None) -> UUID | None:
 # ---- views ---------------------------------------------------------------------------------------
 
 
-def _attempts(found: list[Attempt], limit: int) -> AttemptList:
-    return AttemptList(
-        [_attempt(attempt) for attempt in found], make_cursor(found[-1].id if len(found) == limit else None)
-    )
+def _attempts(found: list[Attempt], page: PageRequest) -> AttemptList:
+    return AttemptList([_attempt(attempt) for attempt in found], next_cursor(found, page))
 
 
 def _attempt(attempt: Attempt) -> AttemptView:

@@ -13,6 +13,7 @@ from triggers.domain import (
     AttemptOutcome,
     DeliveryStatus,
     OrgId,
+    PageRequest,
     SubscriptionStatus,
     begins_a_minute_before,
     created_at,
@@ -130,6 +131,13 @@ class Position(NamedTuple):
     generation: int
 
 
+class WantedDeliveries(NamedTuple):
+    """Which deliveries to list: those of a status, of one subscription or of all."""
+
+    status: DeliveryStatus
+    subscription_id: UUID | None
+
+
 class Page(NamedTuple):
     """Part of a list of deliveries; `last` is the place to go on from, None at the end."""
 
@@ -180,30 +188,25 @@ async def lock_recipient(
 
 
 async def attempts_of_subscription(
-    database: Database, org_id: OrgId, subscription_id: UUID, before: UUID | None, limit: int
+    database: Database, org_id: OrgId, subscription_id: UUID, page: PageRequest
 ) -> list[Attempt]:
     """Attempts made for a subscription, newest first."""
     rows = await database.fetch(
-        _SQL["attempts_of_subscription"], org_id, subscription_id, before or _LAST_ID, limit
+        _SQL["attempts_of_subscription"], org_id, subscription_id, page.below, page.limit
     )
     return [Attempt.of(row) for row in rows]
 
 
 async def attempts_of_event(
-    database: Database,
-    org_id: OrgId,
-    event_id: UUID,
-    subscription_id: UUID | None,
-    before: UUID | None,
-    limit: int,
+    database: Database, org_id: OrgId, event_id: UUID, subscription_id: UUID | None, page: PageRequest
 ) -> list[Attempt]:
     """Attempts made for an event, newest first; of one subscription if it is named."""
     rows = await database.fetch(
         _SQL["attempts_of_event"],
         org_id,
         event_id,
-        before or _LAST_ID,
-        limit,
+        page.below,
+        page.limit,
         subscription_id,
         begins_a_minute_before(event_id),
     )
@@ -211,17 +214,13 @@ async def attempts_of_event(
 
 
 async def listed(
-    database: Database,
-    org_id: OrgId,
-    status: DeliveryStatus,
-    subscription_id: UUID | None,
-    after: Position | None,
-    limit: int,
+    database: Database, org_id: OrgId, wanted: WantedDeliveries, after: Position | None, limit: int
 ) -> Page:
     """Deliveries of a status, newest event first; of all subscriptions one after the other, youngest first.
 
     A page may hold fewer than `limit`, even none, and still not be the last.
     """
+    status, subscription_id = wanted
     if subscription_id is not None:
         owners = [subscription_id]
     else:

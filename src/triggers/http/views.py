@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 from uuid import UUID
 
 import msgspec
 from litestar.params import Parameter
 from msgspec import Meta
 
-from triggers.domain import rfc3339
+from triggers.domain import PageRequest, rfc3339
 from triggers.errors import Invalid
 
 _CURSOR = re.compile("[A-Za-z0-9_-]{22}")
@@ -48,6 +49,24 @@ def read_cursor(cursor: str | None) -> UUID | None:
     if not _CURSOR.fullmatch(cursor):  # the decoder passes over what is no letter of its own
         raise Invalid("Not a cursor that this list gave out.", pointer="cursor")
     return UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
+
+
+class Listed(Protocol):
+    """An item of a list that goes by ids."""
+
+    @property
+    def id(self) -> UUID:
+        """Where it stands."""
+
+
+def page_request(cursor: str | None, limit: int) -> PageRequest:
+    """The page that a query asks for. Raises Invalid if the cursor is none of ours."""
+    return PageRequest(read_cursor(cursor), limit)
+
+
+def next_cursor(found: Sequence[Listed], page: PageRequest) -> str | None:
+    """The cursor of the page after this one; None if this one is not full, so that none follows."""
+    return make_cursor(found[-1].id) if len(found) == page.limit else None
 
 
 def moment_of(text: str | None, name: str) -> datetime | None:

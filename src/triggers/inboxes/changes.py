@@ -20,6 +20,7 @@ from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database, Row, statements
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import generate_secret
+from triggers.subscriptions import changes as subscription_changes
 from triggers.subscriptions import store as subscription_store
 from triggers.subscriptions.rules import PushSettings
 from triggers.subscriptions.store import (
@@ -133,7 +134,7 @@ async def delete(database: Database, inbox: Inbox) -> Inbox:
         before = await _locked(change, inbox, "The inbox is being deleted already.")
         row = await _set_status(change, before, SubscriptionStatus.DELETING, "deleted by request")
         await subscription_store.count(change, inbox.org_id, -1)
-        await subscription_store.end_notices(change, inbox.org_id, inbox.id)
+        await subscription_changes.end_notices(change, inbox.org_id, inbox.id)
         return inbox_of(row)
 
 
@@ -158,9 +159,9 @@ async def _move(
         if present.status != before:
             raise Conflict(f"The inbox is {present.status}.")
         row = await _set_status(change, present, after, reason)
-        sender = await subscription_store.notices_of(change, ring, inbox.org_id, inbox.id)
+        sender = await subscription_changes.notices_of(change, ring, inbox.org_id, inbox.id)
         if sender is not None and sender.status == before:
-            await subscription_store.set_status(change, ring, sender, after, reason)
+            await subscription_changes.set_status(change, ring, sender, after, reason)
         return inbox_of(row)
 
 
@@ -184,10 +185,10 @@ async def _locked(change: Change, inbox: Inbox, refusal: str = "The inbox is bei
 
 async def _notify(change: Change, clock: DatabaseClock, ring: KeyRing, inbox: Inbox) -> str | None:
     """Have notices sent as the inbox has it now; return the secret of a sender that is new."""
-    sender = await subscription_store.notices_of(change, ring, inbox.org_id, inbox.id)
+    sender = await subscription_changes.notices_of(change, ring, inbox.org_id, inbox.id)
     if inbox.notification_url is None:
         if sender is not None:
-            await subscription_store.end_notices(change, inbox.org_id, inbox.id)
+            await subscription_changes.end_notices(change, inbox.org_id, inbox.id)
         return None
     wanted = PushSettings(
         target_url=inbox.notification_url,
@@ -202,8 +203,8 @@ async def _notify(change: Change, clock: DatabaseClock, ring: KeyRing, inbox: In
         await subscription_store.insert(change._replace(room=room), clock, ring, inbox.org_id, new)
         return secret
     if sender.settings != wanted:
-        await subscription_store.change_settings(change, ring, sender, wanted)
+        await subscription_changes.change_settings(change, ring, sender, wanted)
     if sender.settings.target_url != wanted.target_url and sender.status == SubscriptionStatus.DISABLED:
         # What the last endpoint did is none of this one's business.
-        await subscription_store.set_status(change, ring, sender, inbox.status, None)
+        await subscription_changes.set_status(change, ring, sender, inbox.status, None)
     return None

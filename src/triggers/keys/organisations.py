@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
-from triggers.domain import PLAN_QUOTAS, Organisation, OrgId, Plan, check_text
+from triggers.domain import (
+    PLAN_QUOTAS,
+    Organisation,
+    OrgId,
+    PageRequest,
+    Plan,
+    check_text,
+)
 from triggers.errors import Invalid, NameTaken, NotFound
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
@@ -37,9 +42,9 @@ async def insert(
     return _organisation(row)
 
 
-async def listed(database: Database, after: UUID | None, limit: int) -> list[Organisation]:
-    """Organisations in the order of their ids, those after `after`."""
-    return [_organisation(row) for row in await database.fetch(_SQL["list"], after or UUID(int=0), limit)]
+async def listed(database: Database, page: PageRequest) -> list[Organisation]:
+    """Organisations in the order of their ids."""
+    return [_organisation(row) for row in await database.fetch(_SQL["list"], page.above, page.limit)]
 
 
 async def by_name(database: Database, name: str) -> Organisation:

@@ -16,10 +16,10 @@ from triggers.http.views import (
     Cursor,
     Limit,
     Timestamp,
-    make_cursor,
     moment_of,
+    next_cursor,
     optional_timestamp,
-    read_cursor,
+    page_request,
 )
 from triggers.keys import organisations
 from triggers.keys import store as api_keys
@@ -159,10 +159,11 @@ class KeyRoutes:
     ) -> OrganisationList:
         """List all organisations in the order they were made."""
         del caller
-        found = await organisations.listed(self._database, read_cursor(cursor), limit)
+        page = page_request(cursor, limit)
+        found = await organisations.listed(self._database, page)
         return OrganisationList(
             [_organisation(each) for each in found],
-            make_cursor(found[-1].id if len(found) == limit else None),
+            next_cursor(found, page),
         )
 
     async def admin_create_org(self, caller: Caller, data: OrganisationBody) -> OrganisationView:
@@ -213,22 +214,14 @@ class KeyRoutes:
         if expires_at is not None and expires_at <= datetime.now(UTC):
             raise Invalid("Must lie in the future.", pointer="/expires_at")
         async with self._database.connection() as connection:
-            key = await api_keys.create(
-                connection,
-                self._clock,
-                org_id,
-                scopes,
-                live=data.live,
-                name=data.name,
-                expires_at=expires_at,
-            )
+            new = api_keys.NewKey(scopes, data.name, data.live, expires_at)
+            key = await api_keys.create(connection, self._clock, org_id, new)
         return _new(key)
 
     async def _listed(self, org_id: OrgId, limit: int, cursor: str | None) -> ApiKeyList:
-        found = await api_keys.listed(self._database, org_id, read_cursor(cursor), limit)
-        return ApiKeyList(
-            [_view(key) for key in found], make_cursor(found[-1].id if len(found) == limit else None)
-        )
+        page = page_request(cursor, limit)
+        found = await api_keys.listed(self._database, org_id, page)
+        return ApiKeyList([_view(key) for key in found], next_cursor(found, page))
 
     async def _find(self, org_id: OrgId, key_id: str) -> ApiKey:
         found = parse_id(key_id)

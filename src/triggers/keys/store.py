@@ -9,11 +9,12 @@ import re
 import secrets
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 
-from triggers.domain import Caller, KeyId, OrgId, Plan, Scope, check_text
+from triggers.domain import Caller, KeyId, OrgId, PageRequest, Plan, Scope, check_text
 from triggers.errors import Conflict, Invalid, NotFound
 from triggers.keys.organisations import quota
 from triggers.postgres.clock import DatabaseClock
@@ -26,6 +27,34 @@ from triggers.postgres.database import (
 
 _SQL = statements(__name__)
 PREFIX_LENGTH = 12
+
+
+class NewKey(NamedTuple):
+    """A key to be made. `expires_at` None: it does not expire."""
+
+    scopes: Collection[Scope]
+    name: str | None = None
+    live: bool = False
+    expires_at: datetime | None = None
+
+
+class ForeignKey(NamedTuple):
+    """A key that another system made: its first 12 characters, and its SHA-256 in hex."""
+
+    prefix: str
+    sha256: str
+    scopes: Collection[Scope]
+    name: str | None = None
+
+
+class _Columns(NamedTuple):
+    """What the row of a new key says."""
+
+    name: str | None
+    prefix: str
+    digest: str
+    scopes: Collection[Scope]
+    expires_at: datetime | None = None
 
 
 class ApiKey(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -79,40 +108,25 @@ async def verify(database: Database, key: str) -> Caller | None:
     )
 
 
-async def create(
-    connection: Connection,
-    clock: DatabaseClock,
-    org_id: OrgId,
-    scopes: Collection[Scope],
-    *,
-    live: bool = False,
-    name: str | None = None,
-    expires_at: datetime | None = None,
-) -> ApiKey:
+async def create(connection: Connection, clock: DatabaseClock, org_id: OrgId, new: NewKey) -> ApiKey:
     """Make a key. The answer alone carries it."""
-    if name is not None:
-        check_text(name, "/name", longest=255)
-    if not scopes:
+    if new.name is not None:
+        check_text(new.name, "/name", longest=255)
+    if not new.scopes:
         raise Invalid("A key needs at least one scope.", pointer="/scopes")
-    key = generate(live=live)
-    return await _insert(
-        connection, clock, org_id, name, key[:PREFIX_LENGTH], hash_of(key), scopes, expires_at, key
-    )
+    key = generate(live=new.live)
+    columns = _Columns(new.name, key[:PREFIX_LENGTH], hash_of(key), new.scopes, new.expires_at)
+    made = await _insert(connection, clock, org_id, columns)
+    made.key = key
+    return made
 
 
-async def import_hash(
-    database: Database,
-    clock: DatabaseClock,
-    org_id: OrgId,
-    prefix: str,
-    sha256: str,
-    scopes: Collection[Scope],
-    name: str | None = None,
-) -> ApiKey:
-    """Take over a key that another system made: its first 12 characters and its SHA-256 in hex.
+async def import_hash(database: Database, clock: DatabaseClock, org_id: OrgId, foreign: ForeignKey) -> ApiKey:
+    """Take over a key that another system made.
 
     Importing the same row into the same organisation again answers the key that is there.
     """
+    prefix, sha256, scopes, name = foreign
     if name is not None:
         check_text(name, "/name", longest=255)
     if len(prefix) != PREFIX_LENGTH or not (prefix.isascii() and prefix.isprintable()):
@@ -120,12 +134,12 @@ async def import_hash(
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise Invalid("A SHA-256 is 64 hexadecimal digits.", pointer="/sha256")
     async with database.connection() as connection:
-        return await _insert(connection, clock, org_id, name, prefix, sha256.lower(), scopes, None, None)
+        return await _insert(connection, clock, org_id, _Columns(name, prefix, sha256.lower(), scopes))
 
 
-async def listed(database: Database, org_id: OrgId, after: UUID | None, limit: int) -> list[ApiKey]:
-    """The keys of an organisation in the order they were made, those after `after`."""
-    return [_api_key(row) for row in await database.fetch(_SQL["list"], org_id, after or UUID(int=0), limit)]
+async def listed(database: Database, org_id: OrgId, page: PageRequest) -> list[ApiKey]:
+    """The keys of an organisation in the order they were made."""
+    return [_api_key(row) for row in await database.fetch(_SQL["list"], org_id, page.above, page.limit)]
 
 
 async def by_id(database: Database, org_id: OrgId, key_id: UUID) -> ApiKey:
@@ -146,16 +160,14 @@ async def rotate(
         made = await connection.fetchrow(_SQL["lock"], org_id, old.id)
         if made is None or made["revoked_at"] is not None:
             raise Conflict("This key is revoked; make a new one.")
-        successor = await create(
-            connection,
-            clock,
-            org_id,
+        new = NewKey(
             old.scopes,
-            live=old.prefix.startswith("zap_live_"),
             name=old.name,
+            live=old.prefix.startswith("zap_live_"),
             # Not `expires_at`: of a key that was rotated before, that is the end of its overlap.
             expires_at=made["made_until"],
         )
+        successor = await create(connection, clock, org_id, new)
         await connection.execute(_SQL["expire"], org_id, old.id, overlap)
     return successor
 
@@ -175,28 +187,22 @@ async def touch(database: Database, key_ids: Iterable[UUID]) -> None:
         await connection.execute(_SQL["touch"], list(key_ids))
 
 
-async def _insert(  # noqa: PLR0913, PLR0917 - the columns of one row
-    connection: Connection,
-    clock: DatabaseClock,
-    org_id: OrgId,
-    name: str | None,
-    prefix: str,
-    digest: str,
-    scopes: Collection[Scope],
-    expires_at: datetime | None,
-    key: str | None,
-) -> ApiKey:
-    ordered = sorted(scopes)
+async def _insert(connection: Connection, clock: DatabaseClock, org_id: OrgId, new: _Columns) -> ApiKey:
     row = await connection.fetchrow(
-        _SQL["insert"], clock.mint(), org_id, name, prefix, digest, ordered, expires_at
+        _SQL["insert"],
+        clock.mint(),
+        org_id,
+        new.name,
+        new.prefix,
+        new.digest,
+        sorted(new.scopes),
+        new.expires_at,
     )
     if row is None:
-        row = await connection.fetchrow(_SQL["by_hash"], digest)
+        row = await connection.fetchrow(_SQL["by_hash"], new.digest)
         if row is None or row["org_id"] != org_id:
             raise Conflict("That key belongs to another organisation already.")
-    made = _api_key(row)
-    made.key = key
-    return made
+    return _api_key(row)
 
 
 def _api_key(row: Row) -> ApiKey:

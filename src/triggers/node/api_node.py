@@ -55,7 +55,9 @@ async def ensure_first_key(database: Database, clock: DatabaseClock) -> str | No
     try:
         async with database.connection() as connection, connection.transaction():
             org = await organisations.insert(connection, clock, FIRST_ORGANISATION, Plan.ENTERPRISE, None)
-            key = await api_keys.create(connection, clock, OrgId(org.id), TENANT_SCOPES, name="first key")
+            key = await api_keys.create(
+                connection, clock, OrgId(org.id), api_keys.NewKey(TENANT_SCOPES, name="first key")
+            )
     except NameTaken:  # by a node that started at the same time, which shows the key
         return None
     return key.key

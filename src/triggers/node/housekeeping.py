@@ -23,7 +23,7 @@ from triggers.inboxes import store as inbox_store
 from triggers.node.health import Health
 from triggers.postgres import partitions
 from triggers.postgres.database import Database
-from triggers.subscriptions import store as subscription_store
+from triggers.subscriptions import changes as subscription_changes
 
 log = structlog.get_logger()
 
@@ -112,7 +112,7 @@ class Housekeeping:
         return following is not None
 
     async def _expire_subscriptions(self) -> bool:
-        expired = await subscription_store.expire(self._database, CHUNK)
+        expired = await subscription_changes.expire(self._database, CHUNK)
         for org_id, subscription_id in expired:
             log.info("subscription_expired", org_id=str(org_id), subscription_id=str(subscription_id))
         return len(expired) == CHUNK

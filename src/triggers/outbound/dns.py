@@ -12,10 +12,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
-from triggers.outbound.result import Reason
+from triggers.outbound.result import NoConnection, Reason
 
 Resolver: TypeAlias = Callable[[str], tuple[str, ...]]
 """Blocking: the addresses of a name, best first. Raises OSError when there are none."""
@@ -31,6 +31,13 @@ def system_resolver(host: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
+class LookUps(NamedTuple):
+    """How names are looked up, and for how many seconds their addresses are kept."""
+
+    resolver: Resolver = system_resolver
+    keep_seconds: float = 5.0
+
+
 class _Lookup:
     __slots__ = ("found", "host", "limit", "org", "waiters")
 
@@ -43,7 +50,14 @@ class _Lookup:
 
 
 class Names:
-    """Belongs to one event loop."""
+    """Belongs to one event loop. States of a look-up:
+
+    wanted ──a thread and a share are free──▶ begun ──came back──▶ told, and kept for some seconds
+       │ nobody waits any more                  │ 5 s have passed
+       ▼                                        ▼
+    forgotten                                told that there is no address; the thread counts as
+                                             held until it comes back
+    """
 
     def __init__(
         self,
@@ -72,6 +86,21 @@ class Names:
         """What is known of a name already. `now` is the loop's time."""
         entry = self._kept.get(host)
         return entry[1] if entry is not None and now < entry[0] else None
+
+    async def addresses(self, host: str, org: UUID, deadline: float) -> tuple[str, ...]:
+        """The name's addresses. `deadline` is a time of the event loop; `org` is charged for the thread.
+
+        Raises:
+            NoConnection: it has none that may be used, or no thread was free in time (busy).
+        """
+        try:
+            async with asyncio.timeout_at(deadline):
+                found = await self.find(host, org)
+        except TimeoutError:
+            raise NoConnection(Reason.BUSY, "The look-up of the host waited too long for its turn.") from None
+        if isinstance(found, Reason):
+            raise NoConnection(found)
+        return found
 
     async def find(self, host: str, org: UUID) -> Found:
         """The name's addresses, or why there are none. `org` is charged for the thread."""

@@ -16,13 +16,25 @@ class Key(NamedTuple):
     address: str
 
 
-class Pool:
-    """Belongs to one event loop."""
+class KeptAlive(NamedTuple):
+    """How many idle connections are kept, and for how long each."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int, idle_seconds: float) -> None:
-        self._loop = loop
-        self._limit = limit
-        self._idle_seconds = idle_seconds
+    connections: int = 256
+    seconds: float = 15.0
+
+
+class Pool:
+    """Belongs to one event loop. States of a connection:
+
+    (elsewhere) ──keep──▶ idle ──take──▶ (elsewhere)
+                            │ idle for too long, the oldest of too many, or `close`
+                            ▼
+                         aborted
+    """
+
+    def __init__(self, kept_alive: KeptAlive) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limit, self._idle_seconds = kept_alive
         self._oldest_first: OrderedDict[Connection, Key] = OrderedDict()
         self._of: dict[Key, list[Connection]] = {}
         self._timer: asyncio.TimerHandle | None = None

@@ -1,4 +1,7 @@
-"""What one attempt came to: the values that `send` returns and `judge` reads."""
+"""What one attempt came to: the values that `send` returns and `judge` reads.
+
+`NoConnection` is raised between the parts of this room, and becomes such a value in `send`.
+"""
 
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -63,3 +66,30 @@ class Failed(Struct, frozen=True):
 
 
 Result: TypeAlias = Answered | Failed
+
+DETAILS: Final = {
+    Reason.DNS: "The host name could not be resolved.",
+    Reason.FORBIDDEN_ADDRESS: "The host is not an address that deliveries may go to.",
+    Reason.CONNECT: "The connection was refused or the host cannot be reached.",
+    Reason.CONNECT_TIMEOUT: "The host did not accept a connection in time.",
+    Reason.TLS: "TLS could not be agreed with the host.",
+    Reason.TLS_TIMEOUT: "The host did not finish the TLS handshake in time.",
+    Reason.TIMEOUT: "The endpoint did not answer in time.",
+    Reason.SLOW_HEADERS: "The endpoint began to answer and did not finish its headers in time.",
+    Reason.SLOW_BODY: "The endpoint did not finish its answer in time.",
+    Reason.INCOMPLETE: "The endpoint closed the connection before its answer was whole.",
+    Reason.TOO_LARGE: "The headers of the answer are too large.",
+    Reason.CLOSED: "The endpoint closed the connection without answering.",
+    Reason.MALFORMED: "The answer is not HTTP/1.1.",
+    Reason.BUSY: "The sender had no room for this connection.",
+}
+"""What the tenant is told where there is nothing more exact to say."""
+
+
+class NoConnection(Exception):
+    """No connection could be had, so that nothing was sent to the endpoint."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail or DETAILS[reason]

@@ -25,7 +25,9 @@ import psutil  # type: ignore[import-untyped]  # it carries no types
 import structlog
 
 from triggers.errors import DataDirectoryError, OperatorError
-from triggers.postgres.embedded_home import PORT, SUPERUSER, EmbeddedHome
+from triggers.postgres.embedded_cluster import SUPERUSER
+from triggers.postgres.embedded_home import EmbeddedHome
+from triggers.postgres.embedded_socket import PORT
 
 log = structlog.get_logger()
 
@@ -141,7 +143,7 @@ class EmbeddedPostgres:
         began = time.time()
         with tempfile.TemporaryFile() as output:
             process = self._spawn(output)
-            while not self._home.is_ready(process.pid):
+            while not self._home.cluster.is_ready(process.pid):
                 if process.poll() is not None:
                     self._require_wanted()
                     output.seek(0)
@@ -177,7 +179,7 @@ class EmbeddedPostgres:
     async def _create_database(self) -> None:
         """The service's role is no superuser: an injected statement must not reach files or programs."""
         connection = await asyncpg.connect(
-            host=str(self._home.socket), port=PORT, user=SUPERUSER, database=SUPERUSER
+            host=str(self._home.socket_directory.path), port=PORT, user=SUPERUSER, database=SUPERUSER
         )
         try:
             async with connection.transaction():
@@ -206,7 +208,7 @@ def _naming_the_directory(home: EmbeddedHome) -> Iterator[None]:
 def _answers(home: EmbeddedHome) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         try:
-            probe.connect(str(home.socket / f".s.PGSQL.{PORT}"))
+            probe.connect(str(home.socket_directory.socket))
         except PermissionError:
             raise DataDirectoryError(
                 f"The `triggers serve` of {home.data_dir} belongs to another user. "
@@ -219,13 +221,13 @@ def _answers(home: EmbeddedHome) -> bool:
 
 def _url(home: EmbeddedHome) -> str:
     # The port is named because libpq and asyncpg would otherwise take it from PGPORT.
-    return f"postgresql:///{DATABASE}?host={quote(str(home.socket))}&port={PORT}&user={ROLE}"
+    return f"postgresql:///{DATABASE}?host={quote(str(home.socket_directory.path))}&port={PORT}&user={ROLE}"
 
 
 async def _end_remains(home: EmbeddedHome) -> None:
     """End what a killed `serve`, or a killed postmaster, left running on this cluster."""
     for request, patience_seconds in ((signal.SIGINT, 20), (signal.SIGQUIT, 10)):
-        postmaster = next((left for left in _remains(home) if left.pid == home.recorded_pid()), None)
+        postmaster = next((left for left in _remains(home) if left.pid == home.cluster.recorded_pid()), None)
         if postmaster is None:
             break
         log.warning("postgres_left_behind", process_id=postmaster.pid, signal=request.name)
@@ -240,7 +242,7 @@ async def _end_remains(home: EmbeddedHome) -> None:
         raise DataDirectoryError(
             f"PostgreSQL processes of {home.data_dir} cannot be ended ({left}). Kill them."
         )
-    if (recorded := home.recorded_pid()) and psutil.pid_exists(recorded):
+    if (recorded := home.cluster.recorded_pid()) and psutil.pid_exists(recorded):
         home.forget_recorded_pid()
 
 
@@ -249,7 +251,7 @@ def _remains(home: EmbeddedHome) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["name"]):
         with suppress(psutil.Error):  # it ended, or belongs to someone else
-            if process.info["name"] == "postgres" and process.cwd() == str(home.cluster):
+            if process.info["name"] == "postgres" and process.cwd() == str(home.cluster.path):
                 found.append(process)
     return found
 

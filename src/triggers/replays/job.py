@@ -32,6 +32,7 @@ from triggers.postgres.database import (
 from triggers.postgres.time_bounds import ACCEPTS_ENDED
 from triggers.replays import store as replay_store
 from triggers.replays.store import (
+    FirstOf,
     Job,
     NewReplay,
     Waiting,
@@ -55,10 +56,15 @@ PLAN_JUDGED: Final = 200
 
 
 class Plan(NamedTuple):
-    """What a replay would do: how many deliveries (counted, or estimated), and how long it takes."""
+    """What a replay would do: how many deliveries (counted, or estimated), and how long it takes from now.
+
+    It makes `rate` deliveries a second from `start` on, or at once if that is None.
+    """
 
     deliveries: int
     exact: bool
+    rate: int
+    start: datetime | None
     seconds: float
 
 
@@ -173,13 +179,12 @@ async def _next_events(connection: Connection, job: Job, to: Recipient) -> tuple
     """The events of the next chunk, and below which id all is done with them."""
     most = min(CHUNK, math.ceil(job.rate / 4))
     if job.only_dead:
-        ids = await replay_store.unhappy(
-            connection, job.org_id, job.subscription_id, job.position, job.end_id, most
-        )
+        first = FirstOf(job.position, job.end_id, most)
+        ids = await replay_store.unhappy(connection, job.org_id, job.subscription_id, first)
         found = await events_of(connection, job.org_id, sorted(set(ids)))
         full, last = len(ids) == most, ids[-1] if ids else None
     else:
-        found = await replay_store.events(connection, job.org_id, job.position, job.end_id, SCAN)
+        found = await replay_store.events(connection, job.org_id, FirstOf(job.position, job.end_id, SCAN))
         full, last = len(found) == SCAN, found[-1].id if found else None
     wanted = [event for event in found if _wants(to, event.type, job.event_types, only_dead=job.only_dead)]
     if len(wanted) > most:
@@ -206,21 +211,23 @@ async def range_of(
     return min(first or end, end), end
 
 
-async def plan(database: Database, to: Recipient, chosen: Range, rate: int, wait_seconds: float) -> Plan:
+async def plan(database: Database, to: Recipient, chosen: Range, rate: int, now: datetime) -> Plan:
     """How much a replay would do, by looking at the first PLAN_EVENTS events and what became of them."""
+    start = earliest_start(to, chosen, now)
     async with database.connection() as connection:
         number, exact = await _planned(connection, to, chosen)
-    return Plan(number, exact, wait_seconds + number / rate)
+    wait_seconds = (start - now).total_seconds() if start else 0
+    return Plan(number, exact, rate, start, wait_seconds + number / rate)
 
 
 async def _planned(connection: Connection, to: Recipient, chosen: Range) -> tuple[int, bool]:
-    place = chosen.first_id, chosen.end_id, PLAN_EVENTS
+    first = FirstOf(chosen.first_id, chosen.end_id, PLAN_EVENTS)
     if chosen.only_dead:
-        ids = await replay_store.unhappy(connection, to.org_id, to.id, *place)
+        ids = await replay_store.unhappy(connection, to.org_id, to.id, first)
         found = await events_of(connection, to.org_id, sorted(set(ids)))
         full, last = len(ids) == PLAN_EVENTS, ids[-1] if ids else chosen.end_id
     else:
-        found = await replay_store.events(connection, to.org_id, *place)
+        found = await replay_store.events(connection, to.org_id, first)
         full, last = len(found) == PLAN_EVENTS, found[-1].id if found else chosen.end_id
     wanted = [
         event for event in found if _wants(to, event.type, chosen.event_types, only_dead=chosen.only_dead)
@@ -256,9 +263,7 @@ def earliest_start(to: Recipient, chosen: Range, now: datetime) -> datetime | No
     return settled_at if near and settled_at > now and not chosen.only_dead else None
 
 
-def new_replay(
-    replay_id: UUID, to: Recipient, chosen: Range, rate: int, found: Plan, start: datetime | None
-) -> NewReplay:
+def new_replay(replay_id: UUID, to: Recipient, chosen: Range, found: Plan) -> NewReplay:
     """The row of a planned replay."""
     return NewReplay(
         id=replay_id,
@@ -267,8 +272,8 @@ def new_replay(
         event_types=chosen.event_types,
         first_id=chosen.first_id,
         end_id=chosen.end_id,
-        rate=rate,
+        rate=found.rate,
         planned=found.deliveries,
         plan_exact=found.exact,
-        not_before=start,
+        not_before=found.start,
     )

@@ -20,10 +20,10 @@ from triggers.http.views import (
     Cursor,
     Limit,
     Timestamp,
-    make_cursor,
     moment_of,
+    next_cursor,
     optional_timestamp,
-    read_cursor,
+    page_request,
 )
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
@@ -31,7 +31,6 @@ from triggers.replays import store as replay_store
 from triggers.replays.job import (
     Plan,
     Range,
-    earliest_start,
     new_replay,
     plan,
     range_of,
@@ -115,16 +114,13 @@ class ReplayRoutes:
         to = await self._recipient(caller, data.subscription_id)
         now = datetime.fromtimestamp(self._clock.now(), UTC)
         chosen = await self._range(caller, data, now)
-        start = earliest_start(to, chosen, now)
-        found = await plan(
-            self._database, to, chosen, data.rate, (start - now).total_seconds() if start else 0
-        )
+        found = await plan(self._database, to, chosen, data.rate, now)
         if data.plan_only:
             return Response(_planned(to, chosen, data, found), status_code=200)
         job = await replay_store.create(
             self._database,
             caller.org_id,
-            new_replay(self._clock.mint(), to, chosen, data.rate, found, start),
+            new_replay(self._clock.mint(), to, chosen, found),
         )
         return Response(_view(job), status_code=201, headers={"location": f"/v1/replays/{job.id}"})
 
@@ -137,17 +133,15 @@ class ReplayRoutes:
         cursor: Cursor = None,
     ) -> ReplayList:
         """List replays and backfills, newest first."""
+        page = page_request(cursor, limit)
         found = await replay_store.listed(
             self._database,
             caller.org_id,
-            before=read_cursor(cursor),
+            page,
             subscription_id=None if subscription_id is None else parse_id(subscription_id) or UUID(int=0),
             status=status,
-            limit=limit,
         )
-        return ReplayList(
-            [_view(job) for job in found], make_cursor(found[-1].id if len(found) == limit else None)
-        )
+        return ReplayList([_view(job) for job in found], next_cursor(found, page))
 
     async def get_replay(self, caller: Caller, replay_id: str) -> ReplayView:
         """Show a replay and how far it came."""

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from triggers.deliveries.owing import PastEvent
-from triggers.domain import OrgId
+from triggers.domain import OrgId, PageRequest
 from triggers.errors import Conflict, NotFound
 from triggers.postgres.database import (
     Connection,
@@ -67,6 +67,14 @@ class NewReplay(NamedTuple):
     not_before: datetime | None
 
 
+class FirstOf(NamedTuple):
+    """The first `limit` events with first_id <= id < end_id."""
+
+    first_id: UUID
+    end_id: UUID
+    limit: int
+
+
 class Waiting(NamedTuple):
     """A job that may have a chunk now."""
 
@@ -117,18 +125,10 @@ async def find(database: Database, org_id: OrgId, job_id: UUID | None) -> Job:
 
 
 async def listed(
-    database: Database,
-    org_id: OrgId,
-    *,
-    before: UUID | None,
-    subscription_id: UUID | None,
-    status: str | None,
-    limit: int,
+    database: Database, org_id: OrgId, page: PageRequest, *, subscription_id: UUID | None, status: str | None
 ) -> list[Job]:
     """Jobs, newest first."""
-    rows = await database.fetch(
-        _SQL["listed"], org_id, before or UUID(int=(1 << 128) - 1), subscription_id, status, limit
-    )
+    rows = await database.fetch(_SQL["listed"], org_id, page.below, subscription_id, status, page.limit)
     return [_job(row) for row in rows]
 
 
@@ -194,19 +194,15 @@ async def first_event(database: Database, org_id: OrgId) -> UUID | None:
     return None if row is None else row["id"]
 
 
-async def events(
-    connection: Connection, org_id: UUID, lowest: UUID, below: UUID, limit: int
-) -> list[PastEvent]:
+async def events(connection: Connection, org_id: UUID, of: FirstOf) -> list[PastEvent]:
     """The first events of a range."""
-    rows = await connection.fetch(_SQL["events"], org_id, lowest, below, limit)
+    rows = await connection.fetch(_SQL["events"], org_id, *of)
     return [PastEvent(**row) for row in rows]
 
 
-async def unhappy(
-    connection: Connection, org_id: UUID, subscription_id: UUID, lowest: UUID, below: UUID, limit: int
-) -> list[UUID]:
+async def unhappy(connection: Connection, org_id: UUID, subscription_id: UUID, of: FirstOf) -> list[UUID]:
     """The first events of a range with a delivery that did not arrive; one may be named twice."""
-    rows = await connection.fetch(_SQL["unhappy"], org_id, subscription_id, lowest, below, limit)
+    rows = await connection.fetch(_SQL["unhappy"], org_id, subscription_id, *of)
     return [row["event_id"] for row in rows]
 
 

@@ -28,16 +28,17 @@ from triggers.http.route import Answer, Method, Route
 from triggers.http.views import (
     Cursor,
     Limit,
-    make_cursor,
     moment_of,
+    next_cursor,
     optional_timestamp,
-    read_cursor,
+    page_request,
 )
 from triggers.outbound.addresses import OutboundPolicy
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import Scheme
+from triggers.subscriptions import changes as subscription_changes
 from triggers.subscriptions import store as subscription_store
 from triggers.subscriptions.body import (
     DisableBody,
@@ -112,18 +113,9 @@ class SubscriptionRoutes:
         """List the subscriptions in the order they were made."""
         if key is not None:
             check_text(key, "key", longest=100)
-        found = await subscription_store.listed(
-            self._database,
-            self._key_ring,
-            caller.org_id,
-            after=read_cursor(cursor),
-            key=key,
-            status=status,
-            limit=limit,
-        )
-        return SubscriptionList(
-            [view_of(each) for each in found], make_cursor(found[-1].id if len(found) == limit else None)
-        )
+        page, wanted = page_request(cursor, limit), subscription_store.WantedSubscriptions(key, status)
+        found = await subscription_store.listed(self._database, self._key_ring, caller.org_id, page, wanted)
+        return SubscriptionList([view_of(each) for each in found], next_cursor(found, page))
 
     async def get_subscription(self, caller: Caller, subscription_id: str) -> SubscriptionView:
         """Show one subscription."""
@@ -140,14 +132,14 @@ class SubscriptionRoutes:
         """
         changes = _settings_in(data, UNSET)
         return await self._followed(
-            await subscription_store.patch(
+            await subscription_changes.patch(
                 self._database, self._key_ring, caller.org_id, subscription_id, self._edit(changes)
             ),
         )
 
     async def delete_subscription(self, caller: Caller, subscription_id: str) -> None:
         """Unsubscribe: nothing more is sent, and what is queued is cancelled. Deleting again answers 204."""
-        await subscription_store.delete(self._database, caller.org_id, subscription_id)
+        await subscription_changes.delete(self._database, caller.org_id, subscription_id)
         found = parse_id(subscription_id)
         if found is not None:
             self._changed((caller.org_id, found))
@@ -155,13 +147,13 @@ class SubscriptionRoutes:
     async def pause_subscription(self, caller: Caller, subscription_id: str) -> SubscriptionView:
         """Send nothing for now; events keep collecting. Pausing twice is pausing once."""
         return await self._followed(
-            await subscription_store.pause(self._database, self._key_ring, caller.org_id, subscription_id),
+            await subscription_changes.pause(self._database, self._key_ring, caller.org_id, subscription_id),
         )
 
     async def resume_subscription(self, caller: Caller, subscription_id: str) -> SubscriptionView:
         """Send again, beginning with what was collected."""
         return await self._followed(
-            await subscription_store.resume(self._database, self._key_ring, caller.org_id, subscription_id),
+            await subscription_changes.resume(self._database, self._key_ring, caller.org_id, subscription_id),
         )
 
     async def disable_subscription(
@@ -170,7 +162,7 @@ class SubscriptionRoutes:
         """Match nothing any more. What is queued is cancelled: it is listed, and can be replayed."""
         reason = check_text((data or DisableBody()).reason, "/reason", longest=255)
         return await self._followed(
-            await subscription_store.disable(
+            await subscription_changes.disable(
                 self._database, self._key_ring, caller.org_id, subscription_id, reason
             ),
         )
@@ -181,7 +173,7 @@ class SubscriptionRoutes:
         What came while it was disabled is not sent by itself: `missed_since` and `missed_until` are the
         window to replay.
         """
-        enabled, missed_since = await subscription_store.enable(
+        enabled, missed_since = await subscription_changes.enable(
             self._database, self._key_ring, caller.org_id, subscription_id
         )
         view = await self._followed(enabled)
@@ -205,13 +197,12 @@ class SubscriptionRoutes:
             scheme = asked.signature or _scheme_of(asked.secret) or present
             return new_secret(asked.secret, scheme), scheme
 
-        rotated = await subscription_store.rotate_secret(
+        rotated = await subscription_changes.rotate_secret(
             self._database,
             self._key_ring,
             caller.org_id,
             subscription_id,
-            make,
-            timedelta(seconds=asked.overlap_seconds),
+            subscription_changes.Rotation(make, timedelta(seconds=asked.overlap_seconds)),
         )
         await self._followed(rotated)
         return new_view_of(rotated)

@@ -1,17 +1,23 @@
-"""Push subscriptions: made, changed, ended. Their lanes follow `changed_at`."""
+"""Push subscriptions as rows: found, listed and made. `changes.py` changes and ends them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import msgspec
 
-from triggers.domain import OrgId, SubscriptionStatus, first_id_at, parse_id
+from triggers.domain import (
+    OrgId,
+    PageRequest,
+    SubscriptionStatus,
+    first_id_at,
+    parse_id,
+)
 from triggers.errors import (
     Conflict,
     DatabaseUnavailable,
@@ -37,7 +43,6 @@ from triggers.subscriptions.rules import (
     lane_group,
     open_headers,
     open_secrets,
-    rotated,
     seal_headers,
     seal_secrets,
 )
@@ -87,6 +92,13 @@ class NewSubscription(NamedTuple):
     notifies_inbox: UUID | None = None
 
 
+class WantedSubscriptions(NamedTuple):
+    """Which subscriptions to list: those of a key, of a status, or all where these are None."""
+
+    key: str | None = None
+    status: str | None = None
+
+
 class Change(NamedTuple):
     """A change of subscriptions under way: its connection, and its moment on the database's clock."""
 
@@ -132,28 +144,25 @@ async def find(database: Database, ring: KeyRing, org_id: OrgId, subscription_id
     row = await database.row(_SQL["one"], org_id, parse_id(subscription_id), None)
     if row is None or row["status"] == SubscriptionStatus.DELETING:
         raise NotFound("There is no such subscription.")
-    return _subscription(ring, row)
+    return subscription_of(ring, row)
 
 
 async def by_key(database: Database, ring: KeyRing, org_id: OrgId, key: str) -> Subscription | None:
     """A subscription by its key."""
     row = await database.row(_SQL["one"], org_id, None, key)
-    return None if row is None else _subscription(ring, row)
+    return None if row is None else subscription_of(ring, row)
 
 
 async def listed(
     database: Database,
     ring: KeyRing,
     org_id: OrgId,
-    *,
-    after: UUID | None,
-    key: str | None,
-    status: str | None,
-    limit: int,
+    page: PageRequest,
+    wanted: WantedSubscriptions,
 ) -> list[Subscription]:
-    """Subscriptions in the order they were made, those after `after`."""
-    rows = await database.fetch(_SQL["list"], org_id, after or UUID(int=0), key, status, limit)
-    return [_subscription(ring, row) for row in rows]
+    """Subscriptions in the order they were made."""
+    rows = await database.fetch(_SQL["list"], org_id, page.above, wanted.key, wanted.status, page.limit)
+    return [subscription_of(ring, row) for row in rows]
 
 
 # ---- making --------------------------------------------------------------------------------------
@@ -196,7 +205,7 @@ async def insert(
         new.signature,
         seal_secrets(ring, org_id, subscription_id, [StoredSecret(new.secret)]),
         seal_headers(ring, org_id, subscription_id, settings.headers),
-        *_delivery_columns(settings),
+        *delivery_columns(settings),
         new.notifies_inbox,
     )
     if row is None:
@@ -206,7 +215,7 @@ async def insert(
         await raise_version(change, org_id)
     if new.start is not None:
         await _backfill(change, org_id, clock.mint(), subscription_id, new.start)
-    return _subscription(ring, row)
+    return subscription_of(ring, row)
 
 
 async def _backfill(change: Change, org_id: OrgId, job_id: UUID, subscription_id: UUID, start: UUID) -> None:
@@ -228,148 +237,6 @@ async def _backfill(change: Change, org_id: OrgId, job_id: UUID, subscription_id
     )
 
 
-# ---- changing ------------------------------------------------------------------------------------
-
-
-async def patch(
-    database: Database,
-    ring: KeyRing,
-    org_id: OrgId,
-    subscription_id: str,
-    edit: Callable[[PushSettings], PushSettings],
-) -> Subscription:
-    """Change settings to what `edit` makes of the present ones, and raises if they are not valid."""
-    async with changing(database, org_id, parse_id(subscription_id)) as change:
-        before = await _locked(change, ring, org_id, parse_id(subscription_id))
-        _refuse_notices(before)
-        return await change_settings(change, ring, before, edit(before.settings))
-
-
-async def change_settings(
-    change: Change, ring: KeyRing, before: Subscription, settings: PushSettings
-) -> Subscription:
-    """Give a locked subscription other settings."""
-    row = await change.connection.fetchrow(
-        _SQL["change"],
-        before.org_id,
-        before.id,
-        change.now,
-        settings.name,
-        settings.target_url,
-        *type_columns(settings.event_types),
-        settings.filter,
-        settings.format,
-        seal_headers(ring, before.org_id, before.id, settings.headers),
-        *_delivery_columns(settings),
-    )
-    if before.settings.needs_judging or settings.needs_judging:
-        await raise_version(change, before.org_id)
-    return _subscription(ring, row)
-
-
-async def pause(database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str) -> Subscription:
-    """Send nothing, go on collecting. Pausing twice is pausing once."""
-    return await _move(
-        database, ring, org_id, subscription_id, SubscriptionStatus.PAUSED, "paused by request"
-    )
-
-
-async def resume(database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str) -> Subscription:
-    """Send again what was collected. A subscription that is not paused stays as it is."""
-    return await _move(database, ring, org_id, subscription_id, SubscriptionStatus.ACTIVE, None)
-
-
-async def disable(
-    database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str, reason: str
-) -> Subscription:
-    """Match nothing more; what is queued is cancelled. One that is disabled keeps its first reason."""
-    async with changing(database, org_id, parse_id(subscription_id)) as change:
-        before = await _locked(change, ring, org_id, parse_id(subscription_id))
-        if before.status == SubscriptionStatus.DISABLED:
-            return before
-        return await set_status(change, ring, before, SubscriptionStatus.DISABLED, reason)
-
-
-async def enable(
-    database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str
-) -> tuple[Subscription, datetime | None]:
-    """Match again, from now. Returns since when nothing was matched, None if it was not disabled.
-
-    What was queued and not yet cancelled by then is still owed, and sent.
-    """
-    async with changing(database, org_id, parse_id(subscription_id)) as change:
-        before = await _locked(change, ring, org_id, parse_id(subscription_id))
-        if before.status != SubscriptionStatus.DISABLED:
-            return before, None
-        if before.settings.expires_at is not None and before.settings.expires_at <= change.now:
-            raise Conflict("The subscription has expired; give it a later `expires_at` first.")
-        return await set_status(change, ring, before, SubscriptionStatus.ACTIVE, None), before.status_at
-
-
-async def delete(database: Database, org_id: OrgId, subscription_id: str) -> None:
-    """Match nothing more, be found no more, free the key; the rest follows. Twice is as once.
-
-    Raises:
-        NotFound: the organisation never had it.
-    """
-    async with changing(database, org_id, parse_id(subscription_id)) as change:
-        row = await change.connection.fetchrow(_SQL["locked"], org_id, parse_id(subscription_id))
-        if row is None:
-            raise NotFound("There is no such subscription.")
-        if row["notifies_inbox"] is not None:
-            raise Conflict("It sends an inbox's notices; set the inbox's `notification_url` to null.")
-        await _end(change, org_id, row)
-
-
-async def _end(change: Change, org_id: OrgId, row: Row) -> None:
-    """Delete the subscription of a locked row."""
-    if row["status"] == SubscriptionStatus.DELETING:
-        return
-    await change.connection.execute(
-        _SQL["set_status"], org_id, row["id"], change.now, SubscriptionStatus.DELETING, "deleted by request"
-    )
-    await change.connection.execute(_SQL["end_jobs"], org_id, row["id"], change.now)
-    await count(change, org_id, -1)
-    if row["filter"] is not None or row["ordering_pointer"] is not None:
-        await raise_version(change, org_id)
-
-
-async def rotate_secret(
-    database: Database,
-    ring: KeyRing,
-    org_id: OrgId,
-    subscription_id: str,
-    make: Callable[[Scheme], tuple[str, Scheme]],
-    overlap: timedelta,
-) -> Subscription:
-    """Sign with a new secret, which `make` gives, and for `overlap` with the present one too."""
-    async with changing(database, org_id, parse_id(subscription_id)) as change:
-        before = await _locked(change, ring, org_id, parse_id(subscription_id))
-        secret, signature = make(before.signature)
-        secrets = rotated(before.secrets, secret, overlap, change.now)
-        row = await change.connection.fetchrow(
-            _SQL["set_secrets"],
-            org_id,
-            before.id,
-            change.now,
-            seal_secrets(ring, org_id, before.id, secrets),
-            signature,
-        )
-        return _subscription(ring, row)
-
-
-async def set_status(
-    change: Change, ring: KeyRing, before: Subscription, status: SubscriptionStatus, reason: str | None
-) -> Subscription:
-    """Move a locked subscription to another status."""
-    row = await change.connection.fetchrow(
-        _SQL["set_status"], before.org_id, before.id, change.now, status, reason
-    )
-    if before.settings.needs_judging:
-        await raise_version(change, before.org_id)
-    return _subscription(ring, row)
-
-
 async def count(change: Change, org_id: OrgId, step: int) -> None:
     """Note that the organisation has one subscription more, or less."""
     await change.connection.execute(_SQL["count"], org_id, step)
@@ -386,62 +253,6 @@ async def raise_version(change: Change, org_id: OrgId) -> None:
     await change.connection.execute(_SQL["raise_version"], org_id)
 
 
-async def notices_of(change: Change, ring: KeyRing, org_id: OrgId, inbox_id: UUID) -> Subscription | None:
-    """The subscription that sends an inbox's notices, locked."""
-    found = await change.connection.fetchval(_SQL["notifying"], org_id, inbox_id)
-    return None if found is None else await _locked(change, ring, org_id, found)
-
-
-async def end_notices(change: Change, org_id: OrgId, inbox_id: UUID) -> None:
-    """Delete the subscription that sends an inbox's notices, if there is one."""
-    found = await change.connection.fetchval(_SQL["notifying"], org_id, inbox_id)
-    if found is not None:
-        await _end(change, org_id, await change.connection.fetchrow(_SQL["locked"], org_id, found))
-
-
-async def _move(
-    database: Database,
-    ring: KeyRing,
-    org_id: OrgId,
-    subscription_id: str,
-    status: SubscriptionStatus,
-    reason: str | None,
-) -> Subscription:
-    """Between active and paused, the two that collect."""
-    async with changing(database, org_id, parse_id(subscription_id)) as change:
-        before = await _locked(change, ring, org_id, parse_id(subscription_id))
-        _refuse_notices(before)
-        if before.status == SubscriptionStatus.DISABLED:
-            raise Conflict("The subscription is disabled; enable it first.")
-        if before.status == status:
-            return before
-        return await set_status(change, ring, before, status, reason)
-
-
-async def _locked(change: Change, ring: KeyRing, org_id: OrgId, subscription_id: UUID | None) -> Subscription:
-    row = await change.connection.fetchrow(_SQL["locked"], org_id, subscription_id)
-    if row is None or row["status"] == SubscriptionStatus.DELETING:
-        raise NotFound("There is no such subscription.")
-    return _subscription(ring, row)
-
-
-def _refuse_notices(subscription: Subscription) -> None:
-    if subscription.notifies_inbox is not None:
-        raise Conflict("It sends an inbox's notices and follows the inbox; change that.")
-
-
-# ---- duties --------------------------------------------------------------------------------------
-
-
-async def expire(database: Database, limit: int) -> list[tuple[UUID, UUID]]:
-    """Disable subscriptions whose time is over, at most `limit`; return their organisations and ids.
-
-    No version is raised: accept looks at the status itself, and one judgement too many harms nothing.
-    """
-    rows = await database.fetch(_SQL["expire"], limit)
-    return [(row["org_id"], row["id"]) for row in rows]
-
-
 # ---- rows ----------------------------------------------------------------------------------------
 
 
@@ -454,7 +265,8 @@ def type_columns(patterns: Sequence[str] | None) -> tuple[list[str] | None, list
     return list(patterns), names, prefixes, "*" in patterns
 
 
-def _delivery_columns(settings: PushSettings) -> Collection[Any]:
+def delivery_columns(settings: PushSettings) -> Collection[Any]:
+    """How a subscription is delivered, in the order of the statements that write it."""
     return (
         settings.ordering,
         settings.ordering_key,
@@ -466,7 +278,8 @@ def _delivery_columns(settings: PushSettings) -> Collection[Any]:
     )
 
 
-def _subscription(ring: KeyRing, row: Row) -> Subscription:
+def subscription_of(ring: KeyRing, row: Row) -> Subscription:
+    """A subscription from its row, its secrets and headers opened."""
     org_id, subscription_id = OrgId(row["org_id"]), row["id"]
     return Subscription(
         org_id=org_id,

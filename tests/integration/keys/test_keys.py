@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from harness import Node, Tenant, Tenants, eventually, is_waited_for
-from triggers.domain import TENANT_SCOPES, Plan, Scope
+from triggers.domain import TENANT_SCOPES, PageRequest, Plan, Scope
 from triggers.errors import Conflict, Invalid
 from triggers.keys import authentication, organisations
 from triggers.keys import store as api_keys
@@ -133,7 +133,9 @@ async def test_a_rotation_that_fails_half_way_leaves_no_successor(
     old = await api_keys.by_id(database, tenant.id, tenant.key_id)
     with pytest.raises(asyncpg.DataError):
         await api_keys.rotate(database, clock, tenant.id, old, timedelta(days=999_999_999))
-    assert [key.id for key in await api_keys.listed(database, tenant.id, None, 10)] == [tenant.key_id]
+    assert [key.id for key in await api_keys.listed(database, tenant.id, PageRequest(None, 10))] == [
+        tenant.key_id
+    ]
 
 
 async def test_a_successor_lasts_as_long_as_the_key_was_made_to(client: httpx.AsyncClient) -> None:
@@ -176,13 +178,13 @@ async def test_keys_of_another_system_work_here(
     key = "acme-secret-key-of-2019"
     digest = hashlib.sha256(key.encode()).hexdigest()
     assert await refused(client, key)
-    values = (database, clock, tenant.id, key[:12], digest.upper(), [Scope.EVENTS_READ])
-    imported = await api_keys.import_hash(*values, name="old")
+    foreign = api_keys.ForeignKey(key[:12], digest.upper(), [Scope.EVENTS_READ])
+    imported = await api_keys.import_hash(database, clock, tenant.id, foreign._replace(name="old"))
     await eventually(lambda: works(client, key), 1.5)
-    assert (await api_keys.import_hash(*values)).id == imported.id
+    assert (await api_keys.import_hash(database, clock, tenant.id, foreign)).id == imported.id
     stranger = await tenants.make()
     with pytest.raises(Conflict):
-        await api_keys.import_hash(database, clock, stranger.id, key[:12], digest, [Scope.INBOX])
+        await api_keys.import_hash(database, clock, stranger.id, foreign)
     for prefix, sha256, name in (
         ("short", digest, None),
         (key[:12], digest[:-1], None),
@@ -191,7 +193,9 @@ async def test_keys_of_another_system_work_here(
         (key[:12], digest, "x" * 256),
     ):
         with pytest.raises(Invalid):
-            await api_keys.import_hash(database, clock, tenant.id, prefix, sha256, [Scope.INBOX], name)
+            await api_keys.import_hash(
+                database, clock, tenant.id, api_keys.ForeignKey(prefix, sha256, [Scope.INBOX], name)
+            )
 
 
 async def test_keys_in_every_form_they_may_be_sent(client: httpx.AsyncClient, tenant: Tenant) -> None:
@@ -381,7 +385,7 @@ async def test_of_nodes_that_start_at_once_one_makes_the_first_key(
 ) -> None:
     made = await asyncio.gather(*[ensure_first_key(database, clock) for _ in range(5)])
     assert len([key for key in made if key is not None]) == 1
-    assert len(await organisations.listed(database, None, 10)) == 1
+    assert len(await organisations.listed(database, PageRequest(None, 10))) == 1
 
 
 async def test_who_waited_for_another_node_goes_on_without_a_key(
@@ -399,7 +403,7 @@ async def test_a_rotation_waits_for_a_revocation_and_never_in_a_ring(
     tenant: Tenant, database: Database, clock: DatabaseClock
 ) -> None:
     async with database.connection() as connection:
-        made = await api_keys.create(connection, clock, tenant.id, TENANT_SCOPES)
+        made = await api_keys.create(connection, clock, tenant.id, api_keys.NewKey(TENANT_SCOPES))
     old = await api_keys.by_id(database, tenant.id, made.id)
     async with database.connection() as connection, connection.transaction():
         await connection.execute("update api_keys set revoked_at = now() where id = $1", old.id)

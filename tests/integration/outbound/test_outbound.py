@@ -11,7 +11,6 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -19,10 +18,13 @@ import trustme
 import uvloop
 
 from triggers.errors import SettingsError
+from triggers.outbound import connector
 from triggers.outbound.addresses import OutboundPolicy
 from triggers.outbound.client import Outbound
 from triggers.outbound.connection import BODY_LIMIT, HEAD_LIMIT, Connection
-from triggers.outbound.dns import Names
+from triggers.outbound.dial import dial
+from triggers.outbound.dns import LookUps, Names, Resolver, system_resolver
+from triggers.outbound.pool import KeptAlive
 from triggers.outbound.result import (
     Answered,
     Failed,
@@ -127,8 +129,14 @@ class Receiver:
 
 
 @contextlib.asynccontextmanager
-async def outbound(policy: OutboundPolicy = OPEN, **options: object) -> AsyncIterator[Outbound]:
-    sender = Outbound(policy, **options)  # type: ignore[arg-type]
+async def outbound(
+    policy: OutboundPolicy = OPEN,
+    *,
+    resolver: Resolver = system_resolver,
+    dns_keep_seconds: float = 5.0,
+    **options: object,
+) -> AsyncIterator[Outbound]:
+    sender = Outbound(policy, look_ups=LookUps(resolver, dns_keep_seconds), **options)  # type: ignore[arg-type]
     try:
         yield sender
     finally:
@@ -455,14 +463,13 @@ async def test_a_host_that_does_not_accept() -> None:
 async def test_a_pause_of_our_own_is_no_fault_of_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that stands still has not found the endpoint slow: there is no handshake to wait for."""
     policy = OutboundPolicy(allow=HOME, allow_http=True, connect_timeout_seconds=0.1, total_timeout_seconds=9)
-    dial = Outbound._dial
 
-    async def then_stand_still(*arguments: Any) -> socket.socket:
-        sock = await dial(*arguments)
+    async def then_stand_still(address: str, port: int, limit: float) -> socket.socket:
+        sock = await dial(address, port, limit)
         asyncio.get_running_loop().call_soon(time.sleep, 0.3)
         return sock
 
-    monkeypatch.setattr(Outbound, "_dial", then_stand_still)
+    monkeypatch.setattr(connector, "dial", then_stand_still)
     receiver = Receiver()
     async with receiver.listening(receiver.answering(OK)):
         result = await send_once(receiver.url, policy)
@@ -583,7 +590,10 @@ async def test_an_answer_before_the_whole_request_was_read_spoils_the_connection
 
 async def test_idle_connections_are_closed() -> None:
     receiver = Receiver()
-    async with receiver.listening(receiver.answering(OK)), outbound(idle_seconds=0.1) as sender:
+    async with (
+        receiver.listening(receiver.answering(OK)),
+        outbound(kept_alive=KeptAlive(seconds=0.1)) as sender,
+    ):
         await asyncio.gather(*[sender.send(receiver.url, HEADERS, BODY, org=ORG) for _ in range(5)])
         assert receiver.open == 5
         await until(lambda: receiver.open == 0)
@@ -623,7 +633,7 @@ async def test_a_closed_connection_is_freed_at_once(kept_in_memory: Callable[[],
     ):
         policy = through(proxy) if handler == "over a proxy" else OPEN
         policy = dataclasses.replace(policy, total_timeout_seconds=0.2) if handler == "late" else policy
-        async with outbound(policy, idle_seconds=0.1) as sender:
+        async with outbound(policy, kept_alive=KeptAlive(seconds=0.1)) as sender:
             await asyncio.gather(*[sender.send(receiver.url, HEADERS, BODY, org=ORG) for _ in range(5)])
             assert receiver.connections == 5
             await until(lambda: kept_in_memory() == 0)
@@ -635,14 +645,16 @@ async def test_many_hosts_leave_few_connections() -> None:
 
     async with (
         receiver.listening(receiver.answering(OK)),
-        outbound(resolver=lambda host: ("127.0.0.1",), max_connections=20, max_idle=10) as sender,
+        outbound(
+            resolver=lambda host: ("127.0.0.1",), max_connections=20, kept_alive=KeptAlive(connections=10)
+        ) as sender,
     ):
 
         async def send(number: int) -> None:
             nonlocal most
             result = await sender.send(f"http://h{number}.test:{receiver.port}/", HEADERS, BODY, org=uuid4())
             assert isinstance(result, Answered), result
-            most = max(most, sender._sending + len(sender._pool))
+            most = max(most, sender._places.taken + len(sender._pool))
 
         for start in range(0, 500, 100):
             await asyncio.gather(*[send(start + offset) for offset in range(100)])

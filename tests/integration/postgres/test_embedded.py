@@ -24,7 +24,7 @@ from triggers.errors import DataDirectoryError, OperatorError
 from triggers.node.check import check_configuration
 from triggers.node.resources import migrate_only
 from triggers.node.settings import Settings
-from triggers.postgres import embedded_home
+from triggers.postgres import embedded_binaries, embedded_cluster
 from triggers.postgres.embedded import (
     EmbeddedPostgres,
     Found,
@@ -32,7 +32,7 @@ from triggers.postgres.embedded import (
     inspect,
     running_url,
 )
-from triggers.postgres.embedded_home import EmbeddedHome
+from triggers.postgres.embedded_cluster import Cluster
 from triggers.postgres.embedded_settings import fitting_settings
 
 by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes users")
@@ -82,7 +82,7 @@ def made_once() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="embedded-"))
     path.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedded_home, "_WAL_AHEAD_MIB", 0)  # half a gigabyte less to copy
+        patch.setattr(embedded_cluster, "_WAL_AHEAD_MIB", 0)  # half a gigabyte less to copy
         asyncio.run(start_and_stop(path))
     yield path
     shutil.rmtree(path)
@@ -179,7 +179,7 @@ def read_url(process: subprocess.Popen[str]) -> str:
 
 def psql(url: str, query: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [embedded_home.wheel() / "pginstall18/bin/psql", url, "-Atc", query],
+        [embedded_binaries.wheel() / "pginstall18/bin/psql", url, "-Atc", query],
         env={"PGPORT": "1", "PGUSER": "nonsense", "PGHOST": "nowhere.invalid"},
         capture_output=True,
         text=True,
@@ -409,7 +409,7 @@ async def test_root_hands_over_to_another_user(fresh_dir: Path) -> None:
 
 @by_root
 async def test_the_copy_follows_the_wheels_version(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded_home, "wheel_version", lambda: "9.9")
+    monkeypatch.setattr(embedded_binaries, "wheel_version", lambda: "9.9")
     async with running(data_dir) as postgres:
         assert await answers(postgres.url)
     assert [path.name for path in (data_dir / "postgresql").glob("binaries-*")] == ["binaries-9.9"]
@@ -553,7 +553,7 @@ async def test_a_start_that_is_given_up_leaves_nothing_running(
         return (data_dir / "postgresql/cluster/postmaster.pid").exists()
 
     with monkeypatch.context() as forever_starting:
-        forever_starting.setattr(EmbeddedHome, "is_ready", lambda *_: False)
+        forever_starting.setattr(Cluster, "is_ready", lambda *_: False)
         postgres = EmbeddedPostgres(data_dir)
         starting = asyncio.create_task(postgres.start())
         await eventually(has_launched)

@@ -21,7 +21,7 @@ from triggers.node.check import check_configuration
 from triggers.postgres import migrate
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.postgres.embedded_home import SUPERUSER
+from triggers.postgres.embedded_cluster import SUPERUSER
 
 SCHEMA = Path(__file__).parents[3] / "docs" / "schema.txt"
 REWRITE = "TRIGGERS_TESTS_REWRITE_SCHEMA"

@@ -17,6 +17,7 @@ from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
 from triggers.push import store as lane_store
 from triggers.push.settler import Disabling, Ended, Settler
+from triggers.push.store import Settlement
 from triggers.subscriptions.store import Subscription
 
 URL = "http://127.0.0.1:9/"
@@ -121,6 +122,10 @@ async def test_what_was_settled_before_holds_up_nothing_beside_it(
         assert len(await states.attempts(each.id)) == 1
 
 
+def nothing(_: Settlement | None) -> None:
+    """Nothing follows."""
+
+
 async def test_what_is_new_is_settled_without_looking_for_it(
     client: httpx.AsyncClient,
     subscription: Subscription,
@@ -203,7 +208,7 @@ async def test_a_dead_letter_is_told_once_and_only_by_the_owner(
     await post(client, [{}])
     database = states.database
     settler = Settler(database, clock, Standing(database, clock, owner))
-    ended = Ended(await settlement(states, clock, AttemptOutcome.DEAD), "a")
+    ended = Ended(await settlement(states, clock, AttemptOutcome.DEAD), "a", nothing)
     if stale:
         await owner.lose()
     for _ in range(2):
@@ -228,11 +233,11 @@ async def test_a_stale_owner_does_not_disable_for_failing_too_long(
     settler = Settler(database, clock, Standing(database, clock, owner))
     retry = await settlement(states, clock, AttemptOutcome.RETRY)
     await owner.lose()
-    await settler._write(connection, [Ended(retry, "a", Disabling("failing_too_long", URL))])
+    await settler._write(connection, [Ended(retry, "a", nothing, Disabling("failing_too_long", URL))])
     assert (await states.status(subscription.id))[0] == "active"
-    await settler._write(connection, [Ended(retry, "a", Disabling("gone", "http://127.0.0.1:8/"))])
+    await settler._write(connection, [Ended(retry, "a", nothing, Disabling("gone", "http://127.0.0.1:8/"))])
     assert (await states.status(subscription.id))[0] == "active", "another URL than it has by now"
-    await settler._write(connection, [Ended(retry, "a", Disabling("gone", URL))])
+    await settler._write(connection, [Ended(retry, "a", nothing, Disabling("gone", URL))])
     assert await states.status(subscription.id) == ("disabled", "gone")
 
 

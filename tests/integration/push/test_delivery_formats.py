@@ -25,7 +25,7 @@ from harness import Tenant, eventually
 from receiving import Hook, Receiver
 from triggers.postgres.database import Database
 from triggers.secrets.signing_secrets import generate_secret
-from triggers.subscriptions import store as subscription_store
+from triggers.subscriptions import changes as subscription_changes
 
 CORPUS = Path(__file__).parents[2] / "data" / "github-webhooks.jsonl.gz"
 NODE = shutil.which("node")
@@ -146,8 +146,12 @@ async def test_two_secrets_sign_while_one_is_rotated(
     await workers.start()
     await post(client, [{}])
     await eventually(lambda: receiver.hooks)
-    rotated = await subscription_store.rotate_secret(
-        database, RING, tenant.id, str(made.id), lambda _: (generate_secret("v1"), "v1"), timedelta(hours=1)
+    rotated = await subscription_changes.rotate_secret(
+        database,
+        RING,
+        tenant.id,
+        str(made.id),
+        subscription_changes.Rotation(lambda _: (generate_secret("v1"), "v1"), timedelta(hours=1)),
     )
 
     async def twice_signed() -> Hook | None:

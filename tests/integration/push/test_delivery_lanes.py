@@ -29,7 +29,7 @@ from triggers.push.lane import Lane
 from triggers.push.sender import Senders
 from triggers.push.settler import Ended
 from triggers.secrets.key_ring import KeyRing
-from triggers.subscriptions import store as subscription_store
+from triggers.subscriptions import changes as subscription_changes
 
 
 def after(seconds: float, answer: bytes = OK) -> Callable[[Hook], Awaitable[bytes]]:
@@ -205,11 +205,11 @@ async def test_no_attempt_begins_more_than_a_second_after(
     await workers.start()
     await eventually(lambda: len(receiver.hooks) > 100, 10)
     if change == "pause":
-        await subscription_store.pause(database, RING, tenant.id, subscription_id)
+        await subscription_changes.pause(database, RING, tenant.id, subscription_id)
     elif change == "disable":
-        await subscription_store.disable(database, RING, tenant.id, subscription_id, "enough")
+        await subscription_changes.disable(database, RING, tenant.id, subscription_id, "enough")
     else:
-        await subscription_store.delete(database, tenant.id, subscription_id)
+        await subscription_changes.delete(database, tenant.id, subscription_id)
     answered = time.monotonic()
     # The proof that the pipeline lives: another lane is served, and then again a second later.
     async with Receiver() as other:
@@ -223,7 +223,7 @@ async def test_no_attempt_begins_more_than_a_second_after(
     assert len(receiver.hooks) < 5_000, "it was over before the change: the test tested nothing"
     assert receiver.hooks[-1].at < answered + 1
     if change == "pause":
-        await subscription_store.resume(database, RING, tenant.id, subscription_id)
+        await subscription_changes.resume(database, RING, tenant.id, subscription_id)
         receiver.answer = lambda _: OK
         await eventually(lambda: len(receiver.counts()) >= 5_000, 20)
 
@@ -243,7 +243,7 @@ async def test_a_busy_lane_follows_another_url(
     await workers.start()
     await eventually(lambda: len(receiver.hooks) > 50, 10)
     async with Receiver() as moved:
-        await subscription_store.patch(
+        await subscription_changes.patch(
             database,
             RING,
             tenant.id,

@@ -14,6 +14,7 @@ import pytest
 from delivering import NEVER_AGAIN, Owner, Standing, States, Subscribe, Workers, post, settlement
 from harness import eventually
 from receiving import OK, Hook, Receiver
+from triggers.background import Background
 from triggers.domain import AttemptOutcome
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
@@ -63,9 +64,11 @@ class Settling:
 
     def put(self, settlement: Settlement, disable: Disabling | None = None) -> None:
         """Have it settled."""
-        ended = Ended(settlement, "a", disable)
-        ended.settled = lambda written: self.written.update({settlement.event_id: written})
-        self.settler.put(ended)
+
+        def note(written: Settlement | None) -> None:
+            self.written[settlement.event_id] = written
+
+        self.settler.put(Ended(settlement, "a", note, disable))
 
     async def settle(self, *settlements: Settlement) -> None:
         """All of them in one batch, to the end."""
@@ -98,9 +101,11 @@ async def settling(
         return await settle(*values)
 
     monkeypatch.setattr(lane_store, "settle", counted)
-    made.settler.start()
+    background = Background()
+    background.run("settler", made.settler.run())
     yield made
-    await made.settler.stop()
+    await made.settler.finish()
+    await background.stop()
 
 
 @pytest.mark.parametrize(

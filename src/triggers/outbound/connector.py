@@ -1,0 +1,120 @@
+"""New connections to endpoints: dialled or through the egress proxy, and TLS over either."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from functools import lru_cache
+from typing import Final
+
+from triggers.burst import Burst
+from triggers.outbound.addresses import OutboundPolicy, Target
+from triggers.outbound.connection import Connection
+from triggers.outbound.dial import dial
+from triggers.outbound.pool import Key
+from triggers.outbound.proxy import EgressProxy
+from triggers.outbound.result import NoConnection, Reason
+
+_ELSEWHERE: Final = frozenset((Reason.CONNECT, Reason.CONNECT_TIMEOUT, Reason.PROXY))
+"""Faults that another address of the same name may not have."""
+
+
+class Connector:
+    """Belongs to one event loop. Holds no connection; one that is open belongs to the caller.
+
+        address ──dial─────────────▶ socket ──┬── https ──▶ TLS ──▶ open
+           └─────tunnel of proxy──▶ stream ───┴── http ───────────▶ open
+
+    At any fault or cancellation what was opened so far is closed. Nothing was sent to the endpoint by
+    then, so the next of its addresses may be tried.
+    """
+
+    def __init__(self, policy: OutboundPolicy, proxy: EgressProxy | None, trust_pem: str | None) -> None:
+        """`trust_pem`: further root certificates."""
+        self._loop = asyncio.get_running_loop()
+        self._connect_timeout_seconds = policy.connect_timeout_seconds
+        self._proxy = proxy
+        self._tls = _tls_context(trust_pem)
+        self._burst = Burst(self._loop)
+
+    async def open_any(self, target: Target, keys: list[Key], deadline: float) -> tuple[Connection, Key]:
+        """A connection to the first of these addresses that takes one. `deadline` is a time of the loop.
+
+        Raises:
+            NoConnection: none did; the reason is that of the last one tried.
+        """
+        failure = NoConnection(Reason.CONNECT)
+        for key in keys:
+            try:
+                return await self._open(target, key.address, deadline), key
+            except NoConnection as error:
+                failure = error
+                if error.reason not in _ELSEWHERE or self._loop.time() >= deadline:
+                    break
+        raise failure
+
+    async def _open(self, target: Target, address: str, deadline: float) -> Connection:
+        if self._proxy is not None:
+            transport = await self._proxy.tunnel(address, target.port, deadline)
+            return await self._over_tunnel(transport, target, deadline)
+        sock = await dial(address, target.port, self._limit(deadline))
+        tls = self._tls if target.scheme == "https" else None
+        try:
+            # Without TLS nothing is waited for: a limit could only run out while this process stood still.
+            async with _tls_faults(self._limit(deadline)) if tls else contextlib.nullcontext():
+                _, connection = await self._loop.create_connection(
+                    lambda: Connection(self._loop, self._burst),
+                    sock=sock,
+                    ssl=tls,
+                    server_hostname=target.host if tls else None,
+                )
+        except BaseException:
+            sock.close()
+            raise
+        return connection
+
+    async def _over_tunnel(self, transport: asyncio.Transport, target: Target, deadline: float) -> Connection:
+        connection = Connection(self._loop, self._burst)
+        inner: asyncio.BaseTransport | None = transport
+        if target.scheme == "https":
+            try:
+                async with _tls_faults(self._limit(deadline)):
+                    inner = await self._loop.start_tls(
+                        transport, connection, self._tls, server_hostname=target.host
+                    )
+            except BaseException:
+                transport.abort()
+                raise
+        else:
+            transport.set_protocol(connection)
+        if inner is None:
+            raise NoConnection(Reason.CLOSED)
+        connection.connection_made(inner)
+        return connection
+
+    def _limit(self, deadline: float) -> float:
+        return min(deadline, self._loop.time() + self._connect_timeout_seconds)
+
+
+@lru_cache(maxsize=4)
+def _tls_context(trust_pem: str | None) -> ssl.SSLContext:
+    """Reading the system's roots takes tens of milliseconds; the context is never changed after."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    if trust_pem is not None:
+        context.load_verify_locations(cadata=trust_pem)
+    return context
+
+
+@contextlib.asynccontextmanager
+async def _tls_faults(limit: float) -> AsyncIterator[None]:
+    """Turn what can go wrong in a handshake into NoConnection."""
+    try:
+        async with asyncio.timeout_at(limit):
+            yield
+    except ssl.SSLCertVerificationError as error:
+        raise NoConnection(Reason.TLS, f"The certificate does not hold: {error.verify_message}.") from None
+    except TimeoutError:
+        raise NoConnection(Reason.TLS_TIMEOUT) from None
+    except (OSError, ValueError):
+        raise NoConnection(Reason.TLS) from None

@@ -1,0 +1,118 @@
+"""The operating system's user that the private PostgreSQL runs as, and how directories are made for it."""
+
+import os
+import pwd
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triggers.errors import DataDirectoryError, OperatorError
+
+UNFINISHED = ".unfinished-"
+# Nothing of ours: the service's environment holds secrets, and PG* variables would lead astray.
+_ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath}
+
+
+@dataclass(frozen=True)
+class Account:
+    """Never root, which PostgreSQL refuses."""
+
+    name: str
+    uid: int
+    gid: int
+
+    @classmethod
+    def choose(cls) -> "Account":
+        """Our own user, or one without rights if we are root.
+
+        Raises:
+            OperatorError: we are root, and there is no such user.
+        """
+        if os.geteuid() != 0:
+            return cls(f"user {os.geteuid()}", os.geteuid(), os.getegid())
+        for name in ("postgres", "nobody"):
+            with suppress(KeyError):
+                entry = pwd.getpwnam(name)
+                return cls(name, entry.pw_uid, entry.pw_gid)
+        raise OperatorError(
+            "PostgreSQL cannot run as root: create the user `postgres`, or start as another user."
+        )
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether PostgreSQL runs as the user that we run as."""
+        return self.uid == os.geteuid()
+
+    def process_options(self) -> dict[str, Any]:
+        """What subprocess needs to start a process as this user, out of reach of the terminal's Ctrl-C."""
+        options: dict[str, Any] = {
+            "env": _ENVIRONMENT,
+            "stdin": subprocess.DEVNULL,
+            "start_new_session": True,
+        }
+        if not self.is_ours:
+            options |= {"user": self.uid, "group": self.gid, "extra_groups": []}
+        return options
+
+    def hand_over(self, private: Path) -> None:
+        """Make the file or directory this user's."""
+        if not self.is_ours:
+            os.chown(private, self.uid, self.gid)
+
+    def require_way_in(self, directories: Iterable[Path]) -> None:
+        """Raise DataDirectoryError if this user cannot enter one of them.
+
+        The kernel is asked, as the user in question: modes alone do not tell of access lists.
+        """
+        if self.is_ours:
+            return
+        first_closed = 'for directory; do test -x "$directory" || { printf %s "$directory"; exit; }; done'
+        closed = subprocess.run(
+            ["/bin/sh", "-c", first_closed, "sh", *map(str, directories)],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            **self.process_options(),
+        ).stdout
+        if closed:
+            raise DataDirectoryError(
+                f"The user {self.name}, who runs PostgreSQL when root starts it, "
+                f"cannot enter {closed}. Let that user in (`chmod o+x {closed}`), choose another "
+                "directory with --data-dir, or start as another user than root."
+            )
+
+    def make_directory(self, path: Path, *, private: bool = False) -> None:
+        """Nothing is changed if it exists: modes and owners of what others made are theirs to decide."""
+        if path.exists():
+            return
+        made = unfinished_directory(path.parent)
+        if private:
+            self.hand_over(made)
+        elif not self.is_ours:
+            made.chmod(0o711)
+        try:
+            put_in_place(made, path)
+        except OSError:
+            made.rmdir()
+            if not path.exists():  # else another start was quicker, and the lock decides
+                raise
+
+
+def unfinished_directory(parent: Path) -> Path:
+    """A directory to make something in, beside its place; the next start removes it if we die."""
+    return Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=parent))
+
+
+def put_in_place(made: Path, path: Path) -> None:
+    """Rename what is finished into its place, and have the disk know."""
+    made.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,230 @@
+"""Changes of push subscriptions: settings, status, secrets, their end. Their lanes follow `changed_at`.
+
+Each change holds the lock of `changing`, so that it sees what the one before made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from triggers.domain import OrgId, SubscriptionStatus, parse_id
+from triggers.errors import Conflict, NotFound
+from triggers.postgres.database import Database, Row, statements
+from triggers.secrets.key_ring import KeyRing
+from triggers.secrets.signing_secrets import Scheme
+from triggers.subscriptions.rules import PushSettings, rotated, seal_headers, seal_secrets
+from triggers.subscriptions.store import (
+    Change,
+    Subscription,
+    changing,
+    count,
+    delivery_columns,
+    raise_version,
+    subscription_of,
+    type_columns,
+)
+
+_SQL = statements(__name__)
+
+
+class Rotation(NamedTuple):
+    """How a secret is replaced.
+
+    `make` gives the new secret and its scheme, from the present scheme; for `overlap` both secrets sign.
+    """
+
+    make: Callable[[Scheme], tuple[str, Scheme]]
+    overlap: timedelta
+
+
+async def patch(
+    database: Database,
+    ring: KeyRing,
+    org_id: OrgId,
+    subscription_id: str,
+    edit: Callable[[PushSettings], PushSettings],
+) -> Subscription:
+    """Change settings to what `edit` makes of the present ones, and raises if they are not valid."""
+    async with changing(database, org_id, parse_id(subscription_id)) as change:
+        before = await _locked(change, ring, org_id, parse_id(subscription_id))
+        _refuse_notices(before)
+        return await change_settings(change, ring, before, edit(before.settings))
+
+
+async def change_settings(
+    change: Change, ring: KeyRing, before: Subscription, settings: PushSettings
+) -> Subscription:
+    """Give a locked subscription other settings."""
+    row = await change.connection.fetchrow(
+        _SQL["change"],
+        before.org_id,
+        before.id,
+        change.now,
+        settings.name,
+        settings.target_url,
+        *type_columns(settings.event_types),
+        settings.filter,
+        settings.format,
+        seal_headers(ring, before.org_id, before.id, settings.headers),
+        *delivery_columns(settings),
+    )
+    if before.settings.needs_judging or settings.needs_judging:
+        await raise_version(change, before.org_id)
+    return subscription_of(ring, row)
+
+
+async def pause(database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str) -> Subscription:
+    """Send nothing, go on collecting. Pausing twice is pausing once."""
+    return await _move(database, ring, org_id, subscription_id, SubscriptionStatus.PAUSED)
+
+
+async def resume(database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str) -> Subscription:
+    """Send again what was collected. A subscription that is not paused stays as it is."""
+    return await _move(database, ring, org_id, subscription_id, SubscriptionStatus.ACTIVE)
+
+
+async def disable(
+    database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str, reason: str
+) -> Subscription:
+    """Match nothing more; what is queued is cancelled. One that is disabled keeps its first reason."""
+    async with changing(database, org_id, parse_id(subscription_id)) as change:
+        before = await _locked(change, ring, org_id, parse_id(subscription_id))
+        if before.status == SubscriptionStatus.DISABLED:
+            return before
+        return await set_status(change, ring, before, SubscriptionStatus.DISABLED, reason)
+
+
+async def enable(
+    database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str
+) -> tuple[Subscription, datetime | None]:
+    """Match again, from now. Returns since when nothing was matched, None if it was not disabled.
+
+    What was queued and not yet cancelled by then is still owed, and sent.
+    """
+    async with changing(database, org_id, parse_id(subscription_id)) as change:
+        before = await _locked(change, ring, org_id, parse_id(subscription_id))
+        if before.status != SubscriptionStatus.DISABLED:
+            return before, None
+        if before.settings.expires_at is not None and before.settings.expires_at <= change.now:
+            raise Conflict("The subscription has expired; give it a later `expires_at` first.")
+        return await set_status(change, ring, before, SubscriptionStatus.ACTIVE, None), before.status_at
+
+
+async def delete(database: Database, org_id: OrgId, subscription_id: str) -> None:
+    """Match nothing more, be found no more, free the key; the rest follows. Twice is as once.
+
+    Raises:
+        NotFound: the organisation never had it.
+    """
+    async with changing(database, org_id, parse_id(subscription_id)) as change:
+        row = await change.connection.fetchrow(_SQL["locked"], org_id, parse_id(subscription_id))
+        if row is None:
+            raise NotFound("There is no such subscription.")
+        if row["notifies_inbox"] is not None:
+            raise Conflict("It sends an inbox's notices; set the inbox's `notification_url` to null.")
+        await _end(change, org_id, row)
+
+
+async def rotate_secret(
+    database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str, rotation: Rotation
+) -> Subscription:
+    """Sign with a new secret, and for a while with the present one too."""
+    async with changing(database, org_id, parse_id(subscription_id)) as change:
+        before = await _locked(change, ring, org_id, parse_id(subscription_id))
+        secret, signature = rotation.make(before.signature)
+        secrets = rotated(before.secrets, secret, rotation.overlap, change.now)
+        row = await change.connection.fetchrow(
+            _SQL["set_secrets"],
+            org_id,
+            before.id,
+            change.now,
+            seal_secrets(ring, org_id, before.id, secrets),
+            signature,
+        )
+        return subscription_of(ring, row)
+
+
+async def set_status(
+    change: Change, ring: KeyRing, before: Subscription, status: SubscriptionStatus, reason: str | None
+) -> Subscription:
+    """Move a locked subscription to another status."""
+    row = await change.connection.fetchrow(
+        _SQL["set_status"], before.org_id, before.id, change.now, status, reason
+    )
+    if before.settings.needs_judging:
+        await raise_version(change, before.org_id)
+    return subscription_of(ring, row)
+
+
+# ---- notices of inboxes --------------------------------------------------------------------------
+
+
+async def notices_of(change: Change, ring: KeyRing, org_id: OrgId, inbox_id: UUID) -> Subscription | None:
+    """The subscription that sends an inbox's notices, locked."""
+    found = await change.connection.fetchval(_SQL["notifying"], org_id, inbox_id)
+    return None if found is None else await _locked(change, ring, org_id, found)
+
+
+async def end_notices(change: Change, org_id: OrgId, inbox_id: UUID) -> None:
+    """Delete the subscription that sends an inbox's notices, if there is one."""
+    found = await change.connection.fetchval(_SQL["notifying"], org_id, inbox_id)
+    if found is not None:
+        await _end(change, org_id, await change.connection.fetchrow(_SQL["locked"], org_id, found))
+
+
+# ---- duties --------------------------------------------------------------------------------------
+
+
+async def expire(database: Database, limit: int) -> list[tuple[UUID, UUID]]:
+    """Disable subscriptions whose time is over, at most `limit`; return their organisations and ids.
+
+    No version is raised: accept looks at the status itself, and one judgement too many harms nothing.
+    """
+    rows = await database.fetch(_SQL["expire"], limit)
+    return [(row["org_id"], row["id"]) for row in rows]
+
+
+# ---- parts of changes ----------------------------------------------------------------------------
+
+
+async def _locked(change: Change, ring: KeyRing, org_id: OrgId, subscription_id: UUID | None) -> Subscription:
+    row = await change.connection.fetchrow(_SQL["locked"], org_id, subscription_id)
+    if row is None or row["status"] == SubscriptionStatus.DELETING:
+        raise NotFound("There is no such subscription.")
+    return subscription_of(ring, row)
+
+
+def _refuse_notices(subscription: Subscription) -> None:
+    if subscription.notifies_inbox is not None:
+        raise Conflict("It sends an inbox's notices and follows the inbox; change that.")
+
+
+async def _move(
+    database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str, status: SubscriptionStatus
+) -> Subscription:
+    """Between active and paused, the two that collect."""
+    async with changing(database, org_id, parse_id(subscription_id)) as change:
+        before = await _locked(change, ring, org_id, parse_id(subscription_id))
+        _refuse_notices(before)
+        if before.status == SubscriptionStatus.DISABLED:
+            raise Conflict("The subscription is disabled; enable it first.")
+        if before.status == status:
+            return before
+        reason = "paused by request" if status == SubscriptionStatus.PAUSED else None
+        return await set_status(change, ring, before, status, reason)
+
+
+async def _end(change: Change, org_id: OrgId, row: Row) -> None:
+    """Delete the subscription of a locked row."""
+    if row["status"] == SubscriptionStatus.DELETING:
+        return
+    await change.connection.execute(
+        _SQL["set_status"], org_id, row["id"], change.now, SubscriptionStatus.DELETING, "deleted by request"
+    )
+    await change.connection.execute(_SQL["end_jobs"], org_id, row["id"], change.now)
+    await count(change, org_id, -1)
+    if row["filter"] is not None or row["ordering_pointer"] is not None:
+        await raise_version(change, org_id)

@@ -1,0 +1,48 @@
+-- name: locked
+select * from subscriptions where org_id = $1 and id = $2 and kind = 'push'
+
+-- name: notifying
+select id from subscriptions where org_id = $1 and notifies_inbox = $2 and status <> 'deleting'
+
+-- name: change
+-- Another URL is another endpoint: what was learnt of the last one is forgotten.
+update subscriptions
+set changed_at = $3, name = $4, target_url = $5, event_types = $6, type_names = $7, type_prefixes = $8,
+    all_types = $9, filter = $10, format = $11, headers = $12, ordering = $13, ordering_pointer = $14,
+    max_concurrency = $15, rate_limit = $16, retry_delays = $17, retry_deadline = $18, expires_at = $19,
+    filter_error = case when filter is not distinct from $10 then filter_error end,
+    filter_error_at = case when filter is not distinct from $10 then filter_error_at end,
+    failing_since = case when target_url = $5 then failing_since end,
+    probe_at = case when target_url = $5 then probe_at end,
+    probe_delay = case when target_url = $5 then probe_delay end
+where org_id = $1 and id = $2
+returning *
+
+-- name: set_status
+-- One that is active again begins anew: nobody called its endpoint meanwhile, and it has not failed since.
+update subscriptions
+set status = $4, status_reason = $5, status_at = $3, changed_at = $3, emptied_at = null,
+    failing_since = case when $4 <> 'active' then failing_since end,
+    probe_at = case when $4 <> 'active' then probe_at end,
+    probe_delay = case when $4 <> 'active' then probe_delay end
+where org_id = $1 and id = $2
+returning *
+
+-- name: set_secrets
+update subscriptions set changed_at = $3, secrets = $4, signature = $5
+where org_id = $1 and id = $2
+returning *
+
+-- name: end_jobs
+update replays set status = 'cancelled', reason = 'subscription deleted', updated_at = $3, finished_at = $3
+where org_id = $1 and subscription_id = $2 and status = 'running'
+
+-- name: expire
+update subscriptions s set status = 'disabled', status_reason = 'expired', status_at = now(), changed_at = now()
+where (org_id, id) in (
+    select org_id, id from subscriptions
+    where expires_at <= now() and status in ('active', 'paused') order by expires_at limit $1
+    for update skip locked
+)
+  and s.status in ('active', 'paused')
+returning org_id, id
