@@ -13,7 +13,7 @@ from triggers.errors import DatabaseUnavailable
 
 log = structlog.get_logger()
 
-AT_ONCE_SECONDS: Final = 0.05
+AT_ONCE_SECONDS: Final = 0.01
 """The pause of a duty that has more to do."""
 PAUSE_SECONDS: Final = 0.5
 """The pause of a loop after the database failed it."""
@@ -113,5 +113,5 @@ class Background:
     def _note_end(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         log.critical("background_ended", task=task.get_name(), exc_info=error)
-        self.trouble[task.get_name()] = f"ended: {type(error).__name__}"
+        self.trouble[task.get_name()] = "ended" if error is None else f"ended: {type(error).__name__}"
         self._some_ended.set()

@@ -20,6 +20,7 @@ from uuid import UUID
 
 import structlog
 
+from triggers.background import Duty
 from triggers.domain import Caller
 from triggers.errors import TriggersError, Unauthenticated, Unavailable
 from triggers.keys import store as api_keys
@@ -29,6 +30,8 @@ from triggers.postgres.database import Database
 log = structlog.get_logger()
 
 READ_EVERY_SECONDS = 0.25
+KEY_VERSION = "key version"
+"""The duty without which no key is trusted."""
 TRUST_SECONDS = 1.0
 TOUCH_EVERY_SECONDS = 60.0
 MAX_REMEMBERED = 50_000
@@ -78,21 +81,20 @@ class KeyCache:
         self._version = 0
         self._read_at = float("-inf")
         self._used: set[UUID] = set()
-        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Begin to follow the version row."""
+        """Read which keys are valid, before any of them is asked for."""
         await self._read_version()
-        self._tasks = [
-            asyncio.create_task(self._follow_version(), name="key version"),
-            asyncio.create_task(self._touch_used(), name="key last used"),
+
+    def duties(self) -> list[Duty]:
+        """Following the changes of keys, and noting their last uses."""
+        return [
+            Duty(KEY_VERSION, READ_EVERY_SECONDS, self._read_version),
+            Duty("key last used", TOUCH_EVERY_SECONDS, self._touch),
         ]
 
     async def stop(self) -> None:
-        """Stop following, and note the last uses."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Note the last uses."""
         with contextlib.suppress(TriggersError):
             await self._touch()
 
@@ -156,14 +158,6 @@ class KeyCache:
                 self._callers[digest] = caller
         return caller
 
-    async def _follow_version(self) -> None:
-        while True:
-            await asyncio.sleep(READ_EVERY_SECONDS)
-            try:
-                await self._read_version()
-            except Exception as error:  # noqa: BLE001 - whatever it was, the next read may succeed
-                log.warning("key_version_unread", error=repr(error))
-
     async def _read_version(self) -> None:
         began = time.monotonic()
         async with asyncio.timeout(TRUST_SECONDS * 2), self._database.connection() as connection:
@@ -173,14 +167,6 @@ class KeyCache:
             self._unknown.clear()
             self._version = version
         self._read_at = began
-
-    async def _touch_used(self) -> None:
-        while True:
-            await asyncio.sleep(TOUCH_EVERY_SECONDS)
-            try:
-                await self._touch()
-            except Exception as error:  # noqa: BLE001 - a note of a use is worth no more than a line
-                log.warning("key_use_unnoted", error=repr(error))
 
     async def _touch(self) -> None:
         used: Iterable[UUID]

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
+from triggers.background import Background
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import MAX_BATCH_BYTES, TENANT_SCOPES, OrgId, Plan
 from triggers.errors import NameTaken
@@ -72,6 +73,7 @@ class ApiNode:
         self.clock = DatabaseClock()
         self.key_ring = key_ring_of(settings, data_dir)
         self.health = Health(self.database)
+        self.background = Background()
         self.wakeup = Wakeup()
         self.more_metrics: list[Callable[[], bytes]] = []
         self._limiter = RateLimiter()
@@ -107,7 +109,6 @@ class ApiNode:
             from triggers.wakeups.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used
 
             self._redis = RedisLink(settings.redis_url, self.wakeup, self._limiter, self._note_redis)
-        self._tasks: list[asyncio.Task[None]] = []
         self.server = server.make_server(
             App(Admission(self._keys, self._limiter, bodies), self._routes(), self._accept),
             shutdown_timeout=settings.shutdown_timeout,
@@ -142,27 +143,20 @@ class ApiNode:
         await sealed_secrets.require_key(self.database, self.key_ring)
         await self.intake.start()
         await self._keys.start()
-        await self._housekeeping.start()
-        await self._replaying.start()
+        await self._housekeeping.watch_disk()
+        for duty in (*self._keys.duties(), *self._housekeeping.duties(), self._replaying.duty()):
+            self.background.start(duty)
         if self._redis is not None:
             self.health.redis = False
             await self._redis.start()
-        self._tasks = [
-            asyncio.create_task(accept.sum_up(self._accept), name="accept sums"),
-            asyncio.create_task(
-                server.sweep(self.server, self.settings.receive_timeout), name="slow requests"
-            ),
-        ]
+        self.background.run("accept sums", accept.sum_up(self._accept))
+        self.background.run("slow requests", server.sweep(self.server, self.settings.receive_timeout))
 
     async def stop(self) -> None:
         """Stop every part; what is waiting to be stored is stored."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.background.stop()
         if self._redis is not None:
             await self._redis.stop()
-        await self._replaying.stop()
-        await self._housekeeping.stop()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.intake.stop(), self.settings.shutdown_timeout)
         await self._keys.stop()

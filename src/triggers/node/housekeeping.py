@@ -5,10 +5,7 @@ Every node runs them all; each statement is safe to run twice at once.
 
 from __future__ import annotations
 
-import asyncio
-import random
 import shutil
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -16,6 +13,7 @@ from uuid import UUID
 import structlog
 
 from triggers import observability
+from triggers.background import Duty
 from triggers.deliveries import ending
 from triggers.errors import DatabaseUnavailable
 from triggers.events import store as event_store
@@ -32,12 +30,9 @@ EXPIRY_CHUNK = 5_000
 
 _FIRST_INBOX = (UUID(int=0), UUID(int=0))
 
-Duty = Callable[[], Awaitable[bool]]
-"""Does a piece of work; returns whether there is more to do at once."""
-
 
 class Housekeeping:
-    """Runs the duties until stopped. One that fails is logged and comes again."""
+    """The duties that keep tables, disk and the ends of things in order."""
 
     def __init__(
         self,
@@ -55,38 +50,17 @@ class Housekeeping:
         self._inbox_retention = timedelta(seconds=inbox_retention)
         self._expire_from = _FIRST_INBOX
         self._expiry_chunk = EXPIRY_CHUNK
-        self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self) -> None:
-        """Begin every duty."""
-        duties: list[tuple[Duty, float]] = [
-            (self._make_partitions, 3600),
-            (self._sweep_dedup, 15),
-            (self._expire_messages, 30),
-            (self._expire_subscriptions, 2),
-            (self._follow_ends, 2),
-            (self._watch_disk, 2),
+    def duties(self) -> list[Duty]:
+        """What to do, and how often."""
+        return [
+            Duty("partitions", 3600, self._make_partitions),
+            Duty("dedup sweep", 15, self._sweep_dedup),
+            Duty("message expiry", 30, self._expire_messages),
+            Duty("subscription expiry", 2, self._expire_subscriptions),
+            Duty("ended subscriptions", 2, self._follow_ends),
+            Duty("disk space", 2, self.watch_disk),
         ]
-        await self._watch_disk()
-        self._tasks = [
-            asyncio.create_task(self._repeat(duty, seconds), name=duty.__name__) for duty, seconds in duties
-        ]
-
-    async def stop(self) -> None:
-        """End them; a statement under way is rolled back by the server."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _repeat(self, duty: Duty, seconds: float) -> None:
-        while True:
-            try:
-                more = await duty()
-            except Exception as error:  # noqa: BLE001 - a duty must survive whatever it meets
-                log.warning("duty_failed", duty=duty.__name__, error=repr(error))
-                more = False
-            # Nodes that started together should not work together.
-            await asyncio.sleep(0.05 if more else seconds * random.uniform(0.8, 1.2))  # noqa: S311
 
     async def _make_partitions(self) -> bool:
         async with self._database.connection() as connection:
@@ -120,7 +94,8 @@ class Housekeeping:
     async def _follow_ends(self) -> bool:
         return await ending.follow(self._database, CHUNK) > 0
 
-    async def _watch_disk(self) -> bool:
+    async def watch_disk(self) -> bool:
+        """Note whether the disk has less free space than it must have."""
         if self._data_dir is not None:
             free = shutil.disk_usage(self._data_dir).free
             full = free < self._min_free_bytes

@@ -8,15 +8,14 @@ what is old.
 
 from __future__ import annotations
 
-import asyncio
 import math
-import random
 from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
 import structlog
 
+from triggers.background import Duty
 from triggers.deliveries import store as delivery_store
 from triggers.deliveries.owing import PastEvent, events_of, id_after, match_again, that_fit
 from triggers.deliveries.store import Recipient
@@ -91,26 +90,10 @@ class Replaying:
     def __init__(self, database: Database, wakeup: Wakeup) -> None:
         self._database = database
         self._wakeup = wakeup
-        self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Begin."""
-        self._task = asyncio.create_task(self._run(), name="replays")
-
-    async def stop(self) -> None:
-        """End; a chunk under way is rolled back, and done again by whoever comes next."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            busy = False
-            try:
-                busy = await self._round()
-            except Exception as error:  # noqa: BLE001 - a duty must survive whatever it meets
-                log.warning("duty_failed", duty="replays", error=repr(error))
-            await asyncio.sleep(0.01 if busy else POLL_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
+    def duty(self) -> Duty:
+        """A chunk for each waiting job. One that is cut off is rolled back, and is done again later."""
+        return Duty("replays", POLL_SECONDS, self._round)
 
     async def _round(self) -> bool:
         busy = False

@@ -15,6 +15,7 @@ import redis.asyncio
 import structlog
 from redis.exceptions import RedisError
 
+from triggers.background import Background
 from triggers.domain import LaneId
 from triggers.wakeups.wakeup import Wakeup
 
@@ -74,19 +75,17 @@ class RedisLink:
         self._hints: set[UUID] = set()
         self._lanes: set[LaneId] = set()
         self._hinted = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._background = Background()
         wakeup.listen(self._hint)
 
     async def start(self) -> None:
         """Begin; Redis may come later."""
         for work in (self._publish, self._subscribe, self._share, self._watch):
-            self._tasks.append(asyncio.create_task(self._keep(work), name=f"redis {work.__name__}"))
+            self._background.run(f"redis {work.__name__}", self._keep(work))
 
     async def stop(self) -> None:
         """End, whether or not Redis answers."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.stop()
         await self._redis.aclose()
 
     async def ping(self) -> bool:
