@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -23,6 +23,7 @@ from triggers.postgres.database import (
     Connection,
     Database,
     Row,
+    only_if,
     statements,
 )
 from triggers.postgres.time_bounds import CANCEL_SECONDS
@@ -40,24 +41,24 @@ UNHAPPY: Final = frozenset({DeliveryStatus.DEAD, DeliveryStatus.CANCELLED, Deliv
 """What did not arrive: listed by an index of its own, and owed again on request."""
 UNSETTLED: Final = frozenset({DeliveryStatus.PENDING, DeliveryStatus.LEASED})
 
+_SETTLED: Final = tuple(status for status in DeliveryStatus if status not in UNSETTLED)
+
+
+def _only_of(statement: str, status: DeliveryStatus | None, statuses: Iterable[DeliveryStatus]) -> str:
+    return only_if(statement, **{each.value: each is status for each in statuses})
+
+
 _WITH_STATUS: Final = {
     status: _SQL["with_unsettled"]
     if status in UNSETTLED
-    else _SQL["with_settled"].replace(
-        ":which",
-        f"d.status = '{status}'"
-        if status in UNHAPPY
-        else f"s.kind = '{'push' if status == DeliveryStatus.DELIVERED else 'inbox'}'",
-    )
+    else _only_of(_SQL["with_settled"], status, _SETTLED)
     for status in DeliveryStatus
 }
 _OF_STATUS: Final = {
-    status: _SQL["unsettled"]
-    if status in UNSETTLED
-    else _SQL["settled"].replace(":which", f"d.status = '{status}'" if status in UNHAPPY else "true")
+    status: _SQL["unsettled"] if status in UNSETTLED else _only_of(_SQL["settled"], status, UNHAPPY)
     for status in DeliveryStatus
 }
-_ANY_SETTLED: Final = _SQL["settled"].replace(":which", "true")
+_ANY_SETTLED: Final = _only_of(_SQL["settled"], None, UNHAPPY)
 
 
 class Recipient(msgspec.Struct, frozen=True, kw_only=True):

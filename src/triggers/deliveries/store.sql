@@ -27,11 +27,27 @@ cross join lateral (
 where s.org_id = $1 and s.id <= $2 order by s.id desc limit $3
 
 -- name: with_settled
--- In the place of `:which` stands a condition of literals: a parameter cannot choose a partial index.
+-- The statuses are literals, because a parameter cannot choose a partial index.
 select s.id from subscriptions s
 cross join lateral (
     select from settled_deliveries d
-    where d.org_id = s.org_id and d.subscription_id = s.id and :which order by d.event_id limit 1
+    where d.org_id = s.org_id and d.subscription_id = s.id
+    -- if dead
+      and d.status = 'dead'
+    -- end
+    -- if cancelled
+      and d.status = 'cancelled'
+    -- end
+    -- if expired
+      and d.status = 'expired'
+    -- end
+    -- if delivered
+      and s.kind = 'push'
+    -- end
+    -- if acknowledged
+      and s.kind = 'inbox'
+    -- end
+    order by d.event_id limit 1
 ) d
 where s.org_id = $1 and s.id <= $2 order by s.id desc limit $3
 
@@ -57,7 +73,16 @@ select d.subscription_id, d.event_id, d.generation, s.kind, d.status,
     null::timestamptz as due_at, d.settled_at
 from settled_deliveries d join subscriptions s on s.org_id = d.org_id and s.id = d.subscription_id
 where d.org_id = $1 and d.subscription_id = $2 and d.event_id <= $3
-  and (d.event_id, d.generation) < ($3, $4) and d.event_id >= $6 and :which
+  and (d.event_id, d.generation) < ($3, $4) and d.event_id >= $6
+-- if dead
+  and d.status = 'dead'
+-- end
+-- if cancelled
+  and d.status = 'cancelled'
+-- end
+-- if expired
+  and d.status = 'expired'
+-- end
 order by d.event_id desc, d.generation desc limit $5
 
 -- name: make_due

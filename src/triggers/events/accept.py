@@ -2,7 +2,7 @@
 
 The one place where elegance is spent on speed: no routing, no dependency injection, one pass
 over the headers. What a request must be is said in `event_body.py`, what a 201 promises in
-`intake.py`.
+`group_commit.py`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from triggers.errors import (
 )
 from triggers.events import batch
 from triggers.events import body as event_body
-from triggers.events.group_commit import Intake, Outcome
+from triggers.events.group_commit import Acceptor
+from triggers.events.waiting_event import AcceptOutcome
 from triggers.http import exchange, problems
 from triggers.http.exchange import Headers, Held
 from triggers.keys.authentication import KeyCache, key_from
@@ -98,7 +99,7 @@ class AcceptApp:
 
     def __init__(
         self,
-        intake: Intake,
+        acceptor: Acceptor,
         keys: KeyCache,
         limiter: RateLimiter,
         disk_full: Callable[[], bool],
@@ -108,12 +109,12 @@ class AcceptApp:
     ) -> None:
         """`disk_full` says whether the disk has no room for more events.
 
-        `bodies` bounds what is under way of requests, until they are answered: the intake knows only
+        `bodies` bounds what is under way of requests, until they are answered: the acceptor knows only
         whole events.
         """
         self.accepted: Counter[str] = Counter()
         self._bodies = bodies
-        self._intake = intake
+        self._acceptor = acceptor
         self._keys = keys
         self._limiter = limiter
         self._disk_full = disk_full
@@ -132,13 +133,13 @@ class AcceptApp:
             body = scope.get(exchange.SMALL_BODY)
             if body is None or request.coding:
                 body = await self._body(request, receive, MAX_EVENT_BYTES)
-            org_id, mint = request.caller.org_id, self._intake.clock.mint
+            org_id, mint = request.caller.org_id, self._acceptor.clock.mint
             if len(body) <= SHORT_BYTES:
                 event = event_body.parse_event(body, org_id, mint)
             else:
                 event = await paced(event_body.parse_event_in_steps(body, org_id, mint))
             del body  # the event has a copy of its payload
-            accepted = await self._intake.accept(event)
+            accepted = await self._acceptor.accept(event)
             if isinstance(accepted, TriggersError):
                 raise accepted
             status = 200 if accepted.duplicate else 201
@@ -222,10 +223,12 @@ class AcceptApp:
             request.headers[-2:] = more.headers()
             if allowed < len(items):
                 request.headers.append((b"retry-after", b"%d" % more.retry_after))
-        parsed = await event_body.parse_batch(items[:allowed], caller.org_id, self._intake.clock.mint)
+        parsed = await event_body.parse_batch(items[:allowed], caller.org_id, self._acceptor.clock.mint)
         good = [event for event in parsed if isinstance(event, NewEvent)]
-        outcomes = iter(await self._intake.accept_many(good))
-        decided: list[Outcome] = [next(outcomes) if isinstance(each, NewEvent) else each for each in parsed]
+        outcomes = iter(await self._acceptor.accept_many(good))
+        decided: list[AcceptOutcome] = [
+            next(outcomes) if isinstance(each, NewEvent) else each for each in parsed
+        ]
         decided += [RateLimited() for _ in items[allowed:]]
         unavailable = [each for each in decided if isinstance(each, Unavailable)]
         if unavailable and len(unavailable) == len(decided):
@@ -278,7 +281,7 @@ def _answer(event: NewEvent, accepted: Accepted) -> EventAccepted:
     )
 
 
-def _items(outcomes: list[Outcome]) -> Steps[list[BatchItem]]:
+def _items(outcomes: list[AcceptOutcome]) -> Steps[list[BatchItem]]:
     items = []
     for index, outcome in enumerate(outcomes):
         items.append(_item(index, outcome))
@@ -286,7 +289,7 @@ def _items(outcomes: list[Outcome]) -> Steps[list[BatchItem]]:
     return items
 
 
-def _item(index: int, outcome: Outcome) -> BatchItem:
+def _item(index: int, outcome: AcceptOutcome) -> BatchItem:
     if isinstance(outcome, Accepted):
         return BatchItem(index=index, status=200 if outcome.duplicate else 201, id=outcome.id)
     members = problems.problem(outcome)

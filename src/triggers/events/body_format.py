@@ -26,7 +26,7 @@ _encode = msgspec.json.Encoder().encode
 _NOT_IN_URI: Final = re.compile(r"[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]|%(?![0-9A-Fa-f]{2})")
 
 
-class Outgoing(Protocol):
+class EventContent(Protocol):
     """What a body is made of."""
 
     @property
@@ -45,7 +45,7 @@ class Outgoing(Protocol):
     def occurred_at(self) -> datetime | None: ...
 
 
-def render(body_format: Format, event: Outgoing) -> tuple[str, bytes]:
+def render(body_format: Format, event: EventContent) -> tuple[str, bytes]:
     """The content type and the body of a delivery of `event`."""
     match body_format:
         case "standard":
@@ -64,7 +64,7 @@ def notice(inbox_id: UUID, messages: int, *, redelivery: bool) -> tuple[str, byt
     return "application/json", _encode(body)
 
 
-def _standard(event: Outgoing) -> bytes:
+def _standard(event: EventContent) -> bytes:
     return b'{"id":"%b","type":%b,"timestamp":"%b","data":%b}' % (
         str(event.id).encode(),
         _encode(event.type),
@@ -73,7 +73,7 @@ def _standard(event: Outgoing) -> bytes:
     )
 
 
-def _cloudevents(event: Outgoing) -> bytes:
+def _cloudevents(event: EventContent) -> bytes:
     return (
         b'{"specversion":"1.0","id":"%b","source":%b,"type":%b,%b"time":"%b"'
         b',"datacontenttype":"application/json","data":%b}'
@@ -87,7 +87,7 @@ def _cloudevents(event: Outgoing) -> bytes:
     )
 
 
-def _happened(event: Outgoing) -> bytes:
+def _happened(event: EventContent) -> bytes:
     return (minted_at(event.id) if event.occurred_at is None else rfc3339(event.occurred_at)).encode()
 
 

@@ -270,7 +270,7 @@ class Pointed:
     __slots__ = ("_root",)
 
     def __init__(self, payload: bytes) -> None:
-        self._root = _Place(payload.strip())
+        self._root = _Value(payload.strip())
 
     def key(self, pointer: tuple[str, ...]) -> str | None:
         """The ordering key that the pointer leads to: a string as it is, a number as it was sent, `true` or
@@ -292,7 +292,7 @@ class Pointed:
         return place.key()
 
 
-class _Place:
+class _Value:
     """A value of a payload, as far as it was looked into."""
 
     __slots__ = ("_key", "_parts", "opened", "text")
@@ -300,7 +300,7 @@ class _Place:
     def __init__(self, text: bytes | msgspec.Raw) -> None:
         self.text = memoryview(text)  # not a copy at each level
         self.opened: dict[str, msgspec.Raw] | list[msgspec.Raw] | None = None
-        self._parts: dict[str, _Place] = {}
+        self._parts: dict[str, _Value] = {}
         self._key: str | Literal[False] | None = False  # not made yet
 
     def open(self) -> None:
@@ -313,7 +313,7 @@ class _Place:
             case _:
                 self.opened = []
 
-    def part(self, step: str) -> _Place | None:
+    def part(self, step: str) -> _Value | None:
         """The member or element that a step of a pointer leads to, once this is open."""
         if (part := self._parts.get(step)) is not None:
             return part
@@ -324,7 +324,7 @@ class _Place:
             found = self.opened[index]
         if found is None:
             return None
-        part = self._parts[step] = _Place(found)
+        part = self._parts[step] = _Value(found)
         return part
 
     def key(self) -> str | None:

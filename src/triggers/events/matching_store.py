@@ -41,11 +41,6 @@ async def rules(database: Database, org_id: UUID) -> tuple[int, list[StoredRule]
     return rows[0]["judging_version"], found
 
 
-async def filters(database: Database, org_id: UUID) -> dict[UUID, str]:
-    """The present filters of an organisation, by subscription."""
-    return {row["id"]: row["filter"] for row in await database.fetch(_SQL["filters"], org_id)}
-
-
 async def record(database: Database, failures: Sequence[FilterFailure], every: timedelta) -> None:
     """Note failures at their subscriptions, each subscription once in `every`."""
     columns = [list(column) for column in zip(*failures, strict=True)]

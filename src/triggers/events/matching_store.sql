@@ -7,9 +7,6 @@ left join subscriptions s on s.org_id = o.id
 where o.id = $1
 order by s.id
 
--- name: filters
-select id, filter from subscriptions where org_id = $1 and filter is not null and status <> 'deleting'
-
 -- name: record
 -- What failed was this filter; one that has been changed since is not to blame. Nodes that see the
 -- same failure write it once.

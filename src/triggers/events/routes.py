@@ -11,7 +11,6 @@ from litestar.params import Parameter
 
 from triggers.domain import Caller, Scope, created_at, first_id_at, minted_at, parse_id, type_matches
 from triggers.errors import NotFound
-from triggers.events import matching_store as judging_store
 from triggers.events import store as event_store
 from triggers.events.accept import BatchAnswer, EventAccepted
 from triggers.events.body import EventBody
@@ -196,38 +195,40 @@ class EventRoutes:
     ) -> list[Explanation]:
         """Judged by what is known now; a delivery that exists is proof that it matched then."""
         delivered = {state.subscription_id for state in states}
-        filters = await judging_store.filters(self._database, caller.org_id)
         seen = FilterInput(payload, event.type, event.source, event.subject)
         pace = Pace()
         explanations = []
-        for wish in await event_store.wishes(self._database, caller.org_id):
-            matched = wish.id in delivered
-            fits = type_matches(event.type, wish.event_types)
+        for candidate in await event_store.candidates(self._database, caller.org_id):
+            matched = candidate.id in delivered
+            fits = type_matches(event.type, candidate.event_types)
             if matched:
                 why = (
                     "every type matches"
-                    if wish.event_types is None
-                    else f"matched by {', '.join(wish.event_types)}"
+                    if candidate.event_types is None
+                    else f"matched by {', '.join(candidate.event_types)}"
                 )
-            elif wish.created_at > created_at(event.id):
+            elif candidate.created_at > created_at(event.id):
                 why, fits = "the subscription is younger than the event", False
             elif not fits:
-                why = f"{event.type} is none of {', '.join(wish.event_types or ['the types it may see'])}"
+                why = (
+                    f"{event.type} is none of {', '.join(candidate.event_types or ['the types it may see'])}"
+                )
             else:
                 why = (
-                    f"it would match now; it is {wish.status}, and was changed since or matched nothing then"
+                    f"it would match now; it is {candidate.status},"
+                    " and was changed since or matched nothing then"
                 )
-            if wish.id in filters and (matched or fits):
-                verdict = await do(judge_again(filters[wish.id], seen), pace)
+            if candidate.filter is not None and (matched or fits):
+                verdict = await do(judge_again(candidate.filter, seen), pace)
                 said = _said(verdict)
                 why = f"{why}; {said}" if matched or verdict.matched else said
                 await pace.breathe()
             explanations.append(
                 Explanation(
-                    subscription_id=wish.id,
-                    kind=wish.kind,
-                    key=wish.key,
-                    status=wish.status,
+                    subscription_id=candidate.id,
+                    kind=candidate.kind,
+                    key=candidate.key,
+                    status=candidate.status,
                     matched=matched,
                     why=why,
                 )

@@ -1,14 +1,13 @@
-"""The event log: the one statement of accept, and reads."""
+"""The event log: the two statements that store events, and reads."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from enum import IntEnum
-from functools import cache
+from enum import Enum, auto
 from operator import attrgetter
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -23,7 +22,6 @@ from triggers.postgres.database import (
     Row,
     UniqueViolation,
     columns,
-    only_if,
     statements,
 )
 
@@ -48,38 +46,31 @@ _COLUMNS = attrgetter(
     "ordering_key",
     "occurred_at",
 )
+_DEDUP_KEY = attrgetter("org_id", "id", "dedup_id")
 
 
-class Care(IntEnum):
-    """What the statement that stores a batch is ready for. The less, the less it costs: PostgreSQL, and
-    everybody who waits for it."""
+class Obstacle(Enum):
+    """Why a batch cannot be stored by `accept_all`, the cheaper of the two statements."""
 
-    NONE = 0
-    """All of it is new, and fits into one transaction."""
-    TAKEN = 1
-    """Dedup ids may be taken."""
-    ANY = 2
-    """It may not fit, and an earlier try may have stored some of it."""
-
-
-_READY_FOR: Final = {
-    Care.NONE: ("whole", "new"),
-    Care.TAKEN: ("whole", "taken"),
-    Care.ANY: ("portion", "taken"),
-}
+    STORED = auto()
+    """Something of it is stored already: most often an event that was sent again, with the same dedup_id."""
+    TOO_MUCH = auto()
+    """It may make too many deliveries for one transaction, or was judged by rules that have changed."""
 
 
 class Receipt(NamedTuple):
-    """What one transaction of accept did not store, what it stored for push subscriptions, and with which
-    care."""
+    """What one transaction of accept did not store, and what it stored for push subscriptions.
+
+    `obstacle` is what kept `accept_all` from storing the batch, None if nothing did or it was not tried.
+    """
 
     missing: list[UUID]
     handover: Handover
-    care: Care
+    obstacle: Obstacle | None
 
 
 class Resolution(NamedTuple):
-    """Why an event of a batch was not stored by it.
+    """Why an event of a batch is not stored.
 
     `winner` and `fingerprint` are those of the event that has its dedup_id, None if none has;
     `stored` says that it stands in the log under its own id, from an earlier try. `version` is
@@ -90,6 +81,17 @@ class Resolution(NamedTuple):
     fingerprint: bytes | None
     stored: bool
     version: int | None
+
+
+class Taken(NamedTuple):
+    """The event that has a dedup_id.
+
+    `stored` says that the event which was asked for stands in the log under its own id, from an earlier try.
+    """
+
+    winner: UUID
+    fingerprint: bytes
+    stored: bool
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +107,7 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     payload_size: int
 
 
-class Payload(NamedTuple):
+class StoredPayload(NamedTuple):
     """What was sent, to the byte."""
 
     id: UUID
@@ -121,7 +123,7 @@ async def accept(
     versions: Sequence[int] | None = None,
     findings: Mapping[str, str | Literal[False]] | None = None,
     *,
-    care: Care = Care.NONE,
+    all_first: bool = True,
 ) -> Receipt:
     """Store a batch with its deliveries in one transaction; say what it did not store.
 
@@ -129,32 +131,34 @@ async def accept(
     from its first event on and about as many deliveries of each; the first of all is stored in any
     case. No two events of it may share an organisation and a dedup_id. `versions` are those of the
     subscriptions that each event was judged by, 0 of all if not given; `findings` are of an event's
-    and a subscription's id in one: False where it is not wanted, or its ordering key. `care`: what is
-    tried first; more follows if it needs more. In a transaction under way all ids must be new.
+    and a subscription's id in one: False where it is not wanted, or its ordering key. `all_first`:
+    whether it is worth trying to store all of it at once. In a transaction under way all ids must be new.
     """
     values = (
         *columns(map(_COLUMNS, batch)),
         versions if versions and any(versions) else (),
         window,
         FLUSH_DELIVERIES,
-        *([msgspec.json.encode(findings).decode()] if findings else ()),
+        msgspec.json.encode(findings).decode() if findings else "{}",
     )
-    judged = "findings" if findings else ""
-    while True:
-        asked_at = time.monotonic()
+    asked_at = time.monotonic()
+    row: Row | None = None
+    missing: list[UUID] = []
+    obstacle = None
+    if all_first:
         try:
-            row = await connection.fetchrow(_accept(*_READY_FOR[care], judged), *values)
+            row = await connection.fetchrow(_SQL["accept_all"], *values)
         except UniqueViolation:
-            if care is Care.ANY:
-                raise
-            care = Care(care + 1)
+            obstacle = Obstacle.STORED
         else:
-            if care is Care.ANY or row["fits"]:
-                break
-            care = Care.ANY
+            obstacle = None if row["fits"] else Obstacle.TOO_MUCH
+    if obstacle or row is None:
+        asked_at = time.monotonic()
+        row = await connection.fetchrow(_SQL["accept_some"], *values)
+        missing = row["missing"]
     clock.learn(row["now"], asked_at)
     owed = await do(_by_event(row["owed"]), Pace(in_line=False))
-    return Receipt(row["missing"], Handover.of(asked_at, row["now"], batch, owed), care)
+    return Receipt(missing, Handover.of(asked_at, row["now"], batch, owed), obstacle)
 
 
 def _by_event(pairs: Sequence[bytes]) -> Steps[dict[bytes, list[bytes]]]:
@@ -167,19 +171,17 @@ def _by_event(pairs: Sequence[bytes]) -> Steps[dict[bytes, list[bytes]]]:
     return owed
 
 
-@cache
-def _accept(*conditions: str) -> str:
-    return only_if(_SQL["accept"], *conditions)
+async def taken(connection: Connection, events: Sequence[NewEvent]) -> dict[UUID, Taken]:
+    """Those of these events whose dedup_id is taken, and by which event."""
+    rows = await connection.fetch(_SQL["taken"], *columns(map(_DEDUP_KEY, events)))
+    return {row["id"]: Taken(row["winner"], row["fingerprint"], row["stored"]) for row in rows}
 
 
 async def resolve(connection: Connection, events: Sequence[NewEvent]) -> dict[UUID, Resolution]:
-    """What stands in the way of events that `accept` did not store."""
-    rows = await connection.fetch(
-        _SQL["resolve"],
-        [event.org_id for event in events],
-        [event.id for event in events],
-        [event.dedup_id for event in events],
-    )
+    """Why `accept` did not store these events."""
+    if not events:
+        return {}
+    rows = await connection.fetch(_SQL["resolve"], *columns(map(_DEDUP_KEY, events)))
     return {
         row["id"]: Resolution(row["winner"], row["fingerprint"], row["stored"], row["judging_version"])
         for row in rows
@@ -194,7 +196,7 @@ async def learn_time(database: Database, clock: DatabaseClock) -> None:
     clock.learn(row[0], asked_at)
 
 
-class Page(NamedTuple):
+class StoredEvents(NamedTuple):
     """Part of a list; `last` is the id to go on from, None at the end."""
 
     events: list[StoredEvent]
@@ -210,7 +212,7 @@ async def listed(
     newest_first: bool,
     event_type: str | None,
     limit: int,
-) -> Page:
+) -> StoredEvents:
     """Events with `lowest` <= id < `below`, a page of at most `limit`.
 
     A page of one type may hold fewer than `limit`, even none, and still not be the last.
@@ -224,8 +226,8 @@ async def listed(
         if event_type is None or row["type"] == event_type:
             events.append(_stored_event(row))
             if len(events) == limit:
-                return Page(events, row["id"])
-    return Page(events, rows[-1]["id"] if len(rows) == scan else None)
+                return StoredEvents(events, row["id"])
+    return StoredEvents(events, rows[-1]["id"] if len(rows) == scan else None)
 
 
 async def one(database: Database, org_id: OrgId, event_id: UUID) -> StoredEvent | None:
@@ -240,12 +242,12 @@ async def payload(database: Database, org_id: OrgId, event_id: UUID) -> bytes | 
     return None if row is None else row["payload"]
 
 
-async def payloads(database: Database, org_id: OrgId, ids: Sequence[UUID]) -> dict[UUID, Payload]:
+async def payloads(database: Database, org_id: OrgId, ids: Sequence[UUID]) -> dict[UUID, StoredPayload]:
     """The payloads of these events, by id. The caller keeps their sum within a page."""
     if not ids:
         return {}
     rows = await database.fetch(_SQL["payloads"], org_id, ids, min(ids), max(ids))
-    return {row["id"]: Payload(row["id"], row["type"], row["payload"]) for row in rows}
+    return {row["id"]: StoredPayload(row["id"], row["type"], row["payload"]) for row in rows}
 
 
 async def payload_sizes(database: Database, org_id: OrgId, ids: Sequence[UUID]) -> dict[UUID, int]:
@@ -304,21 +306,19 @@ async def deliveries_of_event(database: Database, org_id: OrgId, event_id: UUID)
     return [DeliveryState(**row) for row in rows]
 
 
-class Wish(NamedTuple):
-    """A subscription as far as matching goes."""
+class Candidate(NamedTuple):
+    """A subscription that an event may match, with what it asks of events."""
 
     id: UUID
     kind: str
     key: str | None
     status: str
     event_types: list[str] | None
+    filter: str | None
     created_at: datetime
 
 
-async def wishes(database: Database, org_id: OrgId) -> list[Wish]:
+async def candidates(database: Database, org_id: OrgId) -> list[Candidate]:
     """Every subscription of an organisation that is not gone."""
-    rows = await database.fetch(_SQL["subscriptions_of_org"], org_id)
-    return [
-        Wish(row["id"], row["kind"], row["key"], row["status"], row["event_types"], row["created_at"])
-        for row in rows
-    ]
+    rows = await database.fetch(_SQL["candidates"], org_id)
+    return [Candidate(*row) for row in rows]

@@ -1,17 +1,90 @@
--- name: accept
+-- name: accept_all
 -- The promise of the 201 in one statement, so in one transaction: the dedup row, the event, and a
--- delivery for every subscription that matches. Repeating it changes nothing: what is stored under
--- its own id already is not stored, and not fanned out, again.
+-- delivery for every subscription that matches.
 --
--- What stands between `if` and `end` is in it only where it is needed:
---   whole     where that may do, which is nearly always. All of a batch is stored, or nothing if it does
---             not fit.
---   portion   else. What is stored of a batch is as much of it as fits.
---   taken     where dedup ids may be taken, or have been and run out.
---   new       else: then that is an error, and what fits is all stored.
---   findings  where judging found something: $13 says of an event and a subscription, by their two ids in
---             one, that it is not wanted (false), or its ordering key. One object, because it is searched
---             without a join that a generic plan could turn into a loop.
+-- There are two such statements because nearly every batch is one that this cheap one can store: all of
+-- its events are new, and their deliveries fit into one transaction. It stores all of the batch or nothing.
+-- If anything of the batch is stored already, a unique index refuses it; if it does not fit, `fits` is
+-- false. Then `accept_some` stores what it can. That statement stores whatever comes, but takes half as
+-- much again of PostgreSQL's time. A change of what is stored goes into both.
+--
+-- $13 has what judging found: under the two ids of an event and a subscription in one text, false if the
+-- event is not wanted, or its ordering key. It is one object because that is searched without a join,
+-- which a generic plan could turn into a loop.
+with sent as (
+    select * from unnest(
+        $1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
+        $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::bigint[]
+    ) as b (
+        org_id, id, type, payload, dedup_id,
+        source, subject, ordering_key, occurred_at, judging_version
+    )
+), recipients as materialized (
+    -- Each organisation's subscriptions are read once for all of its events.
+    select s.org_id, s.id, s.kind, s.lane_group, s.ordering, s.ordering_pointer, s.filter,
+        s.all_types, s.type_names, s.type_prefixes
+    from subscriptions s
+    where s.org_id in (select distinct org_id from sent)
+      and s.status in ('active', 'paused') and (s.expires_at is null or s.expires_at > now())
+), fit as materialized (
+    -- A batch fits if its organisations have so few names and prefixes that each event can be compared with
+    -- all of them; they cannot make too many deliveries either. And every event must have been judged, which
+    -- is done before this statement, by the subscriptions that this statement sees: each change of them raises
+    -- the version.
+    select coalesce(sum(b.events * r.comparisons), 0) <= $12
+        and bool_and(coalesce(o.judging_version = b.judging_version, false)) as fits
+    from (
+        select org_id, coalesce(judging_version, 0) as judging_version, count(*) as events
+        from sent group by 1, 2
+    ) b
+    left join organisations o on o.id = b.org_id
+    left join (
+        select org_id, sum(1 + cardinality(type_names) + cardinality(type_prefixes)) as comparisons
+        from recipients group by 1
+    ) r on r.org_id = b.org_id
+), batch as not materialized (
+    select * from sent where (select fits from fit)
+), remembered as (
+    -- Sorted, so that two batches wait for each other's keys in one order and never in a ring.
+    insert into dedup (org_id, dedup_id, event_id, fingerprint, expires_at)
+    select org_id, dedup_id, id, sha256(convert_to(type, 'UTF8') || '\x00' || payload), now() + $11::interval
+    from batch where dedup_id is not null order by org_id, dedup_id
+), stored as (
+    insert into events (org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at)
+    select org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at
+    from batch
+    returning org_id, id, type, ordering_key, octet_length(payload) as payload_size
+), matched as (
+    select e.*, s.id as subscription_id, s.kind, s.lane_group, s.ordering, s.ordering_pointer, s.filter
+    from stored e join recipients s on s.org_id = e.org_id
+    where e.type = any (s.type_names)
+      or s.all_types and not starts_with(e.type, 'triggers.')
+      or s.type_prefixes <> '{}' and exists (select from unnest(s.type_prefixes) p where starts_with(e.type, p))
+), owed as (
+    insert into deliveries (
+        org_id, subscription_id, event_id, due_at, accepted_at, payload_size, lane_group, ordering_key
+    )
+    select m.org_id, m.subscription_id, m.id, now(), now(), m.payload_size, m.lane_group,
+        case
+            when m.ordering <> 'key' or m.kind <> 'push' then null
+            -- An event has a key of its own if there is no value at the place that the pointer names.
+            when m.ordering_pointer is not null
+                then coalesce($13::jsonb ->> (m.id::text || m.subscription_id::text), m.id::text)
+            -- Without a key of its own an event belongs to the one key that is the whole subscription.
+            else coalesce(m.ordering_key, '')
+        end
+    from matched m
+    where m.filter is null or $13::jsonb -> (m.id::text || m.subscription_id::text) is distinct from 'false'
+    returning event_id, subscription_id, lane_group
+)
+select now() as now, (select fits from fit) as fits,
+    array(select uuid_send(event_id) || uuid_send(subscription_id) from owed where lane_group is not null) as owed
+
+-- name: accept_some
+-- As `accept_all`, for a batch of which something may be stored already, or which may not fit: stores as
+-- much of it as is new and fits, and says what is missing. A dedup_id that has run out is taken over.
+-- Repeating it changes nothing: what is stored under its own id already is not stored, and not fanned out,
+-- again.
 with sent as (
     select * from unnest(
         $1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
@@ -27,26 +100,6 @@ with sent as (
     from subscriptions s
     where s.org_id in (select distinct org_id from sent)
       and s.status in ('active', 'paused') and (s.expires_at is null or s.expires_at > now())
--- if whole
-), fit as materialized (
-    -- So few names and prefixes that each event can be compared with all of its organisation's; they
-    -- cannot make too many deliveries either. And every event was judged, which is done before this
-    -- statement, by the subscriptions that its own snapshot shows: each change of them raises the version.
-    select coalesce(sum(b.events * r.comparisons), 0) <= $12
-        and bool_and(coalesce(o.judging_version = b.judging_version, false)) as fits
-    from (
-        select org_id, coalesce(judging_version, 0) as judging_version, count(*) as events
-        from sent group by 1, 2
-    ) b
-    left join organisations o on o.id = b.org_id
-    left join (
-        select org_id, sum(1 + cardinality(type_names) + cardinality(type_prefixes)) as comparisons
-        from recipients group by 1
-    ) r on r.org_id = b.org_id
-), batch as not materialized (
-    select * from sent where (select fits from fit)
--- end
--- if portion
 ), named as materialized (
     -- Only names that came, so that an organisation with a hundred thousand costs a look at each. With
     -- `is true` the types are hashed; a plain `in` may become a loop over them.
@@ -57,57 +110,43 @@ with sent as (
     select * from recipients where all_types or type_prefixes <> '{}'
 ), priced as (
     select b.org_id, b.place, (coalesce(n.number, 0) + coalesce(w.number, 0))::integer as price,
-        o.judging_version = coalesce(b.judging_version, 0) as judged -- as above
+        -- Whether it was judged by the subscriptions that this statement sees.
+        o.judging_version = coalesce(b.judging_version, 0) as judged
     from sent b
     left join organisations o on o.id = b.org_id
     left join (select org_id, name, count(*) as number from named group by 1, 2) n
         on n.org_id = b.org_id and n.name = b.type
     left join (select org_id, count(*) as number from broad group by 1) w on w.org_id = b.org_id
 ), shared as (
-    -- Who has made few deliveries in this batch so far comes before who has made many, so that an
-    -- organisation whose events go to a thousand subscribers takes no room from the others.
+    -- An organisation that has made few deliveries in this batch so far comes before one that has made
+    -- many, so that one whose events go to a thousand subscribers takes no room from the others.
     select place, judged, sum(price) over (order by made, place) as deliveries
     from (select *, sum(price) over (partition by org_id order by place) as made from priced) p
 ), batch as (
     -- What an event may cost is known before it is stored: a batch ends where it would make too
     -- many deliveries, and what is left of it comes again in the next one. The first is stored in any
-    -- case. Payloads are not carried through the sorting; `is true` as above.
+    -- case. Payloads are not carried through the sorting; `is true` for the reason given at `named`.
     select * from sent
     where (place in (select place from shared where judged and (deliveries <= $12 or place = 1))) is true
--- end
 ), won as (
     -- Sorted, so that two batches wait for each other's keys in one order and never in a ring.
     insert into dedup as d (org_id, dedup_id, event_id, fingerprint, expires_at)
     select org_id, dedup_id, id, sha256(convert_to(type, 'UTF8') || '\x00' || payload), now() + $11::interval
     from batch where dedup_id is not null order by org_id, dedup_id
-    -- if taken
     on conflict (org_id, dedup_id) do update
         set event_id = excluded.event_id, fingerprint = excluded.fingerprint, expires_at = excluded.expires_at
         where d.expires_at <= now()
     returning event_id
-    -- end
 ), stored as (
     insert into events (org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at)
     select org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at
     from batch
-    -- if taken
     where dedup_id is null or id in (select event_id from won)
-    -- end
-    -- if portion
     on conflict (org_id, id) do nothing
-    -- end
     returning org_id, id, type, ordering_key, octet_length(payload) as payload_size
 ), matched as (
-    -- if whole
-    select e.*, s.id as subscription_id, s.kind, s.lane_group, s.ordering, s.ordering_pointer, s.filter
-    from stored e join recipients s on s.org_id = e.org_id
-    where e.type = any (s.type_names)
-      or s.all_types and not starts_with(e.type, 'triggers.')
-      or s.type_prefixes <> '{}' and exists (select from unnest(s.type_prefixes) p where starts_with(e.type, p))
-    -- end
-    -- if portion
-    -- By name in a join, for an organisation may have thousands of types and as many subscriptions;
-    -- by all or by a prefix in a comparison of each with each.
+    -- Names are matched in a join, because an organisation may have thousands of types and as many
+    -- subscriptions; subscriptions to all types or to a prefix are compared with each event.
     select e.*, s.id as subscription_id, s.kind, s.lane_group, s.ordering, s.ordering_pointer, s.filter
     from stored e join named s on s.org_id = e.org_id and s.name = e.type
     union all
@@ -118,7 +157,6 @@ with sent as (
         s.all_types and not starts_with(e.type, 'triggers.')
         or s.type_prefixes <> '{}' and exists (select from unnest(s.type_prefixes) p where starts_with(e.type, p))
       )
-    -- end
 ), owed as (
     insert into deliveries (
         org_id, subscription_id, event_id, due_at, accepted_at, payload_size, lane_group, ordering_key
@@ -126,46 +164,47 @@ with sent as (
     select m.org_id, m.subscription_id, m.id, now(), now(), m.payload_size, m.lane_group,
         case
             when m.ordering <> 'key' or m.kind <> 'push' then null
-            -- if findings
-            when m.ordering_pointer is not null and $13::jsonb ? (m.id::text || m.subscription_id::text)
-                then $13::jsonb ->> (m.id::text || m.subscription_id::text)
-            -- end
-            -- What has no value there has a key of its own.
-            when m.ordering_pointer is not null then m.id::text
+            -- An event has a key of its own if there is no value at the place that the pointer names.
+            when m.ordering_pointer is not null
+                then coalesce($13::jsonb ->> (m.id::text || m.subscription_id::text), m.id::text)
             -- Without a key of its own an event belongs to the one key that is the whole subscription.
             else coalesce(m.ordering_key, '')
         end
     from matched m
-    -- if findings
     where m.filter is null or $13::jsonb -> (m.id::text || m.subscription_id::text) is distinct from 'false'
-    -- end
     returning event_id, subscription_id, lane_group
 )
 select now() as now,
-    -- if whole
-    (select fits from fit) as fits,
-    -- end
-    -- if new
-    '{}'::uuid[] as missing,
-    -- end
-    -- if taken
     case
         when (select count(*) from stored) = cardinality($2) then '{}'
         else array(select id from sent except select id from stored)
     end as missing,
-    -- end
     array(select uuid_send(event_id) || uuid_send(subscription_id) from owed where lane_group is not null) as owed
 
+-- name: taken
+-- Those of these events whose dedup_id names an event already. It is looked up for each event by itself: a
+-- plain join may become a walk through the whole table.
+select b.id, d.event_id as winner, d.fingerprint,
+    exists (select from events e where e.org_id = b.org_id and e.id = b.id) as stored
+from unnest($1::uuid[], $2::uuid[], $3::text[]) as b (org_id, id, dedup_id)
+cross join lateral (
+    select event_id, fingerprint from dedup
+    where org_id = b.org_id and dedup_id = b.dedup_id and expires_at > now() limit 1
+) d
+
 -- name: resolve
--- Why events were not stored: the winner of each dedup_id, what was stored under its own id before,
--- and the version to be judged with. A statement of its own, because one that lost a race cannot see
--- who won it. A row that has run out names nobody: an event that the bound of deliveries left over
--- has not tried to take it yet.
+-- Why events were not stored: the winner of each dedup_id, whether the event is stored under its own id from
+-- an earlier try, and the version to be judged with. It is a statement of its own, because a statement that
+-- lost a race cannot see the winner. A dedup row that has run out has no winner: an event that the bound of
+-- deliveries left over has not tried to take it over yet.
 select b.id, d.event_id as winner, d.fingerprint, o.judging_version,
     exists (select from events e where e.org_id = b.org_id and e.id = b.id) as stored
 from unnest($1::uuid[], $2::uuid[], $3::text[]) as b (org_id, id, dedup_id)
 left join organisations o on o.id = b.org_id
-left join dedup d on d.org_id = b.org_id and d.dedup_id = b.dedup_id and d.expires_at > now()
+left join lateral (
+    select event_id, fingerprint from dedup
+    where org_id = b.org_id and dedup_id = b.dedup_id and expires_at > now() limit 1
+) d on true
 
 -- name: now
 select now()
@@ -224,5 +263,6 @@ from subscriptions s join settled_deliveries d
 where s.org_id = $1
 order by subscription_id, generation
 
--- name: subscriptions_of_org
-select * from subscriptions where org_id = $1 and deleted_at is null order by id
+-- name: candidates
+select id, kind, key, status, event_types, filter, created_at from subscriptions
+where org_id = $1 and deleted_at is null order by id

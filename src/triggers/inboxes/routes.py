@@ -38,10 +38,11 @@ from triggers.outbound.addresses import OutboundPolicy
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.secrets.key_ring import KeyRing
+from triggers.subscriptions.body import Filter
 from triggers.subscriptions.rules import check_filter, check_target, same_types
 from triggers.wakeups.wakeup import Wakeup
 
-EventTypes = Annotated[
+InboxEventTypes = Annotated[
     list[str],
     Meta(
         max_length=100,
@@ -51,7 +52,6 @@ EventTypes = Annotated[
 MaxLeases = Annotated[
     int, Meta(ge=1, le=1_000_000, description="Quarantine a message that was leased so often. Null: never.")
 ]
-Filter = Annotated[str, Meta(max_length=2048, description="CEL over `payload` and `event`: true or false.")]
 NotificationUrl = Annotated[
     str,
     Meta(
@@ -73,7 +73,7 @@ class InboxBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             description="Names it in paths: no `/`, not `.` or `..`, nothing that looks like an id (a UUID).",
         ),
     ]
-    event_types: EventTypes | None = None
+    event_types: InboxEventTypes | None = None
     max_leases: MaxLeases | None = None
     filter: Filter | None = None
     notification_url: NotificationUrl | None = None
@@ -82,7 +82,7 @@ class InboxBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class InboxChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What to change; what is left out stays."""
 
-    event_types: EventTypes | UnsetType | None = UNSET
+    event_types: InboxEventTypes | UnsetType | None = UNSET
     filter: Filter | UnsetType | None = UNSET
     notification_url: NotificationUrl | UnsetType | None = UNSET
 

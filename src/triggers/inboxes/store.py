@@ -27,16 +27,9 @@ from triggers.postgres.database import (
     Row,
     statements,
 )
-from triggers.postgres.read_position import BEGINNING, ReadPosition
+from triggers.postgres.read_position import ReadPosition
 
 _SQL = statements(__name__)
-# A paused inbox gives what it had: read by id up to the pause, so that what it collects
-# meanwhile costs a claim nothing.
-_CLAIM_PAUSED = (
-    _SQL["claim"]
-    .replace("order by due_at, event_id limit $5", "and event_id < $9 order by event_id limit $5")
-    .replace("s.status = 'active'", "s.status <> 'deleting'")
-)
 _SCAN_LIMIT = 5_000
 _FIRST_ID = UUID(int=0)
 
@@ -168,7 +161,7 @@ async def _claim(
     while True:
         if inbox.status == SubscriptionStatus.PAUSED:
             rows = await connection.fetch(
-                _CLAIM_PAUSED, inbox.org_id, inbox.id, BEGINNING[0], *values, _id_ceiling(inbox.status_at)
+                _SQL["claim_paused"], inbox.org_id, inbox.id, _id_ceiling(inbox.status_at), *values
             )
         else:
             start = positions.start(inbox.id)

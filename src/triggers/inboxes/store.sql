@@ -53,6 +53,45 @@ union all
 select event_id, lease_count, null, was_due_at, now() from worn
 order by was_due_at, event_id
 
+-- name: claim_paused
+-- As `claim`, for an inbox that was paused when the claim began: it gives what it had at the pause, the events
+-- below $3. They are read in the order of their ids, so that what the inbox collects meanwhile costs nothing.
+with due as materialized (
+    select org_id, subscription_id, event_id, generation, lease_count, payload_size, due_at
+    from deliveries
+    where org_id = $1 and subscription_id = $2 and event_id < $3 and due_at <= now()
+      and exists (select from subscriptions s where s.org_id = $1 and s.id = $2 and s.status <> 'deleting')
+    order by event_id limit $5
+    for update skip locked
+), summed as (
+    select *, sum(payload_size) over (order by due_at, event_id rows unbounded preceding) as total from due
+), chosen as (
+    select * from summed where total <= $4 or total = payload_size
+), leased as (
+    update deliveries d
+    set status = 'leased', lease_id = $6, due_at = now() + $7::interval, lease_count = d.lease_count + 1
+    from chosen c
+    where d.org_id = c.org_id and d.subscription_id = c.subscription_id
+      and d.event_id = c.event_id and d.generation = c.generation
+      and ($8::integer is null or c.lease_count < $8)
+    returning d.event_id, d.lease_count, d.due_at, c.due_at as was_due_at
+), worn as (
+    delete from deliveries d using chosen c
+    where d.org_id = c.org_id and d.subscription_id = c.subscription_id
+      and d.event_id = c.event_id and d.generation = c.generation
+      and c.lease_count >= $8
+    returning d.event_id, d.generation, d.lease_count, d.accepted_at, c.due_at as was_due_at
+), quarantined as (
+    insert into settled_deliveries
+        (org_id, subscription_id, event_id, generation, status, reason, lease_count, accepted_at, settled_at)
+    select $1, $2, event_id, generation, 'dead', 'leased as often as max_leases allows', lease_count, accepted_at, now()
+    from worn
+)
+select event_id, lease_count, due_at, was_due_at, now() as now from leased
+union all
+select event_id, lease_count, null, was_due_at, now() from worn
+order by was_due_at, event_id
+
 -- name: holds_any
 -- By its order: for any row at all the planner may read the table until it meets one.
 select (

@@ -12,7 +12,7 @@ from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import MAX_BATCH_BYTES, TENANT_SCOPES, OrgId, Plan
 from triggers.errors import NameTaken
 from triggers.events import accept
-from triggers.events.group_commit import Intake
+from triggers.events.group_commit import Acceptor
 from triggers.events.routes import EventRoutes
 from triggers.http import server
 from triggers.http.route import Route
@@ -78,7 +78,7 @@ class ApiNode:
         self.more_metrics: list[Callable[[], bytes]] = []
         self._limiter = RateLimiter()
         self._keys = KeyCache(self.database, self.clock)
-        self.intake = Intake(
+        self.acceptor = Acceptor(
             self.database,
             self.clock,
             dedup_window=settings.dedup_window,
@@ -89,7 +89,7 @@ class ApiNode:
         # One organisation has half of it, which is a batch at least.
         bodies = Room(2 * max(settings.max_waiting_bytes, MAX_BATCH_BYTES))
         self._accept = accept.AcceptApp(
-            self.intake,
+            self.acceptor,
             self._keys,
             self._limiter,
             lambda: self.health.disk_full,
@@ -134,14 +134,14 @@ class ApiNode:
             InboxRoutes(database, clock, key_ring, wakeup, policy, self.settings.inbox_retention),
             MessageRoutes(database, clock, wakeup, stopping),
             PreviewRoutes(database, key_ring, clock, wakeup, stopping),
-            OperatorRoutes(self.health, self.intake, database, self.more_metrics, self.settings.public_url),
+            OperatorRoutes(self.health, self.acceptor, database, self.more_metrics, self.settings.public_url),
         )
 
     async def start(self) -> None:
         """Open the database and start every part but the server."""
         await self.database.open()
         await sealed_secrets.require_key(self.database, self.key_ring)
-        await self.intake.start()
+        await self.acceptor.start()
         await self._keys.start()
         await self._housekeeping.watch_disk()
         for duty in (*self._keys.duties(), *self._housekeeping.duties(), self._replaying.duty()):
@@ -158,7 +158,7 @@ class ApiNode:
         if self._redis is not None:
             await self._redis.stop()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.intake.stop(), self.settings.shutdown_timeout)
+            await asyncio.wait_for(self.acceptor.stop(), self.settings.shutdown_timeout)
         await self._keys.stop()
         await self.database.close()
 

@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from triggers import errors, observability
 from triggers.domain import MAX_EVENT_BYTES
-from triggers.events.group_commit import Intake
+from triggers.events.group_commit import Acceptor
 from triggers.http import pages
 from triggers.http.problems import KINDS, headers, problem
 from triggers.http.route import PUBLIC, Answer, Route
@@ -47,13 +47,13 @@ class OperatorRoutes:
     def __init__(
         self,
         health: Health,
-        intake: Intake,
+        acceptor: Acceptor,
         database: Database,
         more_metrics: list[Callable[[], bytes]],
         public_url: str | None,
     ) -> None:
         self._health = health
-        self._intake = intake
+        self._acceptor = acceptor
         self._database = database
         self._more_metrics = more_metrics
         self._public_url = public_url
@@ -80,8 +80,8 @@ class OperatorRoutes:
 
     async def metrics(self) -> Response[bytes]:
         """Give every metric in the Prometheus text format. No label names a tenant."""
-        observability.waiting_events.set(self._intake.waiting[0])
-        observability.waiting_bytes.set(self._intake.waiting[1])
+        observability.waiting_events.set(self._acceptor.waiting[0])
+        observability.waiting_bytes.set(self._acceptor.waiting[1])
         busy, size, most = self._database.pool_use()
         for state, value in (("busy", busy), ("open", size), ("most", most)):
             observability.pool_connections.labels(state).set(value)

@@ -114,7 +114,7 @@ async def _run_api(
     serving = asyncio.create_task(node.server.serve(sockets=[bound]), name="server")
     started = asyncio.create_task(node.server.has_started.wait())
     asked = asyncio.create_task(stopping.asked.wait())
-    broken = asyncio.create_task(node.intake.broken())
+    broken = asyncio.create_task(node.acceptor.broken())
     hurried = asyncio.create_task(_hurry_server(node, stopping))
     try:
         await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)

@@ -29,9 +29,14 @@ index that has not costs the same, and is a walk through the whole lane."""
 PLAN_ONCE: Final = {"plan_cache_mode": "force_generic_plan", "enable_sort": "off", "enable_seqscan": "off"}
 """For statements that look rows up in the order of an index and nothing else: to plan those takes longer than
 to carry them out, and there is one way to do it, however few pages there were at the time."""
+PLAN_BY_INDEX: Final = {"enable_seqscan": "off"}
+"""For statements that look rows up in a table that may be empty when a plan is made and kept. Reading an
+empty table from end to end costs nothing, and that plan would still be used for millions of rows."""
 PAUSE_SECONDS = 0.5  # before another connection, after one that failed
 GIVE_BACK_SECONDS = 1.0  # for a statement that was given up to be cancelled on the server
 
+_CONDITION: Final = re.compile(r"^ *-- if (\w+)$", re.MULTILINE)
+_MARKER: Final = re.compile(r"^ *-- (if \w+|end)$", re.MULTILINE)
 _ONLY_IF: Final = re.compile(r"^ *-- if (\w+)\n(.*?)^ *-- end\n", re.MULTILINE | re.DOTALL)
 
 Connection: TypeAlias = asyncpg.Connection
@@ -53,14 +58,25 @@ def statements(module: str) -> dict[str, str]:
     return dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))
 
 
-def only_if(statement: str, *conditions: str) -> str:
-    """A statement with what stands in it between `-- if <condition>` and `-- end` only if that is given."""
-    return _ONLY_IF.sub(lambda found: found[2] if found[1] in conditions else "", statement)
+def only_if(statement: str, **conditions: bool) -> str:
+    """A statement without the lines between `-- if <condition>` and `-- end` whose condition is false.
+
+    Raises:
+        ValueError: these are not exactly the conditions of the statement, or an `if` has no `end` of its own.
+    """
+    named = set(_CONDITION.findall(statement))
+    if named != conditions.keys():
+        raise ValueError(f"The statement has the conditions {sorted(named)}, not {sorted(conditions)}.")
+    text = _ONLY_IF.sub(lambda found: found[2] if conditions[found[1]] else "", statement)
+    if _MARKER.search(text):
+        raise ValueError("In the statement an `-- if` has no `-- end`, or stands within another one.")
+    return text
 
 
 class Column:
     """An array for the driver, which goes through each twice: in search of arrays within it, then to write
-    it. There are none in a column, and the search takes longer than the writing, so it is shown nothing."""
+    it. There are none in a column, and the search takes longer than the writing, so it is shown nothing
+    (docs/adr/0005-array-columns.md)."""
 
     __slots__ = ("_searched", "_values")
 
@@ -181,7 +197,7 @@ class Database:
     async def connect(self, seconds: float, plans: Mapping[str, str] | None = None) -> Connection:
         """A connection of its own, whose statements may take `seconds`. The caller closes it.
 
-        `plans`: how they are planned, PLAN_ANEW or PLAN_ONCE, if not as the server sees fit.
+        `plans`: how they are planned, one of the PLAN_ settings, if not as the server sees fit.
         """
         settings = {**_server_settings(seconds), **(plans or {})}
         with unavailable():

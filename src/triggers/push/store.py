@@ -27,8 +27,8 @@ from triggers.push.retry import Progress
 from triggers.subscriptions.rules import Format
 
 _SQL = statements(__name__)
-_SETTLE = only_if(_SQL["settle"])
-_SETTLE_REPEATED = only_if(_SQL["settle"], "repeated")
+_SETTLE = only_if(_SQL["settle"], repeated=False)
+_SETTLE_REPEATED = only_if(_SQL["settle"], repeated=True)
 
 DeliveryId = tuple[UUID, UUID, UUID, int]
 """Organisation, subscription, event and generation."""

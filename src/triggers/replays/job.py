@@ -54,7 +54,7 @@ PLAN_EVENTS: Final = 10_000
 PLAN_JUDGED: Final = 200
 
 
-class Plan(NamedTuple):
+class ReplayPlan(NamedTuple):
     """What a replay would do: how many deliveries (counted, or estimated), and how long it takes from now.
 
     It makes `rate` deliveries a second from `start` on, or at once if that is None.
@@ -194,13 +194,13 @@ async def range_of(
     return min(first or end, end), end
 
 
-async def plan(database: Database, to: Recipient, chosen: Range, rate: int, now: datetime) -> Plan:
+async def plan(database: Database, to: Recipient, chosen: Range, rate: int, now: datetime) -> ReplayPlan:
     """How much a replay would do, by looking at the first PLAN_EVENTS events and what became of them."""
     start = earliest_start(to, chosen, now)
     async with database.connection() as connection:
         number, exact = await _planned(connection, to, chosen)
     wait_seconds = (start - now).total_seconds() if start else 0
-    return Plan(number, exact, rate, start, wait_seconds + number / rate)
+    return ReplayPlan(number, exact, rate, start, wait_seconds + number / rate)
 
 
 async def _planned(connection: Connection, to: Recipient, chosen: Range) -> tuple[int, bool]:
@@ -246,7 +246,7 @@ def earliest_start(to: Recipient, chosen: Range, now: datetime) -> datetime | No
     return settled_at if near and settled_at > now and not chosen.only_dead else None
 
 
-def new_replay(replay_id: UUID, to: Recipient, chosen: Range, found: Plan) -> NewReplay:
+def new_replay(replay_id: UUID, to: Recipient, chosen: Range, found: ReplayPlan) -> NewReplay:
     """The row of a planned replay."""
     return NewReplay(
         id=replay_id,

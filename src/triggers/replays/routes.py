@@ -29,8 +29,8 @@ from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.replays import store as replay_store
 from triggers.replays.job import (
-    Plan,
     Range,
+    ReplayPlan,
     new_replay,
     plan,
     range_of,
@@ -180,7 +180,7 @@ class ReplayRoutes:
 # ---- views ---------------------------------------------------------------------------------------
 
 
-def _planned(to: Recipient, chosen: Range, data: ReplayBody, found: Plan) -> ReplayView:
+def _planned(to: Recipient, chosen: Range, data: ReplayBody, found: ReplayPlan) -> ReplayView:
     return ReplayView(
         id=None,
         kind="replay",

@@ -22,7 +22,9 @@ from triggers.subscriptions.rules import (
 )
 from triggers.subscriptions.store import Subscription
 
-Key = Annotated[str, Meta(min_length=1, max_length=100, description="A name of yours, unique among them.")]
+SubscriptionKey = Annotated[
+    str, Meta(min_length=1, max_length=100, description="A name of yours, unique among them.")
+]
 TargetUrl = Annotated[str, Meta(min_length=1, max_length=2048, description="Where deliveries are POSTed to.")]
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
 EventTypes = Annotated[
@@ -34,7 +36,7 @@ EventTypes = Annotated[
     ),
 ]
 Filter = Annotated[str, Meta(max_length=2048, description="CEL over `payload` and `event`: true or false.")]
-Headers = Annotated[
+DeliveryHeaders = Annotated[
     dict[str, str],
     Meta(max_length=MAX_HEADERS, description="Sent with every delivery, kept encrypted, shown by name only."),
 ]
@@ -61,12 +63,12 @@ class SubscriptionBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
     """A subscription to make. What is null or left out has its default."""
 
     target_url: TargetUrl
-    key: Key | None = None
+    key: SubscriptionKey | None = None
     name: Name | None = None
     event_types: EventTypes | None = None
     filter: Filter | None = None
     format: Format | None = None
-    headers: Headers | None = None
+    headers: DeliveryHeaders | None = None
     secret: Secret | None = None
     signature: Scheme | None = None
     ordering: Ordering | None = None
@@ -87,7 +89,7 @@ class SubscriptionChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
     event_types: EventTypes | UnsetType | None = UNSET
     filter: Filter | UnsetType | None = UNSET
     format: Format | UnsetType | None = UNSET
-    headers: Headers | UnsetType | None = UNSET
+    headers: DeliveryHeaders | UnsetType | None = UNSET
     ordering: Ordering | UnsetType | None = UNSET
     ordering_key: Pointer | UnsetType | None = UNSET
     max_concurrency: Concurrency | UnsetType | None = UNSET

@@ -18,7 +18,7 @@ from triggers.errors import DatabaseUnavailable, NotFound
 from triggers.events import matching as judging
 from triggers.events import matching_store as judging_store
 from triggers.events import store as event_store
-from triggers.events.group_commit import Intake
+from triggers.events.group_commit import Acceptor
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 
@@ -279,7 +279,7 @@ async def test_rules_that_never_stand_still_are_a_503(
     assert neighbour.status_code == 201
     still = True
     await post(client, 1)
-    assert node.intake.waiting == (0, 0)
+    assert node.acceptor.waiting == (0, 0)
 
 
 async def test_a_filter_that_fails_is_a_match_and_is_recorded(
@@ -317,7 +317,7 @@ async def test_a_plain_organisation_costs_no_other_statement(
     monkeypatch.setattr(judging_store, "rules", never)
     await asyncio.gather(*[post(client, n) for n in range(100)])
     assert len(await subscriptions.owed(push)) == 100
-    assert not node.intake._judging._known
+    assert not node.acceptor._judging._known
 
 
 async def test_the_last_filter_gone_is_learned_too(
@@ -350,7 +350,7 @@ async def test_forgotten_rules_are_read_again(
             for found, event_id in zip(expected, ids, strict=True):
                 found.extend([event_id] if n > 1 else [])
     assert [await one.owed_ids(push) for one, push in zip(each, pushes, strict=True)] == expected
-    assert node.intake._judging._size <= 3
+    assert node.acceptor._judging._size <= 3
 
 
 async def test_rules_that_cannot_be_read_are_a_503(
@@ -364,7 +364,7 @@ async def test_rules_that_cannot_be_read_are_a_503(
     with monkeypatch.context() as patched:
         patched.setattr(judging_store, "rules", unreachable)
         assert (await client.post("/v1/events", json={"type": "a", "payload": 1})).status_code == 503
-    assert node.intake.waiting == (0, 0)
+    assert node.acceptor.waiting == (0, 0)
     await post(client, 1)
 
 
@@ -372,22 +372,22 @@ async def test_an_organisation_that_is_gone_gets_no_201(
     node: Node, clock: DatabaseClock, database: Database
 ) -> None:
     event = NewEvent(org_id=OrgId(clock.mint()), id=EventId(clock.mint()), type="a", payload=b"1")
-    assert isinstance(await node.intake.accept(event), NotFound)
+    assert isinstance(await node.acceptor.accept(event), NotFound)
 
 
 async def test_stop_waits_for_what_is_judged_again(
     database: Database, clock: DatabaseClock, tenant: Tenant, subscriptions: Subscriptions
 ) -> None:
     push = await subscriptions.push(filter="payload > 1")
-    intake = Intake(
+    acceptor = Acceptor(
         database, clock, dedup_window=60, max_events=100, max_bytes=10**6, committed=lambda *_: None
     )
-    await intake.start()
+    await acceptor.start()
     events = [
         NewEvent(org_id=tenant.id, id=EventId(clock.mint()), type="a", payload=b"%d" % n) for n in range(4)
     ]
-    outcomes = [intake.accept(event) for event in events]
-    await intake.stop()
+    outcomes = [acceptor.accept(event) for event in events]
+    await acceptor.stop()
     assert [outcome.result() for outcome in outcomes] == [Accepted(event.id, False) for event in events]
     assert await subscriptions.owed_ids(push) == [str(event.id) for event in events[2:]]
 

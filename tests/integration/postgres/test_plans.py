@@ -12,13 +12,14 @@ import asyncpg
 import pytest
 
 from harness import Tenant, Tenants
-from triggers.domain import MAX_PAGE_BYTES, AttemptOutcome, NewEvent, SubscriptionStatus
+from triggers.domain import MAX_PAGE_BYTES, AttemptOutcome, EventId, NewEvent, SubscriptionStatus
 from triggers.events import store as event_store
 from triggers.inboxes import store as inbox_store
 from triggers.keys import store as api_keys
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
     PLAN_ANEW,
+    PLAN_BY_INDEX,
     PLAN_ONCE,
     Connection,
     Database,
@@ -153,8 +154,8 @@ async def test_the_hot_statements_use_their_indexes(
         ("claim", inbox_sql["claim"], (*who, BEGINNING, *claim), 4_000),
         (
             "claim of a paused one",
-            inbox_store._CLAIM_PAUSED,
-            (*who, BEGINNING, *claim, inbox_store._id_ceiling(inbox.status_at)),
+            inbox_sql["claim_paused"],
+            (*who, inbox_store._id_ceiling(inbox.status_at), *claim),
             4_000,
         ),
         ("held", inbox_sql["held"], (*who, lease_id), 200),
@@ -263,7 +264,7 @@ async def test_a_held_snapshot_does_not_make_claims_wade_through_the_dead(
         values = (MAX_PAGE_BYTES, 100, uuid.uuid4(), timedelta(seconds=300), None)
         claim = inbox_store._SQL["claim"]
         from_start = await explained(connection, claim, tenant.id, inbox.id, BEGINNING, *values)
-        positions._known[inbox.id] = (positions._known[inbox.id][0], float("inf"))  # no reading anew just now
+        positions._known[inbox.id]._reread_at = float("inf")  # no reading anew just now
         from_hint = await explained(
             connection, claim, tenant.id, inbox.id, positions.start(inbox.id), *values
         )
@@ -315,6 +316,26 @@ async def test_a_read_sorts_nothing_that_an_index_has_in_order(
         await connection.close()
     assert len(rows) == 100
     assert fetched <= 150
+
+
+async def test_dedup_ids_are_looked_up_by_their_index_though_there_were_none_when_that_was_planned(
+    database: Database, tenant: Tenant, clock: DatabaseClock
+) -> None:
+    connection = await database.connect(60, {**PLAN_BY_INDEX, "plan_cache_mode": "force_generic_plan"})
+    try:
+        await connection.execute("alter table dedup set (autovacuum_enabled = off)")
+        await connection.execute("vacuum analyze dedup")
+        new = NewEvent(org_id=tenant.id, id=EventId(clock.mint()), type="a", payload=b"1", dedup_id="d7")
+        assert not await event_store.taken(connection, [new])
+        await fill(database, tenant, 20_000)
+        async with connection.transaction():
+            assert list(await event_store.taken(connection, [new])) == [new.id]
+            scanned_rows, by_index = await connection.fetchrow(
+                "select seq_tup_read, idx_tup_fetch from pg_stat_xact_user_tables where relname = 'dedup'"
+            )
+    finally:
+        await connection.close()
+    assert (scanned_rows, by_index) == (0, 1)
 
 
 class Queue:

@@ -1,0 +1,195 @@
+"""The flush: a batch of events is stored in one commit, and each of them answered by what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+
+from triggers import errors, observability
+from triggers.events import store as event_store
+from triggers.events.handover import Handover
+from triggers.events.matching import Finding, Judging
+from triggers.events.store import Obstacle
+from triggers.events.waiting_event import WaitingEvent
+from triggers.pace import Pace, Steps, do
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import (
+    PLAN_BY_INDEX,
+    Connection,
+    Database,
+    is_data_error,
+    is_unavailable,
+)
+from triggers.postgres.time_bounds import ACCEPT_SECONDS
+
+log = structlog.get_logger()
+
+OBSTACLE_SECONDS = 1.0
+"""How long an obstacle that one batch met is expected by the next ones: they are likely alike."""
+
+
+class Flusher:
+    """Stores batches, one after the other, on a connection of its own.
+
+    What becomes of a batch:
+
+        taken ids looked up → stored → each event answered, or left over
+          if the database refuses its data  → each half by itself, until the guilty event stands alone
+          if the outcome is unknown         → repeated once: what it stored is found under its own ids
+          if that fails too                 → each event answered with DatabaseUnavailable
+
+    What it expects of the next batch: None → an obstacle that a batch met → None, after OBSTACLE_SECONDS
+    without it. Ids that are taken are looked up only while they are expected, which costs less than a
+    statement that is ready for them.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: DatabaseClock,
+        judging: Judging,
+        *,
+        dedup_window: timedelta,
+        committed: Callable[[set[UUID], Handover], None],
+    ) -> None:
+        """`committed` is told, after each commit, of which organisations it stored events, and is given
+        what of it is to be pushed."""
+        self._database = database
+        self._clock = clock
+        self._judging = judging
+        self._window = dedup_window
+        self._committed = committed
+        self._connection: Connection | None = None
+        self._obstacle: Obstacle | None = None
+        self._expected_until = 0.0  # monotonic
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def store(self, batch: list[WaitingEvent], *, again: bool = True) -> list[WaitingEvent]:
+        """Answer every event of a batch, whatever happens, but for those that are returned: left over, in
+        their order, for a later batch. `again`: whether a batch whose outcome is unknown is repeated."""
+        connection = self._connection
+        try:
+            if connection is None:
+                connection = await self._database.connect(ACCEPT_SECONDS, PLAN_BY_INDEX)
+                self._connection = connection
+            if self._expects(Obstacle.STORED):
+                batch = await self._answer_taken(connection, batch)
+            return await self._flush(connection, batch) if batch else []
+        except Exception as error:  # noqa: BLE001 - every caller must get an answer
+            if is_data_error(error):
+                return await self._store_halves(batch, error)
+            self._connection = None
+            if connection is not None:
+                connection.terminate()
+                if again and is_unavailable(error):
+                    for waiting in batch:
+                        waiting.wait_for_the_database()
+                    return await self.store(batch, again=False)
+            log.error("flush_failed", events=len(batch), error=repr(error))
+            for waiting in batch:
+                waiting.answer_all(errors.DatabaseUnavailable())
+            return []
+
+    async def _store_halves(self, batch: list[WaitingEvent], error: BaseException) -> list[WaitingEvent]:
+        if len(batch) == 1:
+            guilty = batch[0]
+            log.warning("event_refused_by_database", event_id=str(guilty.event.id), error=repr(error))
+            guilty.answer(errors.Invalid("The database refused to store this event."))
+            return guilty.followers
+        middle = len(batch) // 2
+        left_over = await self.store(batch[:middle])
+        if left_over:  # none may overtake those
+            return left_over + batch[middle:]
+        return await self.store(batch[middle:])
+
+    async def _flush(self, connection: Connection, batch: list[WaitingEvent]) -> list[WaitingEvent]:
+        """Store a batch, and answer it after its commit."""
+        receipt = await event_store.accept(
+            connection,
+            self._clock,
+            [w.event for w in batch],
+            self._window,
+            [w.judged.rules.version for w in batch],
+            await do(_findings(batch), Pace(in_line=False)),
+            all_first=not self._expects(Obstacle.TOO_MUCH),
+        )
+        observability.flushes_total.inc()
+        if receipt.obstacle is not None:
+            self._expect(receipt.obstacle)
+        if not receipt.missing:
+            # Not at once: the next batch is on its way to PostgreSQL before these callers are answered.
+            asyncio.get_running_loop().call_soon(self._tell, batch, set(), receipt.handover)
+            return []
+        missing = set(receipt.missing)
+        self._tell(batch, missing, receipt.handover)
+        return await self._explain(connection, [w for w in batch if w.event.id in missing])
+
+    def _tell(self, batch: Sequence[WaitingEvent], missing: set[UUID], handover: Handover) -> None:
+        """Answer those of a committed batch that are not missing."""
+        try:
+            self._committed({w.event.org_id for w in batch}, handover)
+        finally:
+            for waiting in batch:
+                if waiting.event.id not in missing:
+                    waiting.decide(waiting.event.id)
+
+    # ---- what is not stored --------------------------------------------------------------------------
+
+    async def _answer_taken(self, connection: Connection, batch: list[WaitingEvent]) -> list[WaitingEvent]:
+        """Answer events whose dedup_id is taken; return the others."""
+        taken = await event_store.taken(connection, [w.event for w in batch])
+        if not taken:
+            return batch
+        self._expect(Obstacle.STORED)
+        for waiting in batch:
+            if (reason := taken.get(waiting.event.id)) is not None:
+                waiting.decide(waiting.event.id if reason.stored else reason.winner, reason.fingerprint)
+        return [w for w in batch if w.event.id not in taken]
+
+    async def _explain(self, connection: Connection, missing: list[WaitingEvent]) -> list[WaitingEvent]:
+        """Answer events that a flush did not store; return those that a later one may store."""
+        found = await event_store.resolve(connection, [w.event for w in missing])
+        left_over = []
+        for waiting in missing:
+            event = waiting.event
+            reason = found[event.id]
+            if reason.stored:
+                waiting.decide(event.id)
+            elif reason.winner is not None:
+                waiting.decide(reason.winner, reason.fingerprint)
+            elif reason.version is None:
+                waiting.answer_all(errors.NotFound("The organisation of this event does not exist."))
+            else:  # judged by old rules, or over the bound of deliveries, or its dedup row has gone since
+                if reason.version != waiting.judged.rules.version:
+                    self._judging.outdated(event.org_id)
+                left_over.append(waiting)
+        return left_over
+
+    # ---- what is expected ----------------------------------------------------------------------------
+
+    def _expects(self, obstacle: Obstacle) -> bool:
+        return self._obstacle is obstacle and time.monotonic() < self._expected_until
+
+    def _expect(self, obstacle: Obstacle) -> None:
+        self._obstacle, self._expected_until = obstacle, time.monotonic() + OBSTACLE_SECONDS
+
+
+def _findings(batch: Sequence[WaitingEvent]) -> Steps[dict[str, Finding]]:
+    """What was found out about all events of a batch, under an event's and a subscription's id in one."""
+    found: dict[str, Finding] = {}
+    for waiting in batch:
+        if waiting.judged.findings:
+            event_id = str(waiting.event.id)
+            for subscription_id, finding in waiting.judged.findings.items():
+                found[event_id + subscription_id] = finding
+            yield
+    return found

@@ -1,0 +1,99 @@
+"""An event on its way to its commit, and the answer that its caller waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import Final, TypeAlias
+from uuid import UUID
+
+from triggers import errors
+from triggers.domain import Accepted, NewEvent
+from triggers.events.matching import Judged
+from triggers.room import Room
+
+FINDING_BYTES: Final = 200
+"""What a finding counts for beside payloads: a thousand filters are more than the event they judge."""
+
+AcceptOutcome: TypeAlias = Accepted | errors.TriggersError
+
+
+class WaitingEvent:
+    """Waits in a queue, is taken into a batch, and is answered once: a second answer changes nothing.
+
+        waiting ⇄ in a batch, or following one → answered
+
+    It holds memory of `room` until it is answered. An event of a batch leads those that came after it with
+    the same dedup_id: its followers are decided with it, and not stored. It waits again if the batch left it
+    over.
+    """
+
+    __slots__ = (
+        "_held",
+        "_room",
+        "answered",
+        "event",
+        "followers",
+        "future",
+        "judged",
+        "rounds",
+        "since",
+        "size",
+    )
+
+    def __init__(
+        self, event: NewEvent, judged: Judged, future: asyncio.Future[AcceptOutcome], room: Room
+    ) -> None:
+        self.event = event
+        self.future = future
+        self.since = time.monotonic()
+        self.answered = False
+        self.rounds = 0  # how often it was judged again
+        self.followers: list[WaitingEvent] = []
+        self._room = room
+        self._held = 0  # bytes
+        self.judge(judged)
+
+    def judge(self, judged: Judged) -> None:
+        """Note the rules it was judged by, and what they found."""
+        self.judged = judged
+        self.size = len(self.event.payload) + FINDING_BYTES * len(judged.findings)
+
+    def take_memory(self, least_bytes: int) -> bool:
+        """Take the memory it needs now in place of what it has; if it is too much, none, and False."""
+        org_id = self.event.org_id
+        if self._held:
+            self._room.give_back(org_id, self._held)
+        needed = max(self.size, least_bytes)
+        self._held = needed if self._room.take(org_id, needed) else 0
+        return self._held > 0
+
+    def wait_for_the_database(self) -> None:
+        """Wait however long it takes: it may be stored, and only the database can tell."""
+        self.since = math.inf
+
+    def decide(self, winner: UUID, fingerprint: bytes | None = None) -> None:
+        """Answer it and its followers, given which event has their dedup_id, and that event's fingerprint
+        unless it is this event itself."""
+        for each in (self, *self.followers):
+            if each.event.id == winner:
+                each.answer(Accepted(winner, False))
+            elif each.event.fingerprint == (fingerprint or self.event.fingerprint):
+                each.answer(Accepted(winner, True))
+            else:
+                each.answer(errors.DedupConflict(original_id=str(winner)))
+
+    def answer_all(self, outcome: AcceptOutcome) -> None:
+        """Give it and its followers the same answer."""
+        for each in (self, *self.followers):
+            each.answer(outcome)
+
+    def answer(self, outcome: AcceptOutcome) -> None:
+        """Answer its caller, and give its memory back."""
+        if self.answered:  # it was committed, and what came after that failed
+            return
+        self.answered = True
+        self._room.give_back(self.event.org_id, self._held)
+        if not self.future.done():  # its caller may have gone
+            self.future.set_result(outcome)
