@@ -65,7 +65,7 @@ class Background:
         """Return when something has ended before `stop`, which only a bug can bring about."""
         await self._some_ended.wait()
 
-    async def unless_ended(self, waiting: Coroutine[Any, Any, None]) -> None:
+    async def unless_ended(self, waiting: Coroutine[Any, Any, object]) -> None:
         """Wait for something that this work brings about, but not if some of the work has ended."""
         tasks = [asyncio.ensure_future(waiting), asyncio.ensure_future(self.ended())]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,6 +45,11 @@ leased_total = Counter("triggers_inbox_leased", "Messages leased.")
 acknowledged_total = Counter("triggers_inbox_acknowledged", "Messages acknowledged.")
 pool_connections = Gauge("triggers_database_connections", "Connections of the request pool.", ["state"])
 redis_up = Gauge("triggers_redis_up", "1 while Redis answers; 0 too where none is configured.")
+trouble = Gauge(
+    "triggers_background_trouble",
+    "1 for each background work of the API that failed the last time, or has ended.",
+    ["work"],
+)
 expired_total = Counter("triggers_inbox_expired", "Messages whose retention ended unread.")
 
 
@@ -87,6 +92,13 @@ accept_seconds = QuickHistogram(
     "From the first byte handled to the answer of the accept path.",
     LATENCY_BUCKETS,
 )
+
+
+def show_trouble(gauge: Gauge, trouble: Iterable[str]) -> None:
+    """Set a gauge, which has a label for names, to 1 for each of these and for nothing else."""
+    gauge.clear()
+    for name in trouble:
+        gauge.labels(name).set(1)
 
 
 def configure_logging(log_format: Literal["auto", "console", "json"], level: str) -> None:

@@ -20,9 +20,8 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-import structlog
-
 from triggers import errors
+from triggers.background import Background
 from triggers.domain import NewEvent
 from triggers.events import store as event_store
 from triggers.events.fair_queues import FairQueues
@@ -36,8 +35,8 @@ from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.room import Room
 
-log = structlog.get_logger()
-
+FLUSHER: Final = "flusher"
+"""The task that stores events."""
 MAX_WAIT_SECONDS = 10.0
 """How long an event waits for its flush to begin: by then its caller has gone, or should be told."""
 
@@ -82,32 +81,28 @@ class Acceptor:
             dedup_window=timedelta(seconds=dedup_window),
             committed=committed,
         )
+        self.background = Background()
         self._stopping = False
-        self._flushing: asyncio.Task[None] | None = None
+        self._all_stored = asyncio.Event()
 
     async def start(self) -> None:
         """Learn the database's time and begin to store."""
         await event_store.learn_time(self._database, self.clock)
-        await self._judging.start()
-        self._flushing = asyncio.create_task(self._flush_batches(), name="flusher")
+        self.background.start(self._judging.duty())
+        self.background.run(FLUSHER, self._flush_batches())
 
     async def stop(self) -> None:
         """Store what is waiting, then end."""
         self._stopping = True
-        self._work.set()
         try:
-            if self._flushing is not None:
-                await self._flushing
+            if not self._queues.empty or not self._all_stored.is_set():
+                self._all_stored.clear()
+                self._work.set()
+                await self.background.unless_ended(self._all_stored.wait())
         finally:
             self._rejudging.stop()
-            await self._judging.stop()
-
-    async def broken(self) -> None:
-        """Return when the flusher has ended unasked, which only a bug of ours can bring about."""
-        assert self._flushing is not None
-        await asyncio.wait([self._flushing])
-        if not self._stopping and not self._flushing.cancelled():
-            log.critical("flusher_ended", exc_info=self._flushing.exception())
+            await self.background.stop()
+            await self._flusher.close()
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -153,14 +148,16 @@ class Acceptor:
         self._rejudging.begin(org_id, queue)
 
     async def _flush_batches(self) -> None:
-        while not (self._stopping and self._queues.empty):
+        while True:
             if not self._queues.any_in_turn:
+                if self._queues.empty:
+                    self._all_stored.set()
                 self._work.clear()
                 await self._work.wait()
+                self._all_stored.clear()
             elif late := self._queues.take_late(time.monotonic() - MAX_WAIT_SECONDS):
                 for waiting in late:
                     waiting.answer(errors.Overloaded(_TOO_LATE))
                 await asyncio.sleep(0)  # for the answers to go out, before there are more
             elif batch := self._queues.next_batch():
                 self._queues.put_back(await self._flusher.store(batch))
-        await self._flusher.close()

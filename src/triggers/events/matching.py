@@ -22,6 +22,7 @@ import msgspec
 import structlog
 
 from triggers import errors
+from triggers.background import Duty
 from triggers.domain import RESERVED_TYPE_PREFIX, NewEvent
 from triggers.events import matching_store as judging_store
 from triggers.events.matching_store import FilterFailure, StoredRule
@@ -92,17 +93,10 @@ class Judging:
         self._size = 0
         self._failures: dict[UUID, FilterFailure] = {}
         self._failed = asyncio.Event()
-        self._recording: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Begin to record failures."""
-        self._recording = asyncio.create_task(self._record(), name="filter failures")
-
-    async def stop(self) -> None:
-        """Stop recording. What was not recorded will fail again."""
-        if self._recording is not None:
-            self._recording.cancel()
-            await asyncio.gather(self._recording, return_exceptions=True)
+    def duty(self) -> Duty:
+        """Writing down which filters fail. What was not written down will fail again."""
+        return Duty("filter failures", RECORD_EVERY.total_seconds(), self._record)
 
     # ---- judging -------------------------------------------------------------------------------------
 
@@ -206,16 +200,11 @@ class Judging:
 
     async def _record(self) -> None:
         """Write failures down, the first at once, then what came meanwhile: never once per event."""
-        while True:
-            await self._failed.wait()
-            failures, self._failures = self._failures, {}
-            self._failed.clear()
-            try:
-                # Sorted, so that two nodes wait for each other's rows in one order.
-                await judging_store.record(self._database, sorted(failures.values()), RECORD_EVERY)
-            except Exception as error:  # noqa: BLE001 - a duty outlives what stops it for a while
-                log.warning("filter_failures_not_recorded", failures=len(failures), error=repr(error))
-            await asyncio.sleep(RECORD_EVERY.total_seconds())
+        await self._failed.wait()
+        failures, self._failures = self._failures, {}
+        self._failed.clear()
+        # Sorted, so that two nodes wait for each other's rows in one order.
+        await judging_store.record(self._database, sorted(failures.values()), RECORD_EVERY)
 
 
 def judge_again(expression: str, event: FilterInput) -> Steps[Verdict]:

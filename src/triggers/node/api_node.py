@@ -74,6 +74,7 @@ class ApiNode:
         self.key_ring = key_ring_of(settings, data_dir)
         self.health = Health(self.database)
         self.background = Background()
+        self.health.watch(self.background)
         self.wakeup = Wakeup()
         self.more_metrics: list[Callable[[], bytes]] = []
         self._limiter = RateLimiter()
@@ -86,6 +87,7 @@ class ApiNode:
             max_bytes=settings.max_waiting_bytes,
             committed=self.wakeup.hand_over,
         )
+        self.health.watch(self.acceptor.background)
         # One organisation has half of it, which is a batch at least.
         bodies = Room(2 * max(settings.max_waiting_bytes, MAX_BATCH_BYTES))
         self._accept = accept.AcceptApp(

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
+from triggers.background import Background
 from triggers.errors import TriggersError
+from triggers.events.group_commit import FLUSHER
+from triggers.keys.authentication import KEY_VERSION
 from triggers.postgres import migrate
 from triggers.postgres.database import Database
+from triggers.push.ownership import HEARTBEAT
+
+VITAL: Final = frozenset({FLUSHER, KEY_VERSION, HEARTBEAT})
+"""Background work without which a node is not ready. Trouble of any other makes it degraded."""
+
+Trouble = Callable[[], dict[str, str]]
+"""Gives the background work that has failed the last time, or has ended, by name."""
+
+
+class Readiness(NamedTuple):
+    """What `/readyz` says."""
+
+    status: str
+    """`ready`, `degraded` (some background work fails; send traffic all the same), or `not ready`."""
+    checks: dict[str, str]
+    """Each check by name: `ok`, or what is wrong."""
 
 
 class Health:
-    """What `/readyz` says. Redis is shown but never decisive: without it the service only slows."""
+    """What is known of this process. Redis is shown but never decisive: without it the service only slows."""
 
     CHECK_SECONDS = 2.0
 
@@ -19,14 +40,35 @@ class Health:
         self.disk_full = False
         self.redis: bool | None = None
         self._database = database
+        self._background: list[Background] = []
+        self.worker_trouble: Trouble = dict
+        """Of a worker that is another process beside this one."""
 
-    async def checks(self) -> dict[str, str]:
-        """Each check by name: `ok`, or what is wrong."""
-        return {
+    def watch(self, background: Background) -> None:
+        """Show the trouble of this background work."""
+        self._background.append(background)
+
+    def own_trouble(self) -> dict[str, str]:
+        """The background work of this process that is in trouble, by name."""
+        return {name: what for each in self._background for name, what in each.trouble.items()}
+
+    async def readiness(self) -> Readiness:
+        """Check everything."""
+        trouble = self.own_trouble() | self.worker_trouble()
+        decisive = {
             "database": await self._schema(),
-            "disk": "free space is below the mark: events are refused" if self.disk_full else "ok",
             "stopping": "the service is stopping" if self.stopping else "ok",
+            **{name: what for name, what in trouble.items() if name in VITAL},
         }
+        ready = all(found == "ok" for found in decisive.values())
+        checks = {
+            **decisive,
+            "disk": "free space is below the mark: events are refused" if self.disk_full else "ok",
+            **trouble,
+        }
+        if self.redis is not None:
+            checks["redis"] = "ok" if self.redis else "unreachable: slower, nothing else"
+        return Readiness("not ready" if not ready else "degraded" if trouble else "ready", checks)
 
     async def _schema(self) -> str:
         try:

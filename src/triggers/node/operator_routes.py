@@ -34,8 +34,11 @@ EXAMPLE_FACTS: dict[type[errors.TriggersError], dict[str, Any]] = {
 """What the examples of the error pages know beside their message."""
 
 
-class Readiness(msgspec.Struct, omit_defaults=True):
-    """Whether the service can do its work. `checks` only when asked for or when not ready."""
+class ReadinessAnswer(msgspec.Struct, omit_defaults=True):
+    """Whether the service can do its work. `checks` only when asked for or when not ready.
+
+    `status` is `ready`, `degraded` (some background work fails: send traffic all the same) or `not ready`.
+    """
 
     status: str
     checks: dict[str, str] | None = None
@@ -65,17 +68,13 @@ class OperatorRoutes:
     async def readyz(
         self,
         verbose: Annotated[str | None, Parameter(description="Given, even empty: list the checks.")] = None,
-    ) -> Response[Readiness]:
+    ) -> Response[ReadinessAnswer]:
         """Say whether this node should get traffic, and if not, why. Redis never decides it."""
-        checks = await self._health.checks()
-        ready = all(found == "ok" for name, found in checks.items() if name != "disk")
-        if self._health.redis is not None:
-            checks["redis"] = "ok" if self._health.redis else "unreachable: slower, nothing else"
+        found = await self._health.readiness()
+        shown = verbose is not None or found.status != "ready"
         return Response(
-            Readiness(
-                "ready" if ready else "not ready", checks if verbose is not None or not ready else None
-            ),
-            status_code=200 if ready else 503,
+            ReadinessAnswer(found.status, found.checks if shown else None),
+            status_code=503 if found.status == "not ready" else 200,
         )
 
     async def metrics(self) -> Response[bytes]:
@@ -85,6 +84,7 @@ class OperatorRoutes:
         busy, size, most = self._database.pool_use()
         for state, value in (("busy", busy), ("open", size), ("most", most)):
             observability.pool_connections.labels(state).set(value)
+        observability.show_trouble(observability.trouble, self._health.own_trouble())
         observability.redis_up.set(bool(self._health.redis))
         text = generate_latest() + b"".join(more() for more in self._more_metrics)
         # Not as the media type: the framework would name the charset a second time.
@@ -150,7 +150,7 @@ ROUTES = (
         PUBLIC,
         answers=(
             Answer(200, "Send traffic here."),
-            Answer(503, "Send traffic elsewhere; `checks` says why.", Readiness),
+            Answer(503, "Send traffic elsewhere; `checks` says why.", ReadinessAnswer),
         ),
     ),
     Route("GET", "/metrics", OperatorRoutes.metrics, PUBLIC, media_type="text/plain"),

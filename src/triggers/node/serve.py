@@ -50,6 +50,7 @@ async def serve(
             worker = WorkerProcess(settings, url, secret_keys_of(settings, data_dir))
             node.wakeup.listen_for_lanes(worker.hint, worker.hand_over)
             node.more_metrics.append(lambda: worker.metrics)
+            node.health.worker_trouble = lambda: worker.trouble
             await worker.start()
             hurrying = asyncio.create_task(_hurry_worker(worker, stopping))
             try:
@@ -114,7 +115,7 @@ async def _run_api(
     serving = asyncio.create_task(node.server.serve(sockets=[bound]), name="server")
     started = asyncio.create_task(node.server.has_started.wait())
     asked = asyncio.create_task(stopping.asked.wait())
-    broken = asyncio.create_task(node.acceptor.broken())
+    broken = asyncio.create_task(node.acceptor.background.ended())
     hurried = asyncio.create_task(_hurry_server(node, stopping))
     try:
         await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)

@@ -26,7 +26,7 @@ from triggers.node.resources import (
 from triggers.node.settings import Settings, load
 from triggers.node.signals import Stopping, settle_memory
 from triggers.node.worker_process import ParentSocket
-from triggers.observability import configure_logging
+from triggers.observability import configure_logging, show_trouble
 from triggers.outbound.client import Outbound
 from triggers.postgres.database import PAUSE_SECONDS, REQUEST_SECONDS, Database
 from triggers.push import metrics
@@ -71,7 +71,8 @@ async def work(settings: Settings) -> None:
         log.info("worker_started", worker_id=str(worker.ownership.worker_id))
         broken = asyncio.create_task(worker.ended())
         while not (stopping.asked.is_set() or parent.orphaned or broken.done()):
-            parent.say(generate_latest(metrics.registry))
+            show_trouble(metrics.trouble, worker.trouble)
+            parent.say(generate_latest(metrics.registry), worker.trouble)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.asked.wait(), 1)
         # An orphan's database is going too, and whoever comes next will want its lanes.

@@ -1,8 +1,8 @@
 """The delivery worker as a process of its own beside the API: API and worker together need two loops.
 
-Between the two runs one pair of datagram sockets: what was just stored and lanes that may have something
-due go down, the worker's metrics come up. Either may be lost: the worker looks for itself, metrics come
-again.
+A pair of datagram sockets connects the two. Down go events that were just stored, and lanes that may have
+something due; up come the worker's metrics, and which of its parts fail. A datagram may be lost: the worker
+looks for itself, and the metrics come again.
 """
 
 from __future__ import annotations
@@ -51,7 +51,15 @@ class Stored(msgspec.Struct, tag="stored", array_like=True):
     handover: Handover
 
 
+class Said(msgspec.Struct, array_like=True):
+    """What the worker tells the process that started it: its metrics, and which of its parts fail."""
+
+    metrics: bytes
+    trouble: dict[str, str]
+
+
 _encode = msgspec.msgpack.Encoder().encode
+_hear = msgspec.msgpack.Decoder(Said).decode
 _decode = msgspec.msgpack.Decoder(Hint | Stored).decode
 
 
@@ -59,8 +67,7 @@ class WorkerProcess:
     """Starts the worker, starts it again when it dies, and carries hints to it."""
 
     def __init__(self, settings: Settings, url: str, secret_keys: str) -> None:
-        self.metrics = b""
-        """What the worker said last."""
+        self._said = Said(b"", {})
         self._environ = _environ(settings, url, secret_keys)
         self._process: subprocess.Popen[bytes] | None = None
         self._ours: socket.socket | None = None
@@ -68,6 +75,20 @@ class WorkerProcess:
         self._unheard: set[LaneId] = set()
         self._again: asyncio.TimerHandle | None = None  # when the socket was full
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def metrics(self) -> bytes:
+        """The worker's own, as it said them last."""
+        return self._said.metrics
+
+    @property
+    def trouble(self) -> dict[str, str]:
+        """Which parts of the worker fail, as it said last, or that it has died."""
+        return {"worker": "has died, and is started again"} if self._dead else self._said.trouble
+
+    @property
+    def _dead(self) -> bool:
+        return self._process is None or self._process.poll() is not None
 
     async def start(self) -> None:
         """Start the worker and watch it."""
@@ -157,7 +178,7 @@ class WorkerProcess:
 
     def _receive(self, ours: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            self.metrics = ours.recv(1 << 20)
+            self._said = _hear(ours.recv(1 << 20))
 
     def _close(self) -> None:
         if self._ours is not None:
@@ -194,11 +215,11 @@ class ParentSocket:
         """Whether the process that started this one as its worker has died."""
         return self._socket is not None and os.getppid() != self._parent
 
-    def say(self, metrics: bytes) -> None:
-        """Let the parent show these metrics."""
+    def say(self, metrics: bytes, trouble: dict[str, str]) -> None:
+        """Let the parent show these metrics, and which parts of the worker fail."""
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                self._socket.send(metrics)
+                self._socket.send(_encode(Said(metrics, trouble)))
 
     def _receive(self) -> None:
         assert self._socket is not None

@@ -29,6 +29,12 @@ groups_owned = Gauge(
 lanes_in_memory = Gauge("triggers_lanes_active", "Lanes that this worker holds in memory.", registry=registry)
 in_flight = Gauge("triggers_deliveries_in_flight", "Attempts under way.", registry=registry)
 breakers_open = Gauge("triggers_breakers_open", "Endpoints that are only probed.", registry=registry)
+trouble = Gauge(
+    "triggers_worker_trouble",
+    "1 for each part of the worker that failed the last time, or has ended.",
+    ["work"],
+    registry=registry,
+)
 due_sampled = Gauge(
     "triggers_deliveries_due", "Due deliveries, at most 1,000 of each group counted.", registry=registry
 )

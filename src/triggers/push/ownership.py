@@ -42,6 +42,8 @@ log = structlog.get_logger()
 
 BALANCE_SECONDS: Final = 1.0
 LONG_LOOK_EVERY_SECONDS: Final = 30.0
+HEARTBEAT: Final = "heartbeat"
+"""The loop without which nothing is sent."""
 
 _NAME: Final = f"{socket.gethostname()}:{os.getpid()}"
 

@@ -33,7 +33,7 @@ from triggers.push.handed_over import Handovers
 from triggers.push.lanes import Lanes
 from triggers.push.lanes_to_read import LanesToRead
 from triggers.push.memory import PayloadMemory
-from triggers.push.ownership import Ownership
+from triggers.push.ownership import HEARTBEAT, Ownership
 from triggers.push.pacing import Pacing
 from triggers.push.reader import Reader, Supply
 from triggers.push.sender import Senders
@@ -115,7 +115,7 @@ class Worker:
         """Appear among the workers and begin."""
         await lane_store.forget_workers(self._database)
         await self.ownership.register()
-        self._beating.loop("heartbeat", self.ownership.beat, self.ownership.close)
+        self._beating.loop(HEARTBEAT, self.ownership.beat, self.ownership.close)
         self._settling.run("settler", self._settler.run())
         self._sending.run("suspects", self._suspects.run())
         for number in range(self._dispatcher.slots):
