@@ -26,12 +26,12 @@ def routes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     found = [
         {
             "method": route.method,
-            "path": path.replace(":str}", "}"),
+            "path": path,
             "scope": str(route.scope or "any key"),
             "room": room,
         }
         for room, route in listed()
-        for path in (route.path, *route.also)
+        for path in route.paths
     ]
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from litestar.params import Parameter
 from msgspec import Meta
 
 from triggers.deliveries import store as delivery_store
@@ -34,6 +33,7 @@ from triggers.domain import (
 )
 from triggers.errors import Conflict, Invalid, NotFound
 from triggers.events import store as event_store
+from triggers.http.parameters import Query
 from triggers.http.route import Answer, Method, Route
 from triggers.http.views import (
     Cursor,
@@ -47,22 +47,22 @@ from triggers.postgres.database import Database
 from triggers.subscriptions.routes import subscription_route
 from triggers.wakeups.wakeup import Wakeup
 
-PositionCursor = Annotated[
-    str | None, Parameter(description="`next_cursor` of the page before.", max_length=100)
-]
+PositionCursor = Annotated[str, Meta(description="`next_cursor` of the page before.", max_length=100)] | None
 Status = Annotated[
     str,
-    Parameter(
+    Meta(
         description="`pending` is what is undelivered; `dead`, `cancelled` and `expired` can be retried.",
         pattern="^(pending|leased|delivered|acknowledged|dead|cancelled|expired)$",
     ),
 ]
-SubscriptionId = Annotated[
-    str | None,
-    Parameter(
-        query="subscription_id", description="Only those of this subscription or inbox.", max_length=36
-    ),
-]
+SubscriptionId = (
+    Annotated[
+        str,
+        Query("subscription_id"),
+        Meta(description="Only those of this subscription or inbox.", max_length=36),
+    ]
+    | None
+)
 _NO_DELIVERY = "There is no such delivery; one is named `<event id>.<subscription id>`."
 _CURSOR = re.compile("[A-Za-z0-9_-]{48}")  # 36 bytes, which need no padding
 
@@ -346,21 +346,19 @@ def _route(method: Method, path: str, handler: Callable[..., Any], *answers: Ans
 
 
 ROUTES = (
-    subscription_route("GET", "/{subscription_id:str}/attempts", DeliveryRoutes.list_subscription_attempts),
-    Route(
-        "GET", "/v1/events/{event_id:str}/attempts", DeliveryRoutes.list_event_attempts, Scope.SUBSCRIPTIONS
-    ),
+    subscription_route("GET", "/{subscription_id}/attempts", DeliveryRoutes.list_subscription_attempts),
+    Route("GET", "/v1/events/{event_id}/attempts", DeliveryRoutes.list_event_attempts, Scope.SUBSCRIPTIONS),
     _route("GET", "", DeliveryRoutes.list_deliveries),
-    _route("GET", "/{delivery_id:str}", DeliveryRoutes.get_delivery),
+    _route("GET", "/{delivery_id}", DeliveryRoutes.get_delivery),
     _route(
         "POST",
-        "/{delivery_id:str}/retry",
+        "/{delivery_id}/retry",
         DeliveryRoutes.retry_delivery,
         Answer(409, "It has arrived, a consumer holds it, its subscription has ended, or its event is gone."),
     ),
     _route(
         "POST",
-        "/{delivery_id:str}/cancel",
+        "/{delivery_id}/cancel",
         DeliveryRoutes.cancel_delivery,
         Answer(409, "It is settled, and not by being cancelled."),
     ),

@@ -1,8 +1,7 @@
-"""`POST /v1/events` and `/v1/events/batch`: plain ASGI, in front of the framework.
+"""`POST /v1/events` and `/v1/events/batch`: plain ASGI apps, which the router calls with nothing in between.
 
-The one place where elegance is spent on speed: no routing, no dependency injection, one pass
-over the headers. What a request must be is said in `event_body.py`, what a 201 promises in
-`group_commit.py`.
+The one place where elegance is spent on speed: admission, body, errors and answer are in one function.
+`body.py` says what a request must be, `group_commit.py` what a 201 promises.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ class BatchAnswer(msgspec.Struct):
     results: list[BatchItem]
 
 
-class Request:
+class AcceptRequest:
     """One request to the accept path, while it is handled."""
 
     __slots__ = ("caller", "coding", "fields", "headers", "held", "id", "media_type", "scope")
@@ -120,10 +119,16 @@ class AcceptApp:
         self._disk_full = disk_full
         self._log_accepted = log_accepted
 
-    async def single(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> None:
-        """Accept one event."""
+    async def accept_single(
+        self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send
+    ) -> None:
+        """Accept an event.
+
+        201 means that the event and every delivery it is owed are committed. The same `dedup_id` with the
+        same content within the window answers 200 with the original id, with other content 409.
+        """
         began = time.perf_counter()
-        request = Request(scope)
+        request = AcceptRequest(scope)
         try:
             key = key_from(request.fields)
             request.caller = self._keys.remembered(key) or await self._keys.caller(key)
@@ -156,10 +161,16 @@ class AcceptApp:
         self.accepted["duplicate" if accepted.duplicate else "accepted"] += 1
         self._note(request, status, began)
 
-    async def batch(self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send) -> None:
-        """Accept up to a thousand events; each has an outcome of its own."""
+    async def accept_batch(
+        self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send
+    ) -> None:
+        """Accept up to 1,000 events.
+
+        A JSON array or lines of JSON, at most 5 MiB. Each event has the outcome that it alone would have
+        had; a bad one spoils only itself.
+        """
         began = time.perf_counter()
-        request = Request(scope)
+        request = AcceptRequest(scope)
         try:
             request.caller = await self._keys.caller(key_from(request.fields))
             grant = self._admit(request, request.caller)
@@ -190,7 +201,7 @@ class AcceptApp:
 
     # ---- steps -----------------------------------------------------------------------------------
 
-    def _admit(self, request: Request, caller: Caller) -> Grant | None:
+    def _admit(self, request: AcceptRequest, caller: Caller) -> Grant | None:
         """Spend one request of the quota."""
         caller.require(Scope.EVENTS_WRITE)
         grant = self._limiter.take(caller)
@@ -202,7 +213,7 @@ class AcceptApp:
             raise DiskFull(retry_after=30)
         return grant
 
-    def _body(self, request: Request, receive: exchange.Receive, limit: int) -> Awaitable[bytes]:
+    def _body(self, request: AcceptRequest, receive: exchange.Receive, limit: int) -> Awaitable[bytes]:
         if int(request.fields.get(b"content-length", 0)) > limit:
             raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
         assert request.caller is not None
@@ -210,7 +221,7 @@ class AcceptApp:
         return exchange.read_body(receive, limit, request.coding, request.held)
 
     async def _accept_items(
-        self, request: Request, items: list[bytes], grant: Grant | None
+        self, request: AcceptRequest, items: list[bytes], grant: Grant | None
     ) -> list[BatchItem]:
         """Each item counts against the quota; the request as such has paid for the first."""
         caller = request.caller
@@ -238,13 +249,13 @@ class AcceptApp:
     # ---- what is noted ---------------------------------------------------------------------------
 
     async def _refuse(
-        self, send: exchange.Send, request: Request, error: TriggersError, began: float
+        self, send: exchange.Send, request: AcceptRequest, error: TriggersError, began: float
     ) -> None:
         status = await exchange.answer_problem(send, error, request.id, request.headers)
         self.accepted["rejected"] += 1
         self._note(request, status, began, detail=error.logged)
 
-    def _note(self, request: Request, status: int, began: float, **facts: Any) -> None:
+    def _note(self, request: AcceptRequest, status: int, began: float, **facts: Any) -> None:
         seconds = time.perf_counter() - began
         observability.accept_seconds.observe(seconds)
         if status >= 300 or self._log_accepted:

@@ -1,4 +1,4 @@
-"""Reading events: the list, one with its deliveries, and its bytes."""
+"""The URLs of events. Handlers that read them are here, those that accept them in `accept.py`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from litestar import Response
-from litestar.params import Parameter
+from msgspec import Meta
+from starlette.responses import Response
 
 from triggers.domain import Caller, Scope, created_at, first_id_at, minted_at, parse_id, type_matches
 from triggers.errors import NotFound
 from triggers.events import store as event_store
-from triggers.events.accept import BatchAnswer, EventAccepted
+from triggers.events.accept import AcceptApp, BatchAnswer, EventAccepted
 from triggers.events.body import EventBody
 from triggers.events.matching import judge_again
 from triggers.events.store import StoredEvent
-from triggers.http.route import AcceptRoute, Answer, Route
+from triggers.http.parameters import Query
+from triggers.http.route import Answer, Route
 from triggers.http.views import (
     Cursor,
     Limit,
@@ -91,7 +92,7 @@ class EventPage(msgspec.Struct):
 
 
 class EventRoutes:
-    """Handlers of this room's URLs that read events; `accept` has those that take them."""
+    """Handlers of this room's URLs that read events."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -100,11 +101,11 @@ class EventRoutes:
         self,
         caller: Caller,
         event_type: Annotated[
-            str | None,
-            Parameter(query="type", description="Only events of exactly this type.", max_length=255),
-        ] = None,
-        since: Annotated[str | None, Parameter(description="Accepted at or after this time.")] = None,
-        until: Annotated[str | None, Parameter(description="Accepted before this time.")] = None,
+            str, Query("type"), Meta(description="Only events of exactly this type.", max_length=255)
+        ]
+        | None = None,
+        since: Annotated[str, Meta(description="Accepted at or after this time.")] | None = None,
+        until: Annotated[str, Meta(description="Accepted before this time.")] | None = None,
         order: Order = "desc",
         limit: Limit = 100,
         cursor: Cursor = None,
@@ -138,11 +139,9 @@ class EventRoutes:
         caller: Caller,
         event_id: str,
         explain: Annotated[
-            str | None,
-            Parameter(
-                description="Given, even empty: say of every subscription why it did or did not match."
-            ),
-        ] = None,
+            str, Meta(description="Given, even empty: say of every subscription why it did or did not match.")
+        ]
+        | None = None,
     ) -> EventDetail:
         """Show one event, its payload, and what became of it for every subscription."""
         event = await self._find(caller, event_id)
@@ -171,7 +170,7 @@ class EventRoutes:
             ),
         )
 
-    async def get_payload(self, caller: Caller, event_id: str) -> Response[Any]:
+    async def get_payload(self, caller: Caller, event_id: str) -> Response:
         """Give the payload's bytes exactly as they were sent."""
         found = parse_id(event_id)
         payload = None if found is None else await event_store.payload(self._database, caller.org_id, found)
@@ -250,30 +249,29 @@ def _members(event: StoredEvent) -> dict[str, Any]:
     return members
 
 
-ACCEPT_ROUTES = (
-    AcceptRoute(
+_LINES = Annotated[str, Meta(description="One event a line.")]
+
+ROUTES = (
+    Route(
+        "POST",
         "/v1/events",
-        "single",
-        "Accept an event",
-        "201 means that the event and every delivery it is owed are committed. The same `dedup_id` with the"
-        " same content within the window answers 200 with the original id, with other content 409.",
-        EventBody,
+        AcceptApp.accept_single,
+        Scope.EVENTS_WRITE,
+        201,
         (
             Answer(201, "Stored.", EventAccepted, ("Location",)),
             Answer(200, "A duplicate: stored before, under this id.", EventAccepted, ("Location",)),
             Answer(409, "The `dedup_id` names an event with other content; `original_id` is its id."),
         ),
-        ("application/json",),
-        ("/events",),
+        also=("/events",),
+        takes={"application/json": EventBody},
     ),
-    AcceptRoute(
+    Route(
+        "POST",
         "/v1/events/batch",
-        "batch",
-        "Accept up to 1,000 events",
-        "A JSON array or lines of JSON, at most 5 MiB. Each event has the outcome that it alone would have"
-        " had; a bad one spoils only itself.",
-        list[EventBody],
-        (
+        AcceptApp.accept_batch,
+        Scope.EVENTS_WRITE,
+        answers=(
             Answer(
                 200,
                 "The outcome of each event; `Retry-After` if the rate limit refused some.",
@@ -281,12 +279,9 @@ ACCEPT_ROUTES = (
                 ("Retry-After",),
             ),
         ),
-        ("application/json", "application/x-ndjson"),
+        takes={"application/json": list[EventBody], "application/x-ndjson": _LINES},
     ),
-)
-
-ROUTES = (
     Route("GET", "/v1/events", EventRoutes.list_events, Scope.EVENTS_READ, also=("/events",)),
-    Route("GET", "/v1/events/{event_id:str}", EventRoutes.get_event, Scope.EVENTS_READ),
-    Route("GET", "/v1/events/{event_id:str}/payload", EventRoutes.get_payload, Scope.EVENTS_READ),
+    Route("GET", "/v1/events/{event_id}", EventRoutes.get_event, Scope.EVENTS_READ),
+    Route("GET", "/v1/events/{event_id}/payload", EventRoutes.get_payload, Scope.EVENTS_READ),
 )

@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from litestar import MediaType, Response
 from markupsafe import Markup, escape
+from starlette.responses import HTMLResponse
 
 from triggers import __version__
 from triggers.http.docs_page import arrange
@@ -32,12 +32,12 @@ def _environment() -> Environment:
 # template takes some 20 ms.
 
 
-async def page(template: str, **values: Any) -> Response[str]:
+async def page(template: str, **values: Any) -> HTMLResponse:
     """A page made from a template."""
     return _answer(await asyncio.to_thread(_render, template, **values))
 
 
-async def reference_page(document: bytes, url: str) -> Response[str]:
+async def reference_page(document: bytes, url: str) -> HTMLResponse:
     """The OpenAPI document as a page. `url` is where the reader's own calls go."""
     html = await asyncio.to_thread(_render_reference, document)
     return _answer(html.replace(_URL, str(escape(url))))
@@ -57,11 +57,10 @@ def _render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(version=__version__, **values)
 
 
-def _answer(html: str) -> Response[str]:
+def _answer(html: str) -> HTMLResponse:
     """HTML that the browser lets load nothing, from here or elsewhere, but its own style."""
-    return Response(
+    return HTMLResponse(
         html,
-        media_type=MediaType.HTML,
         headers={
             "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:;"
             " base-uri 'none'; form-action 'none'; frame-ancestors 'none'",

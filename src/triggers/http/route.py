@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
-
-from triggers.domain import Scope
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -26,36 +24,33 @@ class Answer(NamedTuple):
 
 
 class Route(NamedTuple):
-    """One row of a room's table. `also` are other paths that answer exactly the same.
+    """One row of a room's table. `{name}` in a path is an argument of the handler.
 
     `handler` is a method as its class has it; `bound` makes it the method of one object.
+
+    `takes` makes the handler a plain ASGI app, which the router calls with nothing in between: admission,
+    body, errors and answer are its own. It says what the body may be: types by their media types.
     """
 
     method: Method
     path: str
     handler: Callable[..., Any]
-    scope: Scope | str | None
+    scope: str | None
     status: int = 200
     answers: tuple[Answer, ...] = ()
     also: tuple[str, ...] = ()
+    """Other paths that answer exactly the same."""
     hidden: bool = False
+    """Whether the OpenAPI document leaves it out."""
     media_type: str = "application/json"
+    """Of the answer."""
+    takes: Mapping[str, Any] | None = None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All paths that it answers."""
+        return (self.path, *self.also)
 
     def bound(self, handlers: object) -> Route:
         """This row, answered by an object of the class that its handler is a method of."""
         return self._replace(handler=getattr(handlers, self.handler.__name__))
-
-
-class AcceptRoute(NamedTuple):
-    """A route of the accept path, which plain ASGI answers in front of the framework."""
-
-    path: str
-    handler: str
-    summary: str
-    description: str
-    body: Any
-    answers: tuple[Answer, ...]
-    media_types: tuple[str, ...]
-    also: tuple[str, ...] = ()
-    method: str = "POST"
-    scope: Scope = Scope.EVENTS_WRITE

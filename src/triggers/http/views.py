@@ -10,7 +10,6 @@ from typing import Annotated, Any, Protocol
 from uuid import UUID
 
 import msgspec
-from litestar.params import Parameter
 from msgspec import Meta
 
 from triggers.domain import PageRequest, rfc3339
@@ -20,16 +19,19 @@ _CURSOR = re.compile("[A-Za-z0-9_-]{22}")
 Timestamp = Annotated[
     str, Meta(description="RFC 3339, UTC with milliseconds.", extra_json_schema={"format": "date-time"})
 ]
-Limit = Annotated[int, Parameter(ge=1, le=1000, description="At most so many items.")]
-Cursor = Annotated[
-    str | None,
-    Parameter(
-        description="`next_cursor` of the page before.",
-        max_length=100,
-        schema_extra={"pattern": f"^{_CURSOR.pattern}$"},
-    ),
-]
-Order = Annotated[str, Parameter(description="`asc` is oldest first.", pattern="^(asc|desc)$")]
+Limit = Annotated[int, Meta(ge=1, le=1000, description="At most so many items.")]
+Cursor = (
+    Annotated[
+        str,
+        Meta(
+            description="`next_cursor` of the page before.",
+            max_length=100,
+            extra_json_schema={"pattern": f"^{_CURSOR.pattern}$"},
+        ),
+    ]
+    | None
+)
+Order = Annotated[str, Meta(description="`asc` is oldest first.", pattern="^(asc|desc)$")]
 
 
 def optional_timestamp(moment: datetime | None) -> str | None:

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from litestar.params import Parameter
 from msgspec import Meta
 
 from triggers import observability
@@ -26,13 +25,16 @@ from triggers.http.views import (
 from triggers.inboxes import store as inbox_store
 from triggers.postgres.database import Database
 
-MessageStatus = Annotated[
-    str | None,
-    Parameter(
-        description="`available`, `leased` or `quarantined`; left out: what is available or leased.",
-        pattern="^(available|leased|quarantined)$",
-    ),
-]
+MessageStatus = (
+    Annotated[
+        str,
+        Meta(
+            description="`available`, `leased` or `quarantined`; left out: what is available or leased.",
+            pattern="^(available|leased|quarantined)$",
+        ),
+    ]
+    | None
+)
 
 
 class InboxEvent(msgspec.Struct, kw_only=True):

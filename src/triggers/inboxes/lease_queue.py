@@ -12,10 +12,9 @@ from typing import Any
 from uuid import UUID
 from weakref import WeakValueDictionary
 
-from litestar import Request
-
 from triggers.domain import SubscriptionStatus
 from triggers.errors import Conflict
+from triggers.http.request import Request
 from triggers.inboxes import store as inbox_store
 from triggers.inboxes.message_body import LeaseBody
 from triggers.inboxes.store import Inbox, Message
@@ -38,7 +37,7 @@ class LeaseQueue:
         self._lines: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()
 
     async def lease(
-        self, request: Request[Any, Any, Any], inbox: Inbox, asked: LeaseBody, lease_id: UUID
+        self, request: Request, inbox: Inbox, asked: LeaseBody, lease_id: UUID
     ) -> tuple[Inbox, list[Message]]:
         """Claim messages for a lease; if there are none, wait for them as long as the request asks.
 
@@ -134,6 +133,6 @@ def refuse_deleting(inbox: Inbox) -> None:
         raise Conflict("The inbox is being deleted.")
 
 
-async def _disconnected(request: Request[Any, Any, Any]) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from litestar import Request, Response
-
 from triggers import observability
 from triggers.domain import Caller, SubscriptionStatus, minted_at, parse_id
 from triggers.errors import Invalid, Paused
 from triggers.events import store as event_store
+from triggers.http.request import Request
+from triggers.http.response import JsonResponse
 from triggers.http.route import Answer
 from triggers.http.views import (
     Cursor,
@@ -85,11 +85,11 @@ class MessageRoutes:
 
     async def lease_messages(
         self,
-        request: Request[Any, Any, Any],
+        request: Request,
         caller: Caller,
         inbox: str,
         data: LeaseBody | None = None,
-    ) -> Response[Lease]:
+    ) -> JsonResponse[Lease]:
         """Lease due messages, oldest first: 201 with a lease, 200 with none when nothing is there.
 
         With `wait_seconds` the answer comes as soon as something is, or as the inbox is paused or deleted.
@@ -105,13 +105,13 @@ class MessageRoutes:
                 self._database, found
             ):
                 raise Paused
-            return Response(
+            return JsonResponse(
                 Lease(lease_id=None, leased_until=None, results=[], inbox_attributes=attributes),
                 status_code=200,
             )
         observability.leased_total.inc(len(messages))
         payloads = await event_store.payloads(self._database, caller.org_id, [m.event_id for m in messages])
-        return Response(
+        return JsonResponse(
             Lease(
                 lease_id=lease_id,
                 leased_until=optional_timestamp(messages[0].leased_until),
@@ -128,7 +128,7 @@ class MessageRoutes:
             status_code=201,
         )
 
-    async def ack_messages(self, caller: Caller, inbox: str, data: SettleBody) -> Response[Acked]:
+    async def ack_messages(self, caller: Caller, inbox: str, data: SettleBody) -> JsonResponse[Acked]:
         """Acknowledge messages of a lease, all of them unless told which. A stale lease settles nothing."""
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         lease_id = parse_id(data.lease_id)
@@ -138,11 +138,11 @@ class MessageRoutes:
                 self._database, found, lease_id, _ids(data.message_ids)
             )
         observability.acknowledged_total.inc(len(settled))
-        return Response(
+        return JsonResponse(
             Acked(lease_id if settled else None, _settled(settled)), status_code=201 if settled else 200
         )
 
-    async def release_messages(self, caller: Caller, inbox: str, data: ReleaseBody) -> Response[Released]:
+    async def release_messages(self, caller: Caller, inbox: str, data: ReleaseBody) -> JsonResponse[Released]:
         """Give messages of a lease back, all of them unless told which. Does not refund the lease count."""
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         lease_id = parse_id(data.lease_id)
@@ -153,11 +153,11 @@ class MessageRoutes:
             )
         if released and not data.delay_seconds:
             self._wakeup.give({caller.org_id})
-        return Response(
+        return JsonResponse(
             Released(lease_id if released else None, _settled(released)), status_code=201 if released else 200
         )
 
-    async def extend_lease(self, caller: Caller, inbox: str, data: ExtendBody) -> Response[Extended]:
+    async def extend_lease(self, caller: Caller, inbox: str, data: ExtendBody) -> JsonResponse[Extended]:
         """Let a lease last longer, or end sooner."""
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         lease_id = parse_id(data.lease_id)
@@ -165,8 +165,8 @@ class MessageRoutes:
         if lease_id is not None:
             held = await inbox_store.extend(self._database, found, lease_id, data.lease_seconds)
         if not held:
-            return Response(Extended(None, None), status_code=200)
-        return Response(Extended(lease_id, optional_timestamp(held[0].leased_until)), status_code=201)
+            return JsonResponse(Extended(None, None), status_code=200)
+        return JsonResponse(Extended(lease_id, optional_timestamp(held[0].leased_until)), status_code=201)
 
     async def redrive_messages(self, caller: Caller, inbox: str, data: RedriveBody | None = None) -> Redriven:
         """Make quarantined messages available again, with a lease count that begins anew.
@@ -220,10 +220,10 @@ _DELETING = Answer(409, "The inbox is being deleted.")
 
 
 ROUTES = (
-    inbox_route("GET", "/{inbox:str}/messages", MessageRoutes.list_messages),
+    inbox_route("GET", "/{inbox}/messages", MessageRoutes.list_messages),
     inbox_route(
         "POST",
-        "/{inbox:str}/messages/lease",
+        "/{inbox}/messages/lease",
         MessageRoutes.lease_messages,
         201,
         (
@@ -232,10 +232,8 @@ ROUTES = (
             Answer(409, "The inbox is paused and drained, or is being deleted."),
         ),
     ),
-    inbox_route("POST", "/{inbox:str}/messages/ack", MessageRoutes.ack_messages, 201, (_LEASE_OVER,)),
-    inbox_route("POST", "/{inbox:str}/messages/release", MessageRoutes.release_messages, 201, (_LEASE_OVER,)),
-    inbox_route("POST", "/{inbox:str}/messages/extend", MessageRoutes.extend_lease, 201, (_LEASE_OVER,)),
-    inbox_route(
-        "POST", "/{inbox:str}/messages/redrive", MessageRoutes.redrive_messages, answers=(_DELETING,)
-    ),
+    inbox_route("POST", "/{inbox}/messages/ack", MessageRoutes.ack_messages, 201, (_LEASE_OVER,)),
+    inbox_route("POST", "/{inbox}/messages/release", MessageRoutes.release_messages, 201, (_LEASE_OVER,)),
+    inbox_route("POST", "/{inbox}/messages/extend", MessageRoutes.extend_lease, 201, (_LEASE_OVER,)),
+    inbox_route("POST", "/{inbox}/messages/redrive", MessageRoutes.redrive_messages, answers=(_DELETING,)),
 )

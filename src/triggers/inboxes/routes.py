@@ -7,8 +7,6 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from litestar import Response
-from litestar.params import Parameter
 from msgspec import UNSET, Meta, UnsetType
 
 from triggers.domain import (
@@ -21,6 +19,7 @@ from triggers.domain import (
     rfc3339,
 )
 from triggers.errors import Conflict, NameTaken, NotFound
+from triggers.http.response import JsonResponse
 from triggers.http.route import Answer, Method, Route
 from triggers.http.views import (
     Cursor,
@@ -151,8 +150,8 @@ class InboxRoutes:
     async def list_inboxes(
         self,
         caller: Caller,
-        key: Annotated[str | None, Parameter(max_length=100)] = None,
-        status: Annotated[str | None, Parameter(pattern="^(active|paused|deleting)$")] = None,
+        key: Annotated[str, Meta(max_length=100)] | None = None,
+        status: Annotated[str, Meta(pattern="^(active|paused|deleting)$")] | None = None,
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> InboxList:
@@ -168,7 +167,9 @@ class InboxRoutes:
         """Make an inbox; it collects from now on."""
         return await self._create(caller, data)
 
-    async def ensure_inbox(self, caller: Caller, data: InboxBody) -> Response[InboxView | NotifyingInboxView]:
+    async def ensure_inbox(
+        self, caller: Caller, data: InboxBody
+    ) -> JsonResponse[InboxView | NotifyingInboxView]:
         """Make an inbox unless it is there: 201 when made, 200 when it was there with these settings."""
         check_inbox_key(data.key)  # before one is looked for: an id would find another inbox
         for _ in range(3):  # made and deleted by others in between, at worst
@@ -176,12 +177,12 @@ class InboxRoutes:
                 found = await inbox_store.find(self._database, caller.org_id, data.key)
             except NotFound:
                 try:
-                    return Response(await self._create(caller, data), status_code=201)
+                    return JsonResponse(await self._create(caller, data), status_code=201)
                 except NameTaken:
                     continue
             if different := _different(found, data):
                 raise Conflict(f"There is an inbox with this key and another {', '.join(different)}.")
-            return Response(await self._view(found), status_code=200)
+            return JsonResponse(await self._view(found), status_code=200)
         raise Conflict("The inbox is being made and deleted by others at this moment.")
 
     async def get_inbox(self, caller: Caller, inbox: str) -> InboxView:
@@ -320,24 +321,24 @@ ROUTES = (
             Answer(409, f"It is there with other settings, or {_NO_ROOM}."),
         ),
     ),
-    inbox_route("GET", "/{inbox:str}", InboxRoutes.get_inbox),
+    inbox_route("GET", "/{inbox}", InboxRoutes.get_inbox),
     inbox_route(
         "PATCH",
-        "/{inbox:str}",
+        "/{inbox}",
         InboxRoutes.change_inbox,
         answers=(Answer(409, f"It is being deleted, or has a first `notification_url` and {_NO_ROOM}."),),
     ),
     inbox_route(
         "DELETE",
-        "/{inbox:str}",
+        "/{inbox}",
         InboxRoutes.delete_inbox,
         202,
         (Answer(409, "It is being deleted already."),),
     ),
     inbox_route(
-        "POST", "/{inbox:str}/pause", InboxRoutes.pause_inbox, answers=(Answer(409, "It is not active."),)
+        "POST", "/{inbox}/pause", InboxRoutes.pause_inbox, answers=(Answer(409, "It is not active."),)
     ),
     inbox_route(
-        "POST", "/{inbox:str}/resume", InboxRoutes.resume_inbox, answers=(Answer(409, "It is not paused."),)
+        "POST", "/{inbox}/resume", InboxRoutes.resume_inbox, answers=(Answer(409, "It is not paused."),)
     ),
 )

@@ -279,13 +279,13 @@ ROUTES = (
     Route("POST", "/v1/keys", KeyRoutes.create_key, Scope.KEYS, 201),
     Route(
         "POST",
-        "/v1/keys/{key_id:str}/rotate",
+        "/v1/keys/{key_id}/rotate",
         KeyRoutes.rotate_key,
         Scope.KEYS,
         201,
         (Answer(409, "The key is revoked or has expired."),),
     ),
-    Route("DELETE", "/v1/keys/{key_id:str}", KeyRoutes.revoke_key, Scope.KEYS),
+    Route("DELETE", "/v1/keys/{key_id}", KeyRoutes.revoke_key, Scope.KEYS),
     Route("GET", "/v1/admin/orgs", KeyRoutes.admin_list_orgs, Scope.ADMIN),
     Route(
         "POST",
@@ -295,8 +295,8 @@ ROUTES = (
         201,
         (Answer(409, "There is an organisation of that name."),),
     ),
-    Route("PUT", "/v1/admin/orgs/{org_id:str}/plan", KeyRoutes.admin_set_plan, Scope.ADMIN),
-    Route("GET", "/v1/admin/orgs/{org_id:str}/keys", KeyRoutes.admin_list_keys, Scope.ADMIN),
-    Route("POST", "/v1/admin/orgs/{org_id:str}/keys", KeyRoutes.admin_create_key, Scope.ADMIN, 201),
-    Route("DELETE", "/v1/admin/orgs/{org_id:str}/keys/{key_id:str}", KeyRoutes.admin_revoke_key, Scope.ADMIN),
+    Route("PUT", "/v1/admin/orgs/{org_id}/plan", KeyRoutes.admin_set_plan, Scope.ADMIN),
+    Route("GET", "/v1/admin/orgs/{org_id}/keys", KeyRoutes.admin_list_keys, Scope.ADMIN),
+    Route("POST", "/v1/admin/orgs/{org_id}/keys", KeyRoutes.admin_create_key, Scope.ADMIN, 201),
+    Route("DELETE", "/v1/admin/orgs/{org_id}/keys/{key_id}", KeyRoutes.admin_revoke_key, Scope.ADMIN),
 )

@@ -24,7 +24,8 @@ from triggers.keys import store as api_keys
 from triggers.keys.authentication import KeyCache
 from triggers.keys.rate_limit import RateLimiter
 from triggers.keys.routes import KeyRoutes
-from triggers.node.app import Admission, App
+from triggers.node import openapi
+from triggers.node.app import build_app
 from triggers.node.health import Health
 from triggers.node.housekeeping import Housekeeping
 from triggers.node.operator_routes import OperatorRoutes
@@ -112,7 +113,7 @@ class ApiNode:
 
             self._redis = RedisLink(settings.redis_url, self.wakeup, self._limiter, self._note_redis)
         self.server = server.make_server(
-            App(Admission(self._keys, self._limiter, bodies), self._routes(), self._accept),
+            build_app(self._keys, self._limiter, bodies, self._routes()),
             shutdown_timeout=settings.shutdown_timeout,
         )
 
@@ -125,6 +126,7 @@ class ApiNode:
             return self.health.stopping
 
         return bind(
+            self._accept,
             KeyRoutes(database, clock),
             SubscriptionRoutes(
                 database, key_ring, lambda lane: wakeup.give({lane[0]}, [lane]), clock, policy
@@ -136,7 +138,14 @@ class ApiNode:
             InboxRoutes(database, clock, key_ring, wakeup, policy, self.settings.inbox_retention),
             MessageRoutes(database, clock, wakeup, stopping),
             PreviewRoutes(database, key_ring, clock, wakeup, stopping),
-            OperatorRoutes(self.health, self.acceptor, database, self.more_metrics, self.settings.public_url),
+            OperatorRoutes(
+                self.health,
+                self.acceptor,
+                database,
+                self.more_metrics,
+                self.settings.public_url,
+                openapi.encoded,
+            ),
         )
 
     async def start(self) -> None:

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
-from litestar import MediaType, Request, Response
-from litestar.params import Parameter
+from msgspec import Meta
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from triggers import errors, observability
 from triggers.domain import MAX_EVENT_BYTES
 from triggers.events.group_commit import Acceptor
 from triggers.http import pages
 from triggers.http.problems import KINDS, headers, problem
+from triggers.http.request import Request
+from triggers.http.response import JsonResponse
 from triggers.http.route import PUBLIC, Answer, Route
 from triggers.node.health import Health
 from triggers.postgres.database import Database
@@ -54,30 +56,33 @@ class OperatorRoutes:
         database: Database,
         more_metrics: list[Callable[[], bytes]],
         public_url: str | None,
+        openapi: Callable[[], bytes],
     ) -> None:
+        """`openapi` makes the OpenAPI document."""
         self._health = health
         self._acceptor = acceptor
         self._database = database
         self._more_metrics = more_metrics
         self._public_url = public_url
+        self._openapi = openapi
 
-    async def livez(self) -> Response[str]:
+    async def livez(self) -> PlainTextResponse:
         """Say that the process lives. Touches nothing."""
-        return Response("ok\n", media_type=MediaType.TEXT)
+        return PlainTextResponse("ok\n")
 
     async def readyz(
         self,
-        verbose: Annotated[str | None, Parameter(description="Given, even empty: list the checks.")] = None,
-    ) -> Response[ReadinessAnswer]:
+        verbose: Annotated[str, Meta(description="Given, even empty: list the checks.")] | None = None,
+    ) -> JsonResponse[ReadinessAnswer]:
         """Say whether this node should get traffic, and if not, why. Redis never decides it."""
         found = await self._health.readiness()
         shown = verbose is not None or found.status != "ready"
-        return Response(
+        return JsonResponse(
             ReadinessAnswer(found.status, found.checks if shown else None),
             status_code=503 if found.status == "not ready" else 200,
         )
 
-    async def metrics(self) -> Response[bytes]:
+    async def metrics(self) -> Response:
         """Give every metric in the Prometheus text format. No label names a tenant."""
         observability.waiting_events.set(self._acceptor.waiting[0])
         observability.waiting_bytes.set(self._acceptor.waiting[1])
@@ -87,14 +92,13 @@ class OperatorRoutes:
         observability.show_trouble(observability.trouble, self._health.own_trouble())
         observability.redis_up.set(bool(self._health.redis))
         text = generate_latest() + b"".join(more() for more in self._more_metrics)
-        # Not as the media type: the framework would name the charset a second time.
         return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
-    async def openapi(self, request: Request[Any, Any, Any]) -> Response[bytes]:
+    async def openapi(self) -> Response:
         """Give the OpenAPI document, made from the code that answers."""
-        return Response(await _openapi(request), media_type=MediaType.JSON)
+        return Response(await self._document(), media_type="application/json")
 
-    async def problem_page(self, slug: str) -> Response[str]:
+    async def problem_page(self, slug: str) -> HTMLResponse:
         """Explain one type of error: what it means, what to do, and how it looks."""
         found = next((error for error, kind in KINDS.items() if kind.slug == slug), None)
         if found is None:
@@ -109,36 +113,25 @@ class OperatorRoutes:
             example=msgspec.json.format(document, indent=2).decode(),
         )
 
-    async def problem_index(self) -> Response[str]:
+    async def problem_index(self) -> HTMLResponse:
         """List the types of errors."""
         return await pages.page("problems.html", kinds=sorted(KINDS.values()))
 
-    async def docs(
-        self,
-        request: Request[Any, Any, Any],
-    ) -> Response[str]:
+    async def docs(self, request: Request) -> HTMLResponse:
         """Show the OpenAPI document to people."""
-        return await pages.reference_page(await _openapi(request), self._url(request))
+        return await pages.reference_page(await self._document(), self._url(request))
 
-    async def home(
-        self,
-        request: Request[Any, Any, Any],
-    ) -> Response[str]:
+    async def home(self, request: Request) -> HTMLResponse:
         """Say what this is."""
         return await pages.page("home.html", url=self._url(request))
 
-    def _url(
-        self,
-        request: Request[Any, Any, Any],
-    ) -> str:
+    def _url(self, request: Request) -> str:
         """Where the reader's own calls go."""
         return (self._public_url or str(request.base_url)).rstrip("/")
 
-
-async def _openapi(request: Request[Any, Any, Any]) -> bytes:
-    """The document, made beside the event loop when it is first asked for."""
-    document: bytes = await asyncio.to_thread(request.app.state.openapi)
-    return document
+    async def _document(self) -> bytes:
+        """The document, made beside the event loop when it is first asked for."""
+        return await asyncio.to_thread(self._openapi)
 
 
 ROUTES = (
@@ -156,7 +149,7 @@ ROUTES = (
     Route("GET", "/metrics", OperatorRoutes.metrics, PUBLIC, media_type="text/plain"),
     Route("GET", "/openapi.json", OperatorRoutes.openapi, PUBLIC, hidden=True),
     Route("GET", "/problems", OperatorRoutes.problem_index, PUBLIC, hidden=True),
-    Route("GET", "/problems/{slug:str}", OperatorRoutes.problem_page, PUBLIC, hidden=True),
+    Route("GET", "/problems/{slug}", OperatorRoutes.problem_page, PUBLIC, hidden=True),
     Route("GET", "/docs", OperatorRoutes.docs, PUBLIC, hidden=True),
     Route("GET", "/", OperatorRoutes.home, PUBLIC, hidden=True),
 )

@@ -7,7 +7,7 @@ from typing import Final
 
 from triggers.deliveries import routes as deliveries
 from triggers.events import routes as events
-from triggers.http.route import AcceptRoute, Route
+from triggers.http.route import Route
 from triggers.inboxes import default_inbox, messages
 from triggers.inboxes import routes as inboxes
 from triggers.keys import routes as keys
@@ -15,8 +15,6 @@ from triggers.node import operator_routes
 from triggers.previews import routes as previews
 from triggers.replays import routes as replays
 from triggers.subscriptions import routes as subscriptions
-
-ACCEPT_ROUTES: Final[tuple[AcceptRoute, ...]] = events.ACCEPT_ROUTES
 
 ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
     "events": events.ROUTES,
@@ -32,10 +30,9 @@ ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
 ROUTES: Final[tuple[Route, ...]] = tuple(route for table in ROOMS.values() for route in table)
 
 
-def listed() -> list[tuple[str, Route | AcceptRoute]]:
+def listed() -> list[tuple[str, Route]]:
     """Every row with the name of its room, in the order of paths."""
-    accepting: list[tuple[str, Route | AcceptRoute]] = [("events", route) for route in ACCEPT_ROUTES]
-    rows = [*accepting, *((room, route) for room, table in ROOMS.items() for route in table)]
+    rows = [(room, route) for room, table in ROOMS.items() for route in table]
     return sorted(rows, key=lambda row: (row[1].path, row[1].method))
 
 

@@ -27,7 +27,7 @@ def settle_memory() -> None:
     """Spare the garbage collector what was made at the start: it stays for good.
 
     Requests make little garbage in cycles, so collecting seldom costs no memory to speak of, and
-    a full collection does not walk through the framework's routes and schemas each time.
+    a full collection does not walk through all modules, types and routes each time.
     """
     gc.collect()
     gc.freeze()

@@ -10,8 +10,6 @@ from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import msgspec
-from litestar import Response
-from litestar.params import Parameter
 from msgspec import Meta
 
 from triggers.deliveries.store import Attempt
@@ -32,6 +30,8 @@ from triggers.errors import Conflict
 from triggers.events import store as event_store
 from triggers.events.body_format import render
 from triggers.events.store import StoredEvent
+from triggers.http.parameters import Query
+from triggers.http.response import JsonResponse
 from triggers.http.route import Answer, Route
 from triggers.http.views import Timestamp, optional_timestamp, raw
 from triggers.pace import Pace
@@ -141,7 +141,7 @@ class PreviewRoutes:
         self._wakeup = wakeup
         self._stopping = stopping
 
-    async def test_subscription(self, caller: Caller, subscription_id: str) -> Response[TestAnswer]:
+    async def test_subscription(self, caller: Caller, subscription_id: str) -> JsonResponse[TestAnswer]:
         """Send a test event to this subscription alone.
 
         It is an event of the type `triggers.test` and a delivery like any other, retries included. What was
@@ -166,21 +166,21 @@ class PreviewRoutes:
             event_id=event_id,
             attempt=None if attempt is None else _attempt(attempt),
         )
-        return Response(answer, status_code=202 if attempt is None else 200)
+        return JsonResponse(answer, status_code=202 if attempt is None else 200)
 
     async def list_samples(
         self,
         caller: Caller,
         event_type: Annotated[
-            str | None,
-            Parameter(
-                query="type", description="An exact type, or `order.*`. Left out: any.", max_length=255
-            ),
-        ] = None,
+            str,
+            Query("type"),
+            Meta(description="An exact type, or `order.*`. Left out: any.", max_length=255),
+        ]
+        | None = None,
         body_format: Annotated[
-            Format, Parameter(query="format", description="The subscription's format.")
+            Format, Query("format"), Meta(description="The subscription's format.")
         ] = "standard",
-        limit: Annotated[int, Parameter(ge=1, le=100)] = 3,
+        limit: Annotated[int, Meta(ge=1, le=100)] = 3,
     ) -> list[Any]:
         """Give the newest events, newest first, each exactly as it would be delivered.
 
@@ -368,7 +368,7 @@ ROUTES = (
     subscription_route("POST", "/dry-run", PreviewRoutes.dry_run),
     subscription_route(
         "POST",
-        "/{subscription_id:str}/test",
+        "/{subscription_id}/test",
         PreviewRoutes.test_subscription,
         answers=(
             Answer(200, "The first attempt was made, whatever came of it."),

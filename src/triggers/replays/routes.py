@@ -7,14 +7,13 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
-from litestar import Response
-from litestar.params import Parameter
 from msgspec import Meta
 
 from triggers.deliveries import store as delivery_store
 from triggers.deliveries.store import Recipient
 from triggers.domain import Caller, Scope, check_type_patterns, minted_at, parse_id, rfc3339
 from triggers.errors import Conflict, Invalid, NotFound
+from triggers.http.response import JsonResponse
 from triggers.http.route import Answer, Route
 from triggers.http.views import (
     Cursor,
@@ -105,7 +104,7 @@ class ReplayRoutes:
         self._clock = clock
         self._database = database
 
-    async def create_replay(self, caller: Caller, data: ReplayBody) -> Response[ReplayView]:
+    async def create_replay(self, caller: Caller, data: ReplayBody) -> JsonResponse[ReplayView]:
         """Replay deliveries of a subscription, behind what is live: 201 with the plan, and it runs.
 
         What it makes is the next generation of each delivery, at the end of the line. With `plan_only`
@@ -116,19 +115,19 @@ class ReplayRoutes:
         chosen = await self._range(caller, data, now)
         found = await plan(self._database, to, chosen, data.rate, now)
         if data.plan_only:
-            return Response(_planned(to, chosen, data, found), status_code=200)
+            return JsonResponse(_planned(to, chosen, data, found), status_code=200)
         job = await replay_store.create(
             self._database,
             caller.org_id,
             new_replay(self._clock.mint(), to, chosen, found),
         )
-        return Response(_view(job), status_code=201, headers={"location": f"/v1/replays/{job.id}"})
+        return JsonResponse(_view(job), status_code=201, headers={"location": f"/v1/replays/{job.id}"})
 
     async def list_replays(
         self,
         caller: Caller,
-        subscription_id: Annotated[str | None, Parameter(max_length=36)] = None,
-        status: Annotated[str | None, Parameter(pattern="^(running|done|cancelled|failed)$")] = None,
+        subscription_id: Annotated[str, Meta(max_length=36)] | None = None,
+        status: Annotated[str, Meta(pattern="^(running|done|cancelled|failed)$")] | None = None,
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> ReplayList:
@@ -248,6 +247,6 @@ ROUTES = (
             Answer(409, "The subscription has ended or sends an inbox's notices, or too many replays run."),
         ),
     ),
-    Route("GET", "/v1/replays/{replay_id:str}", ReplayRoutes.get_replay, Scope.SUBSCRIPTIONS),
-    Route("DELETE", "/v1/replays/{replay_id:str}", ReplayRoutes.cancel_replay, Scope.SUBSCRIPTIONS),
+    Route("GET", "/v1/replays/{replay_id}", ReplayRoutes.get_replay, Scope.SUBSCRIPTIONS),
+    Route("DELETE", "/v1/replays/{replay_id}", ReplayRoutes.cancel_replay, Scope.SUBSCRIPTIONS),
 )

@@ -8,9 +8,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from litestar import Response
-from litestar.params import Parameter
-from msgspec import UNSET
+from msgspec import UNSET, Meta
 
 from triggers.domain import (
     Caller,
@@ -24,6 +22,7 @@ from triggers.domain import (
     rfc3339,
 )
 from triggers.errors import Conflict, Invalid, NameTaken
+from triggers.http.response import JsonResponse
 from triggers.http.route import Answer, Method, Route
 from triggers.http.views import (
     Cursor,
@@ -86,7 +85,7 @@ class SubscriptionRoutes:
 
     async def ensure_subscription(
         self, caller: Caller, data: SubscriptionBody
-    ) -> Response[NewSubscriptionView | SubscriptionView]:
+    ) -> JsonResponse[NewSubscriptionView | SubscriptionView]:
         """Make a subscription unless it is there: 201 when made, 200 if it was there with these settings."""
         if data.key is None:
             raise Invalid("To ensure a subscription it needs a key.", pointer="/key")
@@ -95,18 +94,18 @@ class SubscriptionRoutes:
             found = await subscription_store.by_key(self._database, self._key_ring, caller.org_id, data.key)
             if found is None:
                 try:
-                    return Response(await self._create(caller.org_id, data), status_code=201)
+                    return JsonResponse(await self._create(caller.org_id, data), status_code=201)
                 except NameTaken:
                     continue
             _check_same(found, data)
-            return Response(view_of(found), status_code=200)
+            return JsonResponse(view_of(found), status_code=200)
         raise Conflict("The subscription is being made and deleted by others at this moment.")
 
     async def list_subscriptions(
         self,
         caller: Caller,
-        key: Annotated[str | None, Parameter(max_length=100)] = None,
-        status: Annotated[str | None, Parameter(pattern="^(active|paused|disabled)$")] = None,
+        key: Annotated[str, Meta(max_length=100)] | None = None,
+        status: Annotated[str, Meta(pattern="^(active|paused|disabled)$")] | None = None,
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> SubscriptionList:
@@ -348,25 +347,25 @@ ROUTES = (
             Answer(409, f"It is there with other settings, or {_NO_ROOM}."),
         ),
     ),
-    subscription_route("GET", "/{subscription_id:str}", SubscriptionRoutes.get_subscription),
+    subscription_route("GET", "/{subscription_id}", SubscriptionRoutes.get_subscription),
     subscription_route(
-        "PATCH", "/{subscription_id:str}", SubscriptionRoutes.change_subscription, answers=(_INBOX_FOLLOWED,)
+        "PATCH", "/{subscription_id}", SubscriptionRoutes.change_subscription, answers=(_INBOX_FOLLOWED,)
     ),
     subscription_route(
-        "DELETE", "/{subscription_id:str}", SubscriptionRoutes.delete_subscription, 204, (_INBOX_FOLLOWED,)
+        "DELETE", "/{subscription_id}", SubscriptionRoutes.delete_subscription, 204, (_INBOX_FOLLOWED,)
     ),
     subscription_route(
-        "POST", "/{subscription_id:str}/pause", SubscriptionRoutes.pause_subscription, answers=(_MOVED,)
+        "POST", "/{subscription_id}/pause", SubscriptionRoutes.pause_subscription, answers=(_MOVED,)
     ),
     subscription_route(
-        "POST", "/{subscription_id:str}/resume", SubscriptionRoutes.resume_subscription, answers=(_MOVED,)
+        "POST", "/{subscription_id}/resume", SubscriptionRoutes.resume_subscription, answers=(_MOVED,)
     ),
-    subscription_route("POST", "/{subscription_id:str}/disable", SubscriptionRoutes.disable_subscription),
+    subscription_route("POST", "/{subscription_id}/disable", SubscriptionRoutes.disable_subscription),
     subscription_route(
         "POST",
-        "/{subscription_id:str}/enable",
+        "/{subscription_id}/enable",
         SubscriptionRoutes.enable_subscription,
         answers=(Answer(409, "It has expired."),),
     ),
-    subscription_route("POST", "/{subscription_id:str}/rotate-secret", SubscriptionRoutes.rotate_secret),
+    subscription_route("POST", "/{subscription_id}/rotate-secret", SubscriptionRoutes.rotate_secret),
 )

@@ -426,7 +426,7 @@ async def test_a_reader_that_went_away_is_no_fault(
         assert process.stderr.read() == ""
 
 
-@pytest.mark.parametrize("loaded", ["triggers.cli", "litestar", "uvloop", "rich.console"])
+@pytest.mark.parametrize("loaded", ["triggers.cli", "starlette", "uvloop", "rich.console"])
 def test_an_interrupt_while_it_loads_is_quiet(loaded: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-X", "importtime", "-m", "triggers", "inbox", "tail", "--key", "none"],

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from triggers.events.routes import _BEYOND
-from triggers.http.strict_request import MAX_BODY_BYTES
+from triggers.http.request import MAX_BODY_BYTES
 from triggers.http.views import make_cursor
 
 

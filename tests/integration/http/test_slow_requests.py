@@ -20,7 +20,7 @@ SLOW = {
     "a head without an end": HEAD,
     "a body that stops": HEAD + 'content-length: 100\r\n\r\n{{"type"',
     "a body in pieces that stops": HEAD + 'transfer-encoding: chunked\r\n\r\n5\r\n{{"typ\r\n',
-    "a body for the framework": HEAD.replace("/v1/events", "/v1/inboxes") + "content-length: 100\r\n\r\n{{",
+    "a body for a handler": HEAD.replace("/v1/events", "/v1/inboxes") + "content-length: 100\r\n\r\n{{",
     "a second request": "GET /livez HTTP/1.1\r\nhost: x\r\n\r\nGET /livez HT",
 }
 TRICKLE = {"a head without an end": b"x: y\r\n", "a body that stops": b" "}

@@ -1,0 +1,68 @@
+"""A request to a handler: Starlette's, with an id, a bounded body, and what is noted on its way."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import msgspec
+import starlette.requests
+
+from triggers import strict_json
+from triggers.domain import MAX_EVENT_BYTES
+from triggers.http import exchange
+from triggers.http.field_errors import invalid_field
+from triggers.pace import Pace, do
+
+MAX_BODY_BYTES = MAX_EVENT_BYTES
+"""The longest that make sense name a thousand messages or events, which is a sixth of that."""
+
+
+class Request(starlette.requests.Request):
+    """One request, while it is handled."""
+
+    caller: Any = None
+    """Who asks, once admission knows."""
+    held: exchange.Held | None = None
+    """Counts the body, until the request is answered."""
+    limit_headers: exchange.Headers = []  # noqa: RUF012 - replaced, never changed
+    """Of the answer."""
+    problem: str | None = None
+    """For the log: why it was refused."""
+
+    def __init__(self, scope: exchange.Scope, receive: exchange.Receive, route: str) -> None:
+        """`route` is the path of the table that it is for, `none` if there is none."""
+        super().__init__(scope, receive)
+        self.route = route
+        self.fields: dict[bytes, bytes] = scope[exchange.FIELDS]
+        self.id = exchange.request_id(self.fields.get(b"x-request-id"))
+
+    async def body(self) -> bytes:
+        """The body, inflated.
+
+        Raises:
+            TooLarge, UnsupportedMediaType, Overloaded, ClientGone: as of an event.
+        """
+        if not hasattr(self, "_body"):
+            coding = self.fields.get(b"content-encoding", b"")
+            self._body = await exchange.read_body(self.receive, MAX_BODY_BYTES, coding, self.held)
+        return self._body
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """The body as Starlette's own readers take it, so that they are bounded too."""
+        yield await self.body()
+        yield b""
+
+    async def read(self, decoder: msgspec.json.Decoder[Any]) -> Any:
+        """The body's value, decoded as strictly as an event.
+
+        Raises:
+            UnsupportedMediaType, MalformedBody, Invalid: 415, 400 and 422; what `body` raises.
+        """
+        text = await self.body()
+        exchange.check_json(self.fields.get(b"content-type", b""))
+        await do(strict_json.check_in_steps(text), Pace())
+        try:
+            return decoder.decode(text)
+        except msgspec.DecodeError as error:  # it is JSON: what is wrong is a value, if only its size
+            raise invalid_field(error) from None

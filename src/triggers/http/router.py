@@ -1,0 +1,116 @@
+"""One router for every URL: it finds what answers a request by its method and its path."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from starlette.responses import Response
+
+from triggers import errors
+from triggers.http.endpoint import Answering, Endpoint, Rules
+from triggers.http.exchange import Receive, Scope, Send
+from triggers.http.parameters import names_in
+from triggers.http.request import Request
+from triggers.http.route import Route
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Router:
+    """The ASGI app of a table of routes.
+
+    A slash at the end of a path, and a second one in a row, mean nothing. A path without parameters goes
+    before one with parameters. HEAD is answered as GET, and the server leaves out the body. OPTIONS names the
+    methods of a path.
+    """
+
+    def __init__(self, routes: Iterable[Route], rules: Rules) -> None:
+        """`routes` are bound to what answers them.
+
+        Raises:
+            ValueError: two of them have the same method and path.
+            TypeError: a path names a parameter that its handler does not take.
+        """
+        self.routes = tuple(routes)
+        self._tree = _Step()
+        self._exact: dict[tuple[str, str], App] = {}
+        """By method and path: the paths without parameters, so that these are found in one look-up."""
+        self._no_route: App = Answering(self._refuse, rules.note)
+        for route in self.routes:
+            app: App = route.handler
+            if route.takes is None:
+                app = Answering(Endpoint(route, rules.admit).respond, rules.note, route.path)
+            for path in route.paths:
+                self._add(route.method, path, app)
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Told that it is ASGI 3, the server awaits what this returns: one coroutine, not one in another."""
+        app = self._exact.get((scope["method"], scope["path"]))
+        if app is None:
+            app = self._search(scope)
+        return app(scope, receive, send)
+
+    def _add(self, method: str, path: str, app: App) -> None:
+        step, names = self._tree.grown(_steps(path)), names_in(path)
+        for each in (method, "HEAD") if method == "GET" else (method,):
+            if each in step.apps:
+                raise ValueError(f"The table has {each} {path} twice.")
+            step.apps[each] = (app, names)
+            if not names:
+                self._exact[each, path] = self._exact[each, path.rstrip("/") + "/"] = app
+
+    def _search(self, scope: Scope) -> App:
+        """What answers a path that has parameters or needless slashes, or that no route has."""
+        found = self._tree.find(_steps(scope["path"]))
+        if found is None or scope["method"] not in found[0].apps:
+            return self._no_route
+        step, values = found
+        app, names = step.apps[scope["method"]]
+        scope["path_params"] = dict(zip(names, values, strict=True))
+        return app
+
+    async def _refuse(self, request: Request) -> Response:
+        found = self._tree.find(_steps(request.scope["path"]))
+        if found is None:
+            raise errors.NotFound("No route has this path.")
+        allowed = sorted({*found[0].apps, "OPTIONS"})
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"allow": ", ".join(allowed)})
+        raise errors.MethodNotAllowed(allow=allowed)
+
+
+class _Step:
+    """Paths that begin alike, as a tree: one branch for each next name, and one for a parameter."""
+
+    __slots__ = ("apps", "named", "parameter")
+
+    def __init__(self) -> None:
+        self.apps: dict[str, tuple[App, list[str]]] = {}
+        """By method, of the path that ends here: what answers, and the names of the path's parameters."""
+        self.named: dict[str, _Step] = {}
+        self.parameter: _Step | None = None
+
+    def grown(self, steps: Sequence[str]) -> _Step:
+        """Where a path of the table ends, made if need be."""
+        if not steps:
+            return self
+        if not steps[0].startswith("{"):
+            return self.named.setdefault(steps[0], _Step()).grown(steps[1:])
+        if self.parameter is None:
+            self.parameter = _Step()
+        return self.parameter.grown(steps[1:])
+
+    def find(self, steps: Sequence[str]) -> tuple[_Step, tuple[str, ...]] | None:
+        """Where the path of a request ends, with the values of its parameters; None if no route has it."""
+        if not steps:
+            return (self, ()) if self.apps else None
+        first, rest = steps[0], steps[1:]
+        if (named := self.named.get(first)) is not None and (found := named.find(rest)) is not None:
+            return found
+        if self.parameter is not None and (found := self.parameter.find(rest)) is not None:
+            return found[0], (first, *found[1])
+        return None
+
+
+def _steps(path: str) -> list[str]:
+    return [step for step in path.split("/") if step]
