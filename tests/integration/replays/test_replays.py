@@ -123,7 +123,7 @@ async def world(node: Node, client: httpx.AsyncClient, tenant: Tenant) -> World:
 @pytest.fixture
 async def still(node: Node, client: httpx.AsyncClient, tenant: Tenant) -> World:
     """One whose node does not run the duty: the test makes the chunks."""
-    await node._replaying.stop()
+    await node.background.stop()
     return World(node, client, tenant)
 
 
@@ -462,7 +462,7 @@ async def test_two_nodes_share_a_job_and_make_each_delivery_once(
 ) -> None:
     monkeypatch.setattr(replaying, "CHUNK", 5)
     other: Node = await make_node()
-    await other._replaying.stop()
+    await other.background.stop()
     subscription = await still.subscribe()
     events = await still.post_many(200)
     await still.settle(subscription, "dead")
