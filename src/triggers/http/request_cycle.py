@@ -41,9 +41,7 @@ class RequestCycle:
         self._keep_alive = keep_alive
         self._body = bytearray()  # what came and the app has not received
         self._is_whole = False
-        self._news: asyncio.Event | None = (
-            None  # made when it is first waited for: a small request needs none
-        )
+        self._news: asyncio.Event | None = None  # a small request that came whole needs none
         self._is_gone = False
         self._was_told_to_send = False
         self._start: Any = None  # what the app says first, until it says the first of the body
@@ -137,7 +135,9 @@ class RequestCycle:
     async def receive(self) -> dict[str, Any]:
         """As ASGI has it. The first call returns at once, with what has come, even if that is nothing."""
         if not self._is_gone and not self.is_answered:
-            self._tell_to_send()
+            if self._waits_to_be_told:
+                self._was_told_to_send = True
+                self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._connection.flow.resume_reading()
             if self._news is None:
                 self._news = asyncio.Event()
@@ -152,22 +152,18 @@ class RequestCycle:
     @property
     def _waits_to_be_told(self) -> bool:
         """Whether the caller does not send its body before it is told to."""
-        if self._is_whole or self._was_told_to_send:
+        if self._is_whole or self._was_told_to_send or self.has_begun:
             return False
-        return self._scope[exchange.FIELDS].get(b"expect", b"").lower() == b"100-continue"  # type: ignore[no-any-return]
-
-    def _tell_to_send(self) -> None:
-        if self._waits_to_be_told and not self.has_begun:
-            self._was_told_to_send = True
-            self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        expect: bytes = self._scope[exchange.FIELDS].get(b"expect", b"")
+        return expect.lower() == b"100-continue"
 
     # ---- the answer ------------------------------------------------------------------------------
 
     async def send(self, message: Any) -> None:
-        """As ASGI has it, or a whole answer. It waits while much waits to be read by the caller.
+        """As ASGI has it, or a whole answer. It waits while the caller has much to read.
 
         Raises:
-            RuntimeError: the app has a bug: this message may not come now, or is not to be written as HTTP.
+            RuntimeError: the app has a bug: the message may not come now, or cannot be written as HTTP.
         """
         connection = self._connection
         if connection.flow.write_paused and not self._is_gone:

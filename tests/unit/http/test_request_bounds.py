@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness import eventually
-from serving import GET, SIZED, answering, asked, give_back, running, serving
+from serving import GET, LAST, SIZED, answering, asked, give_back, running, serving
 from triggers.http.pipeline import MAX_AHEAD
 from triggers.http.request_pieces import MAX_FRAMING_BYTES, MAX_HEAD_BYTES
 
@@ -20,6 +20,10 @@ ENDLESS = {
     "trailers without end": (CHUNKED + b"2\r\nok\r\n0\r\n", b"x: y\r\n" * 2_000),
     "an extension without end": (CHUNKED + b"2;x=", b"a" * 10_000),
     "extensions without end": (CHUNKED, b"1;" + b"x" * 1_000 + b"\r\na\r\n"),
+    "trailers behind much data": (
+        CHUNKED + b"ea60\r\n" + b"x" * 60_000 + b"\r\n0\r\n",
+        b"x: y\r\n" * 2_000,
+    ),
     "trailers of a body without data": (CHUNKED + b"0\r\n", b"x: y\r\n" * 2_000),
     "a header without end": (b"GET / HTTP/1.1\r\nx: ", b"a" * 10_000),
     "headers without end": (b"GET / HTTP/1.1\r\n", b"x: y\r\n" * 2_000),
@@ -90,6 +94,12 @@ async def test_chunks_of_one_byte_are_no_attack() -> None:
     padded = CHUNKED + b"00001\r\nx\r\n" * 20_000 + b"0\r\n\r\n"
     answer = await asked(give_back, padded + last, 30)
     assert b"\r\n\r\n" + b"x" * 20_000 in answer
+
+
+async def test_what_follows_a_request_that_closes_does_not_take_its_answer() -> None:
+    answer = await asked(give_back, LAST + GET + b"GARBAGE", silent_seconds=20)
+    assert answer.count(b"HTTP/1.1 200") == 1
+    assert b"\r\nconnection: close\r\n" in answer
 
 
 async def test_trailers_are_no_headers() -> None:
