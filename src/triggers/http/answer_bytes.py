@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from triggers.http.exchange import Headers
 
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -17,7 +17,7 @@ _NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 def whole_answer(status: int, headers: Headers, body: bytes) -> bytes:
     """An answer whose headers are known to be well-formed and to give the length of its body."""
     head = b"\r\n".join(map(b": ".join, headers))
-    return b"%b\r\n%b\r\n\r\n%b" % (_STATUS_LINES[status], head, body)
+    return b"%b%b\r\n\r\n%b" % (STATUS_LINE[status], head, body)
 
 
 class AnswerInPieces:
@@ -37,7 +37,7 @@ class AnswerInPieces:
     ) -> None:
         """`start` is the message of ASGI. `keep_alive`: nothing but the app asks to close the connection."""
         status: int = start["status"]
-        lines = [_STATUS_LINES.get(status, b"HTTP/1.1 %d " % status)]
+        lines = [STATUS_LINE[status].rstrip(b"\r\n")]
         fields: dict[bytes, bytes] = {}
         for name, value in [*defaults, *start.get("headers", ())]:
             if not _NAME.fullmatch(name) or _NO_VALUE.search(value):
