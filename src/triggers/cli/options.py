@@ -1,4 +1,4 @@
-"""Settings as flags: made from the one list in `settings.py`, so that `--help` cannot lag behind."""
+"""Settings as flags. They are generated from `settings.py`, so `--help` is always up to date."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from triggers.node.settings import (
 from triggers.observability import configure_logging
 
 DATABASE_SETTINGS = ("data_dir", "database_url", "pool_size", "log_format", "log_level")
-"""What a command beside a running service needs."""
+"""Settings of commands that can run beside a running service."""
 
 
 def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the settings as flags, all of them unless named, and a `settings` argument.
+    """Give a command a `settings` argument and the named settings (all if none is named) as flags.
 
     Flags win over the environment. Logging is configured before the command runs.
     """
