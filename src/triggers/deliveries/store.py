@@ -163,7 +163,7 @@ async def recipient(database: Database, org_id: OrgId, subscription_id: UUID | N
     async with database.connection() as connection:
         found = await find_recipient(connection, org_id, subscription_id)
     if found is None:
-        raise NotFound("There is no such subscription.")
+        raise NotFound("No subscription has this id.")
     return found
 
 

@@ -71,7 +71,7 @@ async def create(
     check_inbox_key(new.key)
     async with changing(database, org_id) as change:
         if not change.room:
-            raise Conflict("The organisation has as many subscriptions as it may have.")
+            raise Conflict("The organisation has reached its limit of inboxes and subscriptions.")
         row = await change.connection.fetchrow(
             _SQL["insert"],
             org_id,
@@ -84,7 +84,7 @@ async def create(
             new.max_leases,
         )
         if row is None:
-            raise NameTaken(f"There is an inbox with the key {new.key!r} already.")
+            raise NameTaken(f"An inbox with the key {new.key!r} already exists.")
         await subscription_store.count(change, org_id, 1)
         if new.filter is not None:
             await subscription_store.raise_version(change, org_id)
@@ -177,7 +177,7 @@ async def _set_status(change: Change, inbox: Inbox, status: SubscriptionStatus, 
 async def _locked(change: Change, inbox: Inbox, refusal: str = "The inbox is being deleted.") -> Inbox:
     row = await change.connection.fetchrow(_SQL["locked"], inbox.org_id, inbox.id)
     if row is None:
-        raise NotFound("There is no such inbox.")
+        raise NotFound("No inbox has this id or key.")
     if row["status"] == SubscriptionStatus.DELETING:
         raise Conflict(refusal)
     return inbox_of(row)

@@ -111,10 +111,10 @@ async def find(database: Database, org_id: OrgId, id_or_key: str) -> Inbox:
     try:
         check_text(id_or_key, "", longest=100)
     except Invalid:  # no key can be so, and PostgreSQL cannot even be asked for a NUL
-        raise NotFound("There is no such inbox.") from None
+        raise NotFound("No inbox has this id or key.") from None
     row = await database.row(_SQL["inbox"], org_id, parse_id(id_or_key), id_or_key)
     if row is None:
-        raise NotFound("There is no such inbox.")
+        raise NotFound("No inbox has this id or key.")
     return inbox_of(row)
 
 

@@ -131,7 +131,7 @@ class KeyCache:
         task = lookups.tasks.get(digest)
         if task is None:
             if len(lookups.tasks) >= MAX_LOOKUPS_WAITING:
-                raise Unavailable("Too many unknown API keys are being looked up.")
+                raise Unavailable("Too many unknown API keys are being looked up at once. Try again.")
             task = asyncio.create_task(self._verify(key, digest, lookups.slots))
             lookups.tasks[digest] = task
             task.add_done_callback(lambda _: lookups.tasks.pop(digest, None))

@@ -38,7 +38,7 @@ async def insert(
     _check_quota(plan, custom_quota)
     row = await connection.fetchrow(_SQL["create"], clock.mint(), name, plan, custom_quota, clock.mint())
     if row is None:
-        raise NameTaken(f"There is an organisation named {name!r} already.")
+        raise NameTaken(f"An organisation named {name!r} already exists.")
     return _organisation(row)
 
 
@@ -51,7 +51,7 @@ async def by_name(database: Database, name: str) -> Organisation:
     """The organisation of that name, or NotFound."""
     row = await database.row(_SQL["by_name"], name)
     if row is None:
-        raise NotFound(f"There is no organisation named {name!r}.")
+        raise NotFound(f"No organisation is named {name!r}.")
     return _organisation(row)
 
 
@@ -59,7 +59,7 @@ async def by_id(database: Database, org_id: OrgId) -> Organisation:
     """The organisation of that id, or NotFound."""
     row = await database.row(_SQL["by_id"], org_id)
     if row is None:
-        raise NotFound("There is no such organisation.")
+        raise NotFound("No organisation has this id.")
     return _organisation(row)
 
 
@@ -68,7 +68,7 @@ async def set_plan(database: Database, org_id: OrgId, plan: Plan, custom_quota: 
     _check_quota(plan, custom_quota)
     row = await database.row(_SQL["set_plan"], org_id, plan, custom_quota)
     if row is None:
-        raise NotFound("There is no such organisation.")
+        raise NotFound("No organisation has this id.")
     return _organisation(row)
 
 
@@ -85,9 +85,9 @@ def quota(plan: str, custom_quota: int | None) -> int | None:
 
 def _check_quota(plan: Plan, custom_quota: int | None) -> None:
     if custom_quota is not None and plan != Plan.ENTERPRISE:
-        raise Invalid("Only the enterprise plan takes a quota of its own.", pointer="/requests_per_minute")
+        raise Invalid("Only allowed with the plan enterprise.", pointer="/requests_per_minute")
     if custom_quota is not None and not 1 <= custom_quota <= 10_000_000:
-        raise Invalid("Must be 1 to 10,000,000 requests a minute.", pointer="/requests_per_minute")
+        raise Invalid("Must be 1 to 10,000,000 requests per minute.", pointer="/requests_per_minute")
 
 
 def _organisation(row: Row) -> Organisation:

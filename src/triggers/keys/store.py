@@ -130,9 +130,9 @@ async def import_hash(database: Database, clock: DatabaseClock, org_id: OrgId, f
     if name is not None:
         check_text(name, "/name", longest=255)
     if len(prefix) != PREFIX_LENGTH or not (prefix.isascii() and prefix.isprintable()):
-        raise Invalid(f"A prefix is the key's first {PREFIX_LENGTH} characters.", pointer="/prefix")
+        raise Invalid(f"Must be the first {PREFIX_LENGTH} characters of the key.", pointer="/prefix")
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        raise Invalid("A SHA-256 is 64 hexadecimal digits.", pointer="/sha256")
+        raise Invalid("Must be 64 hexadecimal digits.", pointer="/sha256")
     async with database.connection() as connection:
         return await _insert(connection, clock, org_id, _Columns(name, prefix, sha256.lower(), scopes))
 
@@ -146,7 +146,7 @@ async def by_id(database: Database, org_id: OrgId, key_id: UUID) -> ApiKey:
     """One key of an organisation, or NotFound."""
     row = await database.row(_SQL["by_id"], org_id, key_id)
     if row is None:
-        raise NotFound("There is no such API key.")
+        raise NotFound("No API key has this id.")
     return _api_key(row)
 
 
@@ -155,7 +155,7 @@ async def rotate(
 ) -> ApiKey:
     """Make a successor with the same name, scopes and expiry; the old key goes on for `overlap`."""
     if old.expires_at is not None and old.expires_at.timestamp() <= clock.now():
-        raise Conflict("This key has expired; make a new one.")
+        raise Conflict("This key has expired. Create a new one.")
     async with database.connection() as connection, connection.transaction():
         made = await connection.fetchrow(_SQL["lock"], org_id, old.id)
         if made is None or made["revoked_at"] is not None:
@@ -176,7 +176,7 @@ async def revoke(database: Database, org_id: OrgId, key_id: UUID) -> ApiKey:
     """Revoke a key; it stops working within a second on every node. Twice is as once."""
     row = await database.row(_SQL["revoke"], org_id, key_id)
     if row is None:
-        raise NotFound("There is no such API key.")
+        raise NotFound("No API key has this id.")
     return _api_key(row)
 
 

@@ -1,4 +1,4 @@
-"""What operators and load balancers ask: alive, ready, metrics; and what the errors mean."""
+"""Routes for operators and load balancers: liveness, readiness, metrics, and the pages of errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXAMPLE_FACTS: dict[type[errors.TriggersError], dict[str, Any]] = {
     errors.DatabaseUnavailable: {"retry_after": 2},
     errors.DiskFull: {"retry_after": 30},
 }
-"""What the examples of the error pages know beside their message."""
+"""Facts in the examples of the error pages."""
 
 
 class ReadinessAnswer(msgspec.Struct, omit_defaults=True):
@@ -62,7 +62,7 @@ class OperatorRoutes:
         self._public_url = public_url
 
     async def livez(self) -> Response[str]:
-        """Say that the process lives. Touches nothing."""
+        """Check that the process is alive, without checking anything else."""
         return Response("ok\n", media_type=MediaType.TEXT)
 
     async def readyz(
@@ -98,7 +98,7 @@ class OperatorRoutes:
         """Explain one type of error: what it means, what to do, and how it looks."""
         found = next((error for error, kind in KINDS.items() if kind.slug == slug), None)
         if found is None:
-            raise errors.NotFound("There is no such type of error.")
+            raise errors.NotFound("No error has this name.")
         example = found(**EXAMPLE_FACTS.get(found, {}))
         document = msgspec.json.encode(problem(example, "5f1c2d9a7b3e-2a"))
         return await pages.page(

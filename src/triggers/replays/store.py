@@ -108,7 +108,9 @@ async def create(database: Database, org_id: OrgId, new: NewReplay) -> Job:
         MAX_RUNNING,
     )
     if row is None:
-        raise Conflict(f"{MAX_RUNNING} replays run already; wait for one of them or cancel it.")
+        raise Conflict(
+            f"{MAX_RUNNING} replays are running, which is the maximum. Wait until one ends, or cancel one."
+        )
     return _job(row)
 
 
@@ -120,7 +122,7 @@ async def find(database: Database, org_id: OrgId, job_id: UUID | None) -> Job:
     """
     row = await database.row(_SQL["one"], org_id, job_id)
     if row is None:
-        raise NotFound("There is no such replay.")
+        raise NotFound("No replay has this id.")
     return _job(row)
 
 

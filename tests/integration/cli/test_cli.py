@@ -146,7 +146,7 @@ async def test_check_finds_what_a_start_would_refuse(
 
     assert "ok, 127.0.0.1 port 0" in await found("--port", "0", exit_code=0)
     in_use = str(httpx.URL(node.url).port)
-    assert "in use now" in await found("--port", in_use, exit_code=0), "it may be the service that is checked"
+    assert "is in use." in await found("--port", in_use, exit_code=0), "it may be the service that is checked"
     assert "Cannot listen on 999.1.1.1 port 0" in await found("--host", "999.1.1.1", "--port", "0")
     with monkeypatch.context() as patch:
         patch.setattr(migrate, "OLDEST_SERVER", 99)
@@ -169,7 +169,7 @@ async def test_a_key_ring_of_another_database_is_refused(
     commands.environ["TRIGGERS_SECRET_KEYS"] = wrong
     result = await commands.run("check", "--port", "0")
     assert result.exit_code != 0
-    assert "opens none of this database's secrets" in result.output
+    assert "cannot decrypt the secrets of this database" in result.output
     with start(commands, "worker") as worker:
         assert await asyncio.to_thread(worker.wait, 20) != 0
 
@@ -203,7 +203,7 @@ async def test_organisations_and_keys(commands: Commands, node: Node, tmp_path: 
     assert "already" in await commands.fails("orgs", "create", "acme")
     changed = await commands.json("orgs", "set-plan", "acme", "enterprise", "--requests-per-minute", "9")
     assert (changed["plan"], changed["requests_per_minute"]) == ("enterprise", 9)
-    assert "no organisation" in await commands.fails("orgs", "set-plan", "nobody", "pro")
+    assert "No organisation" in await commands.fails("orgs", "set-plan", "nobody", "pro")
     assert "gold" in await commands.fails("orgs", "create", "b", "--plan", "gold")
     assert [each["name"] for each in await commands.json("orgs", "list")][1:] == ["acme"]
     assert "acme" in await commands("orgs", "list")
@@ -292,7 +292,7 @@ async def test_sending(commands: Commands, client: httpx.AsyncClient, tmp_path: 
     sent = json.loads(await commands("send", "a", stdin=big))
     assert (await client.get(f"/v1/events/{sent['id']}/payload")).content == big
     assert "422" in await commands.fails("send", "", stdin=b"1")
-    assert "type comes first" in await commands.fails("send", "--ndjson", "-", stdin=b"1")
+    assert "type before the file" in await commands.fails("send", "--ndjson", "-", stdin=b"1")
     assert "Cannot read" in await commands.fails("send", "a", str(tmp_path / "nowhere"))
     assert "401" in await commands.fails("send", "a", "--key", "zap_live_no", stdin=b"1")
     assert "that `triggers serve` is running" in await commands.fails(

@@ -242,7 +242,7 @@ async def test_types_choose_what_is_collected(
     await client.post("/v1/inboxes", json={"key": "young"})
     explained = (await client.get(f"/v1/events/{ids[2]}?explain")).json()["explanations"]
     young = next(each for each in explained if each["key"] == "young")
-    assert (young["matched"], young["why"]) == (False, "the subscription is younger than the event")
+    assert (young["matched"], young["why"]) == (False, "the subscription was created after the event")
     assert "explanations" not in (await client.get(f"/v1/events/{ids[2]}")).json()
     assert used == extents
 
