@@ -59,7 +59,7 @@ class ReplayBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         Only,
         Meta(
             description="`dead`: deliveries that are dead, cancelled or expired. `all`: all events that match"
-            " the current settings of the subscription, delivered or not. Pending deliveries stay as they are."
+            " the current settings of the subscription, delivered or not. Pending deliveries are kept."
         ),
     ] = "dead"
     rate: Annotated[int, Meta(ge=1, le=10_000, description="Maximum deliveries per second.")] = DEFAULT_RATE
