@@ -256,8 +256,8 @@ ACCEPT_ROUTES = (
         "single",
         "Accept an event",
         "201 means that the event and all its deliveries are committed. If the same `dedup_id` was used"
-        " within the deduplication window, the answer is 200 with the original id for the same content, and 409"
-        " for other content.",
+        " within the deduplication window, the answer is 200 with the original id for the same content,"
+        " and 409 for other content.",
         EventBody,
         (
             Answer(201, "The event is stored.", EventAccepted, ("Location",)),
