@@ -86,7 +86,7 @@ def list_messages(
     status: Annotated[
         str | None, typer.Option(help="Only messages that are available, leased or quarantined.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of messages.")] = 100,
 ) -> None:
     """List the messages of the default inbox, one JSON object per line. Nothing is changed."""
     parameters: dict[str, Any] = {"limit": limit} | ({"status": status} if status else {})
@@ -106,13 +106,13 @@ def lease(
     key: Key,
     url: Url = DEFAULT_URL,
     inbox: InboxName = "default",
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 10,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of messages.")] = 10,
     seconds: Annotated[int, typer.Option(min=1, max=3600, help="Duration of the lease in seconds.")] = 300,
     wait: Annotated[
         float, typer.Option(min=0, max=20, help="Seconds to wait if no message is available.")
     ] = 0,
 ) -> None:
-    """Lease messages of an inbox, and print the lease with its messages as JSON."""
+    """Lease messages of an inbox. Prints the lease with its messages as JSON."""
     body = {"lease_limit": limit, "lease_seconds": seconds, "wait_seconds": wait}
     with open_client(url, key) as client:
         typer.echo(call(client, "POST", f"{_messages_of(inbox)}/lease", json=body).content)
@@ -138,7 +138,7 @@ def tail(
         bool, typer.Option("--keep", help="Release the messages on exit instead of acknowledging them.")
     ] = False,
 ) -> None:
-    """Print messages as they arrive, one JSON object per line, and acknowledge them after printing."""
+    """Print messages as they arrive. Acknowledges each after printing it as one JSON line."""
     path = _messages_of(inbox)
     # With --keep a long lease keeps a message from being printed twice.
     body = {"lease_limit": 100, "lease_seconds": 3600 if keep else 60, "wait_seconds": 20}

@@ -80,7 +80,10 @@ class Receiver:
 
 
 def demo() -> None:
-    """Show a delivery, an endpoint that recovers, and the retry of a dead letter, on a temporary service."""
+    """Run a demonstration on a temporary service.
+
+    It shows deliveries, an endpoint that fails and recovers, and the retry of a dead letter.
+    """
     receiver = Receiver()
     try:
         with _service() as client:

@@ -11,9 +11,7 @@ from triggers.node.resources import data_dir_of, key_ring_of, open_database
 from triggers.node.settings import Settings
 from triggers.subscriptions import sealed as sealed_secrets
 
-secrets = typer.Typer(
-    no_args_is_help=True, help="Manage the encryption of stored signing secrets and header values."
-)
+secrets = typer.Typer(no_args_is_help=True, help="Manage the encryption of stored secrets.")
 
 _SLICE = 500
 

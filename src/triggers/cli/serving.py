@@ -58,7 +58,10 @@ def migrate(settings: Settings) -> None:
 
 
 def check(settings: Settings) -> None:
-    """Check settings, database, keys and Redis without starting the service or changing anything."""
+    """Check the configuration without starting the service.
+
+    The check covers settings, the database, keys and Redis. It changes nothing.
+    """
     failed = False
     for name, outcome in run_async(check_configuration(settings)):
         good = outcome.startswith("ok")

@@ -13,9 +13,7 @@ from triggers.cli.client import DEFAULT_URL, Key, Url, call, open_client
 from triggers.errors import OperatorError
 from triggers.node.settings import DURATION, parse_duration
 
-subscriptions = typer.Typer(
-    no_args_is_help=True, help="Manage push subscriptions: the URLs that events are sent to."
-)
+subscriptions = typer.Typer(no_args_is_help=True, help="Manage push subscriptions.")
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the subscription.")]
 _PATH = "/v1/subscriptions"
@@ -165,13 +163,13 @@ def update(
 
 @subscriptions.command("pause")
 def pause(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Stop sending. Matching events are still collected."""
+    """Pause a subscription. Nothing is sent, but matching events are still collected."""
     _print(url, key, "POST", f"/{subscription_id}/pause")
 
 
 @subscriptions.command("resume")
 def resume(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Resume sending, starting with the collected events."""
+    """Resume a subscription, starting with the collected events."""
     _print(url, key, "POST", f"/{subscription_id}/resume")
 
 
@@ -182,13 +180,13 @@ def disable(
     url: Url = DEFAULT_URL,
     reason: Annotated[str | None, typer.Option(help="Reason that the subscription shows.")] = None,
 ) -> None:
-    """Stop matching events, and cancel pending deliveries."""
+    """Disable a subscription, so that it matches no events. Its pending deliveries are cancelled."""
     _print(url, key, "POST", f"/{subscription_id}/disable", {"reason": reason} if reason else None)
 
 
 @subscriptions.command("enable")
 def enable(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Match events again from now on."""
+    """Enable a subscription, so that it matches events from now on."""
     _print(url, key, "POST", f"/{subscription_id}/enable")
 
 
@@ -214,7 +212,7 @@ def rotate_secret(
 
 @subscriptions.command("test")
 def send_test(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Send a test event to the subscription, and print the result of the first attempt."""
+    """Send a test event, and print its first attempt."""
     _print(url, key, "POST", f"/{subscription_id}/test")
 
 

@@ -76,7 +76,7 @@ def list_orgs(settings: Settings, as_json: Json = False) -> None:
 def set_plan(
     name: str, plan: Plan, settings: Settings, requests_per_minute: Quota = None, as_json: Json = False
 ) -> None:
-    """Change an organisation's plan. Running nodes apply it within a second."""
+    """Change the plan of an organisation. Running nodes apply it within a second."""
 
     async def work() -> Any:
         async with open_database(settings) as (database, _):
