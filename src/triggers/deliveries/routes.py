@@ -168,7 +168,7 @@ class DeliveryRoutes:
         """List the delivery attempts of an event, newest first."""
         event = parse_id(event_id)
         if event is None or await event_store.one(self._database, caller.org_id, event) is None:
-            raise NotFound("There is no such event.")
+            raise NotFound("No event has this id.")
         page = page_request(cursor, limit)
         found = await delivery_store.attempts_of_event(
             self._database, caller.org_id, event, _subscription(only), page

@@ -84,7 +84,7 @@ class Recipient(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One HTTP request that was made."""
+    """One HTTP request to an endpoint."""
 
     id: UUID
     subscription_id: UUID

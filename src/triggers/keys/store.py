@@ -159,7 +159,7 @@ async def rotate(
     async with database.connection() as connection, connection.transaction():
         made = await connection.fetchrow(_SQL["lock"], org_id, old.id)
         if made is None or made["revoked_at"] is not None:
-            raise Conflict("This key is revoked; make a new one.")
+            raise Conflict("This key was revoked. Create a new one.")
         new = NewKey(
             old.scopes,
             name=old.name,
@@ -201,7 +201,7 @@ async def _insert(connection: Connection, clock: DatabaseClock, org_id: OrgId, n
     if row is None:
         row = await connection.fetchrow(_SQL["by_hash"], new.digest)
         if row is None or row["org_id"] != org_id:
-            raise Conflict("That key belongs to another organisation already.")
+            raise Conflict("This key belongs to another organisation.")
     return _api_key(row)
 
 

@@ -142,7 +142,10 @@ class SubscriptionRoutes:
         )
 
     async def delete_subscription(self, caller: Caller, subscription_id: str) -> None:
-        """Unsubscribe: nothing more is sent, and what is queued is cancelled. Deleting again answers 204."""
+        """Delete a subscription, and cancel its pending deliveries.
+
+        Deleting it again also answers 204.
+        """
         await subscription_changes.delete(self._database, caller.org_id, subscription_id)
         found = parse_id(subscription_id)
         if found is not None:

@@ -143,7 +143,7 @@ async def find(database: Database, ring: KeyRing, org_id: OrgId, subscription_id
     """
     row = await database.row(_SQL["one"], org_id, parse_id(subscription_id), None)
     if row is None or row["status"] == SubscriptionStatus.DELETING:
-        raise NotFound("There is no such subscription.")
+        raise NotFound("No subscription has this id.")
     return subscription_of(ring, row)
 
 
