@@ -64,7 +64,7 @@ async def by_id(database: Database, org_id: OrgId) -> Organisation:
 
 
 async def set_plan(database: Database, org_id: OrgId, plan: Plan, custom_quota: int | None) -> Organisation:
-    """Change the plan; every node follows within a second."""
+    """Change the plan. Every node applies it within a second."""
     _check_quota(plan, custom_quota)
     row = await database.row(_SQL["set_plan"], org_id, plan, custom_quota)
     if row is None:
@@ -79,7 +79,7 @@ async def exist(database: Database) -> bool:
 
 
 def quota(plan: str, custom_quota: int | None) -> int | None:
-    """Requests a minute that a plan allows, None for no limit."""
+    """Requests per minute that a plan allows, None for no limit."""
     return custom_quota if plan == Plan.ENTERPRISE else PLAN_QUOTAS[Plan(plan)]
 
 
