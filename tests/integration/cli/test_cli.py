@@ -225,7 +225,7 @@ async def test_organisations_and_keys(commands: Commands, node: Node, tmp_path: 
         "keys", "rotate", made["id"], "--org", "acme", "--overlap", "soon"
     )
     assert (await commands.json("keys", "revoke", made["id"], "--org", "acme"))["revoked_at"]
-    assert "no such" in await commands.fails("keys", "revoke", org["id"], "--org", "acme")
+    assert "No API key" in await commands.fails("keys", "revoke", org["id"], "--org", "acme")
     assert "not the id" in await commands.fails("keys", "revoke", "x", "--org", "acme")
 
     keys = [f"acme_key_number_{n}" for n in range(3)]
@@ -285,7 +285,7 @@ async def test_sending(commands: Commands, client: httpx.AsyncClient, tmp_path: 
     file.write_bytes(b"[1]")
     assert json.loads(await commands("send", "a", str(file)))["type"] == "a"
     for malformed in (b"{", b'1,"dedup_id":"zz"', b'1}{"type":"b","payload":2', b"[" * 20_000):
-        assert re.match(r"(Not JSON|Nested deeper)", await commands.fails("send", "a", stdin=malformed))
+        assert re.match(r"(Not JSON|Nested more)", await commands.fails("send", "a", stdin=malformed))
     for empty in (b"", b" \n"):
         assert "The payload is empty" in await commands.fails("send", "a", stdin=empty)
     big = b"[%b, 1e400]" % (b"9" * 5_000)
