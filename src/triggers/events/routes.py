@@ -208,7 +208,7 @@ class EventRoutes:
                     else f"matched by {', '.join(candidate.event_types)}"
                 )
             elif candidate.created_at > created_at(event.id):
-                why, fits = "the subscription is younger than the event", False
+                why, fits = "the subscription was created after the event", False
             elif not fits:
                 why = (
                     f"{event.type} is none of {', '.join(candidate.event_types or ['the types it may see'])}"

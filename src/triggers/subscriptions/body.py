@@ -23,9 +23,16 @@ from triggers.subscriptions.rules import (
 from triggers.subscriptions.store import Subscription
 
 SubscriptionKey = Annotated[
-    str, Meta(min_length=1, max_length=100, description="A name of yours, unique among them.")
+    str,
+    Meta(
+        min_length=1,
+        max_length=100,
+        description="Your own key for this subscription, unique within the organisation.",
+    ),
 ]
-TargetUrl = Annotated[str, Meta(min_length=1, max_length=2048, description="Where deliveries are POSTed to.")]
+TargetUrl = Annotated[
+    str, Meta(min_length=1, max_length=2048, description="URL that deliveries are sent to, with POST.")
+]
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
 EventTypes = Annotated[
     list[str],
@@ -41,7 +48,12 @@ Filter = Annotated[
         max_length=2048, description="CEL expression over `payload` and `event`. Its result is true or false."
     ),
 ]
-Filter = Annotated[str, Meta(max_length=2048, description="CEL over `payload` and `event`: true or false.")]
+Filter = Annotated[
+    str,
+    Meta(
+        max_length=2048, description="CEL expression over `payload` and `event`. Its result is true or false."
+    ),
+]
 DeliveryHeaders = Annotated[
     dict[str, str],
     Meta(
