@@ -52,12 +52,6 @@ InboxEventTypes = Annotated[
 MaxLeases = Annotated[
     int, Meta(ge=1, le=1_000_000, description="Quarantine a message after so many leases. Null: never.")
 ]
-Filter = Annotated[
-    str,
-    Meta(
-        max_length=2048, description="CEL expression over `payload` and `event`. Its result is true or false."
-    ),
-]
 NotificationUrl = Annotated[
     str,
     Meta(

@@ -48,12 +48,6 @@ Filter = Annotated[
         max_length=2048, description="CEL expression over `payload` and `event`. Its result is true or false."
     ),
 ]
-Filter = Annotated[
-    str,
-    Meta(
-        max_length=2048, description="CEL expression over `payload` and `event`. Its result is true or false."
-    ),
-]
 DeliveryHeaders = Annotated[
     dict[str, str],
     Meta(
