@@ -53,7 +53,7 @@ SHORT_BYTES = 8 * 1024
 
 
 class EventAccepted(msgspec.Struct, kw_only=True):
-    """The answer to an accepted event. `duplicate` says that it was accepted before, under this id."""
+    """The answer to an accepted event. `duplicate` is true if it was stored before, with this id."""
 
     id: UUID
     type: str
@@ -64,7 +64,7 @@ class EventAccepted(msgspec.Struct, kw_only=True):
 
 
 class BatchItem(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """One event of a batch: the status, and the id or the problem, that it alone would have had."""
+    """The outcome of one event of a batch: its status, and its id or problem."""
 
     index: int
     status: int
@@ -73,7 +73,7 @@ class BatchItem(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class BatchAnswer(msgspec.Struct):
-    """The outcome of each event of a batch, in the order they were sent."""
+    """The outcome of each event of a batch, in the order of the request."""
 
     results: list[BatchItem]
 
@@ -204,7 +204,7 @@ class AcceptApp:
 
     def _body(self, request: Request, receive: exchange.Receive, limit: int) -> Awaitable[bytes]:
         if int(request.fields.get(b"content-length", 0)) > limit:
-            raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
+            raise TooLarge(f"The body must have at most {limit:,} bytes.", limit=limit)
         assert request.caller is not None
         request.held = Held(self._bodies, request.caller.org_id)
         return exchange.read_body(receive, limit, request.coding, request.held)
@@ -309,4 +309,6 @@ def _is_ndjson(media_type: bytes) -> bool:
         case b"application/x-ndjson" | b"application/ndjson" | b"application/jsonl":
             return True
         case _:
-            raise UnsupportedMediaType("Send application/json (an array) or application/x-ndjson.")
+            raise UnsupportedMediaType(
+                "Send a batch as application/json (an array) or as application/x-ndjson."
+            )

@@ -1,4 +1,4 @@
-"""The OpenAPI document: operations from the route table, schemas from the types that handlers take and give.
+"""The OpenAPI document: operations from the route table, schemas from the types of the handlers.
 
 Of the framework's own document only paths, parameters and ids are kept. What a route answers follows from
 its row: from its key, its parameters, its body, and what the row says besides.
@@ -23,44 +23,59 @@ from triggers.http.route import PUBLIC, AcceptRoute, Answer, Route
 from triggers.node.routes import ACCEPT_ROUTES, ROUTES
 from triggers.push import openapi_webhooks as webhooks
 
-_DONE = {200: "Done.", 201: "Made.", 202: "Begun.", 204: "Done; there is nothing to say."}
+_DONE = {200: "Success.", 201: "Created.", 202: "Started.", 204: "Success, without a body."}
 _LIMITS = ("RateLimit", "RateLimit-Policy")
 # What many routes answer alike: the name of the response, what it means, and headers of its own.
 _USUAL: dict[int | str, tuple[str, str, tuple[str, ...]]] = {
-    400: ("MalformedBody", "The body is not JSON as in RFC 7493.", _LIMITS),
-    401: ("Unauthenticated", "The key is missing, unknown, expired or revoked.", ("WWW-Authenticate",)),
-    403: ("Forbidden", "The key lacks the scope, or what it was to grant.", _LIMITS),
-    404: ("NotFound", "There is no such thing in this organisation.", _LIMITS),
-    413: ("TooLarge", "The body is over its limit.", _LIMITS),
-    415: ("UnsupportedMediaType", "The content type or coding is not read here.", _LIMITS),
-    422: ("Invalid", "A parameter or field is missing or wrong; `errors` says which.", _LIMITS),
+    400: ("MalformedBody", "The body is not valid I-JSON (RFC 7493).", _LIMITS),
+    401: ("Unauthenticated", "The API key is missing, unknown, expired or revoked.", ("WWW-Authenticate",)),
+    403: (
+        "Forbidden",
+        "The API key lacks the scope of this route, or a scope that the request would grant.",
+        _LIMITS,
+    ),
+    404: ("NotFound", "The organisation of the API key has nothing with this id.", _LIMITS),
+    413: ("TooLarge", "The body is larger than its limit.", _LIMITS),
+    415: ("UnsupportedMediaType", "The content type or content encoding is not supported.", _LIMITS),
+    422: ("Invalid", "A parameter or field is missing or wrong. `errors` lists each of them.", _LIMITS),
     429: (
         "RateLimited",
-        "The rate limit is reached; `Retry-After` says when to come back.",
+        "The rate limit is reached. `Retry-After` is the number of seconds to wait.",
         (*_LIMITS, "Retry-After"),
     ),
-    503: ("Unavailable", "Try again; `Retry-After` says when.", (*_LIMITS, "Retry-After")),
+    503: (
+        "Unavailable",
+        "The service cannot process the request now. `Retry-After` is the number of seconds to wait.",
+        (*_LIMITS, "Retry-After"),
+    ),
     "default": (
         "Other",
-        "What can befall any request: 408 if it arrives too slowly, 500 for an error of ours.",
+        "Possible for every request: 408 if it arrives too slowly, 500 for an internal error.",
         (),
     ),
 }
 _HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "X-Request-Id": ("The caller's own, if it is presentable; it names the log line.", {"type": "string"}),
-    "Location": ("The path of what was made.", {"type": "string"}),
-    "RateLimit": (
-        'If the plan has a limit: `"plan";r=<left>;t=<seconds until whole, of r=0 until there is one>`.',
+    "X-Request-Id": (
+        "Id of the request, which the log also contains. A valid id that the caller sends is kept.",
         {"type": "string"},
     ),
-    "RateLimit-Policy": ('If the plan has a limit: `"plan";q=<quota>;w=<seconds>`.', {"type": "string"}),
-    "Retry-After": ("Seconds.", {"type": "integer", "minimum": 1}),
+    "Location": ("Path of the created resource.", {"type": "string"}),
+    "RateLimit": (
+        'Only for plans with a limit: `"plan";r=<remaining requests>;t=<seconds>`. `t` is the time until the'
+        " quota is full, or, with `r=0`, until one request is allowed.",
+        {"type": "string"},
+    ),
+    "RateLimit-Policy": (
+        'Only for plans with a limit: `"plan";q=<quota>;w=<seconds of the window>`.',
+        {"type": "string"},
+    ),
+    "Retry-After": ("Seconds to wait.", {"type": "integer", "minimum": 1}),
     "WWW-Authenticate": ("`Bearer`.", {"type": "string"}),
 }
 
 
 def describe(route: Route) -> dict[str, Any]:
-    """What Litestar is told of a route beside its handler's types."""
+    """The description of a route for Litestar, besides the types of its handler."""
     lines = (route.handler.__doc__ or "").strip().split("\n\n", 1)
     described: dict[str, Any] = {
         "summary": lines[0].strip(),
@@ -78,7 +93,7 @@ def openapi_config() -> OpenAPIConfig:
     return OpenAPIConfig(
         title="Triggers",
         version=__version__,
-        description="Durable webhooks and inboxes: accept an event once, hand it to everyone who asked.",
+        description="Durable webhooks and inboxes: store events, then push them or let consumers pull.",
         # The framework brings pages of its own, which load scripts from elsewhere: nobody gets there.
         openapi_router=Router("/_openapi", route_handlers=[], guards=[_nowhere], include_in_schema=False),
         create_examples=False,
@@ -126,7 +141,7 @@ def document(app: Litestar) -> dict[str, Any]:
 
 
 def _complete(operation: dict[str, Any], route: Route, schemas: _Schemas) -> None:
-    """Say of an operation of the framework's what it takes and answers."""
+    """Add the body and the answers of a route to the framework's operation."""
     for parameter in operation.get("parameters", ()):
         for said in ("deprecated", "allowEmptyValue", "allowReserved"):
             if parameter.get(said) is False:
@@ -156,7 +171,9 @@ def _complete(operation: dict[str, Any], route: Route, schemas: _Schemas) -> Non
 def _accept_operation(route: AcceptRoute, schemas: _Schemas) -> dict[str, Any]:
     content = {media_type: {"schema": schemas.of(route.body)} for media_type in route.media_types}
     if "application/x-ndjson" in content:
-        content["application/x-ndjson"] = {"schema": {"type": "string", "description": "One event a line."}}
+        content["application/x-ndjson"] = {
+            "schema": {"type": "string", "description": "One JSON event per line."}
+        }
     return {
         "summary": route.summary,
         "description": route.description,
@@ -169,7 +186,7 @@ def _accept_operation(route: AcceptRoute, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _responses(route: Route | AcceptRoute, usual: list[int | str], schemas: _Schemas) -> dict[str, Any]:
-    """By status: what the row says, and what is usual."""
+    """The answers by status: those of the row and the usual ones."""
     found = {
         str(status): {"$ref": f"#/components/responses/{_USUAL[status][0]}"}
         for status in sorted(usual, key=str)
@@ -199,7 +216,7 @@ def _response(text: str, media_type: str, schema: Any, headers: tuple[str, ...])
 
 
 def _answers_of(route: Route | AcceptRoute) -> list[Answer]:
-    """Every status that the row names; its usual success too, in general words if it says no more."""
+    """Every answer that the row names, and the usual success if the row does not describe it."""
     answers = list(route.answers)
     if isinstance(route, Route) and route.status not in {answer.status for answer in answers}:
         answers.insert(0, Answer(route.status, _DONE[route.status]))
@@ -207,13 +224,13 @@ def _answers_of(route: Route | AcceptRoute) -> list[Answer]:
 
 
 def _security(scope: str | None) -> list[dict[str, list[str]]]:
-    """Either header will do; OpenAPI 3.1 lets the list name the scope that the key needs."""
+    """Either header is enough. In OpenAPI 3.1 the list can name the scope that the key needs."""
     needed = [] if scope is None else [str(scope)]
     return [{"bearer": needed}, {"apiKey": needed}]
 
 
 def _operation_id(route: Route, parts: list[Any]) -> str:
-    """The handler's name; for another path that answers the same, with that path behind it."""
+    """The name of the handler, followed by the path if this is an alias of the route."""
     name = route.handler.__name__
     path = "/" + "/".join(map(str, parts))
     if "{" in route.path and parts[1] != route.path.split("/")[2]:
@@ -232,7 +249,7 @@ def _tag(path: str) -> str:
 
 
 class _Schemas:
-    """The schemas of every type that a body or an answer has, made by what decodes and encodes them."""
+    """The schemas of all bodies and answers, generated by the library that decodes and encodes them."""
 
     def __init__(self, routes: list[Route | AcceptRoute]) -> None:
         types: list[Any] = [Problem, *webhooks.TYPES]
