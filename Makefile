@@ -1,35 +1,35 @@
-# What people, hooks and CI run. Every target first brings .venv up to date.
+# Commands for people, hooks and CI. Every target first brings .venv up to date.
 
 .DEFAULT_GOAL := help
 .PHONY: setup serve test check bench fuzz lock help
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Touched when .venv holds what the lock says; older than either file, the environment is made anew.
+# Touched when .venv matches the lock. If it is older than either file, the environment is built again.
 STAMP := .venv/.from-lock
 
-setup: $(STAMP) ## Build .venv from requirements.lock; does nothing while it is up to date
+setup: $(STAMP) ## Build .venv from requirements.lock if it is not up to date
 
-serve: setup ## Run the service; flags go in ARGS="--port 9000"
+serve: setup ## Run the service; add flags with ARGS="--port 9000"
 	@exec $(BIN)/triggers serve $(ARGS)
 
-test: setup ## Run the tests; choose with ARGS="tests/unit -k retry"
+test: setup ## Run the tests; select some with ARGS="tests/unit -k retry"
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: setup ## Format, lint, types, import contract, dead links in the docs
+check: setup ## Check format, lint, types, the import contract, and links in the docs
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet .; exit 1; }
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python .ci/dead_links.py
 
-bench: setup ## Measure, and print every published figure
+bench: setup ## Measure and print every published figure
 	@$(BIN)/python -m bench $(ARGS)
 
-fuzz: setup ## Attack a real service for ten minutes, then try its API; ARGS="--seconds 60 --seed 1 --cases 0"
+fuzz: setup ## Attack a real service for ten minutes, then fuzz its API; ARGS="--seconds 60 --seed 1 --cases 0"
 	@PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
-lock: ## Resolve the dependencies of pyproject.toml into requirements.lock anew
+lock: ## Update requirements.lock from pyproject.toml
 	@PATH="$$PATH:$(BIN)" uv pip compile --quiet --generate-hashes --universal --group dev pyproject.toml -o requirements.lock
 
 help: ## Show this list

@@ -11,6 +11,7 @@ from typing import Any
 from triggers.http import server
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+LAST = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
 SIZED = [(b"content-type", b"text/plain"), (b"content-length", b"5")]
 
 

@@ -1,4 +1,4 @@
-"""`triggers`, and `python -m triggers`: the command line, quiet from its first moment on."""
+"""Entry point of `triggers` and `python -m triggers`."""
 
 import signal
 
@@ -6,14 +6,14 @@ import signal
 def main() -> None:
     """Load the command line and run it.
 
-    An interrupt while it loads ends the process at once: as an exception it would come up from the
-    middle of some module, of those written in C even as an error of theirs. Where interrupts are
-    ignored, as in the background of a script, they stay so.
+    An interrupt while modules are imported ends the process at once. As an exception it would be raised
+    in the middle of some import, and a module written in C could turn it into another error. Interrupts
+    that are ignored, as in the background of a script, stay ignored.
     """
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heeded:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from triggers import cli  # noqa: PLC0415 - what takes the time
+    from triggers import cli  # noqa: PLC0415 - the import takes long
 
     if heeded:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -156,10 +156,12 @@ _TYPE_PATTERN = re.compile(r"\*|(?:[^*]+\.)\*|[^*]+")
 def check_text(value: str, pointer: str, *, longest: int) -> str:
     """Return `value`, or raise Invalid: 1 to `longest` characters, none of them a control character."""
     if not 1 <= len(value) <= longest:
-        raise Invalid(f"Must have 1 to {longest} characters; it has {len(value)}.", pointer=pointer)
+        raise Invalid(f"Must have 1 to {longest} characters, but has {len(value)}.", pointer=pointer)
     # What is printable holds none of them, and that is quicker to see.
     if not value.isprintable() and (found := _FORBIDDEN_IN_TEXT.search(value)):
-        raise Invalid(f"Must not hold control characters; U+{ord(found[0]):04X} does.", pointer=pointer)
+        raise Invalid(
+            f"Must not contain control characters, but contains U+{ord(found[0]):04X}.", pointer=pointer
+        )
     return value
 
 
@@ -167,9 +169,12 @@ def check_inbox_key(value: str) -> str:
     """Return a key that names an inbox in a path, beside the ids of others, or raise Invalid."""
     check_text(value, "/key", longest=100)
     if "/" in value or value in (".", ".."):
-        raise Invalid("Stands in paths: must hold no `/`, and not be `.` or `..`.", pointer="/key")
+        raise Invalid(
+            "Must not contain `/`, and must not be `.` or `..`, because paths contain the key.",
+            pointer="/key",
+        )
     if parse_id(value) is not None:
-        raise Invalid("Must not be a UUID: that is what ids look like.", pointer="/key")
+        raise Invalid("Must not be a UUID, because ids are UUIDs.", pointer="/key")
     return value
 
 
@@ -178,7 +183,8 @@ def check_event_type(value: str, pointer: str = "/type") -> str:
     check_text(value, pointer, longest=255)
     if value.startswith(RESERVED_TYPE_PREFIX):
         raise Invalid(
-            f"Types that begin with `{RESERVED_TYPE_PREFIX}` are the service's own.", pointer=pointer
+            f"Must not begin with `{RESERVED_TYPE_PREFIX}`, which is reserved for events of the service.",
+            pointer=pointer,
         )
     return value
 
@@ -188,7 +194,7 @@ def check_type_patterns(patterns: list[str] | None, pointer: str = "/event_types
     if patterns is None:
         return None
     if not 1 <= len(patterns) <= 100:
-        raise Invalid("Must have 1 to 100 patterns; leave it out to match every type.", pointer=pointer)
+        raise Invalid("Must have 1 to 100 patterns. Omit the field to match all types.", pointer=pointer)
     for index, pattern in enumerate(patterns):
         check_type_pattern(pattern, f"{pointer}/{index}")
     return list(dict.fromkeys(patterns))

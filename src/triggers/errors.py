@@ -1,14 +1,14 @@
-"""Every error we raise.
+"""Every error that this service raises.
 
     TriggersError
-    ├── RequestError                the caller can mend it
+    ├── RequestError                the caller can correct it
     │   ├── MalformedBody           not JSON as in RFC 7493
-    │   ├── Unauthenticated         no key, or not a living one
+    │   ├── Unauthenticated         no API key, or not a valid one
     │   ├── Forbidden               the key lacks a scope
-    │   ├── NotFound                no such thing in this organisation
+    │   ├── NotFound                not in this organisation
     │   ├── MethodNotAllowed        the path exists, the method does not
-    │   ├── RequestTimeout          headers or body came too slowly
-    │   ├── Conflict                the state of the thing forbids it
+    │   ├── RequestTimeout          headers or body arrived too slowly
+    │   ├── Conflict                the current state does not allow it
     │   │   ├── DedupConflict       same dedup_id, other content
     │   │   ├── NameTaken           a key or name is in use
     │   │   └── Paused              a paused inbox that is drained
@@ -16,37 +16,36 @@
     │   ├── UnsupportedMediaType    content type or coding we do not read
     │   ├── Invalid                 well-formed, but a field is wrong
     │   └── RateLimited             the plan's quota is used up for now
-    ├── Unavailable                 try again later: nothing is known to be stored
-    │   ├── Overloaded              too much is waiting
+    ├── Unavailable                 temporary; whether anything was stored is not known
+    │   ├── Overloaded              too many events wait to be stored
     │   ├── DatabaseUnavailable     PostgreSQL cannot be reached
     │   └── DiskFull                too little free disk
     ├── SealBroken                  a stored secret cannot be decrypted
     └── OperatorError               the command or its settings are wrong
         ├── SettingsError           a setting has a bad value
-        ├── KeyMissing              the key ring lacks a key that sealed something
+        ├── KeyMissing              a stored secret was encrypted with a key that is not configured
         ├── SchemaTooNew            the database was migrated by a newer version
         └── DataDirectoryError      the data directory cannot be used
 
-The docstring's first line is the default message; what follows it is what the page
-`/problems/<slug>` tells a caller to do. Facts are keyword fields and become members of
-the HTTP problem. `http/problems.py` alone maps them to HTTP.
+The first line of a docstring is the default message. The lines after it are the advice on the
+page `/problems/<slug>`. Facts are keyword arguments and become members of the HTTP problem.
+Only `http/problems.py` maps errors to HTTP.
 """
 
 from typing import Any
 
 
 class TriggersError(Exception):
-    """Something went wrong.
+    """An internal error occurred.
 
-    The fault is the service's, not the request's. Whether the request was carried out is not known:
-    send it again. Reading can be repeated freely, so can acknowledging, and so can an event that carries
-    a `dedup_id`.
+    The error is in the service, not in the request. The request may or may not have been carried out, so
+    send it again. Reads, acknowledgements, and events with a `dedup_id` can be repeated safely.
 
-    If it stays, tell the operator the `request_id`: it names the log lines with the cause.
+    If the error persists, give the operator the `request_id`, which identifies the log lines of this request.
     """
 
     def __init__(self, message: str | None = None, *, logged: str | None = None, **facts: Any) -> None:
-        """`logged`: what the log is told instead, where the message quotes what was sent."""
+        """`logged` replaces the message in the log if the message quotes the request."""
         doc = type(self).__doc__ or ""
         self.message = message or doc.partition("\n")[0]
         self.logged = logged or self.message
@@ -55,119 +54,121 @@ class TriggersError(Exception):
 
 
 class RequestError(TriggersError):
-    """The request cannot be carried out as it is."""
+    """The request is not valid."""
 
 
 class MalformedBody(RequestError):
     """The body is not valid JSON.
 
-    JSON here is I-JSON (RFC 7493): strict UTF-8 without a byte order mark, no name twice in one object, no
-    unpaired surrogates, no `NaN` or `Infinity`, nested at most 128 deep. Nothing was accepted. `detail` says
-    what was found; mend the body before sending it again.
+    The body must be I-JSON (RFC 7493): strict UTF-8 without a byte order mark, no duplicate names in an
+    object, no unpaired surrogates, no `NaN` or `Infinity`, and at most 128 levels of nesting. Nothing was
+    accepted. `detail` says what is wrong. Correct the body before you send it again.
     """
 
 
 class Unauthenticated(RequestError):
     """Send a valid API key as `Authorization: Bearer <key>` or `X-API-Key: <key>`.
 
-    The key is missing, unknown, expired or revoked; which of them is not told. Keys begin with `zap_live_`
-    or `zap_test_`. Somebody with the scope `keys` can make another with `POST /v1/keys`, and the operator
-    with `triggers keys create --org NAME`.
+    The key is missing, unknown, expired or revoked; the answer does not tell which. Keys begin with
+    `zap_live_` or `zap_test_`. A caller with the scope `keys` can create another key with `POST /v1/keys`,
+    and the operator can create one with `triggers keys create --org NAME`.
     """
 
 
 class Forbidden(RequestError):
     """This API key lacks the scope that the route needs.
 
-    `scope` names it. The key itself is good. Use a key that has the scope, or make one: a key cannot be
-    given scopes afterwards, and no key grants scopes that it lacks itself.
+    `scope` names the missing scope. The key itself is valid. Use a key that has the scope, or create one.
+    The scopes of an existing key cannot be changed, and no key can grant scopes that it lacks.
     """
 
 
 class NotFound(RequestError):
-    """There is no such thing here.
+    """Nothing was found at this path.
 
-    Either the path is no route, or the thing that it names is not in the organisation of this key. What
-    belongs to another organisation is not found either. Check the id, and whose key this is with
-    `GET /v1/org`.
+    Either no route has this path, or the organisation of this key has nothing with the id in the path. The
+    answer is the same if the id belongs to another organisation. Check the id, and check the organisation of
+    the key with `GET /v1/org`.
     """
 
 
 class MethodNotAllowed(RequestError):
-    """This path does not answer that method.
+    """This path does not support the method.
 
-    The `Allow` header names the methods that it answers.
+    The `Allow` header lists the supported methods.
     """
 
 
 class RequestTimeout(RequestError):
     """The request did not arrive in time.
 
-    The headers and the body must be here within the operator's `TRIGGERS_RECEIVE_TIMEOUT`, 30 seconds
-    unless it was changed. Nothing was accepted. Send the request again on a new connection, a large batch
-    in smaller parts.
+    The headers and the body must arrive within `TRIGGERS_RECEIVE_TIMEOUT`, a setting of the operator
+    (default: 30 seconds). Nothing was accepted. Send the request again on a new connection, and split a
+    large batch into smaller ones.
     """
 
 
 class Conflict(RequestError):
-    """The present state forbids that.
+    """The current state does not allow this request.
 
-    `detail` says which state. Look at the thing again before deciding: repeating the request unchanged
-    gives the same answer until somebody changes that state.
+    `detail` names the state. Read the current state before you decide what to do. The same request gets
+    the same answer until the state changes.
     """
 
 
 class DedupConflict(Conflict):
     """This dedup_id was used for an event with other content.
 
-    Content is the `type` and the payload's bytes, to the last space. `original_id` is the event that has the
-    `dedup_id` now; this one was not accepted.
+    The content is the `type` and the exact bytes of the payload, including spaces. `original_id` is the event
+    that has this `dedup_id`. The new event was not accepted.
 
-    A retry must send the same bytes as the first try: build the body once and keep it. If it is another
-    event, give it a `dedup_id` of its own. After the window, 24 hours unless the operator changed it, the
-    `dedup_id` is free again.
+    A retry must send the same bytes as the first request, so build the body once and keep it. If this is a
+    different event, use a different `dedup_id`. The `dedup_id` can be used again after the deduplication
+    window (default: 24 hours).
     """
 
 
 class NameTaken(Conflict):
-    """That name or key is taken.
+    """This name or key is already in use.
 
-    Names are unique within an organisation, those of organisations among themselves. Choose another, or
-    use what is there: `PUT /v1/inboxes` makes an inbox only if it does not exist.
+    Names and keys are unique within an organisation, and names of organisations are unique within the
+    service. Choose another one, or use the existing resource: `PUT /v1/inboxes` creates an inbox only if it
+    does not exist.
     """
 
 
 class Paused(Conflict):
-    """The inbox is paused and what it held at the pause has been leased or settled.
+    """The inbox is paused, and all messages from before the pause have been leased or settled.
 
-    Events keep collecting and none is lost. They can be leased after
+    New events are still collected, and none is lost. They can be leased after
     `POST /v1/inboxes/{inbox}/resume`.
     """
 
 
 class TooLarge(RequestError):
-    """The body is larger than this route takes.
+    """The body is larger than this route allows.
 
-    An event may have 256 KiB, a batch 1,000 events and 5 MiB, any other body 256 KiB; of a compressed
-    body it is the inflated size that counts. Nothing was accepted, except that in a batch one large event
-    spoils only itself. Split the batch, or keep the large part elsewhere and send where it is.
+    The limits are 256 KiB for an event, 1,000 events and 5 MiB for a batch, and 256 KiB for any other body.
+    The limit of a compressed body applies to its decompressed size. Nothing was accepted; but in a batch, an
+    event that is too large does not affect the other events. Split the batch, or store the large part
+    elsewhere and send a link to it.
     """
 
 
 class UnsupportedMediaType(RequestError):
-    """This route does not read that content type or content coding.
+    """This route does not support the content type or the content encoding.
 
-    Bodies are `application/json`; a batch may also be `application/x-ndjson`. They may be sent with
-    `Content-Encoding: gzip`.
+    Send `application/json`, or for a batch `application/x-ndjson`. The only supported
+    `Content-Encoding` is `gzip`.
     """
 
 
 class Invalid(RequestError):
     """A field is missing or wrong.
 
-    `errors` lists what is wrong: `pointer` is a JSON Pointer into the body, or the name of a parameter,
-    and `detail` what it must be. Fields and parameters that the route does not know are refused too: a
-    misspelt one is not silently lost. Nothing was accepted.
+    `errors` lists each wrong field. `pointer` is a JSON Pointer into the body, or the name of a parameter.
+    `detail` says what the value must be. Unknown fields and parameters are errors too, so that a misspelt
+    name is not silently ignored. Nothing was accepted.
     """
 
     def __init__(self, message: str | None = None, *, pointer: str = "", **facts: Any) -> None:
@@ -180,17 +181,18 @@ class Invalid(RequestError):
 class RateLimited(RequestError):
     """The organisation's rate limit is reached.
 
-    Nothing was accepted. Wait for the seconds of `Retry-After`, then go on. The quota of the plan is for the
-    whole organisation, comes back evenly, and each event of a batch counts as a request; `RateLimit` and
-    `RateLimit-Policy` show what is left. The operator can change the plan.
+    Nothing was accepted. Wait for the number of seconds in `Retry-After`, then send the request again. The
+    plan sets the quota of the whole organisation. The quota refills evenly, and each event of a batch counts
+    as one request. `RateLimit` and `RateLimit-Policy` show the remaining quota. The operator can change the
+    plan.
     """
 
 
 class Unavailable(TriggersError):
-    """The service cannot do that now; try again.
+    """The service cannot process this request now; try again.
 
-    Nothing of this request is known to be stored. Send it again after the seconds of `Retry-After`, the
-    same bytes with the same `dedup_id`: if it was stored after all, the answer is a 200 with its id.
+    It is not known whether anything was stored. Wait for the number of seconds in `Retry-After`, then send
+    the same bytes with the same `dedup_id` again. If the event was stored, the answer is 200 with its id.
     """
 
     def __init__(self, message: str | None = None, *, retry_after: int = 1, **facts: Any) -> None:
@@ -202,24 +204,27 @@ class Unavailable(TriggersError):
 class Overloaded(Unavailable):
     """Too many events are waiting to be stored; nothing of this request was accepted.
 
-    Events come in faster than the database stores them, from this organisation or from all together. Send
-    it again after the seconds of `Retry-After`. Batches cost the service less than single events.
+    Events arrive faster than the database can store them, from this organisation or from all organisations
+    together. Wait for the number of seconds in `Retry-After`, then send the request again. Batches need less
+    work per event than single events.
     """
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database cannot be reached right now; nothing of this request is known to be stored.
+    """The database cannot be reached; it is not known whether anything was stored.
 
-    Send it again after the seconds of `Retry-After`, the same bytes with the same `dedup_id`: if it was
-    stored after all, the answer is a 200 with its id. Operators: `/readyz?verbose` says what this node sees.
+    Wait for the number of seconds in `Retry-After`, then send the same bytes with the same `dedup_id` again.
+    If the event was stored, the answer is 200 with its id. Operators: `/readyz?verbose` shows the checks of
+    this node.
     """
 
 
 class DiskFull(Unavailable):
-    """Free disk space is below the operator's mark; events are not accepted until it is not.
+    """Free disk space is below `TRIGGERS_MIN_FREE_DISK`, so no events are accepted.
 
-    Reading, leasing and acknowledging go on. Send the event again later. Operators: free space on the disk
-    of the data directory, or change `TRIGGERS_MIN_FREE_DISK`; accepting begins again by itself.
+    Reading, leasing and acknowledging still work. Send the event again later. Operators: free space on the
+    disk of the data directory, or lower `TRIGGERS_MIN_FREE_DISK`. The service then accepts events again
+    without a restart.
     """
 
 
@@ -232,7 +237,7 @@ class SettingsError(OperatorError):
 
 
 class SchemaTooNew(OperatorError):
-    """The database was migrated by a newer version of Triggers; run that version."""
+    """The database was migrated by a newer version of Triggers. Run that version."""
 
 
 class DataDirectoryError(OperatorError):
@@ -244,4 +249,4 @@ class KeyMissing(OperatorError):
 
 
 class SealBroken(TriggersError):
-    """A stored secret cannot be decrypted: it was altered, or belongs to another subscription."""
+    """A stored secret cannot be decrypted: it was changed, or it belongs to another subscription."""

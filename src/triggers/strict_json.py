@@ -97,7 +97,7 @@ def _check_long(text: bytes) -> Steps[None]:
     try:
         decoded = text.decode()
     except UnicodeDecodeError as error:
-        raise MalformedBody(f"Not UTF-8 at byte {error.start}.") from None
+        raise MalformedBody(f"Not valid UTF-8 at byte {error.start}.") from None
     try:
         grammatical = is_grammatical(text)
     except RecursionError:
@@ -168,13 +168,13 @@ def _check_names(text: bytes) -> Steps[None]:
 
 def _refuse_name(quoted: bytes) -> NoReturn:
     raise MalformedBody(
-        f"The name {_decode(quoted)!a} stands twice in one object.",
-        logged="A name stands twice in one object.",
+        f"The name {_decode(quoted)!a} occurs twice in one object.",
+        logged="A name occurs twice in one object.",
     )
 
 
 def _refuse_depth() -> NoReturn:
-    raise MalformedBody(f"Nested deeper than {MAX_DEPTH} levels.")
+    raise MalformedBody(f"Nested more than {MAX_DEPTH} levels deep.")
 
 
 # ---- a text that is not --------------------------------------------------------------------------
@@ -190,7 +190,7 @@ _CLOSING = {"[": "]", "{": "}"}
 def _explain(text: str) -> Steps[None]:
     """Raise MalformedBody with the first thing that makes a text no JSON."""
     if text.startswith("\ufeff"):
-        raise MalformedBody("Not JSON: it begins with a byte order mark.")
+        raise MalformedBody("Not JSON: the text begins with a byte order mark.")
     try:
         end = yield from end_of_value(text, _after_blanks(text, 0))
         if (end := _after_blanks(text, end)) != len(text):
@@ -265,7 +265,7 @@ def _after_scalar(text: str, at: int, lenient: bool) -> int:
     if found is None:
         raise json.JSONDecodeError("Expecting value", text, at)
     if found[1] and not lenient:
-        raise MalformedBody(f"{found[1]} is not JSON.")
+        raise MalformedBody(f"{found[1]} is not valid in JSON.")
     return found.end()
 
 
@@ -274,5 +274,5 @@ def _after_string(text: str, at: int, lenient: bool) -> int:
     end: int
     value, end = scanstring(text, at + 1, True)
     if not lenient and _SURROGATE.search(value):
-        raise MalformedBody("A string holds half of a surrogate pair.")
+        raise MalformedBody("A string contains half of a surrogate pair.")
     return end

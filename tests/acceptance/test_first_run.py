@@ -74,7 +74,7 @@ def test_commands_work_beside_a_running_serve(shared: Service) -> None:
     assert [each["id"] for each in listed] == [key["id"]]
 
     assert run("db", "url").startswith("postgresql://")
-    assert "nothing to apply" in run("migrate")
+    assert "no pending migrations" in run("migrate")
     assert "ok" in run("check")
     wrong = shared.command("keys", "create", "--org", "nobody")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)

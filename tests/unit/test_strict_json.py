@@ -170,7 +170,7 @@ def test_depth_is_counted_outside_strings(levels: int, core: bytes) -> None:
 
 def test_the_place_is_named() -> None:
     for text, place in (
-        (b'{"a":1,"a":2}', r"'a' stands twice"),
+        (b'{"a":1,"a":2}', r"'a' occurs twice"),
         (b'"ab\xff"', "byte 3"),
         (nested(129), "128 levels"),
     ):

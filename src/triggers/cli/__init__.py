@@ -1,4 +1,4 @@
-"""The command line: parse, and call. Every setting is a flag and a TRIGGERS_* name."""
+"""The command line. Every setting is both a flag and a TRIGGERS_* environment variable."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from triggers.postgres.database import PostgresError
 
 app = typer.Typer(
     name="triggers",
-    help="Accept an event once, keep it safe, hand it to everyone who asked.",
+    help="Store events durably, then push them to webhooks or let consumers pull them from inboxes.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # its columns cut names off, and take brackets for markup
+    rich_markup_mode=None,  # rich truncates long names and reads brackets as markup
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 serving.add_to(app)
@@ -38,14 +38,14 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run a command; an error of ours, or one that PostgreSQL has with the operator, is one line and exit
-    code 1, a bad flag exit code 2, Ctrl-C 130."""
+    """Run a command. An error of the service or of PostgreSQL prints one line and exits with code 1; a bad
+    flag exits with code 2, Ctrl-C with 130."""
     try:
         app()
     except TriggersError as error:
         _fail(error.message)
     except PostgresError as error:
-        _fail(f"PostgreSQL refuses: {error}.")
+        _fail(f"PostgreSQL reported an error: {error}.")
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -1,4 +1,4 @@
-"""send and inbox: what a producer and a consumer try first, over HTTP like anybody else."""
+"""`triggers send` and `triggers inbox`: a producer and a consumer that use the HTTP API."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from triggers.errors import MalformedBody, OperatorError
 
 inbox = typer.Typer(no_args_is_help=True, help="Read and acknowledge an inbox.")
 
-Url = Annotated[str, typer.Option("--url", envvar="TRIGGERS_URL", help="Where the service answers.")]
-Key = Annotated[str, typer.Option("--key", envvar="TRIGGERS_API_KEY", help="An API key.")]
+Url = Annotated[str, typer.Option("--url", envvar="TRIGGERS_URL", help="URL of the service.")]
+Key = Annotated[str, typer.Option("--key", envvar="TRIGGERS_API_KEY", help="API key of an organisation.")]
 InboxName = Annotated[str, typer.Option("--inbox", help="Id or key of the inbox.")]
 DEFAULT_URL = "http://127.0.0.1:8080"
 
 _IN_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
-"""In JSON a line break is never within a string, so that a space in its place changes no value."""
+"""A JSON string holds no raw line break, so a space in place of a line break changes no value."""
 
 
 class _Page(msgspec.Struct):
-    """Events of an inbox. They are not read: no number may change on its way to the terminal."""
+    """Events of an inbox, left undecoded so that no number changes on its way to the terminal."""
 
     events: list[msgspec.Raw]
     next_cursor: str | None
 
 
 class _Lease(msgspec.Struct):
-    """Messages that are held, as they came."""
+    """A lease and its messages, left undecoded."""
 
     results: list[msgspec.Raw]
     lease_id: str | None = None
@@ -52,28 +52,28 @@ def add_to(app: typer.Typer) -> None:
 def send(
     event_type: Annotated[str, typer.Argument(metavar="TYPE", help="The event's type.")],
     source: Annotated[
-        str, typer.Argument(metavar="[FILE|-]", help="The payload, JSON; - is standard input.")
+        str, typer.Argument(metavar="[FILE|-]", help="File with the JSON payload; - reads standard input.")
     ] = "-",
     key: Key = ...,  # type: ignore[assignment]
     url: Url = DEFAULT_URL,
     ndjson: Annotated[
-        bool, typer.Option("--ndjson", help="Each line is the payload of an event of its own.")
+        bool, typer.Option("--ndjson", help="Send each line as the payload of a separate event.")
     ] = False,
     dedup_id: Annotated[
-        str | None, typer.Option(help="Accept this event once, however often it is sent.")
+        str | None, typer.Option(help="Deduplication id: repeating it stores one event.")
     ] = None,
 ) -> None:
-    """Send one event, or with --ndjson one for each line."""
+    """Send one event, or one event per line with --ndjson."""
     if event_type == "-":
-        raise OperatorError("The event's type comes first, then the file: `triggers send TYPE -`.")
+        raise OperatorError("Give the event's type before the file: `triggers send TYPE -`.")
     with open_client(url, key) as client, _open(source) as stream:
         if ndjson:
             _send_lines(client, event_type, stream, source)
             return
         payload = stream.read().strip()
         if not payload:
-            raise OperatorError("There is no payload: where there is nothing to say, send {} or null.")
-        strict_json.check(payload)  # else it could end before its end, and go on as other fields
+            raise OperatorError("The payload is empty. To send an event without data, send {} or null.")
+        strict_json.check(payload)  # an unbalanced payload could add fields to the event
         body = b'{"type":%b,"payload":%b' % (msgspec.json.encode(event_type), payload)
         body += b',"dedup_id":%b}' % msgspec.json.encode(dedup_id) if dedup_id else b"}"
         typer.echo(call(client, "POST", "/v1/events", content=body).text)
@@ -83,13 +83,15 @@ def send(
 def list_messages(
     key: Key,
     url: Url = DEFAULT_URL,
-    status: Annotated[str | None, typer.Option(help="available, leased or quarantined.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
+    status: Annotated[
+        str | None, typer.Option(help="Only messages that are available, leased or quarantined.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of messages.")] = 100,
 ) -> None:
-    """List the default inbox, a JSON event a line, its payload as it was sent. Changes nothing."""
+    """List the messages of the default inbox, one JSON object per line. Nothing is changed."""
     parameters: dict[str, Any] = {"limit": limit} | ({"status": status} if status else {})
     with open_client(url, key) as client:
-        while parameters["limit"]:  # a page ends where its payloads are too much for one answer, too
+        while parameters["limit"]:  # a page with large payloads holds fewer than `limit`
             answer = call(client, "GET", "/v1/inbox", params=parameters)
             page = msgspec.json.decode(answer.content, type=_Page)
             for event in page.events:
@@ -104,11 +106,13 @@ def lease(
     key: Key,
     url: Url = DEFAULT_URL,
     inbox: InboxName = "default",
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 10,
-    seconds: Annotated[int, typer.Option(min=1, max=3600, help="How long to hold them.")] = 300,
-    wait: Annotated[float, typer.Option(min=0, max=20, help="Seconds to wait for the first message.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of messages.")] = 10,
+    seconds: Annotated[int, typer.Option(min=1, max=3600, help="Duration of the lease in seconds.")] = 300,
+    wait: Annotated[
+        float, typer.Option(min=0, max=20, help="Seconds to wait if no message is available.")
+    ] = 0,
 ) -> None:
-    """Lease messages and print the lease."""
+    """Lease messages of an inbox. Prints the lease with its messages as JSON."""
     body = {"lease_limit": limit, "lease_seconds": seconds, "wait_seconds": wait}
     with open_client(url, key) as client:
         typer.echo(call(client, "POST", f"{_messages_of(inbox)}/lease", json=body).content)
@@ -131,12 +135,12 @@ def tail(
     url: Url = DEFAULT_URL,
     inbox: InboxName = "default",
     keep: Annotated[
-        bool, typer.Option("--keep", help="Give the messages back in place of acknowledging.")
+        bool, typer.Option("--keep", help="Release the messages on exit instead of acknowledging them.")
     ] = False,
 ) -> None:
-    """Print messages as they come, a JSON message a line, and acknowledge each once it is printed."""
+    """Print messages as they arrive. Acknowledges each after printing it as one JSON line."""
     path = _messages_of(inbox)
-    # What is kept is held for as long as this runs, so that it is printed once.
+    # With --keep a long lease keeps a message from being printed twice.
     body = {"lease_limit": 100, "lease_seconds": 3600 if keep else 60, "wait_seconds": 20}
     held: list[str] = []
     with open_client(url, key) as client:
@@ -146,7 +150,7 @@ def tail(
                 found = msgspec.json.decode(answer.content, type=_Lease)
                 if found.lease_id is None:
                     continue
-                held.append(found.lease_id)  # before anybody sees it and interrupts us
+                held.append(found.lease_id)  # before printing, so that an interrupt releases this lease too
                 for message in found.results:
                     _print(message)
                 if not keep:
@@ -160,7 +164,7 @@ def tail(
 
 
 def _print(message: msgspec.Raw) -> None:
-    """One line, whose numbers and strings are the bytes that were sent."""
+    """Print one line. Numbers and strings keep the bytes that were sent."""
     typer.echo(bytes(message).translate(_IN_ONE_LINE))
 
 
@@ -200,11 +204,12 @@ def _send_lines(client: httpx.Client, event_type: str, stream: BinaryIO, source:
             progress.advance(bar, sum(len(line) + 1 for _, line in lines))
     typer.echo(msgspec.json.encode(counts))
     if counts["failed"]:
-        raise OperatorError(f"{counts['failed']} lines were not accepted.")
+        lines_were = "1 line was" if counts["failed"] == 1 else f"{counts['failed']} lines were"
+        raise OperatorError(f"{lines_were} not accepted, for the reasons listed above.")
 
 
 def _payloads(stream: BinaryIO, refuse: Callable[[int, str], None]) -> Iterator[tuple[int, bytes]]:
-    """Each line that is JSON, with its number; blank ones are left out, others refused."""
+    """Each line that is valid JSON, with its number. Blank lines are skipped, invalid lines refused."""
     for number, line in enumerate(stream, start=1):
         stripped = line.strip()
         if not stripped:
@@ -218,7 +223,7 @@ def _payloads(stream: BinaryIO, refuse: Callable[[int, str], None]) -> Iterator[
 
 
 def _batches(payloads: Iterable[tuple[int, bytes]], overhead: int) -> Iterator[list[tuple[int, bytes]]]:
-    """Numbered payloads in batches that the service takes."""
+    """Group numbered payloads into batches within the service's limits."""
     lines: list[tuple[int, bytes]] = []
     size = 0
     for number, payload in payloads:
@@ -233,9 +238,9 @@ def _batches(payloads: Iterable[tuple[int, bytes]], overhead: int) -> Iterator[l
 
 
 def open_client(url: str, key: str) -> httpx.Client:
-    """A client of a running service."""
+    """An HTTP client for a running service."""
     if not key.isascii():
-        raise OperatorError("The API key holds characters that no key has.")
+        raise OperatorError("The API key is not ASCII. Check --key or TRIGGERS_API_KEY.")
     return httpx.Client(
         base_url=url,
         headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
@@ -251,17 +256,23 @@ def _open(source: str) -> BinaryIO:
 
 
 def call(client: httpx.Client, method: str, path: str, **arguments: Any) -> httpx.Response:
-    """What the service answers; whatever it refuses is an OperatorError."""
+    """Send one request and return the answer.
+
+    Raises:
+        OperatorError: the service cannot be reached, or its answer is an error.
+    """
     try:
         answer = client.request(method, path, **arguments)
     except httpx.HTTPError as error:
         raise OperatorError(
-            f"No answer from {client.base_url}: {error}. Is `triggers serve` running?"
+            f"No answer from {client.base_url}: {str(error).rstrip('.')}. Check --url or TRIGGERS_URL,"
+            " and that `triggers serve` is running."
         ) from None
     if answer.is_error:
         try:
             problem = answer.json()
-            detail = f"{problem['title']}: {problem['detail']}"
+            wrong = [f"{each['pointer']}: {each['detail']}" for each in problem.get("errors", ())]
+            detail = " ".join(each.removeprefix(": ") for each in wrong) or problem["detail"]
         except (ValueError, KeyError, TypeError):
             detail = answer.text[:200]
         raise OperatorError(f"{answer.status_code} {detail}")

@@ -1,4 +1,4 @@
-"""demo: the whole story in one terminal, on a free port and in a directory that is thrown away."""
+"""`triggers demo`: a demonstration in one terminal, on a free port and in a temporary directory."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Arrival(NamedTuple):
 
 
 class Receiver:
-    """Somebody's webhook endpoint: `/broken` fails until it is mended, `/moody` twice."""
+    """A webhook endpoint: `/broken` fails until `repaired` is set, `/flaky` fails twice."""
 
     def __init__(self) -> None:
         self.arrivals: queue.Queue[Arrival] = queue.Queue()
-        self.mended = False
-        self._moods = iter((503, 503))
+        self.repaired = False
+        self._failures = iter((503, 503))
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -63,16 +63,16 @@ class Receiver:
                 self.end_headers()
 
             def log_message(self, *_: Any) -> None:
-                """The story says what arrived."""
+                """Print nothing: the demonstration prints what arrived."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         Thread(target=self._server.serve_forever, daemon=True).start()
 
     def answer(self, path: str) -> int:
-        if path == "/moody":
-            return next(self._moods, 204)
-        return 500 if path == "/broken" and not self.mended else 204
+        if path == "/flaky":
+            return next(self._failures, 204)
+        return 500 if path == "/broken" and not self.repaired else 204
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -80,7 +80,10 @@ class Receiver:
 
 
 def demo() -> None:
-    """Tell the story: a subscription, events, an endpoint that recovers, a dead letter replayed."""
+    """Run a demonstration on a temporary service.
+
+    It shows deliveries, an endpoint that fails and recovers, and the retry of a dead letter.
+    """
     receiver = Receiver()
     try:
         with _service() as client:
@@ -89,11 +92,11 @@ def demo() -> None:
             _replay(client, receiver)
     finally:
         receiver.stop()
-    console.print("\n[bold green]That is the story.[/] `triggers serve` begins yours.")
+    console.print("\n[bold green]The demo is complete.[/] Start a service of your own with `triggers serve`.")
 
 
 def _deliver(client: httpx.Client, receiver: Receiver) -> None:
-    _chapter("A subscription, and five events")
+    _chapter("A subscription and five events")
     subscription = _subscribe(client, receiver.url + "/orders", "order.*")
     _say(f"subscribed {receiver.url}/orders to order.*   ({subscription})")
     sent: dict[str, float] = {}
@@ -114,24 +117,24 @@ def _deliver(client: httpx.Client, receiver: Receiver) -> None:
             "green",
         )
     again = _post(client, "/v1/events", {"type": "order.created", "payload": {"order": 1}, "dedup_id": "o-1"})
-    _say(f"sent order 1 again: duplicate={again['duplicate']}, the same id, nothing delivered twice")
+    _say(f"sent order 1 again: duplicate={again['duplicate']}, same id, not delivered again")
 
 
 def _recover(client: httpx.Client, receiver: Receiver) -> None:
-    _chapter("An endpoint that fails, and recovers")
-    _subscribe(client, receiver.url + "/moody", "mood.*", delays=[0.5, 1, 2])
-    event = _post(client, "/v1/events", {"type": "mood.changed", "payload": {}})
+    _chapter("An endpoint that fails and recovers")
+    _subscribe(client, receiver.url + "/flaky", "status.*", delays=[0.5, 1, 2])
+    event = _post(client, "/v1/events", {"type": "status.changed", "payload": {}})
     _say(f"accepted  {event['id']}")
     while True:
         arrival = receiver.arrivals.get(timeout=DEADLINE_SECONDS)
         if arrival.answered < 300:
-            _say(f"attempt answered {arrival.answered}: delivered", "green")
+            _say(f"the endpoint answered {arrival.answered}: delivered", "green")
             return
-        _say(f"attempt answered {arrival.answered}: tried again by the schedule", "yellow")
+        _say(f"the endpoint answered {arrival.answered}: will be retried", "yellow")
 
 
 def _replay(client: httpx.Client, receiver: Receiver) -> None:
-    _chapter("A dead letter, replayed")
+    _chapter("The retry of a dead letter")
     subscription = _subscribe(client, receiver.url + "/broken", "invoice.*", delays=[0.2])
     event = _post(client, "/v1/events", {"type": "invoice.paid", "payload": {"invoice": 7}})
     dead = _until(
@@ -139,18 +142,18 @@ def _replay(client: httpx.Client, receiver: Receiver) -> None:
         lambda: _get(client, "/v1/deliveries", status="dead", subscription_id=subscription)["data"],
     )[0]
     _say(f"dead letter {event['id']}: {dead['reason']}, after {dead['attempts']} attempts", "red")
-    receiver.mended = True
-    _say("the endpoint is mended; the delivery is sent again")
+    receiver.repaired = True
+    _say("the endpoint is repaired; the delivery is retried")
     _post(client, f"/v1/deliveries/{event['id']}.{subscription}/retry", None)
-    _until("the replay", lambda: _arrived(receiver, event["id"]))
+    _until("the retry", lambda: _arrived(receiver, event["id"]))
     _say(f"delivered {event['id']}, the same webhook-id as before", "green")
-    _say("every attempt is kept:")
+    _say("every attempt is recorded (generation 1 is the retry):")
     for attempt in reversed(
         _until("the attempts", lambda: _enough(_get(client, f"/v1/events/{event['id']}/attempts")["data"], 3))
     ):
         _say(
             f"  generation {attempt['generation']}, attempt {attempt['attempt']}:"
-            f" {attempt['outcome']}, {attempt['reason']}"
+            f" outcome {attempt['outcome']}, reason {attempt['reason']}"
         )
 
 
@@ -191,15 +194,15 @@ def _until(what: str, look: Callable[[], T | None]) -> T:
         if found := look():
             return found
         time.sleep(0.05)
-    raise OperatorError(f"The demo waited {DEADLINE_SECONDS:g} s for {what} in vain.")
+    raise OperatorError(f"The demo waited {DEADLINE_SECONDS:g} s for {what}, which did not happen.")
 
 
 @contextmanager
 def _service() -> Iterator[httpx.Client]:
-    """A `triggers serve` of its own, and a client with its first key."""
-    _chapter("`triggers serve`, with a PostgreSQL of its own")
+    """Start a separate `triggers serve`, and yield a client with its first API key."""
+    _chapter("Starting `triggers serve` with a private PostgreSQL")
     home = Path(tempfile.mkdtemp(prefix="triggers-demo-"))
-    home.chmod(0o755)  # root runs PostgreSQL as another user, who must enter
+    home.chmod(0o755)  # root runs PostgreSQL as another user, which needs access
     environ = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)} | {
         "TRIGGERS_DATA_DIR": str(home / "data"),
         "TRIGGERS_PORT": "0",
@@ -214,10 +217,10 @@ def _service() -> Iterator[httpx.Client]:
         )
     try:
         url, key = _until("the service to start", lambda: _announced(serve, log))
-        _say(f"answers on {url}")
+        _say(f"the API listens on {url}")
         with httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30) as client:
-            _until("its delivery worker", lambda: _delivers(client))
-            _say("its worker is ready to deliver")
+            _until("the delivery worker", lambda: _delivers(client))
+            _say("the delivery worker is ready")
             yield client
     finally:
         serve.send_signal(signal.SIGTERM)
@@ -229,7 +232,7 @@ def _service() -> Iterator[httpx.Client]:
 
 
 def _delivers(client: httpx.Client) -> bool:
-    """Whether the worker owns its lanes, which is the last that it does at its start."""
+    """Whether the worker owns its lanes, which is the last step of its start."""
     metrics = client.get("/metrics").text.splitlines()
     return any(
         line.startswith("triggers_lane_groups_owned") and not line.endswith(" 0.0") for line in metrics
@@ -237,7 +240,7 @@ def _delivers(client: httpx.Client) -> bool:
 
 
 def _announced(serve: subprocess.Popen[bytes], log: Path) -> tuple[str, str] | None:
-    """The URL and the first key, once the service has said them."""
+    """The URL and the first API key, once the service has printed them."""
     said = log.read_text(encoding="utf-8", errors="replace")
     if serve.poll() is not None:
         raise OperatorError(f"The service did not start:\n{said}")

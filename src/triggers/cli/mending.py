@@ -1,4 +1,4 @@
-"""replay, replays, deliveries and attempts: see what is owed, and mend it, over HTTP like anybody else."""
+"""`triggers replay`, `replays`, `deliveries` and `attempts`: commands that use the HTTP API."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from triggers.cli.client import DEFAULT_URL, Key, Url, call, open_client
 from triggers.cli.tables import show
 from triggers.errors import OperatorError
 
-replays = typer.Typer(no_args_is_help=True, help="Replays under way and past.")
-deliveries = typer.Typer(no_args_is_help=True, help="What is owed, why, and when next.")
+replays = typer.Typer(no_args_is_help=True, help="List, watch and cancel replays and backfills.")
+deliveries = typer.Typer(no_args_is_help=True, help="List deliveries, and retry or cancel them.")
 
-Limit = Annotated[int, typer.Option(min=1, help="At most so many.")]
+Limit = Annotated[int, typer.Option(min=1, help="Maximum number of items to list.")]
 ReplayId = Annotated[str, typer.Argument(metavar="REPLAY", help="Id of a replay.")]
 DeliveryIds = Annotated[
-    list[str], typer.Argument(metavar="DELIVERY...", help="Named <event id>.<subscription id>.")
+    list[str], typer.Argument(metavar="DELIVERY...", help="Ids of deliveries: <event id>.<subscription id>.")
 ]
 Subscription = Annotated[
-    str | None, typer.Option("--subscription", help="Only of this subscription or inbox, by its id.")
+    str | None, typer.Option("--subscription", help="Only items of this subscription or inbox (its id).")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print each as JSON, one a line.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 _LOOK_SECONDS = 0.5
 
 
@@ -49,18 +49,21 @@ def replay(  # noqa: PLR0913, PLR0917 - each is a flag
     ],
     key: Key,
     url: Url = DEFAULT_URL,
-    since: Annotated[str | None, typer.Option(help="Events accepted from this RFC 3339 time on.")] = None,
-    until: Annotated[str | None, typer.Option(help="Events accepted before it. Default: now.")] = None,
+    since: Annotated[str | None, typer.Option(help="Events accepted at or after this RFC 3339 time.")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Events accepted before this RFC 3339 time. Default: now.")
+    ] = None,
     event_type: Annotated[
-        list[str] | None, typer.Option("--type", help="Only of this type or pattern; may be repeated.")
+        list[str] | None,
+        typer.Option("--type", help="Only events of this type or pattern, such as order.*; repeatable."),
     ] = None,
     only: Annotated[
-        str, typer.Option(help="dead: what did not arrive. all: everything it asks for.")
+        str, typer.Option(help="dead: dead, cancelled and expired deliveries. all: all matching events.")
     ] = "dead",
-    rate: Annotated[int, typer.Option(min=1, max=10_000, help="Deliveries a second.")] = 100,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, just do it.")] = False,
+    rate: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum deliveries per second.")] = 100,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Start without asking for confirmation.")] = False,
 ) -> None:
-    """Send again what did not arrive, or everything. Shows the plan and asks first, then how far it is."""
+    """Replay undelivered events, or all matching events. Shows a plan, asks, and shows the progress."""
     asked = {"subscription_id": subscription, "only": only, "rate": rate}
     asked |= {"since": since, "until": until, "event_types": event_type or None}
     console = Console(stderr=True, highlight=False)
@@ -69,7 +72,7 @@ def replay(  # noqa: PLR0913, PLR0917 - each is a flag
         console.print(_plan(plan))
         if not plan["planned"] and plan["planned_exact"]:
             return
-        if not yes and not typer.confirm("Begin?", err=True):
+        if not yes and not typer.confirm("Start the replay?", err=True):
             raise typer.Exit(1)
         _watch(client, console, call(client, "POST", "/v1/replays", json=asked).json())
 
@@ -90,7 +93,7 @@ def list_replays(
 
 @replays.command("watch")
 def watch_replay(replay_id: ReplayId, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Show how far a replay is, until it ends."""
+    """Show the progress of a replay until it ends."""
     with open_client(url, key) as client:
         found = call(client, "GET", f"/v1/replays/{replay_id}").json()
         _watch(client, Console(stderr=True, highlight=False), found)
@@ -98,10 +101,10 @@ def watch_replay(replay_id: ReplayId, key: Key, url: Url = DEFAULT_URL) -> None:
 
 @replays.command("cancel")
 def cancel_replay(replay_id: ReplayId, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Cancel a replay; what it made stays."""
+    """Cancel a replay. Deliveries that it created already are kept."""
     with open_client(url, key) as client:
         found = call(client, "DELETE", f"/v1/replays/{replay_id}").json()
-    typer.echo(f"{found['status']}, {found['made']:,} made")
+    typer.echo(f"{found['status']}: {_created(found)}")
 
 
 # ---- deliveries and attempts ---------------------------------------------------------------------
@@ -119,7 +122,7 @@ def list_deliveries(
     limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
-    """List deliveries of a status, newest event first: of pending ones what they wait for."""
+    """List deliveries with one status, newest event first. Pending ones show what they wait for."""
     with open_client(url, key) as client:
         found = _items(client, "/v1/deliveries", limit, status=status, subscription_id=subscription)
         _print(found, _DELIVERY, _delivery_row, as_json=as_json)
@@ -127,27 +130,29 @@ def list_deliveries(
 
 @deliveries.command("retry")
 def retry_deliveries(ids: DeliveryIds, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Let deliveries be due now; those that ended without arriving are owed once more."""
-    _mend(ids, key, url, "retry")
+    """Send deliveries now: pending ones early, and dead, cancelled or expired ones again."""
+    _change(ids, key, url, "retry")
 
 
 @deliveries.command("cancel")
 def cancel_deliveries(ids: DeliveryIds, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Cancel deliveries that are not settled."""
-    _mend(ids, key, url, "cancel")
+    """Cancel pending and leased deliveries."""
+    _change(ids, key, url, "cancel")
 
 
 def attempts(
     key: Key,
     url: Url = DEFAULT_URL,
     subscription: Subscription = None,
-    event: Annotated[str | None, typer.Option("--event", help="Of this event.")] = None,
+    event: Annotated[
+        str | None, typer.Option("--event", help="Only attempts to deliver this event (its id).")
+    ] = None,
     limit: Limit = 50,
     as_json: Json = False,
 ) -> None:
-    """List what was sent, newest first: of a subscription, of an event, or of both together."""
+    """List delivery attempts, newest first. Needs --event, --subscription or both."""
     if event is None and subscription is None:
-        raise OperatorError("Name a --subscription or an --event.")
+        raise OperatorError("Give --subscription, --event or both.")
     path = f"/v1/subscriptions/{subscription}/attempts" if event is None else f"/v1/events/{event}/attempts"
     more = {} if event is None else {"subscription_id": subscription}
     with open_client(url, key) as client:
@@ -156,7 +161,7 @@ def attempts(
 
 # ---- tables --------------------------------------------------------------------------------------
 
-_REPLAY = ("replay", "kind", "subscription", "status", "made", "planned", "done", "reason")
+_REPLAY = ("replay", "kind", "subscription", "status", "created", "planned", "progress", "reason")
 _DELIVERY = ("delivery", "type", "attempts", "reason", "waits for", "next or settled at")
 _ATTEMPT = ("began", "event", "subscription", "attempt", "outcome", "reason", "ms", "retry at")
 
@@ -168,7 +173,7 @@ def _print(
     *,
     as_json: bool,
 ) -> None:
-    """As a table when all are there, or each as the API gave it, as soon as it is."""
+    """Print a table when all items are there, or each item as JSON as soon as it arrives."""
     if as_json:
         for each in found:
             typer.echo(msgspec.json.encode(each))
@@ -232,7 +237,7 @@ def _items(client: httpx.Client, path: str, limit: int, **parameters: Any) -> It
         asked["cursor"] = page["next_cursor"]
 
 
-def _mend(ids: list[str], key: str, url: str, what: str) -> None:
+def _change(ids: list[str], key: str, url: str, what: str) -> None:
     with open_client(url, key) as client:
         for each in ids:
             found = call(client, "POST", f"/v1/deliveries/{each}/{what}").json()
@@ -246,11 +251,15 @@ def _number(found: dict[str, Any]) -> str:
 
 
 def _plan(plan: dict[str, Any]) -> str:
-    what = "that did not arrive" if plan["only"] == "dead" else "that it asks for"
+    what = "undelivered events" if plan["only"] == "dead" else "matching events"
     return (
-        f"{_number(plan)} deliveries {what}, of events from {plan['since']} until {plan['until']},"
-        f" at {plan['rate']:,} a second: {plan['planned_seconds']:,.0f} s at least."
+        f"Will send {_number(plan)} {what} again, accepted from {plan['since']} until {plan['until']},"
+        f" at up to {plan['rate']:,} per second. This takes at least {plan['planned_seconds']:,.0f} seconds."
     )
+
+
+def _created(found: dict[str, Any]) -> str:
+    return "1 delivery created" if found["made"] == 1 else f"{found['made']:,} deliveries created"
 
 
 def _watch(client: httpx.Client, console: Console, found: dict[str, Any]) -> None:
@@ -259,7 +268,7 @@ def _watch(client: httpx.Client, console: Console, found: dict[str, Any]) -> Non
         TextColumn("replaying"),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[made]:,} made"),
+        TextColumn("{task.fields[made]:,} created"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[reason]}"),
     )
@@ -273,17 +282,17 @@ def _watch(client: httpx.Client, console: Console, found: dict[str, Any]) -> Non
                 found = call(client, "GET", f"/v1/replays/{found['id']}").json()
     except KeyboardInterrupt:
         console.print(
-            f"It goes on without you. To end it: triggers replays cancel {found['id']}\n"
-            f"To look again: triggers replays watch {found['id']}"
+            f"The replay continues. To cancel it: triggers replays cancel {found['id']}\n"
+            f"To watch it again: triggers replays watch {found['id']}"
         )
         raise typer.Exit(130) from None
-    console.print(f"{found['status']}: {found['made']:,} made")
+    console.print(f"{found['status']}: {_created(found)}")
     if found["status"] != "done":
         raise OperatorError(f"The replay was {found['status']}: {found['reason']}")
 
 
 def _share(found: dict[str, Any]) -> float:
-    """How much is done: of what was counted, else of the range."""
+    """The completed share (0 to 1) of the planned deliveries if counted, else of the time range."""
     if found["planned"] and found["planned_exact"]:
         return min(1.0, float(found["made"]) / float(found["planned"]))
     return float(found["progress"])

@@ -1,4 +1,4 @@
-"""Settings as flags: made from the one list in `settings.py`, so that `--help` cannot lag behind."""
+"""Settings as flags. They are generated from `settings.py`, so `--help` is always up to date."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from triggers.node.settings import (
 from triggers.observability import configure_logging
 
 DATABASE_SETTINGS = ("data_dir", "database_url", "pool_size", "log_format", "log_level")
-"""What a command beside a running service needs."""
+"""Settings of commands that can run beside a running service."""
 
 
 def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the settings as flags, all of them unless named, and a `settings` argument.
+    """Give a command a `settings` argument and the named settings (all if none is named) as flags.
 
     Flags win over the environment. Logging is configured before the command runs.
     """
@@ -54,12 +54,20 @@ def run_async(work: Coroutine[Any, Any, Any]) -> Any:
     return uvloop.run(work)
 
 
+def _duration(seconds: float) -> str:
+    """`604800` as `7d`: the largest unit that gives a whole number."""
+    units = {"d": 86_400, "h": 3600, "m": 60}
+    return next(
+        (f"{seconds / size:g}{unit}" for unit, size in units.items() if seconds % size == 0), f"{seconds:g}s"
+    )
+
+
 def _flag(setting: Setting) -> inspect.Parameter:
     kind = bool if setting.type is bool or "bool" in str(setting.type) else str
     flag = "--" + setting.name.replace("_", "-")
     shown = f"[{env_name(setting.name)}] {setting.help}"
     if setting.default is not None and not setting.secret and kind is str:
-        shown += f" Default: {setting.default:g}s." if setting.duration else f" Default: {setting.default}."
+        shown += f" Default: {_duration(setting.default) if setting.duration else setting.default}."
     declarations = [f"{flag}/--no-{flag[2:]}"] if kind is bool else [flag]
     return inspect.Parameter(
         setting.name,

@@ -17,9 +17,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def routes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Print every URL with its method, the scope that a key needs for it, and the room that answers it.
+    """List every URL of the API.
 
-    The scope is `public` where no key is needed, and `any key` where any valid key will do.
+    Each URL has its method, the scope that a key needs, and the room (source folder) of its code. The scope
+    is `public` if no key is needed, and `any key` if any valid key is enough.
     """
     from triggers.node.routes import listed  # noqa: PLC0415 - slow to import, and no other command needs it
 

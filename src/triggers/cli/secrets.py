@@ -1,4 +1,4 @@
-"""secrets: what an operator does to the encryption of secrets in the database."""
+"""`triggers secrets`: changing the key that encrypts secrets in the database."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from triggers.node.resources import data_dir_of, key_ring_of, open_database
 from triggers.node.settings import Settings
 from triggers.subscriptions import sealed as sealed_secrets
 
-secrets = typer.Typer(no_args_is_help=True, help="The encryption of signing secrets and header values.")
+secrets = typer.Typer(no_args_is_help=True, help="Manage the encryption of stored secrets.")
 
 _SLICE = 500
 
 
 @secrets.callback()
 def _group() -> None:
-    """Keep `rotate` a command of its own name: a group of one would become that one."""
+    """Keep the name `rotate`: typer would merge a group and its only command."""
 
 
 @secrets.command("rotate")
 @with_settings(*DATABASE_SETTINGS, "secret_keys")
 def rotate(settings: Settings) -> None:
-    """Seal everything anew with the first key of the ring; then the others can be dropped.
+    """Re-encrypt all stored secrets with the first key in TRIGGERS_SECRET_KEYS.
 
-    To change the key: add the new one behind the old one in TRIGGERS_SECRET_KEYS (of a private server in
-    the file secret-keys of its data directory) and restart every node; put it in front and restart them
-    again; run this; take the old one out. A single node needs the second restart only.
+    To change the key:
+    (1) Add the new key after the old one in TRIGGERS_SECRET_KEYS, and restart every node. With a private
+    PostgreSQL, the keys are in the file secret-keys of the data directory.
+    (2) Move the new key to the front, and restart every node again.
+    (3) Run this command.
+    (4) Remove the old key.
+    A single node can skip the first restart.
     """
     ring = key_ring_of(settings, None if settings.database_url else data_dir_of(settings))
 
@@ -41,4 +45,6 @@ def rotate(settings: Settings) -> None:
                 count += sealed
         return count
 
-    typer.echo(f"sealed anew with key {ring.key_ids[0]}: {run_async(work())} subscriptions")
+    count = run_async(work())
+    secrets_of = "1 subscription" if count == 1 else f"{count:,} subscriptions"
+    typer.echo(f"re-encrypted the secrets of {secrets_of} with key {ring.key_ids[0]}")

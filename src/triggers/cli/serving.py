@@ -1,4 +1,4 @@
-"""serve, migrate, check, db: what an operator runs."""
+"""`triggers serve`, `api`, `worker`, `migrate`, `check` and `db`: commands of the operator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from triggers.node.serve import serve as run_serve
 from triggers.node.settings import Settings
 from triggers.node.work import work as run_work
 
-database = typer.Typer(no_args_is_help=True, help="The database behind the service.")
+database = typer.Typer(no_args_is_help=True, help="Get access to the service's database.")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,33 +30,38 @@ def add_to(app: typer.Typer) -> None:
 
 
 def serve(settings: Settings) -> None:
-    """Run the whole service. Without a database URL it brings a PostgreSQL of its own."""
+    """Run the API and a delivery worker. Without a database URL it starts a private PostgreSQL."""
     run_async(run_serve(settings, _announce))
 
 
 def api(settings: Settings) -> None:
-    """Run the API alone, on the database of TRIGGERS_DATABASE_URL; `triggers worker` delivers beside it."""
+    """Run only the API. Needs TRIGGERS_DATABASE_URL, and a `triggers worker` for deliveries."""
     if not settings.database_url:
-        raise OperatorError("`triggers api` needs TRIGGERS_DATABASE_URL; `triggers serve` brings a database.")
+        raise OperatorError(
+            "`triggers api` needs TRIGGERS_DATABASE_URL. `triggers serve` can start a private database."
+        )
     run_async(run_serve(settings, _announce, with_worker=False))
 
 
 def worker(settings: Settings) -> None:
-    """Deliver, and nothing else. Any number of workers share one database."""
+    """Run only a delivery worker. Any number of workers can share one database."""
     run_async(run_work(settings))
 
 
 def migrate(settings: Settings) -> None:
-    """Bring the database to this version's schema, and do nothing else."""
+    """Apply pending schema migrations to the database."""
     applied = run_async(migrate_only(settings))
     for migration in applied:
         typer.echo(f"applied {migration.number:04d} {migration.name}")
     if not applied:
-        typer.echo("nothing to apply")
+        typer.echo("no pending migrations")
 
 
 def check(settings: Settings) -> None:
-    """Find what a start would refuse, without serving and without changing anything."""
+    """Check the configuration without starting the service.
+
+    The check covers settings, the database, keys and Redis. It changes nothing.
+    """
     failed = False
     for name, outcome in run_async(check_configuration(settings)):
         good = outcome.startswith("ok")
@@ -64,11 +69,11 @@ def check(settings: Settings) -> None:
         colour = typer.colors.GREEN if good else typer.colors.RED
         typer.echo(f"{typer.style(f'{name:<10}', fg=colour)} {outcome}")
     if failed:
-        raise OperatorError("The check failed.")
+        raise OperatorError("The check found errors; they are listed above.")
 
 
 def url(settings: Settings) -> None:
-    """Print the database's connection URL, for psql and for further nodes on this machine."""
+    """Print the URL of the database, for psql and for more nodes on this machine."""
     typer.echo(database_url_of(settings))
 
 
@@ -78,8 +83,8 @@ def _announce(address: str, first_key: str | None) -> None:
     if first_key is not None:
         body = '{"type": "hello.world", "payload": {"n": 1}}'
         console.print(
-            "\nThis is the first run. Your API key, shown only now:\n\n"
-            f"    [bold green]{first_key}[/]\n\nSend a first event:\n"
+            "\nThis is your API key. It is shown only once:\n\n"
+            f"    [bold green]{first_key}[/]\n\nSend your first event:\n"
         )
         console.print(
             f"    curl -i {shlex.quote(address + '/v1/events')} -H 'Authorization: Bearer {first_key}'"

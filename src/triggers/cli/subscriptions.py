@@ -1,4 +1,4 @@
-"""subscriptions: push subscriptions over HTTP, like anybody else; answers are printed as they come."""
+"""`triggers subscriptions`: push subscriptions over the HTTP API. Answers are printed unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from triggers.cli.client import DEFAULT_URL, Key, Url, call, open_client
 from triggers.errors import OperatorError
 from triggers.node.settings import DURATION, parse_duration
 
-subscriptions = typer.Typer(no_args_is_help=True, help="Push subscriptions: URLs that events are sent to.")
+subscriptions = typer.Typer(no_args_is_help=True, help="Manage push subscriptions.")
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the subscription.")]
 _PATH = "/v1/subscriptions"
@@ -28,31 +28,43 @@ class _Field(NamedTuple):
 
 
 _FIELDS = {
-    "name": _Field("--name", str, "A name for people."),
-    "event_types": _Field("--type", list[str], "A type, or order.*; repeatable. Left out: every type."),
-    "filter": _Field("--filter", str, "CEL over payload and event, such as 'payload.total > 100'."),
-    "format": _Field("--format", str, "standard, raw or cloudevents."),
-    "headers": _Field("--header", list[str], "'Name: value', sent with every delivery; repeatable."),
-    "ordering": _Field("--ordering", str, "none, or key: one at a time for each key."),
-    "ordering_key": _Field("--ordering-key", str, "JSON Pointer to the key in the payload."),
-    "max_concurrency": _Field("--max-concurrency", int, "Requests in flight at once. Default: 64."),
-    "rate_limit": _Field("--rate-limit", float, "Requests a second. Default: no limit."),
-    "delays": _Field("--retry-delay", list[str], "Before the 2nd, 3rd … attempt, such as 5s; repeatable."),
-    "deadline": _Field("--retry-deadline", str, "No attempt begins later after the first one, such as 2d."),
-    "expires_at": _Field("--expires-at", str, "RFC 3339 time at which it is disabled."),
+    "name": _Field("--name", str, "Display name."),
+    "event_types": _Field(
+        "--type", list[str], "Event type, or a pattern such as order.*; repeatable. Default: all types."
+    ),
+    "filter": _Field(
+        "--filter", str, "CEL expression over payload and event, such as 'payload.total > 100.0'."
+    ),
+    "format": _Field("--format", str, "Format of the request body: standard, raw or cloudevents."),
+    "headers": _Field("--header", list[str], "Extra request header, such as 'Name: value'; repeatable."),
+    "ordering": _Field("--ordering", str, "none, or key: events with the same key are sent one at a time."),
+    "ordering_key": _Field("--ordering-key", str, "JSON Pointer to the ordering key in the payload."),
+    "max_concurrency": _Field("--max-concurrency", int, "Maximum requests in flight. Default: 64."),
+    "rate_limit": _Field("--rate-limit", float, "Maximum requests per second. Default: no limit."),
+    "delays": _Field(
+        "--retry-delay", list[str], "Delay before the next attempt, such as 5s; repeat it for each attempt."
+    ),
+    "deadline": _Field(
+        "--retry-deadline", str, "Time after the first attempt when retries stop, such as 2d."
+    ),
+    "expires_at": _Field("--expires-at", str, "RFC 3339 time when the subscription is disabled."),
 }
 _AT_CREATION = {
     "subscription_key": _Field(
-        "--subscription-key", str, "A key of yours: makes it only if it is not there."
+        "--subscription-key",
+        str,
+        "Your own key: an existing subscription with this key is not created again.",
     ),
     "signature": _Field("--signature", str, "v1 (HMAC-SHA256) or v1a (ed25519). Default: v1."),
-    "secret": _Field("--secret", str, "A signing secret of yours. Default: one is made and shown once."),
-    "start": _Field("--start", str, "now, an RFC 3339 time, or the id of an event."),
+    "secret": _Field("--secret", str, "Your own signing secret. Default: a new secret, shown once."),
+    "start": _Field(
+        "--start", str, "First event to deliver: now, an RFC 3339 time, or an event id. Default: now."
+    ),
 }
 
 
 def _with_fields(fields: dict[str, _Field]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command these fields as flags, and those that were used as a body in its argument `body`."""
+    """Give a command these fields as flags, and collect the used flags in its argument `body`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "body"]
@@ -96,12 +108,12 @@ def _body(used: dict[str, Any]) -> dict[str, Any]:
 @subscriptions.command("create")
 @_with_fields(_FIELDS | _AT_CREATION)
 def create(
-    target_url: Annotated[str, typer.Argument(metavar="URL", help="Where events are sent to.")],
+    target_url: Annotated[str, typer.Argument(metavar="URL", help="URL that events are sent to.")],
     key: Key,
     body: dict[str, Any],
     url: Url = DEFAULT_URL,
 ) -> None:
-    """Subscribe a URL, and print the subscription with its secret: it is shown only now."""
+    """Subscribe a URL, and print the subscription. Its secret is shown only once."""
     _print(url, key, "PUT" if "key" in body else "POST", "", {"target_url": target_url, **body})
 
 
@@ -109,9 +121,11 @@ def create(
 def list_subscriptions(
     key: Key,
     url: Url = DEFAULT_URL,
-    status: Annotated[str | None, typer.Option(help="active, paused or disabled.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="Only subscriptions that are active, paused or disabled.")
+    ] = None,
 ) -> None:
-    """List the subscriptions, one a line."""
+    """List the subscriptions, one JSON object per line."""
     parameters = {"limit": "1000"} | ({"status": status} if status else {})
     with open_client(url, key) as client:
         while True:
@@ -130,32 +144,32 @@ def get(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
 
 
 @subscriptions.command("update")
-@_with_fields({"target_url": _Field("--target-url", str, "Where events are sent to."), **_FIELDS})
+@_with_fields({"target_url": _Field("--target-url", str, "URL that events are sent to."), **_FIELDS})
 def update(
     subscription_id: Id,
     key: Key,
     body: dict[str, Any],
     url: Url = DEFAULT_URL,
     clear: Annotated[
-        list[str] | None, typer.Option(help="A field to set back to its default, such as filter; repeatable.")
+        list[str] | None, typer.Option(help="Field to reset to its default, such as filter; repeatable.")
     ] = None,
 ) -> None:
-    """Change what is named and nothing else."""
+    """Change the given fields of a subscription. Other fields stay as they are."""
     cleared = dict.fromkeys((name.replace("-", "_") for name in clear or ()), None)
     if both := cleared.keys() & body.keys():
-        raise OperatorError(f"{', '.join(sorted(both))} cannot be set and cleared at once.")
+        raise OperatorError(f"{', '.join(sorted(both))} cannot be both set and cleared.")
     _print(url, key, "PATCH", f"/{subscription_id}", body | cleared)
 
 
 @subscriptions.command("pause")
 def pause(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Send nothing for now; events keep collecting."""
+    """Pause a subscription. Nothing is sent, but matching events are still collected."""
     _print(url, key, "POST", f"/{subscription_id}/pause")
 
 
 @subscriptions.command("resume")
 def resume(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Send again, beginning with what was collected."""
+    """Resume a subscription, starting with the collected events."""
     _print(url, key, "POST", f"/{subscription_id}/resume")
 
 
@@ -164,21 +178,21 @@ def disable(
     subscription_id: Id,
     key: Key,
     url: Url = DEFAULT_URL,
-    reason: Annotated[str | None, typer.Option(help="Why, for whoever finds it disabled.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Reason that the subscription shows.")] = None,
 ) -> None:
-    """Match nothing any more, and cancel what is queued."""
+    """Disable a subscription, so that it matches no events. Its pending deliveries are cancelled."""
     _print(url, key, "POST", f"/{subscription_id}/disable", {"reason": reason} if reason else None)
 
 
 @subscriptions.command("enable")
 def enable(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Match again, from now."""
+    """Enable a subscription, so that it matches events from now on."""
     _print(url, key, "POST", f"/{subscription_id}/enable")
 
 
 @subscriptions.command("delete")
 def delete(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
-    """End a subscription, and cancel what is queued."""
+    """Delete a subscription, and cancel its pending deliveries."""
     _print(url, key, "DELETE", f"/{subscription_id}")
 
 
@@ -187,18 +201,18 @@ def rotate_secret(
     subscription_id: Id,
     key: Key,
     url: Url = DEFAULT_URL,
-    overlap: Annotated[str, typer.Option(help="For how long the old secret signs as well.")] = "24h",
-    signature: Annotated[str | None, typer.Option(help="v1 or v1a. Default: as it is.")] = None,
-    secret: Annotated[str | None, typer.Option(help="A secret of yours. Default: one is made.")] = None,
+    overlap: Annotated[str, typer.Option(help="How long the old secret also signs.")] = "24h",
+    signature: Annotated[str | None, typer.Option(help="v1 or v1a. Default: unchanged.")] = None,
+    secret: Annotated[str | None, typer.Option(help="Your own secret. Default: a new secret.")] = None,
 ) -> None:
-    """Sign with a new secret, and print it: it is shown only now."""
+    """Sign with a new secret, and print it. It is shown only once."""
     body = {"overlap_seconds": int(_seconds(overlap)), "signature": signature, "secret": secret}
     _print(url, key, "POST", f"/{subscription_id}/rotate-secret", body)
 
 
 @subscriptions.command("test")
 def send_test(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Send a test event to the subscription, and print its first attempt."""
+    """Send a test event, and print its first attempt."""
     _print(url, key, "POST", f"/{subscription_id}/test")
 
 
@@ -213,7 +227,7 @@ def _print(url: str, key: str, method: str, path: str, body: dict[str, Any] | No
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     if not colon:
-        raise OperatorError(f"A header is written as 'Name: value', not {text!r}.")
+        raise OperatorError(f"--header must be 'Name: value', not {text!r}.")
     return name.strip(), value.strip()
 
 

@@ -1,4 +1,4 @@
-"""Tables for people, whose ids can be copied from a terminal of any width and from a pipe."""
+"""Tables for people. Ids are never cut off, so they can be copied from any terminal or pipe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _ANY_WIDTH = 100_000
 
 
 def show(table: Table) -> None:
-    """Print it as wide as it is: an id that is cut off names nothing. Cells are text and no markup."""
+    """Print a table at its full width, so that no id is cut off. Cells are plain text, not markup."""
     if not table.row_count:
         Console(stderr=True).print("none")
         return

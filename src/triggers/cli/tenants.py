@@ -1,4 +1,4 @@
-"""orgs and keys: on the database itself, so they need no key and work beside a running service."""
+"""`triggers orgs` and `keys` use the database directly, so they need no API key and no running API."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from triggers.keys import store as api_keys
 from triggers.node.resources import open_database
 from triggers.node.settings import DURATION, Settings, parse_duration
 
-orgs = typer.Typer(no_args_is_help=True, help="Organisations: the tenants.")
-keys = typer.Typer(no_args_is_help=True, help="API keys of an organisation.")
+orgs = typer.Typer(no_args_is_help=True, help="Manage organisations, the tenants of the service.")
+keys = typer.Typer(no_args_is_help=True, help="Manage the API keys of an organisation.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OrgName = Annotated[str, typer.Option("--org", help="Name of the organisation.")]
 Scopes = Annotated[
     list[Scope] | None,
-    typer.Option("--scope", help="A scope the key carries; repeatable. Default: all but admin."),
+    typer.Option("--scope", help="Scope of the key; repeatable. Default: all scopes except admin."),
 ]
 Quota = Annotated[
-    int | None, typer.Option("--requests-per-minute", help="Enterprise only; left out: no limit.")
+    int | None, typer.Option("--requests-per-minute", help="Quota of the plan enterprise. Default: no limit.")
 ]
 
 
@@ -41,11 +41,11 @@ Quota = Annotated[
 def create_org(
     name: str,
     settings: Settings,
-    plan: Annotated[Plan, typer.Option(help="What it may ask for a minute.")] = Plan.FREE,
+    plan: Annotated[Plan, typer.Option(help="Plan, which sets the requests per minute.")] = Plan.FREE,
     requests_per_minute: Quota = None,
     as_json: Json = False,
 ) -> None:
-    """Make an organisation with its default inbox."""
+    """Create an organisation with its default inbox."""
 
     async def work() -> Any:
         async with open_database(settings) as (database, clock):
@@ -76,7 +76,7 @@ def list_orgs(settings: Settings, as_json: Json = False) -> None:
 def set_plan(
     name: str, plan: Plan, settings: Settings, requests_per_minute: Quota = None, as_json: Json = False
 ) -> None:
-    """Change an organisation's plan; running nodes follow within a second."""
+    """Change the plan of an organisation. Running nodes apply it within a second."""
 
     async def work() -> Any:
         async with open_database(settings) as (database, _):
@@ -91,15 +91,17 @@ def set_plan(
 def create_key(
     org: OrgName,
     settings: Settings,
-    name: Annotated[str | None, typer.Option(help="What the key is for.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name that says what the key is for.")] = None,
     live: Annotated[
-        bool, typer.Option("--live", help="A zap_live_ key in place of a zap_test_ one.")
+        bool, typer.Option("--live", help="Create a zap_live_ key instead of a zap_test_ key.")
     ] = False,
     scope: Scopes = None,
-    expires_in: Annotated[str | None, typer.Option(help="A duration such as 90d.")] = None,
+    expires_in: Annotated[
+        str | None, typer.Option(help="Duration until the key expires, such as 90d. Default: never.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key and print it: it is shown only now."""
+    """Create an API key and print it. It is shown only once."""
     lifetime = None if expires_in is None else _duration(expires_in)
     if lifetime is not None and not lifetime:
         raise Invalid("--expires-in must be longer than 0.")
@@ -122,7 +124,7 @@ def create_key(
 @keys.command("list")
 @with_settings(*DATABASE_SETTINGS)
 def list_keys(org: OrgName, settings: Settings, as_json: Json = False) -> None:
-    """List the keys of an organisation, revoked ones too."""
+    """List the keys of an organisation, including revoked keys."""
 
     async def work() -> list[Any]:
         found: list[Any] = []
@@ -143,10 +145,10 @@ def rotate_key(
     key_id: str,
     org: OrgName,
     settings: Settings,
-    overlap: Annotated[str, typer.Option(help="How long the old key goes on.")] = "24h",
+    overlap: Annotated[str, typer.Option(help="How long the old key stays valid.")] = "24h",
     as_json: Json = False,
 ) -> None:
-    """Make a successor with the same scopes and expiry; the old key ends after the overlap."""
+    """Create a new key with the same scopes and expiry. The old key expires after the overlap."""
 
     async def work() -> Any:
         async with open_database(settings) as (database, clock):
@@ -160,7 +162,7 @@ def rotate_key(
 @keys.command("revoke")
 @with_settings(*DATABASE_SETTINGS)
 def revoke_key(key_id: str, org: OrgName, settings: Settings, as_json: Json = False) -> None:
-    """Revoke a key; running nodes refuse it within a second."""
+    """Revoke a key. Running nodes reject it within a second."""
 
     async def work() -> Any:
         async with open_database(settings) as (database, _):
@@ -175,18 +177,20 @@ def revoke_key(key_id: str, org: OrgName, settings: Settings, as_json: Json = Fa
 def import_keys(
     org: OrgName,
     settings: Settings,
-    prefix: Annotated[str | None, typer.Option(help="The key's first 12 characters.")] = None,
+    prefix: Annotated[str | None, typer.Option(help="First 12 characters of the key.")] = None,
     sha256: Annotated[str | None, typer.Option(help="SHA-256 of the whole key, in hex.")] = None,
     file: Annotated[
         Path | None,
         typer.Option(
-            help="CSV with the columns prefix, sha256 and, if wanted, name.", exists=True, dir_okay=False
+            help="CSV file with the columns prefix, sha256 and, optionally, name.",
+            exists=True,
+            dir_okay=False,
         ),
     ] = None,
     scope: Scopes = None,
     as_json: Json = False,
 ) -> None:
-    """Take over keys that another system made; they authenticate here as they are."""
+    """Import keys of another system by prefix and SHA-256. They can then be used here unchanged."""
     if (file is None) == (prefix is None or sha256 is None):
         raise Invalid("Give either --prefix and --sha256, or --file.")
     rows = [(prefix or "", sha256 or "", None)] if file is None else _read_rows(file)
@@ -207,7 +211,9 @@ def import_keys(
                     )
                 except TriggersError as error:
                     where = f"{file}, line {number}: " if file else ""
-                    raise Invalid(f"{where}{error.message} ({len(imported)} imported before it)") from None
+                    raise Invalid(
+                        f"{where}{error.message} ({len(imported)} keys were imported before this one)"
+                    ) from None
         return imported
 
     _print(run_async(work()), as_json)
@@ -218,7 +224,7 @@ def _read_rows(file: Path) -> list[tuple[str, str, str | None]]:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines)
             if not {"prefix", "sha256"} <= set(reader.fieldnames or ()):
-                raise Invalid(f"{file} needs a first line that names the columns prefix and sha256.")
+                raise Invalid(f"The first line of {file} must name the columns prefix and sha256.")
             return [(row["prefix"] or "", row["sha256"] or "", row.get("name") or None) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise Invalid(f"{file} cannot be read as CSV in UTF-8: {error}.") from None
@@ -234,14 +240,14 @@ def _duration(text: str) -> timedelta:
 def _id(text: str) -> Any:
     found = parse_id(text)
     if found is None:
-        raise Invalid(f"{text!r} is not the id of a key; `triggers keys list` shows them.")
+        raise Invalid(f"{text!r} is not the id of a key. `triggers keys list` shows the ids.")
     return found
 
 
 def _print_new(key: Any, as_json: bool) -> None:
     _print([key], as_json, one=True)
     if not as_json:
-        Console(stderr=True).print("The key is shown only now; store it where it is needed.")
+        Console(stderr=True).print("The key is shown only once. Store it now.")
 
 
 def _print(items: Sequence[Any], as_json: bool, *, one: bool = False) -> None:

@@ -1,5 +1,5 @@
-"""Deliveries and their attempts: lists, retry, cancel, expiry, and owing past events again.
+"""Deliveries and their attempts: lists, retry, cancel, expiry, and new deliveries of past events.
 
 Imports wakeups and what lies below.
-Keeps: a delivery is settled once, and says why it is in its state.
+Keeps: a delivery is settled once, and has a reason for its state.
 """

@@ -1,4 +1,4 @@
-"""Owing past events to a subscription again, matched as accept would have matched them."""
+"""New deliveries of past events, matched in the same way as at accept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from triggers.subscriptions.payload_filter import FilterInput, PayloadFilter, Ve
 _SQL = statements(__name__)
 
 MATCH_SECONDS: Final = 0.25
-"""How long the events of one call are matched; the rest is left to the next."""
+"""Time for matching the events of one call. The next call matches the rest."""
 
 
 class PastEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +121,7 @@ def id_after(event_id: UUID) -> UUID:
 
 
 async def owe_once_more(database: Database, to: Recipient, event_id: UUID) -> bool:
-    """Make the next generation of a delivery that did not arrive; False if there is none, or no event."""
+    """Create the next generation of an undelivered delivery. False if it or its event does not exist."""
     async with database.connection() as connection, connection.transaction():
         await store.lock_recipient(connection, to.org_id, to.id)
         events = await events_of(connection, to.org_id, [event_id])

@@ -1,4 +1,4 @@
-"""Deliveries: what is undelivered, why and when next; what was tried; and mending it."""
+"""Deliveries and their attempts over HTTP: listing, retrying, cancelling."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ PositionCursor = Annotated[str, Meta(description="`next_cursor` of the page befo
 Status = Annotated[
     str,
     Meta(
-        description="`pending` is what is undelivered; `dead`, `cancelled` and `expired` can be retried.",
+        description="`pending` is undelivered. `dead`, `cancelled` and `expired` can be retried.",
         pattern="^(pending|leased|delivered|acknowledged|dead|cancelled|expired)$",
     ),
 ]
@@ -63,18 +63,18 @@ SubscriptionId = (
     ]
     | None
 )
-_NO_DELIVERY = "There is no such delivery; one is named `<event id>.<subscription id>`."
+_NO_DELIVERY = "No delivery has this id. An id has the form `<event id>.<subscription id>`."
 _CURSOR = re.compile("[A-Za-z0-9_-]{48}")  # 36 bytes, which need no padding
 
 
 class AttemptView(msgspec.Struct, kw_only=True):
-    """One HTTP request that was made."""
+    """One HTTP request to an endpoint."""
 
     id: UUID
     event_id: UUID
     subscription_id: UUID
     generation: int
-    attempt: Annotated[int, Meta(description="The how manyth of its delivery, from 1.")]
+    attempt: Annotated[int, Meta(description="Number of the attempt of its delivery, from 1.")]
     began_at: Timestamp
     duration_ms: int
     outcome: AttemptOutcome
@@ -85,35 +85,37 @@ class AttemptView(msgspec.Struct, kw_only=True):
 
 
 class AttemptList(msgspec.Struct):
-    """Part of the list of attempts."""
+    """A page of attempts."""
 
     data: list[AttemptView]
     next_cursor: str | None
 
 
 class DeliveryRecord(msgspec.Struct, kw_only=True):
-    """One generation of a delivery: 0 is the first, each replay or retry of what ended makes the next."""
+    """One generation of a delivery. The first is 0; each replay or retry of a settled one adds one."""
 
     generation: int
     status: str
-    reason: Annotated[str | None, Meta(description="Why the last attempt failed, or how it ended.")]
+    reason: Annotated[str | None, Meta(description="Why the last attempt failed, or how the delivery ended.")]
     attempts: int
     lease_count: int
     accepted_at: Timestamp
     first_attempt_at: Annotated[
-        Timestamp | None, Meta(description="While it is pending; later its attempts tell.")
+        Timestamp | None, Meta(description="Only while the delivery is pending. Later its attempts show it.")
     ]
     due_at: Timestamp | None
     settled_at: Timestamp | None
     waiting_for: Annotated[
         str | None,
         Meta(
-            description="Of an unsettled one: `its_turn`, `retry_time`, `failing_endpoint`,"
-            " `earlier_of_its_key`, `subscription_paused`, `subscription_disabled`, `subscription_deleting`;"
-            " in an inbox `consumer` or `delay`."
+            description="Why an unsettled delivery waits: `its_turn`, `retry_time`, `failing_endpoint`,"
+            " `earlier_of_its_key`, `subscription_paused`, `subscription_disabled`, `subscription_deleting`."
+            " In an inbox: `consumer` or `delay`."
         ),
     ]
-    next_at: Annotated[Timestamp | None, Meta(description="When it may go, where time alone decides.")]
+    next_at: Annotated[
+        Timestamp | None, Meta(description="Time of the next attempt, if it depends only on time.")
+    ]
 
 
 class DeliveryListed(DeliveryRecord, kw_only=True):
@@ -121,19 +123,19 @@ class DeliveryListed(DeliveryRecord, kw_only=True):
 
     id: str
     event_id: UUID
-    event_type: Annotated[str | None, Meta(description="Null once the event is no longer kept.")]
+    event_type: Annotated[str | None, Meta(description="Null if the event is no longer stored.")]
     subscription_id: UUID
-    kind: Annotated[str, Meta(description="Of the subscription: `push` or `inbox`.")]
+    kind: Annotated[str, Meta(description="Kind of the subscription: `push` or `inbox`.")]
 
 
 class DeliveryDetail(DeliveryListed, kw_only=True):
-    """A delivery in its latest generation, and the generations before."""
+    """The latest generation of a delivery, and the earlier ones."""
 
     earlier: list[DeliveryRecord]
 
 
 class DeliveryList(msgspec.Struct):
-    """Part of the list of deliveries."""
+    """A page of deliveries."""
 
     data: list[DeliveryListed]
     next_cursor: str | None
@@ -149,7 +151,7 @@ class DeliveryRoutes:
     async def list_subscription_attempts(
         self, caller: Caller, subscription_id: str, limit: Limit = 100, cursor: Cursor = None
     ) -> AttemptList:
-        """List what was sent to a subscription, newest first."""
+        """List the delivery attempts of a subscription, newest first."""
         to = await delivery_store.recipient(self._database, caller.org_id, parse_id(subscription_id))
         page = page_request(cursor, limit)
         found = await delivery_store.attempts_of_subscription(self._database, caller.org_id, to.id, page)
@@ -163,10 +165,10 @@ class DeliveryRoutes:
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> AttemptList:
-        """List what was sent of an event, newest first."""
+        """List the delivery attempts of an event, newest first."""
         event = parse_id(event_id)
         if event is None or await event_store.one(self._database, caller.org_id, event) is None:
-            raise NotFound("There is no such event.")
+            raise NotFound("No event has this id.")
         page = page_request(cursor, limit)
         found = await delivery_store.attempts_of_event(
             self._database, caller.org_id, event, _subscription(only), page
@@ -181,9 +183,10 @@ class DeliveryRoutes:
         limit: Limit = 100,
         cursor: PositionCursor = None,
     ) -> DeliveryList:
-        """List deliveries of one status: what is undelivered, why, and when next.
+        """List deliveries with one status. Undelivered ones have a reason and the time of the next attempt.
 
-        Newest event first; without `subscription_id` one subscription after the other, the youngest first.
+        The order is newest event first. Without `subscription_id` the list goes through the subscriptions,
+        newest first.
         A page may hold fewer than `limit` deliveries, even none, and still have a `next_cursor`.
         """
         page = await delivery_store.listed(
@@ -202,35 +205,37 @@ class DeliveryRoutes:
         )
 
     async def get_delivery(self, caller: Caller, delivery_id: str) -> DeliveryDetail:
-        """Show one delivery, named `<event id>.<subscription id>`."""
+        """Get a delivery by its id, `<event id>.<subscription id>`."""
         return await self._detail(caller, *_parsed(delivery_id))
 
     async def retry_delivery(self, caller: Caller, delivery_id: str) -> DeliveryDetail:
-        """Let a delivery be due now.
+        """Retry a delivery now.
 
-        A pending one does not wait for its time. One that is dead, cancelled or expired is owed once more,
-        as its next generation.
+        A pending delivery becomes due immediately. A dead, cancelled or expired delivery is sent again, as
+        its next generation.
         """
         event_id, subscription_id = _parsed(delivery_id)
         latest = await self._latest(caller, event_id, subscription_id)
         to = await delivery_store.recipient(self._database, caller.org_id, subscription_id)
         if to.ended:
-            raise Conflict(f"The subscription is {to.status}: nothing is sent to it.")
+            raise Conflict(f"The subscription is {to.status}, so nothing is sent to it.")
         if latest.status == DeliveryStatus.LEASED:
-            raise Conflict("A consumer holds it; it is available again when the lease ends.")
+            raise Conflict("A consumer has leased this message. It is available again when the lease ends.")
         if latest.status in UNSETTLED:
             await delivery_store.make_due(self._database, caller.org_id, event_id, subscription_id)
         elif latest.status not in UNHAPPY:
-            raise Conflict(f"It was {latest.status}. A replay with `only: all` sends such ones again.")
+            raise Conflict(
+                f"The delivery is {latest.status}. To send it again, create a replay with `only: all`."
+            )
         elif not await self._owe_again(to, event_id):
-            raise Conflict("The event is no longer kept.")
+            raise Conflict("The event is no longer stored.")
         self._wakeup.give({caller.org_id}, [(caller.org_id, subscription_id)])
         return await self._detail(caller, event_id, subscription_id)
 
     async def cancel_delivery(self, caller: Caller, delivery_id: str) -> DeliveryDetail:
-        """Cancel a delivery that is not settled. Cancelling twice is cancelling once.
+        """Cancel a delivery that is not settled. Cancelling it again changes nothing.
 
-        No attempt of it begins more than a second after the answer; one that is under way may still arrive.
+        No attempt begins more than one second after the answer. An attempt in flight may still arrive.
         """
         event_id, subscription_id = _parsed(delivery_id)
         latest = await self._latest(caller, event_id, subscription_id)
@@ -240,11 +245,11 @@ class DeliveryRoutes:
             )
             latest = latest if cancelled else await self._latest(caller, event_id, subscription_id)
         if latest.status not in UNSETTLED and latest.status != DeliveryStatus.CANCELLED:
-            raise Conflict(f"It is {latest.status} already.")
+            raise Conflict(f"The delivery is already {latest.status}.")
         return await self._detail(caller, event_id, subscription_id)
 
     async def _owe_again(self, to: Recipient, event_id: UUID) -> bool:
-        """Make the next generation, or find that somebody else did; False if the event is gone."""
+        """Create the next generation unless another request did. Return False if the event is gone."""
         return (
             await owe_once_more(self._database, to, event_id)
             or await event_store.one(self._database, to.org_id, event_id) is not None
@@ -280,7 +285,7 @@ def _parsed(delivery_id: str) -> tuple[UUID, UUID]:
 
 
 def _subscription(text: str | None) -> UUID | None:
-    """The filter of a list: an id that cannot exist is one that nothing belongs to."""
+    """The id to filter a list by. A text that is not a valid id matches nothing."""
     return None if text is None else parse_id(text) or UUID(int=0)
 
 
@@ -338,7 +343,7 @@ def _read_position(cursor: str | None) -> Position | None:
         generation = int.from_bytes(place[32:], "big")
         if generation < 2**31:
             return Position(UUID(bytes=place[:16]), UUID(bytes=place[16:32]), generation)
-    raise Invalid("Not a cursor that this list gave out.", pointer="cursor")
+    raise Invalid("Must be a `next_cursor` of this list.", pointer="cursor")
 
 
 def _route(method: Method, path: str, handler: Callable[..., Any], *answers: Answer) -> Route:
@@ -354,12 +359,15 @@ ROUTES = (
         "POST",
         "/{delivery_id}/retry",
         DeliveryRoutes.retry_delivery,
-        Answer(409, "It has arrived, a consumer holds it, its subscription has ended, or its event is gone."),
+        Answer(
+            409,
+            "It was delivered or is leased, its subscription has ended, or its event is no longer stored.",
+        ),
     ),
     _route(
         "POST",
         "/{delivery_id}/cancel",
         DeliveryRoutes.cancel_delivery,
-        Answer(409, "It is settled, and not by being cancelled."),
+        Answer(409, "The delivery is already settled, with another status than cancelled."),
     ),
 )

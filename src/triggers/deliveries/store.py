@@ -1,4 +1,4 @@
-"""Deliveries and attempts as they are seen and mended: lists, retry, cancel, and what is owed again."""
+"""Storage of deliveries and attempts: lists, retry, cancel, and new generations."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SCAN_LIMIT: Final = 5_000
 """Rows that a page may look at where no index leads to the status."""
 
 UNHAPPY: Final = frozenset({DeliveryStatus.DEAD, DeliveryStatus.CANCELLED, DeliveryStatus.EXPIRED})
-"""What did not arrive: listed by an index of its own, and owed again on request."""
+"""Statuses of deliveries that were not delivered. They have their own index, and can be retried."""
 UNSETTLED: Final = frozenset({DeliveryStatus.PENDING, DeliveryStatus.LEASED})
 
 _SETTLED: Final = tuple(status for status in DeliveryStatus if status not in UNSETTLED)
@@ -62,7 +62,7 @@ _ANY_SETTLED: Final = _only_of(_SQL["settled"], None, UNHAPPY)
 
 
 class Recipient(msgspec.Struct, frozen=True, kw_only=True):
-    """A subscription of either kind, as far as what it is owed goes."""
+    """A push subscription or inbox, with the settings that its deliveries depend on."""
 
     org_id: OrgId
     id: UUID
@@ -79,12 +79,12 @@ class Recipient(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing may be owed to it any more."""
+        """Whether it can get no new deliveries."""
         return self.status in (SubscriptionStatus.DISABLED, SubscriptionStatus.DELETING)
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One HTTP request that was made."""
+    """One HTTP request to an endpoint."""
 
     id: UUID
     subscription_id: UUID
@@ -125,7 +125,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Position(NamedTuple):
-    """A place in the list of deliveries: everything before it was shown."""
+    """A position in the list of deliveries. All deliveries before it are on earlier pages."""
 
     subscription_id: UUID
     event_id: UUID
@@ -140,14 +140,14 @@ class WantedDeliveries(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Part of a list of deliveries; `last` is the place to go on from, None at the end."""
+    """A page of deliveries. `last` is the position of the next page, None at the end."""
 
     deliveries: list[Delivery]
     last: Position | None
 
 
 class Owed(NamedTuple):
-    """An event to be owed to somebody."""
+    """An event that needs a delivery."""
 
     event_id: UUID
     payload_size: int
@@ -163,7 +163,7 @@ async def recipient(database: Database, org_id: OrgId, subscription_id: UUID | N
     async with database.connection() as connection:
         found = await find_recipient(connection, org_id, subscription_id)
     if found is None:
-        raise NotFound("There is no such subscription.")
+        raise NotFound("No subscription has this id.")
     return found
 
 
@@ -252,7 +252,7 @@ async def listed(
 async def generations(
     database: Database, org_id: OrgId, event_id: UUID, subscription_id: UUID
 ) -> list[Delivery]:
-    """Every generation of one delivery, the latest first; none if there is no such delivery."""
+    """All generations of a delivery, latest first. Empty if the delivery does not exist."""
     place = org_id, subscription_id, event_id, _LAST_GENERATION, 100, event_id
     async with database.connection() as connection, connection.transaction(isolation="repeatable_read"):
         rows = [
@@ -266,14 +266,14 @@ async def generations(
 
 
 async def make_due(database: Database, org_id: OrgId, event_id: UUID, subscription_id: UUID) -> bool:
-    """Let a pending delivery be due now; False if none is pending."""
+    """Make a pending delivery due now. Return False if it is not pending."""
     return await database.row(_SQL["make_due"], org_id, subscription_id, event_id) is not None
 
 
 async def cancel(
     database: Database, org_id: OrgId, event_id: UUID, subscription_id: UUID, reason: str
 ) -> bool:
-    """Settle what is not settled as cancelled; False if nothing was.
+    """Cancel a delivery that is not settled. Return False if it is settled.
 
     No attempt begins more than a second after this returned. The delivery's row is taken before the
     subscription's, as settling does, so that the two never wait for each other in a ring.

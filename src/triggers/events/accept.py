@@ -52,7 +52,7 @@ SHORT_BYTES = 8 * 1024
 
 
 class EventAccepted(msgspec.Struct, kw_only=True):
-    """The answer to an accepted event. `duplicate` says that it was accepted before, under this id."""
+    """The answer to an accepted event. `duplicate` is true if it was stored before, with this id."""
 
     id: UUID
     type: str
@@ -63,7 +63,7 @@ class EventAccepted(msgspec.Struct, kw_only=True):
 
 
 class BatchItem(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """One event of a batch: the status, and the id or the problem, that it alone would have had."""
+    """The outcome of one event of a batch: its status, and its id or problem."""
 
     index: int
     status: int
@@ -72,7 +72,7 @@ class BatchItem(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class BatchAnswer(msgspec.Struct):
-    """The outcome of each event of a batch, in the order they were sent."""
+    """The outcome of each event of a batch, in the order of the request."""
 
     results: list[BatchItem]
 
@@ -124,8 +124,9 @@ class AcceptApp:
     ) -> None:
         """Accept an event.
 
-        201 means that the event and every delivery it is owed are committed. The same `dedup_id` with the
-        same content within the window answers 200 with the original id, with other content 409.
+        201 means that the event and all its deliveries are committed. If the same `dedup_id` was used within
+        the deduplication window, the answer is 200 with the original id for the same content, and 409 for
+        other content.
         """
         began = time.perf_counter()
         request = AcceptRequest(scope)
@@ -166,8 +167,8 @@ class AcceptApp:
     ) -> None:
         """Accept up to 1,000 events.
 
-        A JSON array or lines of JSON, at most 5 MiB. Each event has the outcome that it alone would have
-        had; a bad one spoils only itself.
+        Send a JSON array or one JSON event per line, at most 5 MiB. Each event has the same outcome as if it
+        were sent alone. An invalid event does not affect the others.
         """
         began = time.perf_counter()
         request = AcceptRequest(scope)
@@ -215,7 +216,7 @@ class AcceptApp:
 
     def _body(self, request: AcceptRequest, receive: exchange.Receive, limit: int) -> Awaitable[bytes]:
         if int(request.fields.get(b"content-length", 0)) > limit:
-            raise TooLarge(f"The body may have {limit:,} bytes.", limit=limit)
+            raise TooLarge(f"The body must have at most {limit:,} bytes.", limit=limit)
         assert request.caller is not None
         request.held = Held(self._bodies, request.caller.org_id)
         return exchange.read_body(receive, limit, request.coding, request.held)
@@ -320,4 +321,6 @@ def _is_ndjson(media_type: bytes) -> bool:
         case b"application/x-ndjson" | b"application/ndjson" | b"application/jsonl":
             return True
         case _:
-            raise UnsupportedMediaType("Send application/json (an array) or application/x-ndjson.")
+            raise UnsupportedMediaType(
+                "Send a batch as application/json (an array) or as application/x-ndjson."
+            )

@@ -109,7 +109,7 @@ def _split_at_once(text: bytes) -> list[bytes] | None:
 
 def _check_room(items: list[bytes]) -> None:
     if len(items) == MAX_BATCH_EVENTS:
-        raise TooLarge(f"A batch may have {MAX_BATCH_EVENTS:,} events; this one has more.")
+        raise TooLarge(f"A batch must have at most {MAX_BATCH_EVENTS:,} events.")
 
 
 def _refuse_other(beginning: bytes) -> NoReturn:
@@ -133,7 +133,7 @@ def _end_of_item(text: bytes, start: int) -> Steps[int]:
     end, depth = yield from _extent(text, start)
     if depth > strict_json.MAX_DEPTH or (end or len(text)) - start > MAX_EVENT_BYTES:
         if end is None:
-            raise MalformedBody("Not JSON: the text ends within an array or object.")
+            raise MalformedBody("Not JSON: the text ends inside an array or object.")
         return end
     item = text[start:end]
     if end is not None and strict_json.is_grammatical(item):

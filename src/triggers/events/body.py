@@ -25,21 +25,21 @@ from triggers.pace import Steps, paced
 
 
 class EventBody(msgspec.Struct, forbid_unknown_fields=True):
-    """What a producer sends. `data` is another name for `payload`; one of them is needed."""
+    """An event to accept. `data` is another name for `payload`. One of them is required."""
 
-    # What is said here is checked below, all of it, so that every fault has its pointer.
-    type: Annotated[str, Meta(description="1 to 255 characters; `triggers.` begins the service's own types.")]
-    payload: Annotated[msgspec.Raw, Meta(description="Any JSON value; kept byte for byte.")] | UnsetType = (
+    # All limits in these descriptions are checked below, so that every error has its pointer.
+    type: Annotated[str, Meta(description="1 to 255 characters. The prefix `triggers.` is reserved.")]
+    payload: Annotated[msgspec.Raw, Meta(description="Any JSON value, stored byte for byte.")] | UnsetType = (
         UNSET
     )
     data: Annotated[msgspec.Raw, Meta(description="Another name for `payload`.")] | UnsetType = UNSET
     dedup_id: Annotated[
-        str | None, Meta(description="1 to 255 characters. The same one within the window is the same event.")
+        str | None, Meta(description="1 to 255 characters. Events with the same id are deduplicated.")
     ] = None
     source: Annotated[str | None, Meta(description="1 to 2,048 characters.")] = None
     subject: Annotated[str | None, Meta(description="1 to 255 characters.")] = None
     ordering_key: Annotated[str | None, Meta(description="1 to 255 characters.")] = None
-    occurred_at: Annotated[datetime | None, Meta(description="RFC 3339.")] = None
+    occurred_at: Annotated[datetime | None, Meta(description="RFC 3339 time when the event occurred.")] = None
 
 
 _decode = msgspec.json.Decoder(EventBody).decode
@@ -89,7 +89,7 @@ def _parse_items(
 
 
 def _too_large(text: bytes) -> TooLarge:
-    return TooLarge(f"An event may have {MAX_EVENT_BYTES:,} bytes; this one has {len(text):,}.")
+    return TooLarge(f"An event must have at most {MAX_EVENT_BYTES:,} bytes, but has {len(text):,}.")
 
 
 def _event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEvent:
@@ -102,7 +102,7 @@ def _event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEvent:
     if payload is UNSET:
         raise Invalid("An event needs a `payload`.", pointer="/payload")
     if body.payload is not UNSET and body.data is not UNSET:
-        raise Invalid("`data` is another name for `payload`; send one of them.", pointer="/data")
+        raise Invalid("`data` is another name for `payload`. Send only one of them.", pointer="/data")
     event_type = check_event_type(body.type)
     if body.dedup_id is not None:
         check_text(body.dedup_id, "/dedup_id", longest=255)
@@ -127,9 +127,9 @@ def _event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEvent:
 
 def _moment(value: datetime) -> datetime:
     if value.tzinfo is None:
-        raise Invalid("Must carry a time zone, as RFC 3339 does.", pointer="/occurred_at")
+        raise Invalid("Must have a time zone, as in RFC 3339.", pointer="/occurred_at")
     if not 1 < value.year < 9999:
-        raise Invalid("Must lie between the years 2 and 9998.", pointer="/occurred_at")
+        raise Invalid("Must be between the years 2 and 9998.", pointer="/occurred_at")
     return value.astimezone(UTC)
 
 
@@ -144,7 +144,7 @@ def _invalid(text: bytes, error: msgspec.ValidationError) -> Invalid:
     try:
         names = list(msgspec.json.decode(value, type=dict[str, msgspec.Raw]))
     except msgspec.ValidationError:
-        return Invalid("An event is a JSON object.")
+        return Invalid("An event must be a JSON object.")
     unknown = [name for name in names if name not in EventBody.__struct_fields__]
     if unknown:
         return Invalid(

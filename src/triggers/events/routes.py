@@ -1,4 +1,4 @@
-"""The URLs of events. Handlers that read them are here, those that accept them in `accept.py`."""
+"""The URLs of events: reading them here, accepting them in `accept.py`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class EventView(msgspec.Struct, kw_only=True):
 
 
 class DeliveryView(msgspec.Struct, kw_only=True):
-    """What became of the event for one subscription. Of a pending one, `due_at` is when it goes next."""
+    """The delivery of an event to one subscription. While it is pending, `due_at` is its next attempt."""
 
     subscription_id: UUID
     kind: str
@@ -66,7 +66,7 @@ class DeliveryView(msgspec.Struct, kw_only=True):
 
 
 class Explanation(msgspec.Struct, kw_only=True):
-    """Why a subscription does or does not have a delivery of the event."""
+    """Why a subscription has a delivery of the event, or has none."""
 
     subscription_id: UUID
     kind: str
@@ -77,7 +77,7 @@ class Explanation(msgspec.Struct, kw_only=True):
 
 
 class EventDetail(EventView, omit_defaults=True):
-    """An event with its payload and its deliveries; `explanations` only when asked for."""
+    """An event with its payload and its deliveries. `explanations` is present only with `?explain`."""
 
     payload: Any
     deliveries: list[DeliveryView]
@@ -85,14 +85,14 @@ class EventDetail(EventView, omit_defaults=True):
 
 
 class EventPage(msgspec.Struct):
-    """Part of the list of events."""
+    """A page of events."""
 
     events: list[EventView]
     next_cursor: str | None
 
 
 class EventRoutes:
-    """Handlers of this room's URLs that read events."""
+    """Handlers of this room's URLs that read events. Those that accept events are in `accept.py`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -110,7 +110,7 @@ class EventRoutes:
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> EventPage:
-        """List events, newest first unless asked otherwise.
+        """List events, newest first by default.
 
         A page may hold fewer than `limit` events, even none, and still have a `next_cursor`.
         """
@@ -139,11 +139,12 @@ class EventRoutes:
         caller: Caller,
         event_id: str,
         explain: Annotated[
-            str, Meta(description="Given, even empty: say of every subscription why it did or did not match.")
+            str,
+            Meta(description="If present, even empty: explain for every subscription why it matched or not."),
         ]
         | None = None,
     ) -> EventDetail:
-        """Show one event, its payload, and what became of it for every subscription."""
+        """Get an event with its payload and its delivery to every subscription."""
         event = await self._find(caller, event_id)
         payload = await event_store.payload(self._database, caller.org_id, event.id)
         states = await event_store.deliveries_of_event(self._database, caller.org_id, event.id)
@@ -171,18 +172,18 @@ class EventRoutes:
         )
 
     async def get_payload(self, caller: Caller, event_id: str) -> Response:
-        """Give the payload's bytes exactly as they were sent."""
+        """Get the payload of an event, with exactly the bytes that were sent."""
         found = parse_id(event_id)
         payload = None if found is None else await event_store.payload(self._database, caller.org_id, found)
         if payload is None:
-            raise NotFound("There is no such event.")
+            raise NotFound("No event has this id.")
         return Response(payload, media_type="application/json")
 
     async def _find(self, caller: Caller, event_id: str) -> StoredEvent:
         found = parse_id(event_id)
         event = None if found is None else await event_store.one(self._database, caller.org_id, found)
         if event is None:
-            raise NotFound("There is no such event.")
+            raise NotFound("No event has this id.")
         return event
 
     async def _explain(
@@ -192,7 +193,7 @@ class EventRoutes:
         payload: bytes,
         states: list[event_store.DeliveryState],
     ) -> list[Explanation]:
-        """Judged by what is known now; a delivery that exists is proof that it matched then."""
+        """Explain by the current settings. An existing delivery proves that the event matched at the time."""
         delivered = {state.subscription_id for state in states}
         seen = FilterInput(payload, event.type, event.source, event.subject)
         pace = Pace()
@@ -207,7 +208,7 @@ class EventRoutes:
                     else f"matched by {', '.join(candidate.event_types)}"
                 )
             elif candidate.created_at > created_at(event.id):
-                why, fits = "the subscription is younger than the event", False
+                why, fits = "the subscription was created after the event", False
             elif not fits:
                 why = (
                     f"{event.type} is none of {', '.join(candidate.event_types or ['the types it may see'])}"
@@ -236,10 +237,10 @@ class EventRoutes:
 
 
 def _said(verdict: Verdict) -> str:
-    """What a filter says of an event that it may never have seen: it is today's filter."""
+    """The result of the current filter, which may be newer than the event."""
     if verdict.failure is not None:
-        return f"today's filter fails on it, which counts as a match: {verdict.failure}"
-    return "today's filter matches it" if verdict.matched else "today's filter does not match it"
+        return f"the current filter fails on it, which counts as a match: {verdict.failure}"
+    return f"the current filter {'matches' if verdict.matched else 'does not match'} it"
 
 
 def _members(event: StoredEvent) -> dict[str, Any]:
@@ -249,7 +250,7 @@ def _members(event: StoredEvent) -> dict[str, Any]:
     return members
 
 
-_LINES = Annotated[str, Meta(description="One event a line.")]
+_LINES = Annotated[str, Meta(description="One JSON event per line.")]
 
 ROUTES = (
     Route(
@@ -259,9 +260,9 @@ ROUTES = (
         Scope.EVENTS_WRITE,
         201,
         (
-            Answer(201, "Stored.", EventAccepted, ("Location",)),
-            Answer(200, "A duplicate: stored before, under this id.", EventAccepted, ("Location",)),
-            Answer(409, "The `dedup_id` names an event with other content; `original_id` is its id."),
+            Answer(201, "The event is stored.", EventAccepted, ("Location",)),
+            Answer(200, "A duplicate of a stored event, whose id this is.", EventAccepted, ("Location",)),
+            Answer(409, "The `dedup_id` was used for other content. `original_id` is the id of that event."),
         ),
         also=("/events",),
         takes={"application/json": EventBody},
@@ -274,7 +275,7 @@ ROUTES = (
         answers=(
             Answer(
                 200,
-                "The outcome of each event; `Retry-After` if the rate limit refused some.",
+                "The outcome of each event. `Retry-After` is present if the rate limit refused some.",
                 BatchAnswer,
                 ("Retry-After",),
             ),

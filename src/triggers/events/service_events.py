@@ -66,7 +66,7 @@ async def tell(connection: Connection, clock: DatabaseClock, judging: Judging, t
         waiting = [event for event in waiting if event.id in missing]
         for event in waiting:
             judging.outdated(event.org_id)
-    raise DatabaseUnavailable("Subscriptions changed faster than they could be told of something.")
+    raise DatabaseUnavailable("Subscriptions changed too often while an event of the service was stored.")
 
 
 async def _wanted(connection: Connection, told: Sequence[Told]) -> list[Told]:

@@ -19,7 +19,7 @@ from triggers.http.problems import PROBLEM_JSON, Problem
 from triggers.http.response import JsonResponse
 from triggers.http.route import PUBLIC, Answer, Route
 
-_DONE = {200: "Done.", 201: "Made.", 202: "Begun.", 204: "Done; there is nothing to say."}
+_DONE = {200: "Success.", 201: "Created.", 202: "Started.", 204: "Success, without a body."}
 
 
 class Usual(NamedTuple):

@@ -12,13 +12,7 @@ from typing import Any
 import uvicorn
 
 from triggers import errors
-from triggers.http.connection import Protocol
-
-KEEP_ALIVE_SECONDS = 75.0
-LINGER_SECONDS = 5.0
-"""How long a caller who was answered for the last time may go on sending before the connection is cut."""
-SLOWEST_READER = 16 * 1024
-"""Bytes a second that a caller must read of its answer at least."""
+from triggers.http.connection import CallerConnection
 
 
 async def sweep(server: uvicorn.Server, seconds: float) -> None:
@@ -32,38 +26,8 @@ async def sweep(server: uvicorn.Server, seconds: float) -> None:
         await asyncio.sleep(min(1.0, seconds / 4))
         now = loop.time()
         for connection in list(server.server_state.connections):
-            if isinstance(connection, Protocol):
-                _judge(connection, now, seconds)
-
-
-def _judge(connection: Protocol, now: float, seconds: float) -> None:
-    hung_up_at = connection.hung_up_at
-    if _is_unread(connection, now, seconds) or (hung_up_at and hung_up_at < now - LINGER_SECONDS):
-        connection.transport.abort()
-    if connection.transport.is_closing() or connection.deaf:
-        return
-    arriving, idle = connection.arriving_since, connection.idle_since
-    if arriving is not None:
-        if connection.flow.read_paused:
-            connection.arriving_since = now  # it is not the caller who is slow
-        elif arriving < now - seconds:
-            connection.refuse(errors.RequestTimeout(f"It did not arrive within {seconds:g} s."))
-    elif idle is not None and idle < now - KEEP_ALIVE_SECONDS:
-        connection.transport.close()
-
-
-def _is_unread(connection: Protocol, now: float, seconds: float) -> bool:
-    """Whether the caller has been reading next to nothing for `seconds` of what is there to be read.
-
-    A closing transport stays until its last byte is taken, however few are left.
-    """
-    transport = connection.transport
-    if connection.unread_since is None:
-        if transport.is_closing():
-            connection.note_unread()
-    elif transport.get_write_buffer_size() <= connection.unread - SLOWEST_READER * seconds:
-        connection.note_unread()
-    return connection.unread_since is not None and connection.unread_since < now - seconds
+            if isinstance(connection, CallerConnection):
+                connection.enforce_deadlines(now, seconds)
 
 
 class Server(uvicorn.Server):
@@ -109,7 +73,7 @@ def make_server(app: Any, *, shutdown_timeout: float) -> Server:
     config = uvicorn.Config(
         app,
         interface="asgi3",
-        http=Protocol,
+        http=CallerConnection,
         loop="uvloop",
         ws="none",
         lifespan="off",

@@ -8,6 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+AT_ONCE: Final = 4
+"""Connections that go on in one turn of the event loop, of those that wait for their turn."""
+LEFTOVERS_SECONDS: Final = 0.005
+"""How long nothing is read of what callers send after their last answer, before so many of them are read
+again: at most 50 MB in a second of all together, which is thrown away."""
 
 
 class Turns:
@@ -38,3 +46,15 @@ class Turns:
             self._later()
         for call in calls:  # by the loop, so one that raises takes nothing from the others
             self._loop.call_soon(call)
+
+
+@lru_cache(maxsize=1)
+def for_work(loop: asyncio.AbstractEventLoop) -> Turns:
+    """Of connections that have more to be parsed or answered than one request."""
+    return Turns(loop, at_once=AT_ONCE)
+
+
+@lru_cache(maxsize=1)
+def for_leftovers(loop: asyncio.AbstractEventLoop) -> Turns:
+    """Of connections that are read so that their last answer is not lost to a reset."""
+    return Turns(loop, at_once=AT_ONCE, every_seconds=LEFTOVERS_SECONDS)

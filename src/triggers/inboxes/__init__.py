@@ -1,5 +1,5 @@
-"""The pull side: inboxes, leases, acknowledgements, and long polls.
+"""Inboxes: leases, acknowledgements and long polls of pulled messages.
 
 Imports deliveries and what lies below.
-Keeps: a message is held by one lease at a time, and an acknowledged one does not come back.
+Keeps: a message is in one lease at a time, and an acknowledged message is never delivered again.
 """

@@ -1,4 +1,4 @@
-"""Inboxes made, changed and ended, each with the push subscription that sends its notices.
+"""Creating, changing and deleting inboxes, with the push subscriptions that send notifications.
 
 An inbox with a `notification_url` has a hidden push subscription beside it, which `notifies_inbox`
 names. It wishes for the same events and follows every change of the inbox, so that a notice is a
@@ -34,7 +34,7 @@ _SQL = statements(__name__)
 
 
 class NewInbox(NamedTuple):
-    """An inbox to be made, of settings that were checked."""
+    """A new inbox with validated settings."""
 
     key: str
     event_types: list[str] | None = None
@@ -44,14 +44,14 @@ class NewInbox(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """An inbox after a change; `secret` signs its notices, and is known only where it was made."""
+    """An inbox after a change. `secret` signs its notifications, and is set only if it is new."""
 
     inbox: Inbox
     secret: str | None = None
 
 
 class Notices(NamedTuple):
-    """The state of what sends an inbox's notices."""
+    """The state of the subscription that sends the notifications of an inbox."""
 
     subscription_id: UUID
     status: str
@@ -61,17 +61,17 @@ class Notices(NamedTuple):
 async def create(
     database: Database, clock: DatabaseClock, ring: KeyRing, org_id: OrgId, new: NewInbox
 ) -> Changed:
-    """Make an inbox; it collects from now on.
+    """Create an inbox, which collects events from now on.
 
     Raises:
         Invalid: a bad key.
         NameTaken: the key is in use.
-        Conflict: the organisation has all the subscriptions it may have.
+        Conflict: the organisation has reached its limit of subscriptions.
     """
     check_inbox_key(new.key)
     async with changing(database, org_id) as change:
         if not change.room:
-            raise Conflict("The organisation has as many subscriptions as it may have.")
+            raise Conflict("The organisation has reached its limit of inboxes and subscriptions.")
         row = await change.connection.fetchrow(
             _SQL["insert"],
             org_id,
@@ -84,7 +84,7 @@ async def create(
             new.max_leases,
         )
         if row is None:
-            raise NameTaken(f"There is an inbox with the key {new.key!r} already.")
+            raise NameTaken(f"An inbox with the key {new.key!r} already exists.")
         await subscription_store.count(change, org_id, 1)
         if new.filter is not None:
             await subscription_store.raise_version(change, org_id)
@@ -95,7 +95,7 @@ async def create(
 async def patch(
     database: Database, clock: DatabaseClock, ring: KeyRing, inbox: Inbox, changes: dict[str, Any]
 ) -> Changed:
-    """Give an inbox other `event_types`, `filter` or `notification_url`; what is not named stays.
+    """Change `event_types`, `filter` or `notification_url` of an inbox. Omitted fields stay as they are.
 
     Raises:
         Conflict: it is being deleted, or there is no room for the subscription that sends notices.
@@ -119,17 +119,17 @@ async def patch(
 
 
 async def pause(database: Database, ring: KeyRing, inbox: Inbox, reason: str) -> Inbox:
-    """Give out only what is there now, and give no notice; go on collecting."""
+    """Pause an inbox: only present messages can be leased, and no notifications are sent."""
     return await _move(database, ring, inbox, SubscriptionStatus.ACTIVE, SubscriptionStatus.PAUSED, reason)
 
 
 async def resume(database: Database, ring: KeyRing, inbox: Inbox) -> Inbox:
-    """Give out everything again."""
+    """Resume an inbox."""
     return await _move(database, ring, inbox, SubscriptionStatus.PAUSED, SubscriptionStatus.ACTIVE, None)
 
 
 async def delete(database: Database, inbox: Inbox) -> Inbox:
-    """Mark an inbox for deletion: it matches nothing more, its key is free, its messages follow."""
+    """Mark an inbox for deletion: it matches nothing, and its key is free. Its messages follow."""
     async with changing(database, inbox.org_id, inbox.id) as change:
         before = await _locked(change, inbox, "The inbox is being deleted already.")
         row = await _set_status(change, before, SubscriptionStatus.DELETING, "deleted by request")
@@ -139,7 +139,7 @@ async def delete(database: Database, inbox: Inbox) -> Inbox:
 
 
 async def notices(database: Database, org_id: OrgId, inbox_ids: Sequence[UUID]) -> dict[UUID, Notices]:
-    """What sends the notices of these inboxes, by inbox."""
+    """The subscriptions that send the notifications of these inboxes, by inbox."""
     if not inbox_ids:
         return {}
     rows = await database.fetch(_SQL["notices"], org_id, inbox_ids)
@@ -177,14 +177,14 @@ async def _set_status(change: Change, inbox: Inbox, status: SubscriptionStatus, 
 async def _locked(change: Change, inbox: Inbox, refusal: str = "The inbox is being deleted.") -> Inbox:
     row = await change.connection.fetchrow(_SQL["locked"], inbox.org_id, inbox.id)
     if row is None:
-        raise NotFound("There is no such inbox.")
+        raise NotFound("No inbox has this id or key.")
     if row["status"] == SubscriptionStatus.DELETING:
         raise Conflict(refusal)
     return inbox_of(row)
 
 
 async def _notify(change: Change, clock: DatabaseClock, ring: KeyRing, inbox: Inbox) -> str | None:
-    """Have notices sent as the inbox has it now; return the secret of a sender that is new."""
+    """Adapt the notifications to the settings of the inbox. Return the secret of a new subscription."""
     sender = await subscription_changes.notices_of(change, ring, inbox.org_id, inbox.id)
     if inbox.notification_url is None:
         if sender is not None:

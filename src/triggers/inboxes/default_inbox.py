@@ -1,4 +1,4 @@
-"""The default inbox in its simplest form: look at what is there, acknowledge what is done."""
+"""Short routes of the default inbox: listing and acknowledging events."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MessageStatus = (
     Annotated[
         str,
         Meta(
-            description="`available`, `leased` or `quarantined`; left out: what is available or leased.",
+            description="`available`, `leased` or `quarantined`. Default: both available and leased.",
             pattern="^(available|leased|quarantined)$",
         ),
     ]
@@ -38,7 +38,7 @@ MessageStatus = (
 
 
 class InboxEvent(msgspec.Struct, kw_only=True):
-    """An event that is not acknowledged."""
+    """An event in the default inbox that is not acknowledged."""
 
     id: UUID
     type: str
@@ -49,27 +49,27 @@ class InboxEvent(msgspec.Struct, kw_only=True):
 
 
 class InboxPage(msgspec.Struct):
-    """Part of the inbox."""
+    """A page of events in the default inbox."""
 
     events: list[InboxEvent]
     next_cursor: str | None
 
 
 class AckBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Which events are done."""
+    """The events to acknowledge."""
 
     event_ids: Annotated[list[str], Meta(max_length=1000, description="Ids of events, at most 1,000.")]
 
 
 class AckResult(msgspec.Struct):
-    """One id and its outcome: `acknowledged`, `already_acknowledged`, or `failed` if it is not here."""
+    """An id and its outcome: `acknowledged`, `already_acknowledged`, or `failed` if it is not there."""
 
     id: str
     status: str
 
 
 class AckAnswer(msgspec.Struct):
-    """How many of each, and the outcome of each id in the order they were sent."""
+    """The number of ids for each outcome, and the outcome of each id in the order of the request."""
 
     acknowledged: int
     already_acknowledged: int
@@ -93,14 +93,15 @@ class DefaultInboxRoutes:
     ) -> InboxPage:
         """List the events of the default inbox that are not acknowledged, oldest first.
 
-        Looking changes nothing: use `POST /v1/inboxes/default/messages/lease` to take messages. A page
-        also ends at 8 MiB of payload; only a `next_cursor` of null ends the list.
+        Nothing is changed. Use `POST /v1/inboxes/default/messages/lease` to lease messages. A page has at
+        most 8 MiB of payload, so it can hold fewer than `limit` events. The list ends when `next_cursor` is
+        null.
         """
         try:
             inbox = await inbox_store.find(self._database, caller.org_id, DEFAULT_INBOX)
-        except NotFound:  # not an empty list: who waits for events shall know that none will come
+        except NotFound:  # not an empty list, so that the caller knows that no events will come
             raise NotFound(
-                "The default inbox is switched off: it was deleted. `PUT /v1/inboxes` with its key makes one."
+                "The default inbox was deleted. `PUT /v1/inboxes` with the key `default` creates it again."
             ) from None
         page = await inbox_store.messages(
             self._database,
@@ -132,9 +133,9 @@ class DefaultInboxRoutes:
     async def acknowledge(self, caller: Caller, data: AckBody) -> AckAnswer:
         """Acknowledge events of the default inbox by id, leased or not.
 
-        Always 200, and as often as you like: an id that was acknowledged before says so. A lease that
-        held one of them has one message less. While the default inbox is switched off, every id is one
-        that it does not have.
+        The answer is always 200, and the request can be repeated: an id that was acknowledged before is
+        reported as such. Ids that
+        are in a lease leave that lease. If the default inbox was deleted, every id is `failed`.
         """
         ids = {text: parse_id(text) for text in data.event_ids}
         try:
@@ -166,7 +167,7 @@ ROUTES = (
         "/v1/inbox",
         DefaultInboxRoutes.list_inbox,
         Scope.INBOX,
-        answers=(Answer(404, "The default inbox is switched off: it was deleted and not made again."),),
+        answers=(Answer(404, "The default inbox was deleted."),),
         also=("/inbox",),
     ),
     Route(

@@ -23,7 +23,7 @@ from triggers.wakeups.wakeup import Wakeup
 
 AT_ONCE = 4
 POLL_SECONDS = 1.0
-"""How often a long poll looks without a hint; hints only shorten the wait."""
+"""How often a long poll looks for messages without a hint. Hints only shorten the wait."""
 
 
 class LeaseQueue:
@@ -39,7 +39,7 @@ class LeaseQueue:
     async def lease(
         self, request: Request, inbox: Inbox, asked: LeaseBody, lease_id: UUID
     ) -> tuple[Inbox, list[Message]]:
-        """Claim messages for a lease; if there are none, wait for them as long as the request asks.
+        """Claim messages for a lease. If there are none, wait as long as the request asks.
 
         It claims, waits in line, then listens for hints before it claims again, so that no hint between
         two claims is lost. The inbox may change meanwhile: it is returned as it was last seen.
@@ -120,7 +120,7 @@ class LeaseQueue:
         )
 
     def _line(self, inbox_id: UUID) -> asyncio.Semaphore:
-        """Those who wait for one inbox: whoever has acquired it looks, until it is released."""
+        """The requests that wait for one inbox. The one that has acquired this looks for messages."""
         line = self._lines.get(inbox_id)
         if line is None:
             line = self._lines[inbox_id] = asyncio.Semaphore(AT_ONCE)

@@ -1,4 +1,4 @@
-"""Requests and answers about the messages of an inbox."""
+"""Request and answer bodies of the messages of an inbox."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from triggers.http.views import Timestamp
 
 
 class LeaseBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What to lease. `lease_id` may be chosen by the caller: repeating it returns the same lease."""
+    """A lease to take. The caller can choose the `lease_id`; repeating the request returns the same lease."""
 
     lease_seconds: Annotated[int, Meta(ge=1, le=3600)] = 300
     lease_limit: Annotated[int, Meta(ge=1, le=1000)] = 10
@@ -21,40 +21,43 @@ class LeaseBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class SettleBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Which messages of a lease; left out: all of them."""
+    """The messages of a lease to acknowledge. If `message_ids` is omitted, all of them."""
 
     lease_id: str
     message_ids: Annotated[list[str], Meta(max_length=1000)] | None = None
 
 
 class ReleaseBody(SettleBody, forbid_unknown_fields=True, kw_only=True):
-    """Likewise, and after how long they are available again."""
+    """The messages of a lease to release, and when they are available again.
+
+    If `message_ids` is omitted, all of them.
+    """
 
     delay_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 0
 
 
 class ExtendBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """How long from now the lease shall last."""
+    """The new duration of a lease, from now on."""
 
     lease_id: str
     lease_seconds: Annotated[int, Meta(ge=1, le=3600)] = 300
 
 
 class RedriveBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Which quarantined messages; left out: the oldest thousand."""
+    """The quarantined messages to re-drive. If `message_ids` is omitted, the oldest 1,000."""
 
     message_ids: Annotated[list[str], Meta(max_length=1000)] | None = None
     cursor: (
         Annotated[
             str,
-            Meta(max_length=100, description="`next_cursor` of the answer before. Not with `message_ids`."),
+            Meta(max_length=100, description="`next_cursor` of the previous answer. Not with `message_ids`."),
         ]
         | None
     ) = None
 
 
 class MessageAttributes(msgspec.Struct, kw_only=True):
-    """What is known of a message beside its payload."""
+    """Attributes of a message."""
 
     lease_count: int
     event_type: str | None
@@ -72,20 +75,20 @@ class MessageView(msgspec.Struct, kw_only=True):
 
 
 class LeasedMessage(MessageView, kw_only=True):
-    """A message that the caller holds."""
+    """A leased message with its payload."""
 
     payload: Any
 
 
 class InboxAttributes(msgspec.Struct):
-    """The state of the inbox at the lease."""
+    """The state of the inbox at the time of the lease."""
 
     status: str
     paused_reason: str | None
 
 
 class Lease(msgspec.Struct, kw_only=True):
-    """A hold on messages until `leased_until`; nulls and no results when nothing is there."""
+    """A lease of messages until `leased_until`. If no message was available, its id and time are null."""
 
     lease_id: UUID | None
     leased_until: Timestamp | None
@@ -94,42 +97,42 @@ class Lease(msgspec.Struct, kw_only=True):
 
 
 class MessageList(msgspec.Struct):
-    """Part of the list of messages."""
+    """A page of messages."""
 
     data: list[MessageView]
     next_cursor: str | None
 
 
 class SettledMessage(msgspec.Struct):
-    """A message that a lease let go of."""
+    """A message that is no longer leased, and its status."""
 
     id: UUID
     status: str
 
 
 class Acked(msgspec.Struct):
-    """What was settled; null and none when the lease is not alive or held none of them."""
+    """The acknowledged messages. Null and empty if the lease has ended or holds none of them."""
 
     acked_id: UUID | None
     results: list[SettledMessage]
 
 
 class Released(msgspec.Struct):
-    """What was given back; null and none when the lease is not alive or held none of them."""
+    """The released messages. Null and empty if the lease has ended or holds none of them."""
 
     released_id: UUID | None
     results: list[SettledMessage]
 
 
 class Extended(msgspec.Struct):
-    """When the lease ends now; nulls when it is not alive."""
+    """The new end of the lease. Both are null if the lease has ended already."""
 
     lease_id: UUID | None
     leased_until: Timestamp | None
 
 
 class Redriven(msgspec.Struct):
-    """What is available again."""
+    """The messages that are available again."""
 
     results: list[SettledMessage]
     next_cursor: str | None

@@ -1,4 +1,4 @@
-"""Messages of an inbox: looked at, leased, acknowledged, given back, re-driven."""
+"""Messages of an inbox over HTTP: listing, leasing, acknowledging, releasing, extending, re-driving."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class MessageRoutes:
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> MessageList:
-        """List messages without their payloads, oldest first. Changes nothing."""
+        """List messages without their payloads, oldest first. Nothing is changed."""
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         page = await inbox_store.messages(
             self._database, found, status=status, newest_first=False, after=read_cursor(cursor), limit=limit
@@ -90,10 +90,11 @@ class MessageRoutes:
         inbox: str,
         data: LeaseBody | None = None,
     ) -> JsonResponse[Lease]:
-        """Lease due messages, oldest first: 201 with a lease, 200 with none when nothing is there.
+        """Lease available messages, oldest first.
 
-        With `wait_seconds` the answer comes as soon as something is, or as the inbox is paused or deleted.
-        Messages not acknowledged when the lease ends are available again.
+        The answer is 201 with a lease, or 200 without one if no message is available. With `wait_seconds` the
+        request waits until a message is available, or the inbox is paused or deleted. Messages that are not
+        acknowledged are available again when the lease ends.
         """
         asked = data or LeaseBody()
         found = await inbox_store.find(self._database, caller.org_id, inbox)
@@ -129,7 +130,7 @@ class MessageRoutes:
         )
 
     async def ack_messages(self, caller: Caller, inbox: str, data: SettleBody) -> JsonResponse[Acked]:
-        """Acknowledge messages of a lease, all of them unless told which. A stale lease settles nothing."""
+        """Acknowledge messages of a lease. A lease that has ended acknowledges nothing."""
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         lease_id = parse_id(data.lease_id)
         settled: list[Message] = []
@@ -143,7 +144,10 @@ class MessageRoutes:
         )
 
     async def release_messages(self, caller: Caller, inbox: str, data: ReleaseBody) -> JsonResponse[Released]:
-        """Give messages of a lease back, all of them unless told which. Does not refund the lease count."""
+        """Release messages of a lease, so that they can be leased again.
+
+        Their lease count stays as it is.
+        """
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         lease_id = parse_id(data.lease_id)
         released: list[Message] = []
@@ -158,7 +162,7 @@ class MessageRoutes:
         )
 
     async def extend_lease(self, caller: Caller, inbox: str, data: ExtendBody) -> JsonResponse[Extended]:
-        """Let a lease last longer, or end sooner."""
+        """Extend or shorten a lease."""
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         lease_id = parse_id(data.lease_id)
         held: list[Message] = []
@@ -169,16 +173,16 @@ class MessageRoutes:
         return JsonResponse(Extended(lease_id, optional_timestamp(held[0].leased_until)), status_code=201)
 
     async def redrive_messages(self, caller: Caller, inbox: str, data: RedriveBody | None = None) -> Redriven:
-        """Make quarantined messages available again, with a lease count that begins anew.
+        """Make quarantined messages available again, with a lease count of 0.
 
-        Without ids the oldest thousand; call again with `next_cursor` until that is null.
+        Without ids this re-drives the oldest 1,000. Repeat it with `next_cursor` until that is null.
         """
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         refuse_deleting(found)
         data = data or RedriveBody()
         ids, start = _ids(data.message_ids), read_cursor(data.cursor)
         if ids is not None and start is not None:
-            raise Invalid("Goes on where no ids were named.", pointer="/cursor")
+            raise Invalid("Must not be used together with `message_ids`.", pointer="/cursor")
         redriven = await inbox_store.redrive(self._database, found, ids, start, REDRIVE_LIMIT)
         if redriven:
             self._wakeup.give({caller.org_id})
@@ -193,7 +197,7 @@ class MessageRoutes:
 
 
 def _ids(texts: list[str] | None) -> list[UUID] | None:
-    """Ids in a body; what is no id is one that does not exist."""
+    """The ids in a body. A text that is not a valid id is ignored, like an id that does not exist."""
     return None if texts is None else [found for text in texts if (found := parse_id(text)) is not None]
 
 
@@ -215,7 +219,7 @@ def _settled(messages: list[Message]) -> list[SettledMessage]:
     return [SettledMessage(message.event_id, message.status) for message in messages]
 
 
-_LEASE_OVER = Answer(200, "Nothing happened: the lease is not alive, or holds none of these messages.")
+_LEASE_OVER = Answer(200, "Nothing was changed, because the lease has ended or holds none of these messages.")
 _DELETING = Answer(409, "The inbox is being deleted.")
 
 
@@ -227,9 +231,12 @@ ROUTES = (
         MessageRoutes.lease_messages,
         201,
         (
-            Answer(201, "A lease."),
-            Answer(200, "Nothing is there: a lease of nothing, without an id."),
-            Answer(409, "The inbox is paused and drained, or is being deleted."),
+            Answer(201, "A lease with its messages."),
+            Answer(200, "No message is available. The lease has no id and no messages."),
+            Answer(
+                409,
+                "The inbox is paused and has no earlier messages left, or it is being deleted.",
+            ),
         ),
     ),
     inbox_route("POST", "/{inbox}/messages/ack", MessageRoutes.ack_messages, 201, (_LEASE_OVER,)),

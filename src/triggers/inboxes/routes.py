@@ -1,4 +1,4 @@
-"""Inboxes: made, changed, paused, deleted. Their messages are in `messages.py`."""
+"""Inboxes over HTTP. Their messages are in `messages.py`."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ InboxEventTypes = Annotated[
     list[str],
     Meta(
         max_length=100,
-        description="Exact types, prefixes with a trailing wildcard (`order.*`), or `*`. Null: every type.",
+        description="Exact types, prefixes with a trailing wildcard (`order.*`), or `*`. Null: all types.",
     ),
 ]
 MaxLeases = Annotated[
-    int, Meta(ge=1, le=1_000_000, description="Quarantine a message that was leased so often. Null: never.")
+    int, Meta(ge=1, le=1_000_000, description="Quarantine a message after so many leases. Null: never.")
 ]
 NotificationUrl = Annotated[
     str,
     Meta(
         max_length=2048,
-        description="Where a signed `{inbox_id, received_message_count, redelivery}` is POSTed to when"
-        " messages come.",
+        description="URL for notifications. When messages arrive, a signed `{inbox_id,"
+        " received_message_count, redelivery}` is sent to it with POST.",
     ),
 ]
 
@@ -69,7 +69,7 @@ class InboxBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         Meta(
             min_length=1,
             max_length=100,
-            description="Names it in paths: no `/`, not `.` or `..`, nothing that looks like an id (a UUID).",
+            description="Name of the inbox in paths. It must not contain `/`, or be `.`, `..` or a UUID.",
         ),
     ]
     event_types: InboxEventTypes | None = None
@@ -79,7 +79,7 @@ class InboxBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class InboxChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What to change; what is left out stays."""
+    """Changes of an inbox. Omitted fields stay as they are."""
 
     event_types: InboxEventTypes | UnsetType | None = UNSET
     filter: Filter | UnsetType | None = UNSET
@@ -87,7 +87,7 @@ class InboxChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class NotificationsView(msgspec.Struct, kw_only=True):
-    """The state of an inbox's notices. They are deliveries of a push subscription of this id."""
+    """The notifications of an inbox. They are deliveries of the push subscription with this id."""
 
     subscription_id: UUID
     status: str
@@ -104,7 +104,8 @@ class InboxView(msgspec.Struct, kw_only=True):
     event_types: list[str] | None
     filter: str | None
     filter_error: Annotated[
-        str | None, Meta(description="How the filter failed last; what it fails on counts as a match.")
+        str | None,
+        Meta(description="The last failure of the filter. An event on which it fails counts as a match."),
     ]
     filter_error_at: Timestamp | None
     notification_url: str | None
@@ -116,13 +117,13 @@ class InboxView(msgspec.Struct, kw_only=True):
 
 
 class NotifyingInboxView(InboxView, kw_only=True):
-    """An inbox whose notices are new, and the secret that signs them: no other answer shows it."""
+    """An inbox with the secret that signs its new notifications. No other answer contains the secret."""
 
     notification_secret: str
 
 
 class InboxList(msgspec.Struct):
-    """Part of the list of inboxes."""
+    """A page of inboxes."""
 
     data: list[InboxView]
     next_cursor: str | None
@@ -155,7 +156,7 @@ class InboxRoutes:
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> InboxList:
-        """List the inboxes in the order they were made."""
+        """List inboxes in the order of their creation."""
         if key is not None:
             check_text(key, "key", longest=100)
         found = await inbox_store.listed(
@@ -164,14 +165,17 @@ class InboxRoutes:
         return InboxList(await self._views(found), make_cursor(found[-1].id if len(found) == limit else None))
 
     async def create_inbox(self, caller: Caller, data: InboxBody) -> InboxView | NotifyingInboxView:
-        """Make an inbox; it collects from now on."""
+        """Create an inbox. It collects events that are accepted from now on."""
         return await self._create(caller, data)
 
     async def ensure_inbox(
         self, caller: Caller, data: InboxBody
     ) -> JsonResponse[InboxView | NotifyingInboxView]:
-        """Make an inbox unless it is there: 201 when made, 200 when it was there with these settings."""
-        check_inbox_key(data.key)  # before one is looked for: an id would find another inbox
+        """Create an inbox unless one with this key exists.
+
+        The answer is 201 for a new inbox, and 200 if the existing one has the same settings.
+        """
+        check_inbox_key(data.key)  # before the look-up, where an id would find another inbox
         for _ in range(3):  # made and deleted by others in between, at worst
             try:
                 found = await inbox_store.find(self._database, caller.org_id, data.key)
@@ -181,9 +185,11 @@ class InboxRoutes:
                 except NameTaken:
                     continue
             if different := _different(found, data):
-                raise Conflict(f"There is an inbox with this key and another {', '.join(different)}.")
+                raise Conflict(
+                    f"An inbox with this key exists, with other values of: {', '.join(different)}."
+                )
             return JsonResponse(await self._view(found), status_code=200)
-        raise Conflict("The inbox is being made and deleted by others at this moment.")
+        raise Conflict("Other requests are creating and deleting this inbox. Try again.")
 
     async def get_inbox(self, caller: Caller, inbox: str) -> InboxView:
         """Show one inbox."""
@@ -192,7 +198,7 @@ class InboxRoutes:
     async def change_inbox(
         self, caller: Caller, inbox: str, data: InboxChange
     ) -> InboxView | NotifyingInboxView:
-        """Change what an inbox collects from now on, and where its notices go."""
+        """Change the events that an inbox collects from now on, and its notification URL."""
         changes = {name: value for name, value in msgspec.structs.asdict(data).items() if value is not UNSET}
         self._check(changes)
         found = await inbox_store.find(self._database, caller.org_id, inbox)
@@ -200,14 +206,17 @@ class InboxRoutes:
         return await self._changed_view(changed)
 
     async def delete_inbox(self, caller: Caller, inbox: str) -> InboxView:
-        """Delete an inbox: it collects nothing from now on, and its messages are cancelled."""
+        """Delete an inbox. It collects nothing from now on, and its messages are cancelled."""
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         deleting = await inbox_changes.delete(self._database, found)
         self._wakeup.give({caller.org_id})
         return await self._view(deleting)
 
     async def pause_inbox(self, caller: Caller, inbox: str) -> InboxView:
-        """Pause an inbox: what is there can still be leased, what comes is kept for the resume."""
+        """Pause an inbox.
+
+        Messages from before the pause can still be leased. New messages are kept until the inbox is resumed.
+        """
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         paused = await inbox_changes.pause(self._database, self._key_ring, found, "paused by request")
         self._wakeup.give({caller.org_id})
@@ -233,7 +242,7 @@ class InboxRoutes:
         return await self._changed_view(made)
 
     def _check(self, wanted: dict[str, Any]) -> None:
-        """Bring what was asked for into the form that is kept, or raise Invalid, naming the field."""
+        """Bring settings into their stored form, or raise Invalid, which names the wrong field."""
         if "event_types" in wanted:
             wanted["event_types"] = check_type_patterns(wanted["event_types"])
         if wanted.get("filter") is not None:
@@ -282,14 +291,14 @@ class InboxRoutes:
 
 
 def _different(found: Inbox, asked: InboxBody) -> list[str]:
-    """Which settings an inbox has otherwise than asked for."""
+    """The names of settings in which an inbox differs from a request."""
     names = ["filter", "notification_url", "max_leases"]
     different = [name for name in names if getattr(found, name) != getattr(asked, name)]
     same = same_types(found.event_types, check_type_patterns(asked.event_types))
     return different if same else ["event_types", *different]
 
 
-_NO_ROOM = "the organisation has all the subscriptions it may have"
+_NO_ROOM = "the organisation has reached its limit of subscriptions"
 
 
 def inbox_route(
@@ -316,9 +325,9 @@ ROUTES = (
         "",
         InboxRoutes.ensure_inbox,
         answers=(
-            Answer(201, "Made.", InboxView | NotifyingInboxView),
-            Answer(200, "It was there, with these settings.", InboxView),
-            Answer(409, f"It is there with other settings, or {_NO_ROOM}."),
+            Answer(201, "The inbox was created.", InboxView | NotifyingInboxView),
+            Answer(200, "The inbox existed with these settings.", InboxView),
+            Answer(409, f"The inbox exists with other settings, or {_NO_ROOM}."),
         ),
     ),
     inbox_route("GET", "/{inbox}", InboxRoutes.get_inbox),
@@ -326,19 +335,24 @@ ROUTES = (
         "PATCH",
         "/{inbox}",
         InboxRoutes.change_inbox,
-        answers=(Answer(409, f"It is being deleted, or has a first `notification_url` and {_NO_ROOM}."),),
+        answers=(
+            Answer(409, f"The inbox is being deleted, or a first `notification_url` is set and {_NO_ROOM}."),
+        ),
     ),
     inbox_route(
         "DELETE",
         "/{inbox}",
         InboxRoutes.delete_inbox,
         202,
-        (Answer(409, "It is being deleted already."),),
+        (Answer(409, "The inbox is being deleted already."),),
     ),
     inbox_route(
-        "POST", "/{inbox}/pause", InboxRoutes.pause_inbox, answers=(Answer(409, "It is not active."),)
+        "POST", "/{inbox}/pause", InboxRoutes.pause_inbox, answers=(Answer(409, "The inbox is not active."),)
     ),
     inbox_route(
-        "POST", "/{inbox}/resume", InboxRoutes.resume_inbox, answers=(Answer(409, "It is not paused."),)
+        "POST",
+        "/{inbox}/resume",
+        InboxRoutes.resume_inbox,
+        answers=(Answer(409, "The inbox is not paused."),),
     ),
 )

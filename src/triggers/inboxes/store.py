@@ -1,4 +1,4 @@
-"""Inboxes and their messages: claims, settlements, lists and the ends of their lives."""
+"""Inboxes and their messages: claims, settlements, lists and expiry."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ class Message(NamedTuple):
 
 
 class MessagePage(NamedTuple):
-    """Part of a list; `last` is the event id to go on from, None at the end."""
+    """A page of messages. `last` is the event id where the next page begins, None at the end."""
 
     messages: list[Message]
     last: UUID | None
 
 
 class Positions:
-    """Where claims of each inbox begin to read, for as many inboxes as fit."""
+    """The position where claims of each inbox begin to read, for a limited number of inboxes."""
 
     MAX_INBOXES = 20_000
 
@@ -83,7 +83,7 @@ class Positions:
         self._known: OrderedDict[UUID, ReadPosition] = OrderedDict()
 
     def start(self, inbox_id: UUID) -> datetime:
-        """From which due time this claim shall read."""
+        """The due time from which this claim reads."""
         due_at, _ = self._of(inbox_id).start(time.monotonic())
         return due_at
 
@@ -103,7 +103,7 @@ class Positions:
 
 
 async def find(database: Database, org_id: OrgId, id_or_key: str) -> Inbox:
-    """An inbox by id or key, one that is being deleted only by id.
+    """Find an inbox by its id or key. An inbox that is being deleted is found only by its id.
 
     Raises:
         NotFound: the organisation has none such.
@@ -111,17 +111,17 @@ async def find(database: Database, org_id: OrgId, id_or_key: str) -> Inbox:
     try:
         check_text(id_or_key, "", longest=100)
     except Invalid:  # no key can be so, and PostgreSQL cannot even be asked for a NUL
-        raise NotFound("There is no such inbox.") from None
+        raise NotFound("No inbox has this id or key.") from None
     row = await database.row(_SQL["inbox"], org_id, parse_id(id_or_key), id_or_key)
     if row is None:
-        raise NotFound("There is no such inbox.")
+        raise NotFound("No inbox has this id or key.")
     return inbox_of(row)
 
 
 async def listed(
     database: Database, org_id: OrgId, after: UUID | None, key: str | None, status: str | None, limit: int
 ) -> list[Inbox]:
-    """Inboxes in the order they were made, those after `after`."""
+    """Inboxes in the order of their creation, after `after`."""
     rows = await database.fetch(_SQL["list_inboxes"], org_id, after or UUID(int=0), key, status, limit)
     return [inbox_of(row) for row in rows]
 
@@ -139,7 +139,7 @@ async def claim(
     *,
     repeatable: bool,
 ) -> list[Message]:
-    """Lease up to `limit` due messages for `seconds`, judged by the database's clock.
+    """Lease up to `limit` due messages for `seconds`, by the database's clock.
 
     With `repeatable`, a lease of that id that is still alive is returned as it is.
     """
@@ -176,7 +176,7 @@ async def _claim(
 async def acknowledge_lease(
     database: Database, inbox: Inbox, lease_id: UUID, ids: Sequence[UUID] | None
 ) -> list[Message]:
-    """Settle messages of a living lease, all of them for None. A stale lease settles nothing."""
+    """Settle messages of a lease, or all of them for None. A lease that has ended settles nothing."""
     rows = await database.fetch(_SQL["ack"], inbox.org_id, inbox.id, lease_id, ids)
     return [Message(row["event_id"], "acked", row["lease_count"]) for row in rows]
 
@@ -184,7 +184,7 @@ async def acknowledge_lease(
 async def release(
     database: Database, inbox: Inbox, lease_id: UUID, ids: Sequence[UUID] | None, delay: float
 ) -> list[Message]:
-    """Give messages of a living lease back, available again after `delay` seconds."""
+    """Release messages of a lease that has not ended. They are available again after `delay` seconds."""
     rows = await database.fetch(
         _SQL["release"], inbox.org_id, inbox.id, lease_id, ids, timedelta(seconds=delay)
     )
@@ -192,7 +192,7 @@ async def release(
 
 
 async def extend(database: Database, inbox: Inbox, lease_id: UUID, seconds: float) -> list[Message]:
-    """Let a living lease end `seconds` from now."""
+    """Let a lease that has not ended end `seconds` from now."""
     rows = await database.fetch(_SQL["extend"], inbox.org_id, inbox.id, lease_id, timedelta(seconds=seconds))
     return [_leased(row) for row in rows]
 
@@ -233,7 +233,7 @@ async def redrive(
 
 
 async def holds_any(database: Database, inbox: Inbox) -> bool:
-    """Whether a paused inbox still holds anything, leased or not, of what it had at the pause."""
+    """Whether a paused inbox still has unsettled messages from before the pause, leased or not."""
     row = await database.row(_SQL["holds_any"], inbox.org_id, inbox.id, _id_ceiling(inbox.status_at))
     return bool(row and row[0])
 
@@ -279,7 +279,7 @@ async def messages(
 
 
 async def _fitting(database: Database, inbox: Inbox, found: Sequence[Message]) -> int:
-    """How many of these settled messages fit into a page: their rows do not tell the size any more."""
+    """How many of these settled messages fit into a page. Their rows no longer contain their size."""
     sizes = await event_store.payload_sizes(database, inbox.org_id, [message.event_id for message in found])
     total = 0
     for index, message in enumerate(found):

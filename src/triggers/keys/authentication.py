@@ -60,7 +60,7 @@ def key_from(fields: Mapping[bytes, bytes]) -> bytes:
 
 
 class _Lookups:
-    """Look-ups under way, one for all who ask for the same key; a few ask the database, the rest wait."""
+    """Running look-ups: one for all requests with the same key. A few query the database, the others wait."""
 
     def __init__(self) -> None:
         self.tasks: dict[bytes, asyncio.Task[Caller | None]] = {}
@@ -99,7 +99,7 @@ class KeyCache:
             await self._touch()
 
     def remembered(self, key: bytes) -> Caller | None:
-        """The caller behind a key, if nothing needs to be looked up to know it."""
+        """The caller of a cached key, None if the key has to be looked up."""
         if time.monotonic() - self._read_at >= TRUST_SECONDS:
             return None
         caller = self._callers.get(hashlib.sha256(key).digest())
@@ -131,7 +131,7 @@ class KeyCache:
         task = lookups.tasks.get(digest)
         if task is None:
             if len(lookups.tasks) >= MAX_LOOKUPS_WAITING:
-                raise Unavailable("Too many unknown API keys are being looked up.")
+                raise Unavailable("Too many unknown API keys are being looked up at once. Try again.")
             task = asyncio.create_task(self._verify(key, digest, lookups.slots))
             lookups.tasks[digest] = task
             task.add_done_callback(lambda _: lookups.tasks.pop(digest, None))

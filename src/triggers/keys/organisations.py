@@ -38,7 +38,7 @@ async def insert(
     _check_quota(plan, custom_quota)
     row = await connection.fetchrow(_SQL["create"], clock.mint(), name, plan, custom_quota, clock.mint())
     if row is None:
-        raise NameTaken(f"There is an organisation named {name!r} already.")
+        raise NameTaken(f"An organisation named {name!r} already exists.")
     return _organisation(row)
 
 
@@ -51,7 +51,7 @@ async def by_name(database: Database, name: str) -> Organisation:
     """The organisation of that name, or NotFound."""
     row = await database.row(_SQL["by_name"], name)
     if row is None:
-        raise NotFound(f"There is no organisation named {name!r}.")
+        raise NotFound(f"No organisation is named {name!r}.")
     return _organisation(row)
 
 
@@ -59,16 +59,16 @@ async def by_id(database: Database, org_id: OrgId) -> Organisation:
     """The organisation of that id, or NotFound."""
     row = await database.row(_SQL["by_id"], org_id)
     if row is None:
-        raise NotFound("There is no such organisation.")
+        raise NotFound("No organisation has this id.")
     return _organisation(row)
 
 
 async def set_plan(database: Database, org_id: OrgId, plan: Plan, custom_quota: int | None) -> Organisation:
-    """Change the plan; every node follows within a second."""
+    """Change the plan. Every node applies it within a second."""
     _check_quota(plan, custom_quota)
     row = await database.row(_SQL["set_plan"], org_id, plan, custom_quota)
     if row is None:
-        raise NotFound("There is no such organisation.")
+        raise NotFound("No organisation has this id.")
     return _organisation(row)
 
 
@@ -79,15 +79,15 @@ async def exist(database: Database) -> bool:
 
 
 def quota(plan: str, custom_quota: int | None) -> int | None:
-    """Requests a minute that a plan allows, None for no limit."""
+    """Requests per minute that a plan allows, None for no limit."""
     return custom_quota if plan == Plan.ENTERPRISE else PLAN_QUOTAS[Plan(plan)]
 
 
 def _check_quota(plan: Plan, custom_quota: int | None) -> None:
     if custom_quota is not None and plan != Plan.ENTERPRISE:
-        raise Invalid("Only the enterprise plan takes a quota of its own.", pointer="/requests_per_minute")
+        raise Invalid("Only allowed with the plan enterprise.", pointer="/requests_per_minute")
     if custom_quota is not None and not 1 <= custom_quota <= 10_000_000:
-        raise Invalid("Must be 1 to 10,000,000 requests a minute.", pointer="/requests_per_minute")
+        raise Invalid("Must be 1 to 10,000,000 requests per minute.", pointer="/requests_per_minute")
 
 
 def _organisation(row: Row) -> Organisation:

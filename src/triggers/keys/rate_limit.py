@@ -18,7 +18,7 @@ WINDOW_SECONDS = 60.0
 
 
 class Grant(NamedTuple):
-    """How much of what was asked for is granted, and what the headers say of it."""
+    """How many of the requests are allowed, and the values of the headers."""
 
     granted: int
     quota: int
@@ -67,7 +67,7 @@ class RateLimiter:
         )
 
     def take_spent(self) -> dict[UUID, float]:
-        """What was spent since the last call, in seconds of reach, for the other nodes to know."""
+        """The quota spent since the last call, in seconds of refill time, for other nodes."""
         spent, self.spent = self.spent, {}
         return spent
 
@@ -77,7 +77,7 @@ class RateLimiter:
         self._reach[org_id] = max(self._reach.get(org_id, 0.0), shared)
 
     def forget(self) -> None:
-        """Drop organisations whose quota is whole again."""
+        """Drop organisations whose quota is full again."""
         now = time.monotonic()
         for org_id in [org_id for org_id, reach in self._reach.items() if reach < now]:
             del self._reach[org_id]

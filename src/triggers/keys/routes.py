@@ -1,4 +1,4 @@
-"""The organisation of a key, its keys, and the operator's routes over all organisations."""
+"""Organisations and API keys over HTTP, and the admin routes for all organisations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from triggers.postgres.database import Database
 
 
 class OrganisationView(msgspec.Struct, kw_only=True):
-    """An organisation. `requests_per_minute` is null where there is no limit."""
+    """An organisation. `requests_per_minute` is null if there is no limit."""
 
     id: UUID
     name: str
@@ -39,7 +39,7 @@ class OrganisationView(msgspec.Struct, kw_only=True):
 
 
 class WhoAmI(msgspec.Struct, kw_only=True):
-    """The organisation that the key belongs to, and what the key may do."""
+    """The organisation of the API key, and the scopes of the key."""
 
     id: UUID
     name: str
@@ -51,7 +51,7 @@ class WhoAmI(msgspec.Struct, kw_only=True):
 
 
 class ApiKeyView(msgspec.Struct, kw_only=True):
-    """A key without its secret."""
+    """An API key, without its secret part."""
 
     id: UUID
     name: str | None
@@ -64,20 +64,20 @@ class ApiKeyView(msgspec.Struct, kw_only=True):
 
 
 class NewApiKey(ApiKeyView, kw_only=True):
-    """A key that was just made. `key` is in no other answer."""
+    """A new API key. No other answer contains `key`."""
 
     key: str
 
 
 class ApiKeyList(msgspec.Struct):
-    """Part of the list of keys."""
+    """A page of API keys."""
 
     data: list[ApiKeyView]
     next_cursor: str | None
 
 
 class ApiKeyBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A key to make. Without scopes it gets all that the caller's key has, but `admin`."""
+    """A new API key. Without `scopes` it has all scopes of the caller's key except `admin`."""
 
     name: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
     scopes: list[Scope] | None = None
@@ -86,13 +86,13 @@ class ApiKeyBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class RotateBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """How long the old key goes on."""
+    """How long the old key stays valid."""
 
     overlap_seconds: Annotated[int, Meta(ge=0, le=30 * 86_400)] = 86_400
 
 
 class OrganisationBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """An organisation to make."""
+    """A new organisation."""
 
     name: Annotated[str, Meta(min_length=1, max_length=255)]
     plan: Plan = Plan.FREE
@@ -100,14 +100,14 @@ class OrganisationBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
 
 
 class PlanBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A plan to set; `requests_per_minute` is for enterprise alone, null for no limit."""
+    """A new plan. `requests_per_minute` is only for `enterprise`; null means no limit."""
 
     plan: Plan
     requests_per_minute: Annotated[int, Meta(ge=1)] | None = None
 
 
 class OrganisationList(msgspec.Struct):
-    """Part of the list of organisations."""
+    """A page of organisations."""
 
     data: list[OrganisationView]
     next_cursor: str | None
@@ -121,7 +121,7 @@ class KeyRoutes:
         self._clock = clock
 
     async def get_org(self, caller: Caller) -> WhoAmI:
-        """Say whose key this is: a cheap proof that it works."""
+        """Get the organisation and the scopes of the API key. Use it to check that a key works."""
         return WhoAmI(
             id=caller.org_id,
             name=caller.org_name,
@@ -133,31 +133,40 @@ class KeyRoutes:
         )
 
     async def list_keys(self, caller: Caller, limit: Limit = 100, cursor: Cursor = None) -> ApiKeyList:
-        """List the organisation's keys in the order they were made, revoked ones too."""
+        """List the API keys of the organisation in the order of their creation, including revoked keys."""
         return await self._listed(caller.org_id, limit, cursor)
 
     async def create_key(self, caller: Caller, data: ApiKeyBody) -> NewApiKey:
-        """Make a key; the answer alone shows it. No key grants scopes that it lacks."""
+        """Create an API key. Only this answer contains it.
+
+        A key cannot grant scopes that it lacks.
+        """
         scopes = caller.scopes - {Scope.ADMIN} if data.scopes is None else frozenset(data.scopes)
         _check_grant(scopes, caller.scopes)
         return await self._create(caller.org_id, data, scopes)
 
     async def rotate_key(self, caller: Caller, key_id: str, data: RotateBody | None = None) -> NewApiKey:
-        """Make a successor with the same scopes and expiry; the old key goes on for the overlap."""
+        """Create a new API key with the same scopes and expiry.
+
+        The old key stays valid until the overlap ends.
+        """
         old = await self._find(caller.org_id, key_id)
         _check_grant(frozenset(old.scopes), caller.scopes)
         overlap = timedelta(seconds=(data or RotateBody()).overlap_seconds)
         return _new(await api_keys.rotate(self._database, self._clock, caller.org_id, old, overlap))
 
     async def revoke_key(self, caller: Caller, key_id: str) -> ApiKeyView:
-        """Revoke a key; it stops working within a second. Twice is as once."""
+        """Revoke an API key. It stops working within a second.
+
+        Revoking it again changes nothing.
+        """
         found = await self._find(caller.org_id, key_id)
         return _view(await api_keys.revoke(self._database, caller.org_id, found.id))
 
     async def admin_list_orgs(
         self, caller: Caller, limit: Limit = 100, cursor: Cursor = None
     ) -> OrganisationList:
-        """List all organisations in the order they were made."""
+        """List all organisations in the order of their creation."""
         del caller
         page = page_request(cursor, limit)
         found = await organisations.listed(self._database, page)
@@ -167,7 +176,7 @@ class KeyRoutes:
         )
 
     async def admin_create_org(self, caller: Caller, data: OrganisationBody) -> OrganisationView:
-        """Make an organisation with its default inbox."""
+        """Create an organisation with its default inbox."""
         del caller
         return _organisation(
             await organisations.create(
@@ -180,7 +189,7 @@ class KeyRoutes:
         )
 
     async def admin_set_plan(self, caller: Caller, org_id: str, data: PlanBody) -> OrganisationView:
-        """Change an organisation's plan; every node follows within a second."""
+        """Change the plan of an organisation. Every node applies it within a second."""
         del caller
         org = await self._organisation_of(org_id)
         changed = await organisations.set_plan(
@@ -191,12 +200,12 @@ class KeyRoutes:
     async def admin_list_keys(
         self, caller: Caller, org_id: str, limit: Limit = 100, cursor: Cursor = None
     ) -> ApiKeyList:
-        """List the keys of any organisation."""
+        """List the API keys of an organisation."""
         del caller
         return await self._listed(OrgId((await self._organisation_of(org_id)).id), limit, cursor)
 
     async def admin_create_key(self, caller: Caller, org_id: str, data: ApiKeyBody) -> NewApiKey:
-        """Make a key of any organisation, with all scopes but `admin` unless told otherwise."""
+        """Create an API key for an organisation. By default it has all scopes except `admin`."""
         del caller
         org = await self._organisation_of(org_id)
         scopes = TENANT_SCOPES if data.scopes is None else frozenset(data.scopes)
@@ -204,7 +213,7 @@ class KeyRoutes:
         return await self._create(OrgId(org.id), data, scopes)
 
     async def admin_revoke_key(self, caller: Caller, org_id: str, key_id: str) -> ApiKeyView:
-        """Revoke a key of any organisation."""
+        """Revoke an API key of an organisation."""
         del caller
         org = OrgId((await self._organisation_of(org_id)).id)
         return _view(await api_keys.revoke(self._database, org, (await self._find(org, key_id)).id))
@@ -212,7 +221,7 @@ class KeyRoutes:
     async def _create(self, org_id: OrgId, data: ApiKeyBody, scopes: frozenset[Scope]) -> NewApiKey:
         expires_at = moment_of(data.expires_at, "/expires_at")
         if expires_at is not None and expires_at <= datetime.now(UTC):
-            raise Invalid("Must lie in the future.", pointer="/expires_at")
+            raise Invalid("Must be in the future.", pointer="/expires_at")
         async with self._database.connection() as connection:
             new = api_keys.NewKey(scopes, data.name, data.live, expires_at)
             key = await api_keys.create(connection, self._clock, org_id, new)
@@ -226,13 +235,13 @@ class KeyRoutes:
     async def _find(self, org_id: OrgId, key_id: str) -> ApiKey:
         found = parse_id(key_id)
         if found is None:
-            raise NotFound("There is no such API key.")
+            raise NotFound("No API key has this id.")
         return await api_keys.by_id(self._database, org_id, found)
 
     async def _organisation_of(self, org_id: str) -> Organisation:
         found = parse_id(org_id)
         if found is None:
-            raise NotFound("There is no such organisation.")
+            raise NotFound("No organisation has this id.")
         return await organisations.by_id(self._database, OrgId(found))
 
 
@@ -241,9 +250,11 @@ class KeyRoutes:
 
 def _check_grant(wanted: frozenset[Scope], own: frozenset[Scope]) -> None:
     if Scope.ADMIN in wanted:
-        raise Forbidden("Keys with the scope `admin` are made by the operator's command line alone.")
+        raise Forbidden(
+            "Only the operator can create keys with the scope `admin`, with `triggers keys create`."
+        )
     if missing := wanted - own:
-        raise Forbidden(f"A key cannot grant what it lacks: {', '.join(sorted(missing))}.")
+        raise Forbidden(f"A key cannot grant scopes that it lacks: {', '.join(sorted(missing))}.")
 
 
 def _view(key: ApiKey) -> ApiKeyView:
@@ -283,7 +294,7 @@ ROUTES = (
         KeyRoutes.rotate_key,
         Scope.KEYS,
         201,
-        (Answer(409, "The key is revoked or has expired."),),
+        (Answer(409, "The key was revoked or has expired."),),
     ),
     Route("DELETE", "/v1/keys/{key_id}", KeyRoutes.revoke_key, Scope.KEYS),
     Route("GET", "/v1/admin/orgs", KeyRoutes.admin_list_orgs, Scope.ADMIN),
@@ -293,7 +304,7 @@ ROUTES = (
         KeyRoutes.admin_create_org,
         Scope.ADMIN,
         201,
-        (Answer(409, "There is an organisation of that name."),),
+        (Answer(409, "An organisation with this name exists."),),
     ),
     Route("PUT", "/v1/admin/orgs/{org_id}/plan", KeyRoutes.admin_set_plan, Scope.ADMIN),
     Route("GET", "/v1/admin/orgs/{org_id}/keys", KeyRoutes.admin_list_keys, Scope.ADMIN),

@@ -1,4 +1,4 @@
-"""API keys as rows: made, listed, rotated, revoked, imported, and looked up by prefix."""
+"""Storage of API keys: creation, lists, rotation, revocation, import, and look-up by prefix."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PREFIX_LENGTH = 12
 
 
 class NewKey(NamedTuple):
-    """A key to be made. `expires_at` None: it does not expire."""
+    """A new key. If `expires_at` is None, it does not expire."""
 
     scopes: Collection[Scope]
     name: str | None = None
@@ -48,7 +48,7 @@ class ForeignKey(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """What the row of a new key says."""
+    """The columns of a new key."""
 
     name: str | None
     prefix: str
@@ -58,7 +58,7 @@ class _Columns(NamedTuple):
 
 
 class ApiKey(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A key as it may be shown. `key` is the secret itself: in the answer that made it, never again."""
+    """A key for display. `key` is the secret itself, which is set only when the key is created."""
 
     id: UUID
     name: str | None
@@ -77,7 +77,7 @@ def generate(*, live: bool) -> str:
 
 
 def hash_of(key: str) -> str:
-    """SHA-256, hex. Fast is right: the key is random, so there is nothing to stretch."""
+    """SHA-256 in hex. A slow hash is not needed, because the key is random."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -109,7 +109,7 @@ async def verify(database: Database, key: str) -> Caller | None:
 
 
 async def create(connection: Connection, clock: DatabaseClock, org_id: OrgId, new: NewKey) -> ApiKey:
-    """Make a key. The answer alone carries it."""
+    """Create a key. Only the returned object contains it."""
     if new.name is not None:
         check_text(new.name, "/name", longest=255)
     if not new.scopes:
@@ -122,7 +122,7 @@ async def create(connection: Connection, clock: DatabaseClock, org_id: OrgId, ne
 
 
 async def import_hash(database: Database, clock: DatabaseClock, org_id: OrgId, foreign: ForeignKey) -> ApiKey:
-    """Take over a key that another system made.
+    """Import a key of another system.
 
     Importing the same row into the same organisation again answers the key that is there.
     """
@@ -130,15 +130,15 @@ async def import_hash(database: Database, clock: DatabaseClock, org_id: OrgId, f
     if name is not None:
         check_text(name, "/name", longest=255)
     if len(prefix) != PREFIX_LENGTH or not (prefix.isascii() and prefix.isprintable()):
-        raise Invalid(f"A prefix is the key's first {PREFIX_LENGTH} characters.", pointer="/prefix")
+        raise Invalid(f"Must be the first {PREFIX_LENGTH} characters of the key.", pointer="/prefix")
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        raise Invalid("A SHA-256 is 64 hexadecimal digits.", pointer="/sha256")
+        raise Invalid("Must be 64 hexadecimal digits.", pointer="/sha256")
     async with database.connection() as connection:
         return await _insert(connection, clock, org_id, _Columns(name, prefix, sha256.lower(), scopes))
 
 
 async def listed(database: Database, org_id: OrgId, page: PageRequest) -> list[ApiKey]:
-    """The keys of an organisation in the order they were made."""
+    """The keys of an organisation in the order of their creation."""
     return [_api_key(row) for row in await database.fetch(_SQL["list"], org_id, page.above, page.limit)]
 
 
@@ -146,20 +146,20 @@ async def by_id(database: Database, org_id: OrgId, key_id: UUID) -> ApiKey:
     """One key of an organisation, or NotFound."""
     row = await database.row(_SQL["by_id"], org_id, key_id)
     if row is None:
-        raise NotFound("There is no such API key.")
+        raise NotFound("No API key has this id.")
     return _api_key(row)
 
 
 async def rotate(
     database: Database, clock: DatabaseClock, org_id: OrgId, old: ApiKey, overlap: timedelta
 ) -> ApiKey:
-    """Make a successor with the same name, scopes and expiry; the old key goes on for `overlap`."""
+    """Create a key with the same name, scopes and expiry. The old key stays valid for `overlap`."""
     if old.expires_at is not None and old.expires_at.timestamp() <= clock.now():
-        raise Conflict("This key has expired; make a new one.")
+        raise Conflict("This key has expired. Create a new one.")
     async with database.connection() as connection, connection.transaction():
         made = await connection.fetchrow(_SQL["lock"], org_id, old.id)
         if made is None or made["revoked_at"] is not None:
-            raise Conflict("This key is revoked; make a new one.")
+            raise Conflict("This key was revoked. Create a new one.")
         new = NewKey(
             old.scopes,
             name=old.name,
@@ -173,15 +173,15 @@ async def rotate(
 
 
 async def revoke(database: Database, org_id: OrgId, key_id: UUID) -> ApiKey:
-    """Revoke a key; it stops working within a second on every node. Twice is as once."""
+    """Revoke a key. It stops working within a second on every node. Revoking it again changes nothing."""
     row = await database.row(_SQL["revoke"], org_id, key_id)
     if row is None:
-        raise NotFound("There is no such API key.")
+        raise NotFound("No API key has this id.")
     return _api_key(row)
 
 
 async def touch(database: Database, key_ids: Iterable[UUID]) -> None:
-    """Note that these keys were used about now. Worth no fsync: it is coarse by design."""
+    """Note that these keys were used about now. The time is only approximate, so no fsync is needed."""
     async with database.connection() as connection, connection.transaction():
         await connection.execute("set local synchronous_commit = off")
         await connection.execute(_SQL["touch"], list(key_ids))
@@ -201,7 +201,7 @@ async def _insert(connection: Connection, clock: DatabaseClock, org_id: OrgId, n
     if row is None:
         row = await connection.fetchrow(_SQL["by_hash"], new.digest)
         if row is None or row["org_id"] != org_id:
-            raise Conflict("That key belongs to another organisation already.")
+            raise Conflict("This key belongs to another organisation.")
     return _api_key(row)
 
 

@@ -1,4 +1,4 @@
-"""`triggers check`: what a start would refuse, found without serving and without changing anything."""
+"""`triggers check`: finds configuration errors without starting the service or changing anything."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from triggers.wakeups.wakeup import Wakeup
 
 
 async def check_configuration(settings: Settings) -> list[tuple[str, str]]:
-    """Each part with `ok …` or what is wrong."""
+    """Each checked part, with `ok …` or the error."""
     found = [("settings", "ok " + " ".join(f"{k}={v}" for k, v in settings.masked().items()))]
     found.append(("address", _check_address(settings)))
     found.append(("database", await _check_database(settings)))
@@ -25,7 +25,9 @@ async def check_configuration(settings: Settings) -> list[tuple[str, str]]:
         from triggers.wakeups.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used
 
         link = RedisLink(settings.redis_url, Wakeup(), None, lambda _: None)
-        found.append(("redis", "ok" if await link.ping() else "does not answer"))
+        found.append(
+            ("redis", "ok" if await link.ping() else "Redis does not answer. Check TRIGGERS_REDIS_URL.")
+        )
         await link.stop()
     return found
 
@@ -35,9 +37,9 @@ def _check_address(settings: Settings) -> str:
     try:
         server.bind(settings.host, settings.port).close()
     except OperatorError as error:
-        # A running service is checked too, and who has the port cannot be told.
+        # The check also runs beside a running service, and cannot tell who uses the port.
         if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE:
-            return f"ok, {place}, which is in use now: if not by this service, it cannot start"
+            return f"ok, {place} is in use. If another program uses it, the service cannot start."
         return error.message
     return f"ok, {place}"
 
@@ -49,14 +51,14 @@ async def _check_database(settings: Settings) -> str:
         data_dir = data_dir_of(settings)
         has_data, url = embedded.inspect(data_dir)
         if url is not None:
-            return f"ok, the private PostgreSQL in {data_dir}: {await _schema(settings, url)}"
+            return f"ok, private PostgreSQL in {data_dir}: {await _schema(settings, url)}"
     except TriggersError as error:
         return error.message
     except PostgresError as error:
-        return f"PostgreSQL refuses: {error}."
+        return f"PostgreSQL reported an error: {error}."
     if has_data:
-        return f"ok, the private PostgreSQL in {data_dir}; it is not running: its schema was not looked at"
-    return f"ok, a private PostgreSQL will be made in {data_dir}"
+        return f"ok, private PostgreSQL in {data_dir}. It is not running, so its schema was not checked."
+    return f"ok, a private PostgreSQL will be created in {data_dir}"
 
 
 async def _schema(settings: Settings, url: str) -> str:
@@ -70,16 +72,16 @@ async def _schema(settings: Settings, url: str) -> str:
             await sealed_secrets.require_key(database, ring)
     finally:
         await database.close()
-    return f"{len(missing)} migrations to apply" if missing else "schema up to date"
+    return f"{len(missing)} pending migrations" if missing else "schema up to date"
 
 
 def _check_key_ring(settings: Settings) -> str:
     try:
         ring = _ring(settings)
         return (
-            "ok, a key will be made on the first run"
+            "ok, an encryption key will be created on the first run"
             if ring is None
-            else f"ok, keys {', '.join(ring.key_ids)}"
+            else f"ok, encryption keys {', '.join(ring.key_ids)}"
         )
     except TriggersError as error:
         return error.message
@@ -88,7 +90,7 @@ def _check_key_ring(settings: Settings) -> str:
 
 
 def _ring(settings: Settings) -> KeyRing | None:
-    """The ring that a start would have, None if it would make one."""
+    """The key ring that the service would use; None if it would create one."""
     data_dir = None if settings.database_url else data_dir_of(settings)
     if data_dir is not None and not settings.secret_keys and not (data_dir / KEY_FILE).exists():
         return None

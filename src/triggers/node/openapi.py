@@ -1,4 +1,4 @@
-"""The OpenAPI document of this service: what it says beside the table of routes."""
+"""The OpenAPI document of this service: what it says besides the table of routes."""
 
 from __future__ import annotations
 
@@ -14,22 +14,32 @@ from triggers.push import openapi_webhooks as webhooks
 
 _LIMITS = ("RateLimit", "RateLimit-Policy")
 _USUAL: dict[int | str, Usual] = {
-    400: Usual("MalformedBody", "The body is not JSON as in RFC 7493.", _LIMITS),
-    401: Usual("Unauthenticated", "The key is missing, unknown, expired or revoked.", ("WWW-Authenticate",)),
-    403: Usual("Forbidden", "The key lacks the scope, or what it was to grant.", _LIMITS),
-    404: Usual("NotFound", "There is no such thing in this organisation.", _LIMITS),
-    413: Usual("TooLarge", "The body is over its limit.", _LIMITS),
-    415: Usual("UnsupportedMediaType", "The content type or coding is not read here.", _LIMITS),
-    422: Usual("Invalid", "A parameter or field is missing or wrong; `errors` says which.", _LIMITS),
+    400: Usual("MalformedBody", "The body is not valid I-JSON (RFC 7493).", _LIMITS),
+    401: Usual(
+        "Unauthenticated", "The API key is missing, unknown, expired or revoked.", ("WWW-Authenticate",)
+    ),
+    403: Usual(
+        "Forbidden",
+        "The API key lacks the scope of this route, or a scope that the request would grant.",
+        _LIMITS,
+    ),
+    404: Usual("NotFound", "The organisation of the API key has nothing with this id.", _LIMITS),
+    413: Usual("TooLarge", "The body is larger than its limit.", _LIMITS),
+    415: Usual("UnsupportedMediaType", "The content type or content encoding is not supported.", _LIMITS),
+    422: Usual("Invalid", "A parameter or field is missing or wrong. `errors` lists each of them.", _LIMITS),
     429: Usual(
         "RateLimited",
-        "The rate limit is reached; `Retry-After` says when to come back.",
+        "The rate limit is reached. `Retry-After` is the number of seconds to wait.",
         (*_LIMITS, "Retry-After"),
     ),
-    503: Usual("Unavailable", "Try again; `Retry-After` says when.", (*_LIMITS, "Retry-After")),
+    503: Usual(
+        "Unavailable",
+        "The service cannot process the request now. `Retry-After` is the number of seconds to wait.",
+        (*_LIMITS, "Retry-After"),
+    ),
     "default": Usual(
         "Other",
-        "What can befall any request: 408 if it arrives too slowly, 500 for an error of ours.",
+        "Possible for every request: 408 if it arrives too slowly, 500 for an internal error.",
     ),
 }
 
@@ -45,7 +55,7 @@ _SERVICE = Service(
     info={
         "title": "Triggers",
         "version": __version__,
-        "description": "Durable webhooks and inboxes: accept an event once, hand it to everyone who asked.",
+        "description": "Durable webhooks and inboxes: store events, then push them or let consumers pull.",
     },
     tag=_tag,
     schemes={
@@ -54,20 +64,20 @@ _SERVICE = Service(
     },
     headers={
         "X-Request-Id": {
-            "description": "The caller's own, if it is presentable; it names the log line.",
+            "description": "Id of the request, which the log also contains. A valid id of the caller is kept.",
             "schema": {"type": "string"},
         },
-        "Location": {"description": "The path of what was made.", "schema": {"type": "string"}},
+        "Location": {"description": "Path of the created resource.", "schema": {"type": "string"}},
         "RateLimit": {
-            "description": 'If the plan has a limit: `"plan";r=<left>;t=<seconds until whole, of r=0 until'
-            " there is one>`.",
+            "description": 'Only for plans with a limit: `"plan";r=<remaining requests>;t=<seconds>`.'
+            " `t` is the time until the quota is full, or, with `r=0`, until one request is allowed.",
             "schema": {"type": "string"},
         },
         "RateLimit-Policy": {
-            "description": 'If the plan has a limit: `"plan";q=<quota>;w=<seconds>`.',
+            "description": 'Only for plans with a limit: `"plan";q=<quota>;w=<seconds of the window>`.',
             "schema": {"type": "string"},
         },
-        "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}},
+        "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
         "WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}},
     },
     always=("X-Request-Id",),

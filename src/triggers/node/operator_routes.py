@@ -1,4 +1,4 @@
-"""What operators and load balancers ask: alive, ready, metrics; and what the errors mean."""
+"""Routes for operators and load balancers: liveness, readiness, metrics, and the pages of errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EXAMPLE_FACTS: dict[type[errors.TriggersError], dict[str, Any]] = {
     errors.DatabaseUnavailable: {"retry_after": 2},
     errors.DiskFull: {"retry_after": 30},
 }
-"""What the examples of the error pages know beside their message."""
+"""Facts in the examples of the error pages."""
 
 
 class ReadinessAnswer(msgspec.Struct, omit_defaults=True):
@@ -67,7 +67,7 @@ class OperatorRoutes:
         self._openapi = openapi
 
     async def livez(self) -> PlainTextResponse:
-        """Say that the process lives. Touches nothing."""
+        """Check that the process is alive, without checking anything else."""
         return PlainTextResponse("ok\n")
 
     async def readyz(
@@ -95,14 +95,14 @@ class OperatorRoutes:
         return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def openapi(self) -> Response:
-        """Give the OpenAPI document, made from the code that answers."""
+        """Get the OpenAPI document, which is generated from the code."""
         return Response(await self._document(), media_type="application/json")
 
     async def problem_page(self, slug: str) -> HTMLResponse:
-        """Explain one type of error: what it means, what to do, and how it looks."""
+        """Get the page of one error: its meaning, what to do, and an example."""
         found = next((error for error, kind in KINDS.items() if kind.slug == slug), None)
         if found is None:
-            raise errors.NotFound("There is no such type of error.")
+            raise errors.NotFound("No error has this name.")
         example = found(**EXAMPLE_FACTS.get(found, {}))
         document = msgspec.json.encode(problem(example, "5f1c2d9a7b3e-2a"))
         return await pages.page(
@@ -114,23 +114,23 @@ class OperatorRoutes:
         )
 
     async def problem_index(self) -> HTMLResponse:
-        """List the types of errors."""
+        """Get the list of all errors."""
         return await pages.page("problems.html", kinds=sorted(KINDS.values()))
 
     async def docs(self, request: Request) -> HTMLResponse:
-        """Show the OpenAPI document to people."""
+        """Get the OpenAPI document as a page for people."""
         return await pages.reference_page(await self._document(), self._url(request))
 
     async def home(self, request: Request) -> HTMLResponse:
-        """Say what this is."""
+        """Get the start page."""
         return await pages.page("home.html", url=self._url(request))
 
     def _url(self, request: Request) -> str:
-        """Where the reader's own calls go."""
+        """The URL that examples on pages use."""
         return (self._public_url or str(request.base_url)).rstrip("/")
 
     async def _document(self) -> bytes:
-        """The document, made beside the event loop when it is first asked for."""
+        """The document. It is generated in a thread at the first request."""
         return await asyncio.to_thread(self._openapi)
 
 

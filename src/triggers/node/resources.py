@@ -1,4 +1,4 @@
-"""What settings point at: the data directory, the database, the ring of keys."""
+"""The resources that settings name: the data directory, the database, the key ring."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from triggers.secrets.key_ring import SETTING, KeyRing
 log = structlog.get_logger()
 
 KEY_FILE = "secret-keys"
-"""In the data directory of a private server: its ring of keys, made on the first run."""
+"""File in the data directory of a private PostgreSQL with its key ring, created on the first run."""
 
 
 def data_dir_of(settings: Settings) -> Path:
-    """Where the private PostgreSQL lives."""
+    """The directory of the private PostgreSQL."""
     return Path(settings.data_dir).expanduser().absolute() if settings.data_dir else default_data_dir()
 
 
 def database_url_of(settings: Settings) -> str:
-    """The database that commands work on: the one configured, or that of the running `serve`."""
+    """URL of the configured database, or of the private PostgreSQL of the running `serve`."""
     return settings.database_url or running_url(data_dir_of(settings))
 
 
 def key_ring_of(settings: Settings, data_dir: Path | None) -> KeyRing:
-    """The ring that opens secrets: the one configured, or of the private server the one in its `data_dir`.
+    """The key ring for secrets: the configured one, or the one in the `data_dir` of a private PostgreSQL.
 
     Raises:
-        SettingsError: there is none, or it cannot be read.
+        SettingsError: no key ring is configured, or it cannot be read.
     """
     if settings.secret_keys:
         return KeyRing.from_setting(settings.secret_keys)
     if data_dir is None:
         raise SettingsError(
-            f"{SETTING} is needed with TRIGGERS_DATABASE_URL, the same on every node: it encrypts the signing"
-            " secrets in that database. `openssl rand -base64 32` makes a key; of a private server it is the"
-            f" content of `{KEY_FILE}` in the data directory."
+            f"TRIGGERS_DATABASE_URL needs {SETTING}, which encrypts the signing secrets in that database."
+            " Set the same value on every node. `openssl rand -base64 32` makes a key. If the database came"
+            f" from a private PostgreSQL, use the content of `{KEY_FILE}` in its data directory."
         )
     data_dir.mkdir(parents=True, exist_ok=True)
     return KeyRing.from_file(data_dir / KEY_FILE)
@@ -62,7 +62,7 @@ def secret_keys_of(settings: Settings, data_dir: Path | None) -> str:
 async def open_database(
     settings: Settings, url: str | None = None
 ) -> AsyncIterator[tuple[Database, DatabaseClock]]:
-    """A database and its clock, for a command beside a running service."""
+    """Open the database and its clock, for a command that runs beside the service."""
     database = Database(url or database_url_of(settings), pool_size=settings.pool_size)
     await database.open()
     try:
@@ -74,7 +74,7 @@ async def open_database(
 
 
 async def migrate_only(settings: Settings, url: str | None = None) -> list[migrate.Migration]:
-    """Bring the database up to date; return what was applied."""
+    """Apply pending migrations and return them."""
     database = Database(url or database_url_of(settings), pool_size=2)
     await database.open()
     try:

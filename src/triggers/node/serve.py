@@ -1,4 +1,4 @@
-"""`triggers serve` and its like, from the first signal handler to the last closed connection."""
+"""`triggers serve` and `triggers api`, from the first signal handler to the last closed connection."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ async def serve(
 ) -> None:
     """Run the API, and a delivery worker beside it, until a signal asks to stop.
 
-    `ready` is called once requests are answered, with the URL and, on the first run, the first key. Asked
-    to stop before that, it returns as well.
+    `ready` is called as soon as requests are answered, with the URL and, on the first run, the first API
+    key. If a signal asks to stop before that, `serve` returns without calling it.
 
     Raises:
-        OperatorError: it cannot start, saying why and what to do.
+        OperatorError: the service cannot start; the message says why and what to do.
     """
     stopping = Stopping()
     bound = server.bind(settings.host, settings.port)
@@ -62,8 +62,10 @@ async def serve(
 
 @asynccontextmanager
 async def _database(settings: Settings, stopping: Stopping) -> AsyncIterator[str | None]:
-    """The URL of the configured PostgreSQL, or of a private one that runs as long as the block; None if it
-    was to stop before it had started."""
+    """The URL of the configured PostgreSQL, or of a private one that runs until the block ends.
+
+    None if the service was asked to stop before PostgreSQL had started.
+    """
     if settings.database_url:
         yield settings.database_url
         return
@@ -84,7 +86,7 @@ async def _database(settings: Settings, stopping: Stopping) -> AsyncIterator[str
 
 
 async def _start_postgres(postgres: EmbeddedPostgres, stopping: Stopping) -> str | None:
-    """Start it, which may take a recovery's time; asked to stop meanwhile, end at once, with None."""
+    """Start PostgreSQL, which may take long after a crash. Return None if asked to stop meanwhile."""
     starting = asyncio.create_task(postgres.start())
     asked = asyncio.create_task(stopping.asked.wait())
     await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,7 +129,7 @@ async def _run_api(
         node.server.should_exit = True
         await serving
         if not stopping.asked.is_set():
-            raise OperatorError("The service ended by itself; the log says why.")
+            raise OperatorError("The service stopped because of an error, which is in the log.")
     finally:
         for task in (started, asked, broken, hurried):
             task.cancel()

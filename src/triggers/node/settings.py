@@ -1,4 +1,4 @@
-"""Every setting: one list that the environment, the command line and `--help` share."""
+"""Every setting: one list for the environment, the command line and `--help`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -21,85 +21,101 @@ _LONGEST_SECONDS = 100 * 365 * 86_400.0  # added to any time of ours it is a tim
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
-    """What the operator decides. Each field is `--field-name` and `TRIGGERS_FIELD_NAME`.
+    """Settings of the operator. Each field is the flag `--field-name` and the variable `TRIGGERS_FIELD_NAME`.
 
-    Durations are seconds; the outside also takes `500ms`, `30s`, `15m`, `24h`, `7d`.
+    Durations are in seconds; flags and variables also take `500ms`, `30s`, `15m`, `24h`, `7d`.
     """
 
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
-    port: Annotated[int, Meta(description="Port to listen on; 0 takes a free one.", ge=0, le=65535)] = 8080
+    port: Annotated[int, Meta(description="Port to listen on; 0 chooses a free port.", ge=0, le=65535)] = 8080
     public_url: Annotated[
-        str | None, Meta(description="URL under which callers reach this service, if not host and port.")
+        str | None, Meta(description="URL of this service for callers. Default: host and port.")
     ] = None
     data_dir: Annotated[
         str | None,
-        Meta(description="Where the private PostgreSQL lives. Default: the user's data directory."),
+        Meta(
+            description="Directory of the private PostgreSQL. Default: /var/lib/triggers for root, else"
+            " ~/.local/share/triggers."
+        ),
     ] = None
     database_url: Annotated[
         str | None,
         Meta(
-            description="PostgreSQL 15 to 18 to use in place of the private one.",
+            description="URL of your PostgreSQL 15 to 18. Default: a private PostgreSQL.",
             extra_json_schema={"secret": True},
         ),
     ] = None
     redis_url: Annotated[
         str | None,
         Meta(
-            description="Redis for wake-ups and shared limits between nodes.",
+            description="URL of a Redis that nodes share for wake-ups and rate limits.",
             extra_json_schema={"secret": True},
         ),
     ] = None
     pool_size: Annotated[
-        int, Meta(description="Database connections for requests, beside those that store.", ge=2, le=500)
+        int,
+        Meta(
+            description="Maximum database connections for requests, besides those that store events.",
+            ge=2,
+            le=500,
+        ),
     ] = 20
     log_format: Annotated[
-        Literal["auto", "console", "json"], Meta(description="`auto` is console on a terminal.")
+        Literal["auto", "console", "json"],
+        Meta(description="`auto` is `console` on a terminal and `json` elsewhere."),
     ] = "auto"
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="Least level to log.")
+        Literal["debug", "info", "warning", "error"], Meta(description="Minimum level of logged events.")
     ] = "info"
     log_accepted: Annotated[
-        bool, Meta(description="A log line for every request that stored events, not only a sum a second.")
+        bool, Meta(description="Log every request that stores events, not only their number each second.")
     ] = False
     dedup_window: Annotated[
-        float, Meta(description="How long a dedup_id names one event.", extra_json_schema={"duration": True})
+        float,
+        Meta(
+            description="Time in which events with the same dedup_id are duplicates.",
+            extra_json_schema={"duration": True},
+        ),
     ] = 86_400
     inbox_retention: Annotated[
         float,
         Meta(
-            description="How long an unread message stays in a default inbox. Give every node the same.",
+            description="Time after which unread messages of default inboxes expire. Use the same value on"
+            " every node.",
             extra_json_schema={"duration": True},
         ),
     ] = 7 * 86_400
     receive_timeout: Annotated[
         float,
         Meta(
-            description="Within which a request must arrive whole, and an answer be read at 16 KiB/s.",
+            description="Maximum time for a request to arrive completely. Clients must also read responses at"
+            " 16 KiB/s or faster.",
             extra_json_schema={"duration": True},
         ),
     ] = 30
     shutdown_timeout: Annotated[
         float,
         Meta(
-            description="How long a stop waits for what is in flight.", extra_json_schema={"duration": True}
+            description="Maximum time that a shutdown waits for requests and deliveries in flight.",
+            extra_json_schema={"duration": True},
         ),
     ] = 30
     min_free_disk: Annotated[
-        int, Meta(description="Accept nothing below this many MiB of free disk.", ge=0)
+        int, Meta(description="Minimum free disk space in MiB. Events are refused with 503 below it.", ge=0)
     ] = 512
     max_waiting_events: Annotated[
         int,
         Meta(
-            description="Events that may wait to be stored before answers are 503. One organisation gets at"
-            " most half of what is free.",
+            description="Maximum number of events that wait to be stored; more are refused with 503. One"
+            " organisation can use at most half of the free places.",
             ge=1,
         ),
     ] = 20_000
     max_waiting_bytes: Annotated[
         int,
         Meta(
-            description="Bytes of events that may wait to be stored, likewise. Request bodies under way may"
-            " take twice as many.",
+            description="Maximum size in bytes of the events that wait to be stored; more are refused with"
+            " 503. Request bodies that are still arriving may use twice as much in addition.",
             ge=1024,
         ),
     ] = 64 * 1024 * 1024
@@ -107,33 +123,36 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     secret_keys: Annotated[
         str | None,
         Meta(
-            description="Keys that encrypt secrets in the database: base64, comma-separated, the first one"
-            " encrypts. The private server keeps one in its data directory.",
+            description="Keys that encrypt secrets in the database, in base64, separated by commas. The first"
+            " key encrypts. Default with a private PostgreSQL: a key in the data directory.",
             extra_json_schema={"secret": True},
         ),
     ] = None
     outbound_allow: Annotated[
         str | None,
-        Meta(description="Private networks that deliveries may reach, as CIDRs separated by commas."),
+        Meta(description="Private networks that deliveries may reach: CIDRs, separated by commas."),
     ] = None
     outbound_allow_http: Annotated[
-        bool, Meta(description="Deliver to plain http:// as well; for intranets and tests.")
+        bool, Meta(description="Also deliver to plain http:// URLs, for intranets and tests.")
     ] = False
     worker_metrics_port: Annotated[
         Annotated[int, Meta(ge=1, le=65535)] | None,
-        Meta(description="Port on which `triggers worker` shows its metrics. `serve` shows them in its own."),
+        Meta(
+            description="Port for the metrics of `triggers worker`. `triggers serve` includes them in its"
+            " /metrics."
+        ),
     ] = None
     disable_after: Annotated[
         float,
         Meta(
-            description="A subscription whose endpoint did nothing but fail for so long is disabled.",
+            description="Time of nothing but failures after which a subscription is disabled.",
             extra_json_schema={"duration": True},
         ),
     ] = 5 * 86_400
     outbound_proxy: Annotated[
         str | None,
         Meta(
-            description="Egress proxy that takes CONNECT: http://[user:password@]host:port.",
+            description="Egress proxy that supports CONNECT: http://[user:password@]host:port.",
             extra_json_schema={"secret": True},
         ),
     ] = None
@@ -141,14 +160,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     def __post_init__(self) -> None:
         if self.data_dir and self.database_url:
             raise SettingsError(
-                "TRIGGERS_DATA_DIR and TRIGGERS_DATABASE_URL exclude each other: one is for the private"
-                " PostgreSQL, the other for yours."
+                "Set either TRIGGERS_DATA_DIR (for a private PostgreSQL) or TRIGGERS_DATABASE_URL (for your"
+                " own), not both."
             )
         for setting in settings_list():
             if setting.duration and getattr(self, setting.name) <= 0:
                 raise SettingsError(f"{env_name(setting.name)} must be longer than 0.")
         if self.public_url and not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", self.public_url):
-            raise SettingsError("TRIGGERS_PUBLIC_URL must be http:// or https:// with a host, and no query.")
+            raise SettingsError("TRIGGERS_PUBLIC_URL must be an http:// or https:// URL without a query.")
         if self.database_url and not re.match(r"postgres(ql)?://", self.database_url):
             raise SettingsError("TRIGGERS_DATABASE_URL must begin with postgresql://.")
         if self.redis_url and not re.match(r"(rediss?|unix)://", self.redis_url):
@@ -158,21 +177,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         self.outbound_policy()
 
     def outbound_policy(self) -> OutboundPolicy:
-        """Where deliveries may go."""
+        """The addresses that deliveries may reach."""
         allow: list[Network] = []
         for text in filter(None, map(str.strip, (self.outbound_allow or "").split(","))):
             try:
                 allow.append(ipaddress.ip_network(text))
             except ValueError as error:
                 raise SettingsError(
-                    f"TRIGGERS_OUTBOUND_ALLOW holds no network in {text!r}: {error}."
+                    f"TRIGGERS_OUTBOUND_ALLOW must be a list of CIDRs; {text!r} is not one: {error}."
                 ) from None
         return OutboundPolicy(
             allow=tuple(allow), allow_http=self.outbound_allow_http, proxy_url=self.outbound_proxy
         )
 
     def masked(self) -> dict[str, Any]:
-        """The settings as they may be shown: secrets say only whether they are set."""
+        """The settings for display. A secret shows only that it is set."""
         return {
             name: (getattr(self, name) and "(set)") if describe(name).secret else getattr(self, name)
             for name in self.__struct_fields__
@@ -183,7 +202,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """What the outside needs to know of one setting; `type` without its annotations."""
+    """Name, type, default and help of one setting."""
 
     name: str
     type: Any
@@ -209,12 +228,12 @@ def env_name(name: str) -> str:
 
 
 def load(environ: Mapping[str, str], **flags: Any) -> Settings:
-    """Settings from the environment, overridden by the flags that are not None.
+    """Settings from the environment. Flags that are not None override it.
 
-    A secret may also stand in a file that `TRIGGERS_<NAME>_FILE` names.
+    A secret can also be read from a file that `TRIGGERS_<NAME>_FILE` names.
 
     Raises:
-        SettingsError: naming the setting, its value and what it takes.
+        SettingsError: a value is wrong; the message names the setting, its value and the expected values.
     """
     values: dict[str, Any] = {}
     for setting in settings_list():
@@ -227,7 +246,7 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
     try:
         return msgspec.convert(values, Settings)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"Bad setting: {error}") from None
+        raise SettingsError(f"A setting is wrong: {error}.") from None
 
 
 def parse_duration(text: str) -> float:
@@ -247,9 +266,18 @@ def _parse(setting: Setting, raw: Any) -> Any:
             return parse_duration(raw)
         return msgspec.convert(raw, setting.type, strict=False)
     except (ValueError, msgspec.ValidationError) as error:
-        wanted = DURATION if setting.duration else str(error)
+        wanted = f"It must be {DURATION}" if setting.duration else _wanted(setting, error)
         shown = "(hidden)" if setting.secret else repr(raw)
-        raise SettingsError(f"{env_name(setting.name)} is {shown}: {wanted}.") from None
+        raise SettingsError(f"{env_name(setting.name)} is {shown}. {wanted}.") from None
+
+
+def _wanted(setting: Setting, error: Exception) -> str:
+    """The values that a setting takes, in the words of the person who sets it."""
+    if isinstance(setting.default, bool):
+        return "It must be 1, 0, true or false"
+    if get_origin(kind := get_args(setting.type)[0]) is Literal:
+        return f"It must be one of {', '.join(get_args(kind))}"
+    return re.sub("Expected `int`(, got `str`)?", "It must be a whole number", str(error))
 
 
 def _from_file(setting: Setting, environ: Mapping[str, str]) -> str | None:

@@ -1,7 +1,7 @@
-"""`triggers worker`: delivers, and nothing else.
+"""`triggers worker`: a process that only delivers.
 
-A module of its own, without the API and the command line, because `serve` starts it as a process
-and waits for it: `python -m triggers.node.work` takes its settings from the environment.
+`serve` also starts it as a child process, with `python -m triggers.node.work` and settings from the
+environment. The module imports neither the API nor the command line, so that it starts fast.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 
 async def work(settings: Settings) -> None:
-    """Deliver, and nothing else, until a signal asks to stop."""
+    """Deliver until a signal asks to stop."""
     stopping = Stopping()
     parent = ParentSocket()
     url = database_url_of(settings)
@@ -75,7 +75,7 @@ async def work(settings: Settings) -> None:
             parent.say(generate_latest(metrics.registry), worker.trouble)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.asked.wait(), 1)
-        # An orphan's database is going too, and whoever comes next will want its lanes.
+        # If the parent died, its database stops too, and the next worker needs these lanes.
         finishing = asyncio.create_task(worker.stop(1 if parent.orphaned else settings.shutdown_timeout))
         hurried = asyncio.create_task(stopping.hurried.wait())
         await asyncio.wait({finishing, hurried}, return_when=asyncio.FIRST_COMPLETED)
@@ -86,12 +86,15 @@ async def work(settings: Settings) -> None:
             await redis.stop()
         log.info("worker_stopped")
         if not (stopping.asked.is_set() or parent.orphaned):
-            raise OperatorError("The worker ended by itself; the log says why.")
+            raise OperatorError("The worker stopped because of an error, which is in the log.")
 
 
 async def _database_answers(url: str, stopping: Stopping, parent: ParentSocket) -> bool:
-    """Wait until PostgreSQL answers; False if this process is to end before. It answered when `serve` was
-    started, so it is only away: a worker that ended for that would be started again ever more slowly."""
+    """Wait until PostgreSQL answers; return False if this process has to stop before.
+
+    PostgreSQL answered when `serve` started, so the outage is temporary. If the worker ended because of
+    it, `serve` would restart it after longer and longer delays.
+    """
     database = Database(url, pool_size=1)
     while not (stopping.asked.is_set() or parent.orphaned):
         try:
@@ -116,7 +119,7 @@ def _show_metrics(host: str, port: int) -> None:
 
 
 def main() -> None:
-    """Work with the settings of the environment."""
+    """Run the worker with settings from the environment."""
     try:
         settings = load(os.environ)
         configure_logging(settings.log_format, settings.log_level)

@@ -1,5 +1,5 @@
-"""The one door to strangers: which addresses may be dialled, names, connections, and the client.
+"""The only code that connects to endpoints: allowed addresses, names, connections, and the client.
 
-Imports nothing of the product but domain and errors; alone opens connections to hosts that a tenant named.
-Keeps: no address is dialled that was not judged first, and every byte of an answer has a bound.
+Imports only domain and errors of the product. No other room connects to hosts that a tenant named.
+Keeps: only checked addresses are dialled, and the size of an answer is bounded.
 """

@@ -108,20 +108,22 @@ def permitted(address: Address, allow: tuple[Network, ...] = ()) -> Address | No
 def read_url(url: str) -> Target:
     """Reads an endpoint's URL strictly; raises Invalid."""
     if len(url) > URL_LIMIT:
-        raise Invalid(f"A URL has at most {URL_LIMIT} characters.")
+        raise Invalid(f"The URL must have at most {URL_LIMIT} characters.")
     if _CONTROLS.search(url):
-        raise Invalid("A URL holds no spaces, control characters or backslashes; percent-encode them.")
+        raise Invalid(
+            "The URL must not contain spaces, control characters or backslashes. Percent-encode them."
+        )
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise Invalid("This is not a URL.") from None
+        raise Invalid("Not a valid URL.") from None
     if parts.scheme not in _DEFAULT_PORTS:
-        raise Invalid("The URL starts with https://.")
+        raise Invalid("The URL must begin with https://, or with http:// if the operator allows it.")
     if "@" in parts.netloc:
-        raise Invalid("A URL holds no user name or password; use a header.")
+        raise Invalid("The URL must not contain a user name or password. Use a header instead.")
     if port == 0 or (port is None and parts.netloc.endswith(":")):
-        raise Invalid("The port is a number from 1 to 65535.")
+        raise Invalid("The port must be a number from 1 to 65535.")
     host, literal = _read_host(parts.netloc, parts.hostname or "")
     shown = f"[{host}]" if isinstance(literal, IPv6Address) else host
     return Target(
@@ -141,12 +143,18 @@ def check_url(url: str, policy: OutboundPolicy) -> Target:
     """
     target = read_url(url)
     if target.scheme == "http" and not policy.allow_http:
-        raise Invalid("The URL must be https; this service does not deliver over plain http.")
+        raise Invalid(
+            "The URL must begin with https://."
+            " The operator can allow http:// with TRIGGERS_OUTBOUND_ALLOW_HTTP=1."
+        )
     literal = target.literal
     if literal is None and (target.host == "localhost" or target.host.endswith(".localhost")):
         literal = IPv4Address("127.0.0.1")
     if literal is not None and permitted(literal, policy.allow) is None:
-        raise Invalid("Deliveries to this address are not allowed.")
+        raise Invalid(
+            "Deliveries to this address are not allowed."
+            " The operator can allow it with TRIGGERS_OUTBOUND_ALLOW."
+        )
     return target
 
 
@@ -155,13 +163,13 @@ def _read_host(netloc: str, host: str) -> tuple[str, Address | None]:
         try:
             address = IPv6Address(host)
         except ValueError:
-            raise Invalid("The IPv6 address in the URL is not one.") from None
+            raise Invalid("The IPv6 address in the URL is not valid.") from None
         if address.scope_id is not None:
-            raise Invalid("An address with a zone is not reachable for deliveries.")
+            raise Invalid("Deliveries to an IPv6 address with a zone are not possible.")
         return str(address), address
     host = host.removesuffix(".")
     if not host or len(host) > HOST_LIMIT:
-        raise Invalid(f"The URL has a host of 1 to {HOST_LIMIT} characters.")
+        raise Invalid(f"The host of the URL must have 1 to {HOST_LIMIT} characters.")
     if not host.isascii():
         # Which ASCII name a Unicode one means differs between IDNA 2003 and 2008, and width variants of
         # digits become addresses. Whoever means such a name can say exactly which.
@@ -172,7 +180,7 @@ def _read_host(netloc: str, host: str) -> tuple[str, Address | None]:
         try:
             return host, IPv4Address(host)
         except ValueError:
-            raise Invalid("An IPv4 address is written as four decimal numbers.") from None
+            raise Invalid("An IPv4 address must be written as four decimal numbers.") from None
     if not all(_LABEL.fullmatch(label) for label in labels):
         raise Invalid("The host of the URL is not a valid name.")
     return host, None

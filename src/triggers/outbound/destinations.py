@@ -77,7 +77,10 @@ class Destinations:
     def _read(self, url: str) -> Destination:
         target = read_url(url)
         if target.scheme == "http" and not self._policy.allow_http:
-            raise Invalid("The URL must be https; this service does not deliver over plain http.")
+            raise Invalid(
+                "The URL must begin with https://."
+                " The operator can allow http:// with TRIGGERS_OUTBOUND_ALLOW_HTTP=1."
+            )
         literal: tuple[str, ...] = ()
         if target.literal is not None:
             address = permitted(target.literal, self._policy.allow)

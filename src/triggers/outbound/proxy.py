@@ -97,7 +97,7 @@ def _read(url: str) -> _Address:
     except ValueError:
         port = 0
     if parts.scheme != "http" or not parts.hostname or not port:
-        raise SettingsError("The outbound proxy is http://[user:password@]host:port.")
+        raise SettingsError("TRIGGERS_OUTBOUND_PROXY must be http://[user:password@]host:port.")
     authorization = ""
     if parts.username is not None:
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()

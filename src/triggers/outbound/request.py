@@ -38,7 +38,7 @@ def request_bytes(start: str, headers: Headers, body: bytes) -> bytes:
         _check_header_name(name)
         # Printable is the quick answer for nearly all; the pattern knows tabs and letters of every script.
         if not value.isprintable() and not _HEADER_VALUE.fullmatch(value):
-            raise Invalid(f"The value of the header {name} cannot be sent.")
+            raise Invalid(f"The value of the header {name} contains characters that cannot be sent.")
         lines.append(f"{name}: {value}\r\n")
     return f"{start}{len(body)}\r\n{''.join(lines)}\r\n".encode() + body
 

@@ -1,4 +1,4 @@
-"""Bring a database to the schema of this version, and refuse one that is newer."""
+"""Migrate a database to the schema of this version, and refuse a newer one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ async def require_usable(connection: Connection) -> None:
     """Raise OperatorError unless server and database are such that Triggers can live there."""
     server = connection.get_server_version().major
     if server < OLDEST_SERVER:
-        raise OperatorError(f"PostgreSQL {server} is too old; Triggers needs {OLDEST_SERVER} to 18.")
+        raise OperatorError(
+            f"PostgreSQL {server} is too old. Triggers needs PostgreSQL {OLDEST_SERVER} to 18."
+        )
     found = await connection.fetchrow(
         "select current_database() as name, current_user as role,"
         " current_setting('server_encoding') as encoding,"
@@ -68,15 +70,19 @@ async def require_usable(connection: Connection) -> None:
     )
     name = found["name"]
     if found["encoding"] != "UTF8":
-        raise OperatorError(f"The database {name} has the encoding {found['encoding']}; make one with UTF8.")
+        raise OperatorError(
+            f"The database {name} has the encoding {found['encoding']}. Create one with UTF8."
+        )
     if found["read_only"]:
         raise OperatorError(f"The database {name} is read-only.")
     if not found["may_create"]:
-        raise OperatorError(f"The role {found['role']} may not create tables in {name}; let it own that.")
+        raise OperatorError(
+            f"The role {found['role']} may not create tables in {name}. Make it the owner of the database."
+        )
 
 
 async def pending(database: Database) -> list[Migration]:
-    """What `migrate` would apply."""
+    """The migrations that `migrate` would apply."""
     async with database.connection() as connection:
         return await _missing(connection)
 

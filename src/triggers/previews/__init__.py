@@ -1,5 +1,5 @@
-"""Trying a subscription out before it is relied on: test deliveries, samples, dry runs.
+"""Trying a subscription out: test deliveries, samples, dry runs.
 
 Imports deliveries and what lies below.
-Keeps: nothing that is tried out here reaches another subscription.
+Keeps: a test never reaches another subscription.
 """

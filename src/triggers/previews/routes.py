@@ -1,4 +1,4 @@
-"""Trying a subscription out: a test delivery, samples of what would come, and a filter's dry run."""
+"""Trying a subscription out: a test delivery, sample deliveries, and the dry run of a filter."""
 
 from __future__ import annotations
 
@@ -49,22 +49,22 @@ from triggers.wakeups.wakeup import Wakeup
 TEST_TYPE = RESERVED_TYPE_PREFIX + "test"
 TEST_WAIT_SECONDS = 20.0
 FOLLOWED_SECONDS = 1.25
-"""So long after a change its worker sends by it, or not at all."""
+"""Time after a change of a subscription until its worker applies it."""
 POLL_SECONDS = (0.02, 0.25)
-"""How often a test looks for its attempt: soon at first, then less and less."""
+"""First and longest pause between two looks for the attempt of a test."""
 
 SLICE = 1_000
 MAX_SCANNED = 20_000
-"""Events that samples look through for those of a type."""
+"""Maximum number of events that are searched for samples of a type."""
 DRY_RUN_SECONDS = 2.0
-"""What a dry run may spend on judging; it says how far it came."""
+"""Maximum time for the filters of a dry run. The answer says how many events were matched in it."""
 DRY_RUN_BYTES = 4 * MAX_PAGE_BYTES
 
 _BEYOND = UUID(int=(1 << 128) - 1)
 
 
 class TestAttempt(msgspec.Struct, kw_only=True):
-    """The HTTP request that was made for the test."""
+    """The HTTP request of the test."""
 
     id: UUID
     attempt: int
@@ -78,7 +78,7 @@ class TestAttempt(msgspec.Struct, kw_only=True):
 
 
 class TestAnswer(msgspec.Struct, kw_only=True):
-    """The test's delivery, and its first attempt if that was made in time."""
+    """The delivery of the test, and its first attempt if there was one within 20 seconds."""
 
     delivery_id: str
     event_id: UUID
@@ -86,7 +86,7 @@ class TestAnswer(msgspec.Struct, kw_only=True):
 
 
 class DryRunBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What to judge, and how many of the newest events to judge it on."""
+    """Event types and a filter to try on the newest events, and the number of these events."""
 
     event_types: EventTypes | None = None
     filter: Filter | None = None
@@ -94,7 +94,7 @@ class DryRunBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class DryRunMatch(msgspec.Struct, kw_only=True):
-    """An event that would be delivered; `filter_error` says that the filter failed on it."""
+    """An event that would be delivered. `filter_error` is set if the filter failed on it."""
 
     id: UUID
     type: str
@@ -103,12 +103,14 @@ class DryRunMatch(msgspec.Struct, kw_only=True):
 
 
 class DryRunAnswer(msgspec.Struct, kw_only=True):
-    """What would match of the newest events, newest first."""
+    """The newest events that match, newest first."""
 
     judged: int
     matched: int
-    failed: Annotated[int, Meta(description="Of the matches, those that match because the filter failed.")]
-    complete: Annotated[bool, Meta(description="False: it took too long, and older events were not judged.")]
+    failed: Annotated[int, Meta(description="Number of matches that match because the filter failed.")]
+    complete: Annotated[
+        bool, Meta(description="False if it took too long, so that older events were not tried.")
+    ]
     matches: list[DryRunMatch]
 
 
@@ -142,11 +144,12 @@ class PreviewRoutes:
         self._stopping = stopping
 
     async def test_subscription(self, caller: Caller, subscription_id: str) -> JsonResponse[TestAnswer]:
-        """Send a test event to this subscription alone.
+        """Send a test event to this subscription only.
 
-        It is an event of the type `triggers.test` and a delivery like any other, retries included. What was
-        changed in the last second is waited for, so that it is what is tested. 200 with
-        the first attempt, whatever came of it; 202 if none was made within 20 seconds, as while paused.
+        The event has the type `triggers.test`. It is delivered and retried like any other event. The test
+        waits until changes of the last second are in effect. The answer is 200 with the first attempt, also
+        if that failed, or 202 if no attempt was made within 20 seconds, for example because the subscription
+        is paused.
         """
         found = await subscription_store.find(self._database, self._key_ring, caller.org_id, subscription_id)
         event_id = self._clock.mint()
@@ -157,7 +160,7 @@ class PreviewRoutes:
         if not await trial_store.store_test(
             self._database, caller.org_id, found.id, event_id, TEST_TYPE, msgspec.json.encode(payload)
         ):
-            raise Conflict("The subscription is disabled; enable it first.")
+            raise Conflict("The subscription is disabled. Enable it first.")
         attempt = None
         if found.status == SubscriptionStatus.ACTIVE:
             attempt = await self._first_attempt(caller.org_id, found.id, event_id)
@@ -174,17 +177,21 @@ class PreviewRoutes:
         event_type: Annotated[
             str,
             Query("type"),
-            Meta(description="An exact type, or `order.*`. Left out: any.", max_length=255),
+            Meta(
+                description="An exact type, or a pattern such as `order.*`. Default: all types.",
+                max_length=255,
+            ),
         ]
         | None = None,
         body_format: Annotated[
-            Format, Query("format"), Meta(description="The subscription's format.")
+            Format, Query("format"), Meta(description="Format of the request body.")
         ] = "standard",
         limit: Annotated[int, Meta(ge=1, le=100)] = 3,
     ) -> list[Any]:
-        """Give the newest events, newest first, each exactly as it would be delivered.
+        """Get the newest events, newest first, exactly as they would be delivered.
 
-        A bare array, as hook platforms ask for; empty when the newest 20,000 events hold none of the type.
+        The answer is an array without an envelope, as hook platforms expect. It is empty if none of the
+        newest 20,000 events has the type.
         """
         wanted = await self._newest_of(
             caller.org_id, [check_type_pattern(event_type, "type")] if event_type else None, limit
@@ -200,7 +207,7 @@ class PreviewRoutes:
         return samples
 
     async def dry_run(self, caller: Caller, data: DryRunBody) -> DryRunAnswer:
-        """Say which of the newest events a subscription with these types and this filter would get."""
+        """List the newest events that a subscription with these types and this filter would receive."""
         patterns = check_type_patterns(data.event_types)
         payload_filter = None if data.filter is None else PayloadFilter.compile(data.filter)
         page = await event_store.listed(
@@ -371,9 +378,9 @@ ROUTES = (
         "/{subscription_id}/test",
         PreviewRoutes.test_subscription,
         answers=(
-            Answer(200, "The first attempt was made, whatever came of it."),
-            Answer(202, "Stored; no attempt was made yet."),
-            Answer(409, "It is disabled."),
+            Answer(200, "The result of the first attempt."),
+            Answer(202, "The test event is stored, but no attempt was made yet."),
+            Answer(409, "The subscription is disabled."),
         ),
     ),
     Route("GET", "/v1/samples", PreviewRoutes.list_samples, Scope.SUBSCRIPTIONS),

@@ -1,5 +1,5 @@
-"""Replays and backfills: durable jobs that owe past events to a subscription again.
+"""Replays and backfills: durable jobs that create deliveries of past events.
 
 Imports deliveries and what lies below.
-Keeps: a job goes on where it was after kill -9, and owes each event once.
+Keeps: a job continues after kill -9, and creates one delivery for each event.
 """

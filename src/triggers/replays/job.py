@@ -119,7 +119,7 @@ async def run_chunk(database: Database, waiting: Waiting) -> Chunk | None:
             raise
         log.error("replay_failed", replay_id=str(waiting.id), error=repr(error))
         async with database.connection() as connection:
-            await replay_store.finish(connection, waiting, "failed", "The database refused a delivery.")
+            await replay_store.finish(connection, waiting, "failed", "The database rejected a delivery.")
             await replay_store.let_live_go(connection, waiting.org_id, waiting.subscription_id)
         return None
     if failures:
@@ -143,7 +143,12 @@ async def _chunk(connection: Connection, waiting: Waiting, failures: list[Filter
     if to.kind == "push" and to.ordering == "none":
         due = await replay_store.due_already(connection, org_id, subscription_id, BACKLOG)
         if due == BACKLOG:
-            await replay_store.hold(connection, job, HOLD_SECONDS, f"{BACKLOG} deliveries are due already.")
+            await replay_store.hold(
+                connection,
+                job,
+                HOLD_SECONDS,
+                f"Waiting because {BACKLOG} deliveries are already due.",
+            )
             return None
     past, position = await _next_events(connection, job, to)
     owed, stopped = await match_again(connection, to, past, failures, by_filter=not job.only_dead)

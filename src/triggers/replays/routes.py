@@ -1,4 +1,4 @@
-"""Replays: what was sent is sent again, what was missed is made up for, as jobs that can be watched."""
+"""Replays over HTTP: jobs that deliver past events again, or for the first time."""
 
 from __future__ import annotations
 
@@ -38,31 +38,33 @@ from triggers.replays.store import Job
 
 DEFAULT_RATE = 100
 Only = Literal["dead", "all"]
-_TYPES = "Only events of these types, named as a subscription names them."
+_TYPES = "Only events of these types. The patterns of subscriptions are allowed."
 
 
 class ReplayBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What to replay."""
+    """The deliveries to replay."""
 
-    subscription_id: Annotated[str, Meta(max_length=36, description="A push subscription or an inbox.")]
-    since: Annotated[Timestamp | None, Meta(description="Events accepted from then on. Null: all kept.")] = (
-        None
-    )
-    until: Annotated[Timestamp | None, Meta(description="Events accepted before then. Null: until now.")] = (
-        None
-    )
+    subscription_id: Annotated[
+        str, Meta(max_length=36, description="Id of a push subscription or of an inbox.")
+    ]
+    since: Annotated[
+        Timestamp | None, Meta(description="Events accepted at or after this time. Null: all stored ones.")
+    ] = None
+    until: Annotated[
+        Timestamp | None, Meta(description="Events accepted before this time. Null: until now.")
+    ] = None
     event_types: Annotated[list[str], Meta(max_length=100, description=_TYPES)] | None = None
     only: Annotated[
         Only,
         Meta(
-            description="`dead`: what is dead, cancelled or expired. `all`: everything that the subscription"
-            " asks for as it is now, delivered before or not; what is still pending is left as it is."
+            description="`dead`: deliveries that are dead, cancelled or expired. `all`: all events that match"
+            " the current settings of the subscription, delivered or not. Pending deliveries are kept."
         ),
     ] = "dead"
-    rate: Annotated[int, Meta(ge=1, le=10_000, description="Deliveries a second.")] = DEFAULT_RATE
-    plan_only: Annotated[bool, Meta(description="Only say what it would do: 200, and nothing is made.")] = (
-        False
-    )
+    rate: Annotated[int, Meta(ge=1, le=10_000, description="Maximum deliveries per second.")] = DEFAULT_RATE
+    plan_only: Annotated[
+        bool, Meta(description="Only return the plan, with status 200, and create nothing.")
+    ] = False
 
 
 class ReplayView(msgspec.Struct, kw_only=True):
@@ -72,26 +74,26 @@ class ReplayView(msgspec.Struct, kw_only=True):
     kind: Literal["replay", "backfill"]
     subscription_id: UUID
     status: Annotated[str, Meta(description="`planned`, `running`, `done`, `cancelled` or `failed`.")]
-    reason: Annotated[str | None, Meta(description="Why it waits or how it ended.")]
+    reason: Annotated[str | None, Meta(description="Why the replay waits, or how it ended.")]
     only: Only
     event_types: list[str] | None
     since: Timestamp
     until: Timestamp
     rate: int
-    planned: Annotated[
-        int | None, Meta(description="How many deliveries it was expected to make. Null for a backfill.")
+    planned: Annotated[int | None, Meta(description="Expected number of deliveries. Null for a backfill.")]
+    planned_exact: Annotated[
+        bool, Meta(description="True if `planned` was counted, false if it is an estimate.")
     ]
-    planned_exact: Annotated[bool, Meta(description="Whether that was counted; else it is an estimate.")]
-    planned_seconds: Annotated[float | None, Meta(description="How long it takes at its rate, at least.")]
-    made: Annotated[int, Meta(description="How many deliveries it made so far.")]
-    progress: Annotated[float, Meta(description="How much of its time range is done, from 0 to 1.")]
+    planned_seconds: Annotated[float | None, Meta(description="Minimum duration in seconds, at this rate.")]
+    made: Annotated[int, Meta(description="Number of deliveries created so far.")]
+    progress: Annotated[float, Meta(description="Completed share of the time range, from 0 to 1.")]
     created_at: Timestamp | None
     updated_at: Timestamp | None
     finished_at: Timestamp | None
 
 
 class ReplayList(msgspec.Struct):
-    """Part of the list of replays."""
+    """A page of replays."""
 
     data: list[ReplayView]
     next_cursor: str | None
@@ -105,10 +107,10 @@ class ReplayRoutes:
         self._database = database
 
     async def create_replay(self, caller: Caller, data: ReplayBody) -> JsonResponse[ReplayView]:
-        """Replay deliveries of a subscription, behind what is live: 201 with the plan, and it runs.
+        """Replay events to a subscription or an inbox.
 
-        What it makes is the next generation of each delivery, at the end of the line. With `plan_only`
-        the answer is 200 with the plan and nothing runs.
+        The replay runs in the background, behind live deliveries. It creates the next generation of each
+        delivery. With `plan_only` the answer is 200 with the plan, and nothing is created.
         """
         to = await self._recipient(caller, data.subscription_id)
         now = datetime.fromtimestamp(self._clock.now(), UTC)
@@ -143,11 +145,11 @@ class ReplayRoutes:
         return ReplayList([_view(job) for job in found], next_cursor(found, page))
 
     async def get_replay(self, caller: Caller, replay_id: str) -> ReplayView:
-        """Show a replay and how far it came."""
+        """Get a replay and its progress."""
         return _view(await replay_store.find(self._database, caller.org_id, parse_id(replay_id)))
 
     async def cancel_replay(self, caller: Caller, replay_id: str) -> ReplayView:
-        """Cancel a replay. What it made stays; one that has ended stays as it is."""
+        """Cancel a replay. Deliveries that it created are kept. A replay that has ended is not changed."""
         return _view(
             await replay_store.cancel(
                 self._database, caller.org_id, parse_id(replay_id), "cancelled by request"
@@ -158,11 +160,11 @@ class ReplayRoutes:
         try:
             to = await delivery_store.recipient(self._database, caller.org_id, parse_id(subscription_id))
         except NotFound:
-            raise Invalid("There is no such subscription.", pointer="/subscription_id") from None
+            raise Invalid("No subscription has this id.", pointer="/subscription_id") from None
         if to.ended:
-            raise Conflict(f"The subscription is {to.status}: nothing is sent to it.")
+            raise Conflict(f"The subscription is {to.status}, so nothing is sent to it.")
         if to.notifies_inbox is not None:
-            raise Conflict("It sends an inbox's notices; replay the inbox.")
+            raise Conflict("This subscription sends the notifications of an inbox. Replay the inbox instead.")
         return to
 
     async def _range(self, caller: Caller, data: ReplayBody, now: datetime) -> Range:
@@ -242,9 +244,12 @@ ROUTES = (
         Scope.SUBSCRIPTIONS,
         201,
         (
-            Answer(201, "It runs.", headers=("Location",)),
-            Answer(200, "With `plan_only`: the plan; nothing is made."),
-            Answer(409, "The subscription has ended or sends an inbox's notices, or too many replays run."),
+            Answer(201, "The replay runs.", headers=("Location",)),
+            Answer(200, "With `plan_only`: the plan. Nothing is created."),
+            Answer(
+                409,
+                "The subscription has ended or sends the notifications of an inbox, or too many replays run.",
+            ),
         ),
     ),
     Route("GET", "/v1/replays/{replay_id}", ReplayRoutes.get_replay, Scope.SUBSCRIPTIONS),

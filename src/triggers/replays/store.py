@@ -1,4 +1,4 @@
-"""Backfills and replays: jobs that look back, their chunks, and how far they came."""
+"""Storage of replays and backfills: jobs, their chunks, and their progress."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from triggers.postgres.database import (
 _SQL = statements(__name__)
 
 MAX_RUNNING = 20
-"""Jobs of one organisation at once."""
+"""Maximum number of running jobs of one organisation."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +76,7 @@ class FirstOf(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """A job that may have a chunk now."""
+    """A job whose next chunk can run now."""
 
     org_id: OrgId
     id: UUID
@@ -108,7 +108,9 @@ async def create(database: Database, org_id: OrgId, new: NewReplay) -> Job:
         MAX_RUNNING,
     )
     if row is None:
-        raise Conflict(f"{MAX_RUNNING} replays run already; wait for one of them or cancel it.")
+        raise Conflict(
+            f"{MAX_RUNNING} replays are running, which is the maximum. Wait until one ends, or cancel one."
+        )
     return _job(row)
 
 
@@ -120,7 +122,7 @@ async def find(database: Database, org_id: OrgId, job_id: UUID | None) -> Job:
     """
     row = await database.row(_SQL["one"], org_id, job_id)
     if row is None:
-        raise NotFound("There is no such replay.")
+        raise NotFound("No replay has this id.")
     return _job(row)
 
 
@@ -133,7 +135,7 @@ async def listed(
 
 
 async def cancel(database: Database, org_id: OrgId, job_id: UUID | None, reason: str) -> Job:
-    """End a job that runs; one that has ended stays as it is. What it made stays made."""
+    """Cancel a running job. Deliveries that it created are kept. A job that has ended is not changed."""
     row = await database.row(_SQL["cancel"], org_id, job_id, reason)
     if row is None:
         return await find(database, org_id, job_id)
@@ -146,7 +148,7 @@ async def cancel(database: Database, org_id: OrgId, job_id: UUID | None, reason:
 
 
 async def waiting(database: Database, limit: int) -> list[Waiting]:
-    """Jobs of all organisations that may have a chunk now."""
+    """Jobs of all organisations whose next chunk can run now."""
     return [
         Waiting(OrgId(row["org_id"]), row["id"], row["subscription_id"])
         for row in await database.fetch(_SQL["waiting"], limit)
@@ -154,7 +156,7 @@ async def waiting(database: Database, limit: int) -> list[Waiting]:
 
 
 async def claim(connection: Connection, org_id: OrgId, job_id: UUID) -> Job | None:
-    """Have a job to oneself until the transaction ends; None if another has it or it may not go on."""
+    """Lock a job until the transaction ends. None if it is locked by another node or cannot continue."""
     row = await connection.fetchrow(_SQL["claim"], org_id, job_id)
     return None if row is None else _job(row)
 
@@ -189,7 +191,7 @@ async def due_already(connection: Connection, org_id: UUID, subscription_id: UUI
 
 
 async def first_event(database: Database, org_id: OrgId) -> UUID | None:
-    """The oldest event that is kept."""
+    """The oldest stored event."""
     row = await database.row(_SQL["first_event"], org_id)
     return None if row is None else row["id"]
 
@@ -209,7 +211,7 @@ async def unhappy(connection: Connection, org_id: UUID, subscription_id: UUID, o
 async def to_make_again(
     connection: Connection, org_id: UUID, subscription_id: UUID, ids: Sequence[UUID], *, only_unhappy: bool
 ) -> int:
-    """Of how many of these events a replay would make a delivery."""
+    """The number of these events for which a replay would create a delivery."""
     number: int = await connection.fetchval(_SQL["to_make_again"], org_id, subscription_id, ids, only_unhappy)
     return number
 

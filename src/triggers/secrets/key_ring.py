@@ -49,14 +49,14 @@ class KeyRing:
         for position, key in enumerate(keys, start=1):
             if len(key) != KEY_BYTES:
                 raise SettingsError(
-                    f"Key {position} of the key ring has {len(key)} bytes instead of {KEY_BYTES}."
+                    f"Key {position} of the key ring has {len(key)} bytes, but must have {KEY_BYTES}."
                 )
             key_id = _key_id(key)
             if key_id in self._ciphers:
-                raise SettingsError(f"Key {position} of the key ring ({key_id.hex()}) is in it twice.")
+                raise SettingsError(f"Key {position} of the key ring ({key_id.hex()}) occurs twice.")
             self._ciphers[key_id] = AESGCM(key)
         if not self._ciphers:
-            raise SettingsError("The key ring has no key.")
+            raise SettingsError("The key ring contains no key.")
         self._current_id = next(iter(self._ciphers))
 
     @classmethod
@@ -66,7 +66,7 @@ class KeyRing:
         Raises SettingsError, which names a key by its place and never repeats it.
         """
         if not text.strip():
-            raise SettingsError(f"{SETTING} is empty; `openssl rand -base64 32` makes a key.")
+            raise SettingsError(f"{SETTING} is empty. `openssl rand -base64 32` makes a key.")
         return cls([_decoded(part, position) for position, part in enumerate(text.split(","), start=1)])
 
     @classmethod
@@ -107,7 +107,7 @@ class KeyRing:
         if cipher is None:
             raise KeyMissing(
                 f"A stored secret was encrypted with key {key_id.hex()}, which is not in the key ring "
-                f"({', '.join(self.key_ids)}). Add it back to {SETTING}, after the first one.",
+                f"({', '.join(self.key_ids)}). Add it to {SETTING} again, after the first key.",
                 key_id=key_id.hex(),
             )
         header, nonce = sealed[: 1 + _ID_BYTES], sealed[1 + _ID_BYTES : _HEADER_BYTES]
@@ -127,7 +127,7 @@ def _key_id(key: bytes) -> bytes:
 
 def _key_id_of(sealed: bytes) -> bytes:
     if len(sealed) < _HEADER_BYTES + _TAG_BYTES:
-        raise SealBroken(f"A stored secret has {len(sealed)} bytes, too few to be one.")
+        raise SealBroken(f"A stored secret has {len(sealed)} bytes, which is too short.")
     if sealed[:1] != _VERSION:
         raise SealBroken(f"A stored secret has the format {sealed[0]}, which this version does not know.")
     return sealed[1 : 1 + _ID_BYTES]
@@ -159,12 +159,12 @@ def _read_private(path: Path) -> str:
             raise SettingsError(f"The key file {path} is not a regular file.")
         if status.st_uid != os.geteuid():
             raise SettingsError(
-                f"The key file {path} belongs to user {status.st_uid}, not to this process's."
+                f"The key file {path} belongs to user {status.st_uid}, not to the user of this process."
             )
         if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             mode = stat.S_IMODE(status.st_mode)
             raise SettingsError(
-                f"The key file {path} is open to others (mode {mode:04o}); do `chmod 600` on it."
+                f"The key file {path} can be read by other users (mode {mode:04o}). Run `chmod 600` on it."
             )
         content = os.read(descriptor, _MAX_FILE_BYTES)
     finally:
@@ -193,7 +193,7 @@ def _create_private(path: Path, content: bytes) -> None:
             os.link(draft, path)
         _sync_directory(path.parent)
     except OSError as error:
-        raise SettingsError(f"The key file {path} cannot be made: {error.strerror}.") from None
+        raise SettingsError(f"The key file {path} cannot be created: {error.strerror}.") from None
     finally:
         draft.unlink(missing_ok=True)
 

@@ -66,18 +66,18 @@ def read_secret(text: str) -> SigningSecret:
     if text.startswith(SYMMETRIC_PREFIX):
         key = _decode(text.removeprefix(SYMMETRIC_PREFIX))
         if len(key) not in SYMMETRIC_LENGTHS:
-            raise Invalid("A whsec_ secret is 24 to 64 bytes in base64.")
+            raise Invalid("A whsec_ secret must be 24 to 64 bytes in base64.")
         return SymmetricSecret(key)
     if text.startswith(PRIVATE_PREFIX):
         key = _decode(text.removeprefix(PRIVATE_PREFIX))
         if len(key) not in {_SEED_LENGTH, 2 * _SEED_LENGTH}:
-            raise Invalid("A whsk_ secret is a 32-byte seed, or seed and public key, in base64.")
+            raise Invalid("A whsk_ secret must be a 32-byte seed, or a seed and its public key, in base64.")
         seed, given = key[:_SEED_LENGTH], key[_SEED_LENGTH:]
         public = _public_of(seed)
         if given and given != public:
-            raise Invalid("The public half of the whsk_ secret does not belong to its seed.")
+            raise Invalid("The public key in the whsk_ secret does not belong to its seed.")
         return AsymmetricSecret(seed, public)
-    raise Invalid("A signing secret starts with whsec_ (HMAC-SHA256) or whsk_ (ed25519).")
+    raise Invalid("A signing secret must begin with whsec_ (HMAC-SHA256) or whsk_ (ed25519).")
 
 
 def _public_of(seed: bytes) -> bytes:

@@ -1,5 +1,5 @@
-"""What a push subscription is: its settings and their rules, its payload filter, its stored values.
+"""Push subscriptions: their settings, the rules for settings, payload filters, and stored values.
 
 Imports keys and secrets, and what lies below them.
-Keeps: settings that are stored have been validated, whichever way they came.
+Keeps: only validated settings are stored.
 """

@@ -1,4 +1,4 @@
-"""A subscription as requests and answers have it."""
+"""Request and answer bodies of subscriptions."""
 
 from __future__ import annotations
 
@@ -23,44 +23,61 @@ from triggers.subscriptions.rules import (
 from triggers.subscriptions.store import Subscription
 
 SubscriptionKey = Annotated[
-    str, Meta(min_length=1, max_length=100, description="A name of yours, unique among them.")
+    str,
+    Meta(
+        min_length=1,
+        max_length=100,
+        description="Your own key for this subscription, unique within the organisation.",
+    ),
 ]
-TargetUrl = Annotated[str, Meta(min_length=1, max_length=2048, description="Where deliveries are POSTed to.")]
+TargetUrl = Annotated[
+    str, Meta(min_length=1, max_length=2048, description="URL that deliveries are sent to, with POST.")
+]
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
 EventTypes = Annotated[
     list[str],
     Meta(
         max_length=100,
-        description="Exact types, prefixes with a trailing wildcard (`order.*`), or `*`. Null: every type"
-        " but the service's own (`triggers.…`), which go to those who name them.",
+        description="Exact types, prefixes with a trailing wildcard (`order.*`), or `*`. Null matches all"
+        " types, except types of the service itself (`triggers.…`), which have to be named.",
     ),
 ]
-Filter = Annotated[str, Meta(max_length=2048, description="CEL over `payload` and `event`: true or false.")]
+Filter = Annotated[
+    str,
+    Meta(
+        max_length=2048, description="CEL expression over `payload` and `event`. Its result is true or false."
+    ),
+]
 DeliveryHeaders = Annotated[
     dict[str, str],
-    Meta(max_length=MAX_HEADERS, description="Sent with every delivery, kept encrypted, shown by name only."),
+    Meta(
+        max_length=MAX_HEADERS,
+        description="Extra request headers. They are stored encrypted. Answers show only their names.",
+    ),
 ]
 Pointer = Annotated[
     str,
     Meta(
         max_length=255,
-        description="With `ordering: key`: a JSON Pointer into the payload, to a string, a number, true or"
-        " false; an event in which it leads to anything else has a key of its own. Null takes the event's own"
-        " `ordering_key`.",
+        description="With `ordering: key`: a JSON Pointer to a string, number, true or false in the payload."
+        " An event where the pointer finds anything else is ordered with no other event. Null uses the"
+        " `ordering_key` of the event.",
     ),
 ]
-Secret = Annotated[str, Meta(max_length=200, description="whsec_… for v1, whsk_… for v1a. Null: made here.")]
+Secret = Annotated[
+    str, Meta(max_length=200, description="`whsec_…` for v1, `whsk_…` for v1a. Null creates a secret.")
+]
 Start = Annotated[
     str,
     Meta(
         max_length=64,
-        description="`now`, a time, or the id of an event: from where in the past it is given what matches.",
+        description="`now`, an RFC 3339 time, or an event id. Matching events from there on are delivered.",
     ),
 ]
 
 
 class SubscriptionBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A subscription to make. What is null or left out has its default."""
+    """A new subscription. Fields that are null or omitted have their default."""
 
     target_url: TargetUrl
     key: SubscriptionKey | None = None
@@ -82,7 +99,7 @@ class SubscriptionBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
 
 
 class SubscriptionChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What to change: what is left out stays, what is null has its default again."""
+    """Changes of a subscription. Omitted fields stay as they are; null resets a field to its default."""
 
     target_url: TargetUrl | UnsetType = UNSET
     name: Name | UnsetType | None = UNSET
@@ -102,23 +119,23 @@ class SubscriptionChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=Tru
 
 
 class RotateSecretBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The new secret, made here unless given, and for how long the present one signs beside it."""
+    """The new secret, which the service creates if it is omitted, and how long the old secret also signs."""
 
     secret: Secret | None = None
-    signature: Annotated[Scheme | None, Meta(description="The new secret's scheme; null: as it is now.")] = (
-        None
-    )
+    signature: Annotated[
+        Scheme | None, Meta(description="Scheme of the new secret. Null keeps the scheme.")
+    ] = None
     overlap_seconds: Annotated[int, Meta(ge=0, le=7 * 86_400)] = 86_400
 
 
 class DisableBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Why, for whoever finds it disabled."""
+    """Why the subscription is disabled. `status_reason` shows it."""
 
     reason: Annotated[str, Meta(min_length=1, max_length=255)] = "disabled by request"
 
 
 class SubscriptionView(msgspec.Struct, kw_only=True):
-    """A subscription. The values of its headers are in no answer."""
+    """A subscription. Answers never contain the values of its headers."""
 
     id: UUID
     key: str | None
@@ -130,15 +147,16 @@ class SubscriptionView(msgspec.Struct, kw_only=True):
     event_types: list[str] | None
     filter: str | None
     filter_error: Annotated[
-        str | None, Meta(description="How the filter failed last; what it fails on counts as a match.")
+        str | None,
+        Meta(description="The last failure of the filter. An event on which it fails counts as a match."),
     ]
     filter_error_at: Timestamp | None
     format: str
     header_names: list[str]
     signature: str
-    public_key: Annotated[str | None, Meta(description="With v1a: what to verify signatures with.")]
+    public_key: Annotated[str | None, Meta(description="With v1a: the public key that verifies signatures.")]
     old_secret_ends_at: Annotated[
-        Timestamp | None, Meta(description="After a rotation: until when the old secret signs, or signed.")
+        Timestamp | None, Meta(description="After a rotation: when the old secret stops signing, or stopped.")
     ]
     ordering: str
     ordering_key: str | None
@@ -146,27 +164,30 @@ class SubscriptionView(msgspec.Struct, kw_only=True):
     rate_limit: float | None
     retry: Retry
     expires_at: Timestamp | None
-    notifies_inbox: Annotated[UUID | None, Meta(description="The inbox whose notices it sends.")]
+    notifies_inbox: Annotated[
+        UUID | None, Meta(description="Id of the inbox whose notifications this subscription sends.")
+    ]
     created_at: Timestamp
     changed_at: Timestamp
     last_success_at: Timestamp | None
     failing_since: Timestamp | None
     oldest_pending: Annotated[
-        Timestamp | None, Meta(description="When the oldest event was accepted that is not delivered yet.")
+        Timestamp | None, Meta(description="When the oldest undelivered event was accepted.")
     ]
     next_attempt: Annotated[
-        Timestamp | None, Meta(description="When the next delivery is due; null while nothing is sent.")
+        Timestamp | None,
+        Meta(description="When the next delivery is due. Null if there is none, or nothing may be sent."),
     ]
 
 
 class NewSubscriptionView(SubscriptionView, kw_only=True):
-    """A subscription and the secret it signs with, which no other answer shows."""
+    """A subscription with its signing secret, which no other answer contains."""
 
     secret: str
 
 
 class EnabledView(SubscriptionView, kw_only=True):
-    """An enabled subscription, and the time in which it matched nothing."""
+    """An enabled subscription, and the time range in which it matched nothing."""
 
     missed_since: Timestamp | None
     missed_until: Timestamp | None
@@ -174,7 +195,7 @@ class EnabledView(SubscriptionView, kw_only=True):
 
 
 class SubscriptionList(msgspec.Struct):
-    """Part of the list of subscriptions."""
+    """A page of subscriptions."""
 
     data: list[SubscriptionView]
     next_cursor: str | None

@@ -109,7 +109,7 @@ async def enable(
         if before.status != SubscriptionStatus.DISABLED:
             return before, None
         if before.settings.expires_at is not None and before.settings.expires_at <= change.now:
-            raise Conflict("The subscription has expired; give it a later `expires_at` first.")
+            raise Conflict("The subscription has expired. Set a later `expires_at` first.")
         return await set_status(change, ring, before, SubscriptionStatus.ACTIVE, None), before.status_at
 
 
@@ -122,9 +122,12 @@ async def delete(database: Database, org_id: OrgId, subscription_id: str) -> Non
     async with changing(database, org_id, parse_id(subscription_id)) as change:
         row = await change.connection.fetchrow(_SQL["locked"], org_id, parse_id(subscription_id))
         if row is None:
-            raise NotFound("There is no such subscription.")
+            raise NotFound("No subscription has this id.")
         if row["notifies_inbox"] is not None:
-            raise Conflict("It sends an inbox's notices; set the inbox's `notification_url` to null.")
+            raise Conflict(
+                "This subscription sends the notifications of an inbox."
+                " To end it, set the `notification_url` of the inbox to null."
+            )
         await _end(change, org_id, row)
 
 
@@ -193,13 +196,13 @@ async def expire(database: Database, limit: int) -> list[tuple[UUID, UUID]]:
 async def _locked(change: Change, ring: KeyRing, org_id: OrgId, subscription_id: UUID | None) -> Subscription:
     row = await change.connection.fetchrow(_SQL["locked"], org_id, subscription_id)
     if row is None or row["status"] == SubscriptionStatus.DELETING:
-        raise NotFound("There is no such subscription.")
+        raise NotFound("No subscription has this id.")
     return subscription_of(ring, row)
 
 
 def _refuse_notices(subscription: Subscription) -> None:
     if subscription.notifies_inbox is not None:
-        raise Conflict("It sends an inbox's notices and follows the inbox; change that.")
+        raise Conflict("This subscription sends the notifications of an inbox. Change the inbox instead.")
 
 
 async def _move(
@@ -210,7 +213,7 @@ async def _move(
         before = await _locked(change, ring, org_id, parse_id(subscription_id))
         _refuse_notices(before)
         if before.status == SubscriptionStatus.DISABLED:
-            raise Conflict("The subscription is disabled; enable it first.")
+            raise Conflict("The subscription is disabled. Enable it first.")
         if before.status == status:
             return before
         reason = "paused by request" if status == SubscriptionStatus.PAUSED else None

@@ -32,8 +32,8 @@ _LONGEST_EVENT_FIELD_BYTES: Final = 4 * 2048
 
 
 def unusable(detail: str) -> Invalid:
-    """The error of a filter that cannot be had."""
-    return Invalid(f"The filter is not usable: {detail}.", pointer="/filter")
+    """The error for a filter that is refused."""
+    return Invalid(f"The filter is not valid: {detail}.", pointer="/filter")
 
 
 class Cost:
@@ -267,7 +267,7 @@ class _Reading:
         offsets = {entry.get(1, [0])[0]: entry.get(2, [0])[0] for entry in positions}
         before = self._expression[: offsets.get(node[_ID][0], 0)]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-        return unusable(f"line {line}, column {column}: {what} not part of payload filters")
+        return unusable(f"line {line}, column {column}: {what} not supported in payload filters")
 
 
 def _name(node: _Message) -> str:

@@ -154,10 +154,10 @@ class PayloadFilter:
         elif checked.return_type() == cel.Type.BOOL:
             program = checked
         else:
-            raise unusable(f"it must give true or false, and gives {checked.return_type().name().lower()}")
+            raise unusable(f"its result must be true or false, but is {checked.return_type().name().lower()}")
         cost = cost_of(expression, checked.serialize())
         if cost.nanoseconds(_SMALLEST_JUDGED_BYTES, _SMALLEST_JUDGED_VALUES) > MAX_COST_NANOSECONDS:
-            raise unusable("it could take too long even on a payload of 1 KiB; nest fewer loops")
+            raise unusable("it could take too long even for a payload of 1 KiB. Nest fewer loops")
         compiled = cls(expression, program, cost)
         # The library plans a program at its first use; a plan that fails must fail here.
         compiled.judge(FilterInput(b"null", "x"))
@@ -186,7 +186,7 @@ class PayloadFilter:
             if not self._cost.reads_payload:
                 activation = event.fields_only()
             elif self._is_too_costly(event):
-                return failed("it could take too long on a payload of this size")
+                return failed("it could take too long for a payload of this size")
             else:
                 activation = event.everything()
             result = self._program.eval(activation).value()
@@ -236,7 +236,7 @@ def _check_text(expression: str) -> None:
     except UnicodeEncodeError as error:
         raise unusable(f"character {error.start + 1} is half of a surrogate pair") from None
     if size > MAX_EXPRESSION_BYTES:
-        raise unusable(f"it has {size} bytes, and {MAX_EXPRESSION_BYTES} are allowed")
+        raise unusable(f"it has {size} bytes, but at most {MAX_EXPRESSION_BYTES} are allowed")
     if not expression.strip():
         raise unusable("it is empty")
     if "\0" in expression:
@@ -285,7 +285,7 @@ _NINETEEN_DIGITS: Final = b"0" * 19  # 2^63 has nineteen
 def _decode(payload: bytes) -> Any:
     if b"\\u0000" in payload:
         # The binding would cut the string there, and the filter would judge something else.
-        raise ValueError("the payload holds U+0000")
+        raise ValueError("the payload contains U+0000")
     decoded = _decode_json(payload)
     if _NINETEEN_DIGITS in payload.translate(_DIGITS_AS_ZEROS):
         return _without_big_integers(decoded)

@@ -1,4 +1,4 @@
-"""Push subscriptions: made, looked at, changed and ended. Hook platforms know them as `/v1/hooks`."""
+"""Push subscriptions over HTTP, also under `/v1/hooks` for hook platforms."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class SubscriptionRoutes:
         clock: DatabaseClock,
         policy: OutboundPolicy,
     ) -> None:
-        """`changed` is told of each lane whose worker has to look again."""
+        """`changed` is called with each lane whose worker has to read the subscription again."""
         self._database = database
         self._key_ring = key_ring
         self._changed = changed
@@ -80,15 +80,18 @@ class SubscriptionRoutes:
         self._policy = policy
 
     async def create_subscription(self, caller: Caller, data: SubscriptionBody) -> NewSubscriptionView:
-        """Subscribe a URL to events. The answer alone shows the signing secret."""
+        """Create a push subscription. Only this answer contains the signing secret."""
         return await self._create(caller.org_id, data)
 
     async def ensure_subscription(
         self, caller: Caller, data: SubscriptionBody
     ) -> JsonResponse[NewSubscriptionView | SubscriptionView]:
-        """Make a subscription unless it is there: 201 when made, 200 if it was there with these settings."""
+        """Create a subscription unless one with this key exists.
+
+        The answer is 201 for a new subscription, and 200 if the existing one has the same settings.
+        """
         if data.key is None:
-            raise Invalid("To ensure a subscription it needs a key.", pointer="/key")
+            raise Invalid("Required for PUT, which finds the subscription by its key.", pointer="/key")
         check_text(data.key, "/key", longest=100)
         for _ in range(3):  # made and deleted by others in between, at worst
             found = await subscription_store.by_key(self._database, self._key_ring, caller.org_id, data.key)
@@ -99,7 +102,7 @@ class SubscriptionRoutes:
                     continue
             _check_same(found, data)
             return JsonResponse(view_of(found), status_code=200)
-        raise Conflict("The subscription is being made and deleted by others at this moment.")
+        raise Conflict("Other requests are creating and deleting this subscription. Try again.")
 
     async def list_subscriptions(
         self,
@@ -109,7 +112,7 @@ class SubscriptionRoutes:
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> SubscriptionList:
-        """List the subscriptions in the order they were made."""
+        """List subscriptions in the order of their creation."""
         if key is not None:
             check_text(key, "key", longest=100)
         page, wanted = page_request(cursor, limit), subscription_store.WantedSubscriptions(key, status)
@@ -127,7 +130,8 @@ class SubscriptionRoutes:
     ) -> SubscriptionView:
         """Change a subscription.
 
-        Events accepted from now on are matched by it; the worker follows within a second.
+        The change applies to events that are accepted from now on. The delivery worker applies it within a
+        second.
         """
         changes = _settings_in(data, UNSET)
         return await self._followed(
@@ -137,20 +141,26 @@ class SubscriptionRoutes:
         )
 
     async def delete_subscription(self, caller: Caller, subscription_id: str) -> None:
-        """Unsubscribe: nothing more is sent, and what is queued is cancelled. Deleting again answers 204."""
+        """Delete a subscription, and cancel its pending deliveries.
+
+        Deleting it again also answers 204.
+        """
         await subscription_changes.delete(self._database, caller.org_id, subscription_id)
         found = parse_id(subscription_id)
         if found is not None:
             self._changed((caller.org_id, found))
 
     async def pause_subscription(self, caller: Caller, subscription_id: str) -> SubscriptionView:
-        """Send nothing for now; events keep collecting. Pausing twice is pausing once."""
+        """Pause a subscription. Nothing is sent, but matching events are still collected.
+
+        Pausing it again changes nothing.
+        """
         return await self._followed(
             await subscription_changes.pause(self._database, self._key_ring, caller.org_id, subscription_id),
         )
 
     async def resume_subscription(self, caller: Caller, subscription_id: str) -> SubscriptionView:
-        """Send again, beginning with what was collected."""
+        """Resume a paused subscription. The events collected during the pause are sent first."""
         return await self._followed(
             await subscription_changes.resume(self._database, self._key_ring, caller.org_id, subscription_id),
         )
@@ -158,7 +168,10 @@ class SubscriptionRoutes:
     async def disable_subscription(
         self, caller: Caller, subscription_id: str, data: DisableBody | None = None
     ) -> SubscriptionView:
-        """Match nothing any more. What is queued is cancelled: it is listed, and can be replayed."""
+        """Disable a subscription, so that it matches no events.
+
+        Its pending deliveries are cancelled. They are still listed, and can be replayed.
+        """
         reason = check_text((data or DisableBody()).reason, "/reason", longest=255)
         return await self._followed(
             await subscription_changes.disable(
@@ -167,10 +180,10 @@ class SubscriptionRoutes:
         )
 
     async def enable_subscription(self, caller: Caller, subscription_id: str) -> EnabledView:
-        """Match again, from now.
+        """Enable a disabled subscription, so that it matches events from now on.
 
-        What came while it was disabled is not sent by itself: `missed_since` and `missed_until` are the
-        window to replay.
+        Events that were accepted while it was disabled are not sent automatically. `missed_since` and
+        `missed_until` are the time range to replay.
         """
         enabled, missed_since = await subscription_changes.enable(
             self._database, self._key_ring, caller.org_id, subscription_id
@@ -182,14 +195,17 @@ class SubscriptionRoutes:
             missed_until=None if missed_since is None else view.status_at,
             hint=None
             if missed_since is None
-            else f"POST /v1/replays with subscription_id {enabled.id}, only all,"
-            f" since {rfc3339(missed_since)} and until {view.status_at} sends what came in between.",
+            else f"To send the missed events, POST /v1/replays with subscription_id {enabled.id}, only all,"
+            f" since {rfc3339(missed_since)} and until {view.status_at}.",
         )
 
     async def rotate_secret(
         self, caller: Caller, subscription_id: str, data: RotateSecretBody | None = None
     ) -> NewSubscriptionView:
-        """Sign with a new secret, and with the present one too until the overlap ends."""
+        """Replace the signing secret. Both secrets sign until the overlap ends.
+
+        Only this answer contains the new secret.
+        """
         asked = data or RotateSecretBody()
 
         def make(present: Scheme) -> tuple[str, Scheme]:
@@ -236,12 +252,12 @@ class SubscriptionRoutes:
         return self._policy, datetime.fromtimestamp(self._clock.now(), UTC)
 
     async def _start(self, org_id: OrgId, start: str | None) -> UUID | None:
-        """The first event that is given of the past, None for none."""
+        """The first past event to deliver; None if only new events are delivered."""
         if start is None or start == "now":
             return None
         if (event_id := parse_id(start)) is not None:
             if not await subscription_store.has_event(self._database, org_id, event_id):
-                raise Invalid("There is no such event.", pointer="/start")
+                raise Invalid("No event has this id.", pointer="/start")
             return event_id
         try:
             moment = moment_of(start, "/start")
@@ -250,11 +266,11 @@ class SubscriptionRoutes:
                 "Must be `now`, an RFC 3339 time with a time zone, or the id of an event.", pointer="/start"
             ) from None
         if moment is None or moment.timestamp() > self._clock.now():
-            raise Invalid("Must not lie in the future.", pointer="/start")
+            raise Invalid("Must not be in the future.", pointer="/start")
         return first_id_at(moment)
 
     async def _followed(self, changed: Subscription) -> SubscriptionView:
-        """Tell its lane, and show it as it is now."""
+        """Notify the worker of the lane, and return the current subscription."""
         self._changed((changed.org_id, changed.id))
         return view_of(
             await subscription_store.find(self._database, self._key_ring, changed.org_id, str(changed.id))
@@ -265,7 +281,7 @@ class SubscriptionRoutes:
 
 
 def _settings_in(data: SubscriptionBody | SubscriptionChange, absent: Any) -> dict[str, Any]:
-    """The settings that a body names, as they are called in PushSettings."""
+    """The settings in a body, by their names in PushSettings."""
     found = {
         name: value
         for name, value in msgspec.structs.asdict(data).items()
@@ -274,7 +290,8 @@ def _settings_in(data: SubscriptionBody | SubscriptionChange, absent: Any) -> di
     if "expiration_date" in found:
         if "expires_at" in found:
             raise Invalid(
-                "`expiration_date` is another name for `expires_at`; send one.", pointer="/expiration_date"
+                "`expiration_date` is another name for `expires_at`. Send only one of them.",
+                pointer="/expiration_date",
             )
         found["expires_at"] = found.pop("expiration_date")
     if found.get("expires_at") is not None:
@@ -283,7 +300,7 @@ def _settings_in(data: SubscriptionBody | SubscriptionChange, absent: Any) -> di
 
 
 def _scheme_of(secret: str | None) -> Scheme | None:
-    """The scheme that a given secret's prefix names, if that is one at all."""
+    """The scheme that the prefix of a secret names; None if it names none."""
     match secret and secret.partition("_")[0]:
         case "whsec":
             return "v1"
@@ -294,7 +311,7 @@ def _scheme_of(secret: str | None) -> Scheme | None:
 
 
 def _check_same(found: Subscription, data: SubscriptionBody) -> None:
-    """Raise Conflict unless the subscription has just these settings; `start` is none that lasts."""
+    """Raise Conflict unless the subscription has exactly these settings. `start` is not compared."""
     wanted = PushSettings(**_settings_in(data, None))
     if same_types(found.settings.event_types, check_type_patterns(wanted.event_types)):
         wanted = msgspec.structs.replace(wanted, event_types=found.settings.event_types)
@@ -308,12 +325,14 @@ def _check_same(found: Subscription, data: SubscriptionBody) -> None:
     if data.secret is not None and data.secret != found.secrets[0].secret:
         different.append("secret")
     if different:
-        raise Conflict(f"There is a subscription with this key and another {', '.join(different)}.")
+        raise Conflict(f"A subscription with this key exists, with other values of: {', '.join(different)}.")
 
 
-_NO_ROOM = "the organisation has all the subscriptions it may have"
-_INBOX_FOLLOWED = Answer(409, "It sends an inbox's notices and follows the inbox.")
-_MOVED = Answer(409, "It is disabled, or it sends an inbox's notices and follows the inbox.")
+_NO_ROOM = "the organisation has reached its limit of subscriptions"
+_INBOX_FOLLOWED = Answer(
+    409, "The subscription sends the notifications of an inbox. Change the inbox instead."
+)
+_MOVED = Answer(409, "The subscription is disabled, or it sends the notifications of an inbox.")
 
 
 def subscription_route(
@@ -323,7 +342,7 @@ def subscription_route(
     status: int = 200,
     answers: tuple[Answer, ...] = (),
 ) -> Route:
-    """A route of push subscriptions; hook platforms find the same under `/v1/hooks`."""
+    """A route of push subscriptions, with its alias under `/v1/hooks`."""
     also = (f"/v1/hooks{path}",)
     return Route(method, f"/v1/subscriptions{path}", handler, Scope.SUBSCRIPTIONS, status, answers, also)
 
@@ -342,9 +361,9 @@ ROUTES = (
         "",
         SubscriptionRoutes.ensure_subscription,
         answers=(
-            Answer(201, "Made.", NewSubscriptionView),
-            Answer(200, "It was there, with these settings.", SubscriptionView),
-            Answer(409, f"It is there with other settings, or {_NO_ROOM}."),
+            Answer(201, "The subscription was created.", NewSubscriptionView),
+            Answer(200, "The subscription existed with these settings.", SubscriptionView),
+            Answer(409, f"The subscription exists with other settings, or {_NO_ROOM}."),
         ),
     ),
     subscription_route("GET", "/{subscription_id}", SubscriptionRoutes.get_subscription),
@@ -365,7 +384,7 @@ ROUTES = (
         "POST",
         "/{subscription_id}/enable",
         SubscriptionRoutes.enable_subscription,
-        answers=(Answer(409, "It has expired."),),
+        answers=(Answer(409, "The subscription has expired."),),
     ),
     subscription_route("POST", "/{subscription_id}/rotate-secret", SubscriptionRoutes.rotate_secret),
 )

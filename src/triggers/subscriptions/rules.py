@@ -1,7 +1,7 @@
-"""What makes a push subscription valid, and the form in which its secrets are kept. Pure.
+"""The rules that make a push subscription valid, and the stored form of its secrets. Pure.
 
-Ranges stand in the types, so that decoding checks them and the API's document shows them;
-`checked` looks after what a type cannot say.
+Ranges are in the types, so that decoding checks them and the OpenAPI document shows them.
+`checked` validates everything that a type cannot express.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from triggers.subscriptions.payload_filter import PayloadFilter
 T = TypeVar("T")
 
 Format: TypeAlias = Literal["standard", "raw", "cloudevents"]
-"""How the body of a delivery is written."""
+"""The format of the body of a delivery."""
 
 LANE_GROUPS: Final = 64
 MAX_SECRETS: Final = 10
@@ -44,33 +44,38 @@ DEFAULT_CONCURRENCY: Final = 64
 WEEK_SECONDS: Final = 7 * 86_400
 
 Ordering: TypeAlias = Literal["none", "key"]
-Concurrency = Annotated[int, Meta(ge=1, le=1000, description="Requests in flight at once.")]
+Concurrency = Annotated[int, Meta(ge=1, le=1000, description="Maximum number of requests in flight.")]
 RateLimit = Annotated[
-    float, Meta(ge=0.001, le=100_000, description="Requests a second, fractions allowed. Null: no limit.")
+    float,
+    Meta(
+        ge=0.001,
+        le=100_000,
+        description="Maximum requests per second; fractions are allowed. Null: no limit.",
+    ),
 ]
 Delays = Annotated[
     list[Annotated[float, Meta(ge=0, le=WEEK_SECONDS)]],
     Meta(
         max_length=50,
-        description="Seconds before the 2nd, 3rd … attempt; after the last one it is a dead letter. Null: the"
-        " default schedule.",
+        description="Seconds before the second, third … attempt. After the last attempt the delivery is a"
+        " dead letter. Null: the default schedule.",
     ),
 ]
 Deadline = Annotated[
     float,
-    Meta(gt=0, le=30 * 86_400, description="No attempt begins later than so many seconds after the first."),
+    Meta(gt=0, le=30 * 86_400, description="Seconds after the first attempt. No attempt begins later."),
 ]
 
 
 class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When a failed delivery is tried again."""
+    """When a failed delivery is retried."""
 
     delays: Delays | None = None
     deadline: Deadline | None = None
 
 
 class PushSettings(Struct, frozen=True, kw_only=True):
-    """What a subscriber may choose and change. `ordering_key` is a JSON Pointer into the payload."""
+    """Settings that a subscriber can choose and change. `ordering_key` is a JSON Pointer into the payload."""
 
     target_url: str
     name: str | None = None
@@ -87,12 +92,12 @@ class PushSettings(Struct, frozen=True, kw_only=True):
 
     @property
     def needs_judging(self) -> bool:
-        """Whether accept has to look into payloads for it."""
+        """Whether matching an event reads its payload."""
         return self.filter is not None or self.ordering_key is not None
 
 
 class StoredSecret(Struct, frozen=True):
-    """A signing secret as it is kept, sealed. `ends_at` None: the current one."""
+    """A signing secret in its stored form, before encryption. The current one has no `ends_at`."""
 
     secret: str
     ends_at: datetime | None = None
@@ -102,7 +107,7 @@ class StoredSecret(Struct, frozen=True):
 
 
 def lane_group(subscription_id: UUID) -> int:
-    """The group of lanes that a subscription's lane belongs to: owned by a worker as a whole."""
+    """The group of the lane of a subscription. One worker owns all lanes of a group."""
     return subscription_id.bytes[-1] & (LANE_GROUPS - 1)
 
 
@@ -112,9 +117,9 @@ def lane_group(subscription_id: UUID) -> int:
 def checked(
     settings: PushSettings, policy: OutboundPolicy, now: datetime, changed: Collection[str] | None = None
 ) -> PushSettings:
-    """Settings that deliveries can be made with, or Invalid, naming the field.
+    """Return valid settings, or raise Invalid, which names the wrong field.
 
-    Only the fields in `changed` are judged, all of them for None: what was valid once may stay.
+    Only the fields in `changed` are validated, or all if it is None: old values may stay as they are.
     """
     checks: dict[str, Callable[[Any], Any]] = {
         "target_url": lambda url: check_target(url, policy, "/target_url"),
@@ -135,10 +140,11 @@ def checked(
 
 
 def check_ordering(present: Ordering, wanted: Ordering) -> None:
-    """Raise Invalid for a change that what is owed already, without a key, could not follow."""
+    """Raise Invalid if the change would need ordering keys of deliveries that were stored without."""
     if (present, wanted) == ("none", "key"):
         raise Invalid(
-            "Order cannot be brought into what was accepted without; make another subscription.",
+            "Cannot be changed from `none` to `key`, because earlier events have no order."
+            " Create another subscription.",
             pointer="/ordering",
         )
 
@@ -146,57 +152,59 @@ def check_ordering(present: Ordering, wanted: Ordering) -> None:
 def _consistent(settings: PushSettings, changed: Collection[str] | None) -> PushSettings:
     if settings.ordering == "none" and settings.ordering_key is not None:
         if changed is None or "ordering_key" in changed:
-            raise Invalid("Only a subscription with `ordering: key` has a key.", pointer="/ordering_key")
+            raise Invalid("Only allowed with `ordering: key`.", pointer="/ordering_key")
         settings = msgspec.structs.replace(settings, ordering_key=None)
     return settings
 
 
 def same_types(one: Collection[str] | None, other: Collection[str] | None) -> bool:
-    """Whether patterns mean the same: in any order, and twice as once."""
+    """Whether two lists of patterns mean the same. Order and repetition do not matter."""
     return one == other or (one is not None and other is not None and set(one) == set(other))
 
 
 def check_target(url: str, policy: OutboundPolicy, pointer: str) -> str:
-    """A URL that can be delivered to, or Invalid."""
+    """Return a URL that can be delivered to, or raise Invalid."""
     _at(pointer, check_url, url, policy)
     return url
 
 
 def check_filter(expression: str) -> str:
-    """A filter that can be judged, or Invalid."""
+    """Return a valid filter, or raise Invalid."""
     PayloadFilter.compile(expression)
     return expression
 
 
 def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers that may be added to every request, or Invalid."""
+    """Return headers that can be added to every request, or raise Invalid."""
     if len(headers) > MAX_HEADERS:
-        raise Invalid(f"May have {MAX_HEADERS} headers.", pointer="/headers")
+        raise Invalid(f"Must have at most {MAX_HEADERS} headers.", pointer="/headers")
     seen = set()
     size = 0
     for name, value in headers.items():
         pointer = "/headers/" + name.replace("~", "~0").replace("/", "~1")
         if not _TOKEN.fullmatch(name):
-            raise Invalid("Not a header's name (RFC 9110).", pointer=pointer)
+            raise Invalid("Not a valid header name (RFC 9110).", pointer=pointer)
         lower = name.lower()
         if lower in _OURS or lower.startswith(_OUR_PREFIXES):
-            raise Invalid("This header is the service's to set.", pointer=pointer)
+            raise Invalid("This header is set by the service and cannot be chosen.", pointer=pointer)
         if lower in seen:
-            raise Invalid("This header stands here twice.", pointer=pointer)
+            raise Invalid("This header occurs twice.", pointer=pointer)
         if len(value) > MAX_HEADER_VALUE or not _FIELD_VALUE.fullmatch(value):
             raise Invalid(
-                f"A value has at most {MAX_HEADER_VALUE} printable ASCII characters, no space at either end.",
+                f"Must have at most {MAX_HEADER_VALUE} printable ASCII characters, no space at either end.",
                 pointer=pointer,
             )
         seen.add(lower)
         size += len(name) + len(value) + 4
     if size > MAX_HEADERS_BYTES:
-        raise Invalid(f"May have {MAX_HEADERS_BYTES:,} bytes together.", pointer="/headers")
+        raise Invalid(
+            f"All headers together must have at most {MAX_HEADERS_BYTES:,} bytes.", pointer="/headers"
+        )
     return dict(headers)
 
 
 def check_pointer(pointer: str) -> str:
-    """A JSON Pointer (RFC 6901) to something inside a payload, or Invalid."""
+    """Return a valid JSON Pointer (RFC 6901) into a payload, or raise Invalid."""
     check_text(pointer, "/ordering_key", longest=MAX_POINTER)
     if not _JSON_POINTER.fullmatch(pointer):
         raise Invalid(
@@ -208,7 +216,7 @@ def check_pointer(pointer: str) -> str:
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _FIELD_VALUE: Final = re.compile(r"(?:[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?)?")
 _JSON_POINTER: Final = re.compile(r"(?:/(?:[^~/]|~[01])*)+")
-# What frames the request, what we set or sign, and what speaks for a proxy or a tracer.
+# Headers that frame the request, that the service sets or signs, or that proxies and tracers set.
 _OURS: Final = frozenset(
     {
         *(
@@ -230,12 +238,12 @@ _OUR_PREFIXES: Final = ("content-", "proxy-", "webhook-", "ce-")
 
 def _check_future(moment: datetime, now: datetime) -> datetime:
     if moment <= now:
-        raise Invalid("Must lie in the future.", pointer="/expires_at")
+        raise Invalid("Must be in the future.", pointer="/expires_at")
     return moment
 
 
 def _at(pointer: str, check: Callable[..., T], *values: Any) -> T:
-    """Let a check that knows no field name this one."""
+    """Run a check that knows no field name, and add the field to its error."""
     try:
         return check(*values)
     except Invalid as error:
@@ -246,36 +254,36 @@ def _at(pointer: str, check: Callable[..., T], *values: Any) -> T:
 
 
 def new_secret(given: str | None, scheme: Scheme) -> str:
-    """The text of a new signing secret: the one given, if it is one of the scheme's, or one made here.
+    """The text of a new signing secret: the given one if it fits the scheme, else a generated one.
 
     Raises:
-        Invalid: pointing at `/secret`, never showing it.
+        Invalid: the given secret is not valid; the error does not contain it.
     """
     if given is None:
         return generate_secret(scheme)
     if (read := _at("/secret", read_secret, given)) and scheme_of(read) != scheme:
         raise Invalid(
-            "A whsec_ secret signs with v1, a whsk_ secret with v1a; `signature` says the other.",
+            "Does not fit `signature`: a whsec_ secret needs v1, a whsk_ secret needs v1a.",
             pointer="/secret",
         )
     return given
 
 
 def scheme_of(secret: SigningSecret) -> Scheme:
-    """The scheme that a secret signs with."""
+    """The scheme of a signing secret."""
     return "v1a" if isinstance(secret, AsymmetricSecret) else "v1"
 
 
 def rotated(
     secrets: Sequence[StoredSecret], secret: str, overlap: timedelta, now: datetime
 ) -> list[StoredSecret]:
-    """`secret` in front as the current one; the one before goes on for `overlap`, the ended ones are gone.
+    """Secrets with `secret` as the current one. The previous one signs until `overlap` ends; expired ones go.
 
     Raises:
-        Invalid: it is the current one already, or too many sign at this moment.
+        Invalid: it is already the current secret, or too many secrets are in use.
     """
     if secret == secrets[0].secret:
-        raise Invalid("This is the current secret.", pointer="/secret")
+        raise Invalid("This is the current secret already. Give another one.", pointer="/secret")
     ends_at = now + overlap
     old = [
         StoredSecret(each.secret, ends_at if each.ends_at is None else min(each.ends_at, ends_at))
@@ -284,7 +292,9 @@ def rotated(
     ]
     found = living([StoredSecret(secret), *old], now)
     if len(found) > MAX_SECRETS:
-        raise Invalid(f"{MAX_SECRETS} secrets sign at this moment; wait until one of them ends.")
+        raise Invalid(
+            f"{MAX_SECRETS} secrets are in use, which is the maximum. Wait until one of them expires."
+        )
     return found
 
 
@@ -296,26 +306,26 @@ def living(secrets: Sequence[StoredSecret], now: datetime) -> list[StoredSecret]
 def seal_secrets(
     ring: KeyRing, org_id: UUID, subscription_id: UUID, secrets: Sequence[StoredSecret]
 ) -> bytes:
-    """As the column `secrets` holds them: `[{"secret", "ends_at"}]`, the current one first."""
+    """Encrypt secrets for the column `secrets`: `[{"secret", "ends_at"}]`, the current one first."""
     return ring.encrypt(msgspec.json.encode(secrets), org=org_id, subscription=subscription_id)
 
 
 def open_secrets(ring: KeyRing, org_id: UUID, subscription_id: UUID, sealed: bytes) -> list[StoredSecret]:
-    """What `seal_secrets` sealed; some may have ended since."""
+    """Decrypt the column `secrets`. Some secrets may have expired since."""
     return _read_secrets(ring.decrypt(sealed, org=org_id, subscription=subscription_id))
 
 
 def seal_headers(
     ring: KeyRing, org_id: UUID, subscription_id: UUID, headers: Mapping[str, str]
 ) -> bytes | None:
-    """As the column `headers` holds them: a JSON object by name; None for none."""
+    """Encrypt headers for the column `headers`: a JSON object by name, None for no headers."""
     if not headers:
         return None
     return ring.encrypt(msgspec.json.encode(headers), org=org_id, subscription=subscription_id)
 
 
 def open_headers(ring: KeyRing, org_id: UUID, subscription_id: UUID, sealed: bytes | None) -> dict[str, str]:
-    """What `seal_headers` sealed."""
+    """Decrypt the column `headers`."""
     if sealed is None:
         return {}
     return _read_headers(ring.decrypt(sealed, org=org_id, subscription=subscription_id))

@@ -48,4 +48,4 @@ async def require_key(database: Database, ring: KeyRing) -> None:
         else:
             return
     if missing is not None:
-        raise OperatorError(f"The key ring opens none of this database's secrets. {missing.message}")
+        raise OperatorError(f"The key ring cannot decrypt the secrets of this database. {missing.message}")

@@ -123,7 +123,7 @@ async def changing(
     async with database.connection() as connection, connection.transaction():
         row = await connection.fetchrow(_SQL["lock"], org_id)
         if row is None:
-            raise NotFound("There is no such organisation.")
+            raise NotFound("No organisation has this id.")
         if subscription_id is not None:
             await connection.execute(_SQL["lock_subscription"], org_id, subscription_id)
         asked_at = time.monotonic()
@@ -143,7 +143,7 @@ async def find(database: Database, ring: KeyRing, org_id: OrgId, subscription_id
     """
     row = await database.row(_SQL["one"], org_id, parse_id(subscription_id), None)
     if row is None or row["status"] == SubscriptionStatus.DELETING:
-        raise NotFound("There is no such subscription.")
+        raise NotFound("No subscription has this id.")
     return subscription_of(ring, row)
 
 
@@ -186,7 +186,7 @@ async def insert(
 ) -> Subscription:
     """Make a subscription within a change. Raises as `create`."""
     if not change.room:
-        raise Conflict("The organisation has as many subscriptions as it may have.")
+        raise Conflict("The organisation has reached its limit of inboxes and subscriptions.")
     subscription_id = clock.mint()
     settings = new.settings
     row = await change.connection.fetchrow(
@@ -209,7 +209,7 @@ async def insert(
         new.notifies_inbox,
     )
     if row is None:
-        raise NameTaken(f"There is a subscription with the key {new.key!r} already.")
+        raise NameTaken(f"A subscription with the key {new.key!r} already exists.")
     await count(change, org_id, 1)
     if settings.needs_judging:
         await raise_version(change, org_id)

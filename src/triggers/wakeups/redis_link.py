@@ -1,4 +1,4 @@
-"""Redis, the disposable helper: hints between nodes, and one view of what organisations have spent.
+"""Redis, which is optional: hints between nodes, and the spent quotas of organisations.
 
 No request waits for it. While it is gone, nodes wake up by polling and limit by themselves; a
 FLUSHALL gives every organisation a fresh minute at most.
@@ -55,7 +55,7 @@ class Spending(Protocol):
 
 
 class RedisLink:
-    """This node's side of Redis: loops that come back by themselves."""
+    """The connection of this node to Redis. Its loops reconnect by themselves."""
 
     def __init__(
         self, url: str, wakeup: Wakeup, spending: Spending | None, up: Callable[[bool], None]
@@ -114,7 +114,7 @@ class RedisLink:
                 down = False
 
     async def _watch(self) -> None:
-        """Say whether Redis answers; nobody else does, for each loop meets an outage in its own time."""
+        """Record whether Redis answers. Only this loop does; others notice an outage later."""
         self._up(await self.ping())
         await asyncio.sleep(RETRY_SECONDS)
 

@@ -22,7 +22,7 @@ Taker: TypeAlias = Callable[[Handover], bool]
 
 
 class Wakeup:
-    """Who waits for which organisation in this process, and who else is to be told."""
+    """The waiters of this process by organisation, and the listeners that carry hints elsewhere."""
 
     def __init__(self) -> None:
         self._waiters: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
@@ -39,13 +39,13 @@ class Wakeup:
         self._lane_listeners.append((listener, taker))
 
     def give(self, org_ids: set[UUID], lanes: Sequence[LaneId] = ()) -> None:
-        """Hint, here and to the other nodes, that these may have something new."""
+        """Send a hint, here and to other nodes, that these organisations or lanes may have new work."""
         self.receive(org_ids, lanes)
         for listener in self._listeners:
             listener(org_ids, lanes)
 
     def receive(self, org_ids: set[UUID], lanes: Sequence[LaneId] = ()) -> None:
-        """Take in a hint that another node gave."""
+        """Handle a hint from another node."""
         if lanes:
             for listener, _ in self._lane_listeners:
                 listener(lanes)

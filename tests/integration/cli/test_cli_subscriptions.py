@@ -98,7 +98,7 @@ async def test_secrets_are_sealed_anew(
     for count in (1, 0):
         result = await asyncio.to_thread(CliRunner().invoke, app, ["secrets", "rotate"])
         assert result.exception is None
-        assert f": {count} subscriptions" in result.stdout
+        assert f"secrets of {count} subscription" in result.stdout
     row = await database.row("select headers from subscriptions where id = $1", UUID(made["id"]))
     assert row is not None
     ring = KeyRing.from_setting(new)

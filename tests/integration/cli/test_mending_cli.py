@@ -52,14 +52,14 @@ async def dead(client: httpx.AsyncClient, database: Database) -> str:
 async def test_replay_shows_the_plan_asks_and_waits(terminal: Terminal, dead: str) -> None:
     refused = await terminal.run("replay", dead, input="n\n")
     assert refused.exit_code == 1
-    assert "3 deliveries that did not arrive" in refused.output
+    assert "3 undelivered events" in refused.output
     assert "none" in (await terminal.run("replays", "list")).output
     done = await terminal.run("replay", dead, input="y\n")
     assert done.exit_code == 0, done.output
-    assert "done: 3 made" in done.output
+    assert "done: 3 deliveries created" in done.output
     nothing = await terminal.run("replay", dead, "--yes")
     assert nothing.exit_code == 0
-    assert "0 deliveries" in nothing.output
+    assert "0 undelivered events" in nothing.output
     listed = (await terminal.run("replays", "list", "--subscription", dead)).output
     assert "replay dead" in listed
     assert "100%" in listed
@@ -80,7 +80,7 @@ async def test_an_interrupt_leaves_it_running(
     assert replay["status"] == "running"
     assert f"triggers replays cancel {replay['id']}" in left.output
     cancelled = await terminal.run("replays", "cancel", replay["id"])
-    assert cancelled.output.startswith("cancelled, ")
+    assert cancelled.output.startswith("cancelled: ")
     watched = await terminal.run("replays", "watch", replay["id"])
     assert watched.exit_code != 0
     assert "cancelled by request" in str(watched.exception)

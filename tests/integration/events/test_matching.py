@@ -418,8 +418,8 @@ async def test_an_explanation_judges_by_todays_filter(
         "has none": True,
         "other type": False,
     }
-    assert told["matches"][1].endswith("; today's filter matches it")
-    assert told["misses"][1] == "today's filter does not match it"
-    assert "today's filter fails on it, which counts as a match: " in told["fails"][1]
-    assert told["changes"][1].endswith("; today's filter does not match it")
+    assert told["matches"][1].endswith("; the current filter matches it")
+    assert told["misses"][1] == "the current filter does not match it"
+    assert "the current filter fails on it, which counts as a match: " in told["fails"][1]
+    assert told["changes"][1].endswith("; the current filter does not match it")
     assert "filter" not in told["has none"][1] + told["other type"][1]

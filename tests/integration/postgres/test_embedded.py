@@ -527,7 +527,7 @@ async def test_a_check_reads_the_schema_of_the_one_that_runs(data_dir: Path) -> 
     async def database() -> str:
         return dict(await check_configuration(settings))["database"]
 
-    assert (await database()).endswith("; it is not running: its schema was not looked at")
+    assert (await database()).endswith(". It is not running, so its schema was not checked.")
     async with running(data_dir) as postgres:
         assert re.fullmatch(r"ok, .*: \d+ migrations to apply", await database())
         await migrate_only(settings, postgres.url)

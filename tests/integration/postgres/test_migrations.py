@@ -181,7 +181,7 @@ _C = "locale_provider libc locale 'C'"
 UNUSABLE = {
     "another encoding": "encoding SQL_ASCII; make one with UTF8",
     "only to be read": "{name} is read-only",
-    "another's": "The role {name}_guest may not create tables in {name}; let it own that",
+    "another's": "The role {name}_guest may not create tables in {name}. Make it the owner of the database",
 }
 
 

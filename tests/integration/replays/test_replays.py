@@ -123,7 +123,7 @@ async def world(node: Node, client: httpx.AsyncClient, tenant: Tenant) -> World:
 @pytest.fixture
 async def still(node: Node, client: httpx.AsyncClient, tenant: Tenant) -> World:
     """One whose node does not run the duty: the test makes the chunks."""
-    await node._replaying.stop()
+    await node.background.stop()
     return World(node, client, tenant)
 
 
@@ -320,7 +320,7 @@ async def test_what_cannot_be_replayed(world: World, tenants: Tenants) -> None:
             answer = await foreign.post("/v1/replays", json={"subscription_id": asked})
             assert answer.status_code == 422
             assert answer.json()["errors"] == [
-                {"pointer": "/subscription_id", "detail": "There is no such subscription."}
+                {"pointer": "/subscription_id", "detail": "No subscription has this id."}
             ]
     for body in (
         {"since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"},
@@ -427,7 +427,7 @@ async def test_what_is_live_stands_behind_a_bounded_number(
     if ordering == "key":  # it may all stand behind one blocked key
         assert (chunk is not None and chunk.made, found["status"]) == (50, "done")
         return
-    assert (chunk, found["reason"]) == (None, "20 deliveries are due already.")
+    assert (chunk, found["reason"]) == (None, "Waiting because 20 deliveries are already due.")
     await still.settle(subscription)
     await run_all(still.database)
     assert (await still.done(replay))["made"] == 50
@@ -462,7 +462,7 @@ async def test_two_nodes_share_a_job_and_make_each_delivery_once(
 ) -> None:
     monkeypatch.setattr(replaying, "CHUNK", 5)
     other: Node = await make_node()
-    await other._replaying.stop()
+    await other.background.stop()
     subscription = await still.subscribe()
     events = await still.post_many(200)
     await still.settle(subscription, "dead")

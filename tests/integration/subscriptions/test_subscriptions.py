@@ -653,7 +653,7 @@ async def test_rotation_without_overlap_and_to_another_scheme(
 
 
 async def test_a_node_with_a_database_url_and_no_ring_does_not_start(make_node: Callable[..., Any]) -> None:
-    with pytest.raises(Exception, match="TRIGGERS_SECRET_KEYS is needed"):
+    with pytest.raises(Exception, match="TRIGGERS_DATABASE_URL needs TRIGGERS_SECRET_KEYS"):
         await make_node(secret_keys=None)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from harness import eventually
-from serving import GET, SIZED, answering, asked, give_back, running, serving
-from triggers.http.connection import MAX_AHEAD
+from serving import GET, LAST, SIZED, answering, asked, give_back, running, serving
+from triggers.http.pipeline import MAX_AHEAD
 from triggers.http.request_pieces import MAX_FRAMING_BYTES, MAX_HEAD_BYTES
 
 CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -20,6 +20,10 @@ ENDLESS = {
     "trailers without end": (CHUNKED + b"2\r\nok\r\n0\r\n", b"x: y\r\n" * 2_000),
     "an extension without end": (CHUNKED + b"2;x=", b"a" * 10_000),
     "extensions without end": (CHUNKED, b"1;" + b"x" * 1_000 + b"\r\na\r\n"),
+    "trailers behind much data": (
+        CHUNKED + b"ea60\r\n" + b"x" * 60_000 + b"\r\n0\r\n",
+        b"x: y\r\n" * 2_000,
+    ),
     "trailers of a body without data": (CHUNKED + b"0\r\n", b"x: y\r\n" * 2_000),
     "a header without end": (b"GET / HTTP/1.1\r\nx: ", b"a" * 10_000),
     "headers without end": (b"GET / HTTP/1.1\r\n", b"x: y\r\n" * 2_000),
@@ -38,15 +42,15 @@ async def test_what_has_no_end_is_refused(name: str) -> None:
         connection: Any = await eventually(lambda: next(iter(serves.server_state.connections), None))
         connection.data_received(begin)
         sent = 0
-        while not connection.deaf:
+        while not connection.reader.is_closed:
             assert sent < 400_000, "it is bounded by bytes, and not by time"
             if not connection.flow.read_paused:
                 connection.data_received(again)
                 sent += len(again)
             await asyncio.sleep(0)
-        parser, connection.parser = connection.parser, None  # nothing may be parsed any more
+        parser, connection.reader._parser = connection.reader._parser, None  # nothing may be parsed any more
         connection.data_received(again)
-        connection.parser = parser
+        connection.reader._parser = parser
         text = await asyncio.wait_for(answer, 5)
         writer.close()
     assert text.count(b"HTTP/1.1 400 ") == 1
@@ -71,7 +75,7 @@ async def test_a_head_is_bounded_however_it_comes(before: bytes, size: int, cut:
         connection: Any = await eventually(lambda: next(iter(serves.server_state.connections), None))
         for begin in range(0, len(text), cut):
             connection.data_received(text[begin : begin + cut])
-        await eventually(lambda: connection.idle_since)
+        await eventually(lambda: connection.deadlines.is_idle or connection.deadlines.has_hung_up)
         answer = b""
         while answer.count(b"\r\n\r\n") < 1 + bool(before):
             answer += await asyncio.wait_for(reader.read(100_000), 5)
@@ -90,6 +94,12 @@ async def test_chunks_of_one_byte_are_no_attack() -> None:
     padded = CHUNKED + b"00001\r\nx\r\n" * 20_000 + b"0\r\n\r\n"
     answer = await asked(give_back, padded + last, 30)
     assert b"\r\n\r\n" + b"x" * 20_000 in answer
+
+
+async def test_what_follows_a_request_that_closes_does_not_take_its_answer() -> None:
+    answer = await asked(give_back, LAST + GET + b"GARBAGE", silent_seconds=20)
+    assert answer.count(b"HTTP/1.1 200") == 1
+    assert b"\r\nconnection: close\r\n" in answer
 
 
 async def test_trailers_are_no_headers() -> None:
@@ -120,7 +130,7 @@ async def test_few_requests_are_parsed_ahead(monkeypatch: pytest.MonkeyPatch) ->
         reader, writer = await asyncio.open_connection(*address)
         writer.write(whole + GET * number)
         connection: Any = await eventually(lambda: next(iter(serves.server_state.connections), None))
-        await eventually(lambda: connection._unparsed)
+        await eventually(lambda: connection.reader.is_waiting)
         assert (begun, len(connection.pipeline)) == (1, MAX_AHEAD)
         goes_on.set()
         answers = b""
@@ -134,8 +144,8 @@ async def test_few_requests_are_parsed_ahead(monkeypatch: pytest.MonkeyPatch) ->
 def parsed_ahead(serves: Any) -> list[weakref.ref[Any]]:
     """The connection that has more than it parses, and the requests that wait on it."""
     for connection in serves.server_state.connections:
-        if connection._unparsed:
-            return [weakref.ref(connection), *(weakref.ref(cycle) for cycle, _ in connection.pipeline)]
+        if connection.reader.is_waiting:
+            return [weakref.ref(connection), *(weakref.ref(cycle) for cycle in connection.pipeline._waiting)]
     return []
 
 

@@ -11,14 +11,16 @@ import structlog
 
 from harness import eventually
 from serving import GET, SIZED, answering, asked, give_back, running, serving
-from triggers.http import server
+from triggers.http import deadlines
+from triggers.http.connection import CallerConnection
+from triggers.http.deadlines import Deadlines
 
 
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What is handed to the transport of the next connection, piece by piece."""
     pieces: list[bytes] = []
-    made = server.Protocol.connection_made
+    made = CallerConnection.connection_made
 
     class Seen:
         def __init__(self, transport: asyncio.Transport) -> None:
@@ -32,7 +34,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
             self._transport.write(data)
 
     monkeypatch.setattr(
-        server.Protocol, "connection_made", lambda self, transport: made(self, Seen(transport))
+        CallerConnection, "connection_made", lambda self, transport: made(self, Seen(transport))
     )  # type: ignore[arg-type]
     return pieces
 
@@ -121,12 +123,17 @@ async def test_no_header_can_make_another(header: tuple[bytes, bytes]) -> None:
 
 
 @pytest.mark.parametrize("length", [b"4", b"6"])
-async def test_a_body_of_another_length_ends_the_connection(length: bytes) -> None:
+@pytest.mark.parametrize("pieces", [[b"12345"], [b"123", b"45"]], ids=["one piece", "two pieces"])
+async def test_a_body_of_another_length_is_not_sent(length: bytes, pieces: list[bytes]) -> None:
     with structlog.testing.capture_logs() as lines:
-        async with serving(answering([(b"content-length", length)], b"12345")) as (reader, writer):
+        async with serving(answering([(b"content-length", length)], *pieces)) as (reader, writer):
             writer.write(GET)
             answer = await asyncio.wait_for(reader.read(), 5)  # to its end, so the caller can tell
-    assert len(answer.partition(b"\r\n\r\n")[2]) < int(length)
+    if len(pieces) == 1:
+        assert answer.startswith(b"HTTP/1.1 500 ")
+        assert b"\r\nconnection: close\r\n" in answer
+    else:
+        assert answer.endswith(b"\r\n\r\n123")
     assert f"Response content {'longer' if length == b'4' else 'shorter'} than Content-Length" in str(lines)
 
 
@@ -282,7 +289,7 @@ async def test_who_asks_first_whether_to_send_is_told() -> None:
 
 
 async def test_an_idle_connection_is_closed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "KEEP_ALIVE_SECONDS", 0.5)
+    monkeypatch.setattr(deadlines, "KEEP_ALIVE_SECONDS", 0.5)
     async with serving(answering(SIZED, b"12345")) as (reader, writer):
         for _ in range(3):
             writer.write(GET)
@@ -323,13 +330,13 @@ async def test_the_little_rest_of_a_closed_connection_is_let_go_too(monkeypatch:
             caller.connect(address)
             caller.sendall(GET)
             connection: Any = await eventually(lambda: next(iter(serves.server_state.connections), None))
-            await eventually(lambda: connection.idle_since)
+            await eventually(lambda: connection.deadlines.is_idle)
             transport = connection.transport
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             transport.write(b"x" * 60_000)
             await eventually(lambda: 0 < transport.get_write_buffer_size() < 60_000)
-            assert connection.unread_since is None
-            monkeypatch.setattr(server, "KEEP_ALIVE_SECONDS", 0)
+            assert not connection.deadlines.is_unread
+            monkeypatch.setattr(deadlines, "KEEP_ALIVE_SECONDS", 0)
             await eventually(lambda: not serves.server_state.connections)
 
 
@@ -352,26 +359,12 @@ READERS = {
 
 
 @pytest.mark.parametrize("reader", READERS)
-async def test_how_long_a_reader_may_take(reader: str) -> None:
-    now, left = 0.0, 8_000_000
-
-    class Transport:
-        def get_write_buffer_size(self) -> int:
-            return left
-
-        def is_closing(self) -> bool:
-            return False
-
-    class Loop:
-        def time(self) -> float:
-            return now
-
-    connection: Any = server.Protocol.__new__(server.Protocol)
-    connection.transport, connection.loop = Transport(), Loop()
-    assert not server._is_unread(connection, now, 10)
-    connection.note_unread()
-    for now, left, given_up in READERS[reader]:  # noqa: B007 - the stand-ins read them
-        assert server._is_unread(connection, now, 10) == given_up, now
+def test_how_long_a_reader_may_take(reader: str) -> None:
+    deadlines = Deadlines(0.0)
+    assert not deadlines.is_reader_late(0.0, 10, 8_000_000, is_closing=False)
+    deadlines.answer_waits(0.0, 8_000_000)
+    for now, left, given_up in READERS[reader]:
+        assert deadlines.is_reader_late(now, 10, left, is_closing=False) == given_up, now
 
 
 OFFER = (
@@ -428,7 +421,7 @@ def sends_all_then_reads(address: Any, data: bytes) -> bytes:
 
 
 async def test_a_caller_who_does_not_leave_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "LINGER_SECONDS", 0.2)
+    monkeypatch.setattr(deadlines, "LINGER_SECONDS", 0.2)
     async with running(answering(SIZED, b"12345")) as (serves, address):
         _, writer = await asyncio.open_connection(*address)
         writer.write(b"POST / HTTP/1.1\r\nconnection: close\r\ncontent-length: 9\r\n\r\nx")

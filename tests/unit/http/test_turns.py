@@ -7,8 +7,8 @@ from typing import Any
 
 from harness import eventually
 from serving import GET, give_back, running
-from triggers.http.connection import AT_ONCE, LEFTOVERS_SECONDS, MAX_AHEAD
-from triggers.http.turns import Turns
+from triggers.http.pipeline import MAX_AHEAD
+from triggers.http.turns import AT_ONCE, LEFTOVERS_SECONDS, Turns
 
 
 async def turns_of(turns: Turns, calls: int) -> list[int]:
@@ -107,7 +107,7 @@ async def test_what_comes_after_the_last_answer_is_read_slowly() -> None:
         writer.write(b"not a request\r\n\r\n")
         assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400 ")
         connection: Any = next(iter(serves.server_state.connections))
-        assert connection.deaf
+        assert connection.reader.is_closed
         reads = 0
         received = connection.data_received
 
@@ -136,7 +136,7 @@ async def test_a_large_body_lets_others_have_their_turn_and_comes_whole() -> Non
         while more:
             await asyncio.sleep(0.01)
             connection: Any = next(iter(serves.server_state.connections))
-            held.append(len(connection.cycle.body))
+            held.append(len(connection.pipeline.newest._body))
             message = await receive()
             got, more = got + message["body"], message["more_body"]
         answer = b"%d" % (got == body)

@@ -109,21 +109,21 @@ def test_what_is_no_duration(text: str) -> None:
 @pytest.mark.parametrize(
     ("environ", "named"),
     [
-        ({"TRIGGERS_PORT": "x"}, "TRIGGERS_PORT is 'x'"),
+        ({"TRIGGERS_PORT": "x"}, "TRIGGERS_PORT is 'x'. It must be a whole number."),
         ({"TRIGGERS_PORT": "65536"}, "TRIGGERS_PORT"),
         ({"TRIGGERS_PORT": "-1"}, "TRIGGERS_PORT"),
-        ({"TRIGGERS_POOL_SIZE": "1"}, "TRIGGERS_POOL_SIZE"),
-        ({"TRIGGERS_DEDUP_WINDOW": "soon"}, "TRIGGERS_DEDUP_WINDOW is 'soon': a duration"),
+        ({"TRIGGERS_POOL_SIZE": "1"}, "TRIGGERS_POOL_SIZE is '1'. It must be a whole number >= 2."),
+        ({"TRIGGERS_DEDUP_WINDOW": "soon"}, "TRIGGERS_DEDUP_WINDOW is 'soon'. It must be a duration"),
         ({"TRIGGERS_DEDUP_WINDOW": "0"}, "TRIGGERS_DEDUP_WINDOW"),
         ({"TRIGGERS_SHUTDOWN_TIMEOUT": "0s"}, "TRIGGERS_SHUTDOWN_TIMEOUT"),
-        ({"TRIGGERS_LOG_LEVEL": "loud"}, "TRIGGERS_LOG_LEVEL"),
-        ({"TRIGGERS_LOG_ACCEPTED": "perhaps"}, "TRIGGERS_LOG_ACCEPTED"),
+        ({"TRIGGERS_LOG_LEVEL": "loud"}, "It must be one of debug, info, warning, error."),
+        ({"TRIGGERS_LOG_ACCEPTED": "perhaps"}, "It must be 1, 0, true or false."),
         ({"TRIGGERS_DATABASE_URL": "mysql://u:secret@h"}, "TRIGGERS_DATABASE_URL"),
         ({"TRIGGERS_PUBLIC_URL": "nonsense"}, "TRIGGERS_PUBLIC_URL"),
         ({"TRIGGERS_PUBLIC_URL": "https://"}, "TRIGGERS_PUBLIC_URL"),
         ({"TRIGGERS_PUBLIC_URL": "https://h/?a"}, "TRIGGERS_PUBLIC_URL"),
         ({"TRIGGERS_REDIS_URL": "http://:secret@h"}, "TRIGGERS_REDIS_URL"),
-        ({"TRIGGERS_DATABASE_URL": "postgresql://h/d", "TRIGGERS_DATA_DIR": "/x"}, "exclude each other"),
+        ({"TRIGGERS_DATABASE_URL": "postgresql://h/d", "TRIGGERS_DATA_DIR": "/x"}, "not both"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_name_and_no_secret(environ: dict[str, str], named: str) -> None:

@@ -161,8 +161,8 @@ def test_keys_are_read_in_every_spelling(
         ("", "is empty"),
         ("  \n", "is empty"),
         (in_base64(OLD) + ",", "Key 2 of the key ring has 0 bytes"),
-        (in_base64(OLD, NEW, OLD), f"Key 3 of the key ring .{OLD_ID}. is in it twice"),
-        (in_base64(OLD[:31]), "Key 1 of the key ring has 31 bytes instead of 32"),
+        (in_base64(OLD, NEW, OLD), f"Key 3 of the key ring .{OLD_ID}. occurs twice"),
+        (in_base64(OLD[:31]), "Key 1 of the key ring has 31 bytes, but must have 32"),
         (in_base64(OLD, OLD + b"x"), "Key 2 of the key ring has 33 bytes"),
         (in_base64(OLD) + ",not base64!", "Key 2 of the key ring is not valid base64"),
         ("é" * 43, "Key 1 of the key ring is not valid base64"),
@@ -288,7 +288,7 @@ def test_only_a_regular_file_of_that_name_is_read(key_file: Path, tmp_path: Path
 
 
 def test_a_directory_that_is_missing_is_a_settings_error(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="cannot be made"):
+    with pytest.raises(SettingsError, match="cannot be created"):
         KeyRing.from_file(tmp_path / "missing" / "keys")
 
 

@@ -1,0 +1,121 @@
+"""What arrives on one connection: how much of it is parsed when, and what is thrown away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from uvicorn.protocols.http.flow_control import FlowControl
+
+from triggers.errors import MalformedBody, TriggersError
+from triggers.http import turns
+from triggers.http.pipeline import Pipeline
+from triggers.http.request_parser import RequestParser
+
+TURN_BYTES: Final = 64 * 1024
+"""Bytes that one connection has parsed in one turn of the event loop, or a little more. After so many it
+waits for its turn, with the others that have more to be parsed."""
+PIECE_COST: Final = 256
+"""Bytes that each piece counts for beside its own: tiny ones are dearer than long ones."""
+
+
+class PacedReader:
+    """The bytes of one connection on their way to its parser.
+
+    open ──a turn's bytes are parsed, or the pipeline is full──▶ waiting ──`go_on`: its turn, and room──▶ open
+    open or waiting ──`close`: the last answer is decided──▶ closed: what comes is thrown away, slowly
+
+    Nothing is read while it waits, except once when an app asks for more of a body.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        flow: FlowControl,
+        parser: RequestParser,
+        pipeline: Pipeline,
+        refuse: Callable[[TriggersError], None],
+    ) -> None:
+        """`refuse` is called with the reason when something cannot be parsed; it closes this."""
+        self._transport = transport
+        self._flow = flow
+        self._parser = parser
+        self._pipeline = pipeline
+        self._refuse = refuse
+        self._waiting = b""  # what came and is not parsed yet
+        self.is_closed = False
+        loop = asyncio.get_running_loop()
+        self._turns = turns.for_work(loop)
+        self._leftovers = turns.for_leftovers(loop)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether some of what came is not parsed yet."""
+        return bool(self._waiting)
+
+    def take(self, data: bytes) -> None:
+        """Parse what came, unless enough is under way."""
+        if self.is_closed:
+            self._flow.pause_reading()
+            self._leftovers.wait(self._read_leftovers)
+        elif self._waiting:
+            self._waiting += data
+            self._flow.pause_reading()
+        else:
+            self._parse(data)
+
+    def go_on(self) -> None:
+        """Ask for a turn, in which to parse what waits and to read on."""
+        self._turns.wait(self._take_turn)
+
+    def close(self) -> None:
+        """Parse nothing any more."""
+        self.is_closed = True
+        self._waiting = b""
+
+    def let_go(self) -> None:
+        """The connection is lost: refer to nothing of it any more."""
+        self.close()
+        self._parser.close()
+        del self._refuse
+
+    def _parse(self, data: bytes) -> None:
+        begin, spent = 0, 0
+        parser, pipeline = self._parser, self._pipeline
+        try:
+            while begin < len(data):
+                if spent >= TURN_BYTES or pipeline.is_full:
+                    self._wait_with(data, begin)
+                    return
+                end = parser.feed(data, begin)
+                spent += end - begin + PIECE_COST
+                begin = end
+        except MalformedBody as error:
+            self._refuse(error)
+            return
+        parser.pieces.remember(data)
+        if spent >= TURN_BYTES:
+            self._flow.pause_reading()
+            self.go_on()
+
+    def _wait_with(self, data: bytes, begin: int) -> None:
+        """Parse the rest of it after others had their turn, and when an answer is out."""
+        self._parser.pieces.remember(data[:begin])
+        self._waiting = data[begin:]
+        self._flow.pause_reading()
+        self.go_on()
+
+    def _take_turn(self) -> None:
+        if self.is_closed or self._transport.is_closing() or self._pipeline.is_full:
+            return
+        if self._waiting:
+            data, self._waiting = self._waiting, b""
+            self._flow.resume_reading()
+            self._parse(data)
+        elif not self._pipeline and not self._pipeline.has_much_unread:
+            self._flow.resume_reading()
+
+    def _read_leftovers(self) -> None:
+        if not self._transport.is_closing():
+            self._flow.resume_reading()

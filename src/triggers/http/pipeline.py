@@ -1,0 +1,76 @@
+"""The requests of one connection, which are answered one after the other, as they came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from uvicorn.protocols.http.flow_control import FlowControl
+
+from triggers.http.request_cycle import RequestCycle
+
+MAX_AHEAD: Final = 16
+"""Requests of a connection that are parsed while an earlier one is being answered."""
+
+
+class Pipeline:
+    """The request that is being answered, and those that wait behind it.
+
+    A request: `add` ──▶ running, if none is ──answered──▶ done
+               `add` ──▶ waiting, if one is ──`run_next`, once that one is answered──▶ running
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, flow: FlowControl, tasks: set[asyncio.Task[None]]
+    ) -> None:
+        """A running request has a task in `tasks`, where the server waits for it when it stops."""
+        self._loop = loop
+        self._flow = flow
+        self._tasks = tasks
+        self._waiting: deque[RequestCycle] = deque()
+        self._running: RequestCycle | None = None  # or was last
+        self.newest: RequestCycle | None = None
+        """The request whose body is arriving, or the last that came."""
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more requests may be parsed for now."""
+        return len(self._waiting) >= MAX_AHEAD
+
+    @property
+    def has_much_unread(self) -> bool:
+        """Whether the app has so much of a body before it that no more should be read for it."""
+        return self.newest is not None and self.newest.has_much_unread
+
+    def add(self, cycle: RequestCycle) -> None:
+        """Answer a request in its turn. While it waits for that, no more is read."""
+        before, self.newest = self.newest, cycle
+        if before is None or before.is_answered:
+            self._run(cycle)
+        else:
+            self._flow.pause_reading()
+            self._waiting.append(cycle)
+
+    def run_next(self) -> None:
+        """The request before it is answered: answer the next one, if any waits."""
+        if self._waiting:
+            self._run(self._waiting.popleft())
+
+    def end(self) -> None:
+        """Answer nothing more: tell the request that is being answered, and let go of all."""
+        if self._running is not None:
+            self._running.caller_left()
+        # What was never begun knows the connection, which knows it: only the collector could part them.
+        self._waiting.clear()
+        self._running = self.newest = None
+
+    def _run(self, cycle: RequestCycle) -> None:
+        self._running = cycle
+        task = self._loop.create_task(cycle.run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
