@@ -64,7 +64,7 @@ _SERVICE = Service(
     },
     headers={
         "X-Request-Id": {
-            "description": "Id of the request, which the log also contains. A valid id of the caller is kept.",
+            "description": "Id of the request in the answer and the log. A valid id of the caller is kept.",
             "schema": {"type": "string"},
         },
         "Location": {"description": "Path of the created resource.", "schema": {"type": "string"}},
