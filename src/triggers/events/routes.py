@@ -210,9 +210,8 @@ class EventRoutes:
             elif candidate.created_at > created_at(event.id):
                 why, fits = "the subscription was created after the event", False
             elif not fits:
-                why = (
-                    f"{event.type} is none of {', '.join(candidate.event_types or ['the types it may see'])}"
-                )
+                allowed = candidate.event_types or ["the types it may see"]
+                why = f"{event.type} matches none of {', '.join(allowed)}"
             else:
                 why = (
                     f"it would match now; it is {candidate.status},"

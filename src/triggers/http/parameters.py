@@ -18,6 +18,8 @@ import msgspec
 
 from triggers.errors import Invalid
 
+MAX_PARAMETERS = 100
+"""Parameters that a query may have."""
 MAX_NAMED = 20
 """Unknown parameters that an error names."""
 
@@ -121,8 +123,18 @@ def names_in(path: str) -> list[str]:
 
 
 def read_query(query: bytes) -> dict[str, str]:
-    """The parameters of a query; of several of one name the last."""
-    return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {}
+    """The parameters of a query; of several of one name the last.
+
+    Raises:
+        Invalid: there are more than MAX_PARAMETERS.
+    """
+    if not query:
+        return {}
+    try:
+        found = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
+    except ValueError:
+        raise Invalid(f"The query has more than {MAX_PARAMETERS} parameters.") from None
+    return dict(found)
 
 
 def _parameter(argument: str, hint: Any, in_path: bool, default: Any) -> Parameter:

@@ -179,7 +179,7 @@ async def test_one_that_fails_leaves_nothing_of_itself(
 
 _C = "locale_provider libc locale 'C'"
 UNUSABLE = {
-    "another encoding": "encoding SQL_ASCII; make one with UTF8",
+    "another encoding": "encoding SQL_ASCII. Create one with UTF8",
     "only to be read": "{name} is read-only",
     "another's": "The role {name}_guest may not create tables in {name}. Make it the owner of the database",
 }
@@ -223,4 +223,6 @@ async def test_what_postgres_refuses_is_one_line(postgres: Any, database_url: st
     finally:
         await postgres.run(f"drop role {guest}", user=SUPERUSER)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "triggers: PostgreSQL refuses: permission denied for table organisations.\n"
+    assert (
+        done.stderr == "triggers: PostgreSQL reported an error: permission denied for table organisations.\n"
+    )

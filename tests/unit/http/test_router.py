@@ -9,10 +9,10 @@ import pytest
 import structlog
 from msgspec import Meta
 
-from triggers.errors import Forbidden
+from triggers.errors import Forbidden, Invalid
 from triggers.http import exchange
 from triggers.http.endpoint import Rules
-from triggers.http.parameters import Query
+from triggers.http.parameters import MAX_PARAMETERS, Query, read_query
 from triggers.http.request import Request
 from triggers.http.response import JsonResponse
 from triggers.http.route import PUBLIC, Route
@@ -316,3 +316,9 @@ async def test_a_bug_is_logged_and_told_as_ours(asked: Asked) -> None:
         "'/fail'",
     )
     assert asked.noted[0][:2] == ("/fail", 500)
+
+
+def test_a_query_has_a_bound() -> None:
+    assert len(read_query(b"&".join(b"a%d=" % n for n in range(MAX_PARAMETERS)))) == MAX_PARAMETERS
+    with pytest.raises(Invalid, match="more than 100 parameters"):
+        read_query(b"a=&" * 10_000)
