@@ -31,7 +31,7 @@ MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
 
 
 class Scope(enum.StrEnum):
-    """What an API key may do."""
+    """A permission of an API key."""
 
     EVENTS_WRITE = "events:write"
     EVENTS_READ = "events:read"
@@ -71,7 +71,7 @@ class DeliveryStatus(enum.StrEnum):
 
 
 class AttemptOutcome(enum.StrEnum):
-    """What an attempt led to: the delivery arrived, is retried later, or is a dead letter."""
+    """The outcome of an attempt: the delivery arrived, is retried later, or is a dead letter."""
 
     # Stored as written here. A CHECK of the table `attempts` has the same list, and all but `retry` become
     # the status of the delivery.

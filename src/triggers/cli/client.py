@@ -60,7 +60,7 @@ def send(
         bool, typer.Option("--ndjson", help="Send each line as the payload of a separate event.")
     ] = False,
     dedup_id: Annotated[
-        str | None, typer.Option(help="Deduplication id: repeating it stores one event.")
+        str | None, typer.Option(help="Deduplication id. Sending it again stores no second event.")
     ] = None,
 ) -> None:
     """Send one event, or one event per line with --ndjson."""

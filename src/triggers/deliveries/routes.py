@@ -47,7 +47,7 @@ from triggers.postgres.database import Database
 from triggers.subscriptions.routes import subscription_route
 from triggers.wakeups.wakeup import Wakeup
 
-PositionCursor = Annotated[str, Meta(description="`next_cursor` of the page before.", max_length=100)] | None
+PositionCursor = Annotated[str, Meta(description="The previous `next_cursor`.", max_length=100)] | None
 Status = Annotated[
     str,
     Meta(
@@ -361,7 +361,7 @@ ROUTES = (
         DeliveryRoutes.retry_delivery,
         Answer(
             409,
-            "It was delivered or is leased, its subscription has ended, or its event is no longer stored.",
+            "The delivery was delivered or is leased, its subscription has ended, or its event is gone.",
         ),
     ),
     _route(

@@ -1,4 +1,4 @@
-"""From bytes to a 201: validate an event, match it, store it with its deliveries in one commit; and read it.
+"""Accepts events (validates, matches and stores them with their deliveries in one commit), and reads them.
 
 Imports subscriptions and what lies below.
 Keeps: 201 means committed, and payload bytes come back as they were sent.

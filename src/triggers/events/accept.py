@@ -1,7 +1,7 @@
-"""`POST /v1/events` and `/v1/events/batch`: plain ASGI apps, which the router calls with nothing in between.
+"""`POST /v1/events` and `/v1/events/batch`: plain ASGI apps that the router calls directly.
 
-The one place where elegance is spent on speed: admission, body, errors and answer are in one function.
-`body.py` says what a request must be, `group_commit.py` what a 201 promises.
+For speed, one function does what other routes do in several: admission, body, errors and answer.
+`body.py` defines valid events, and `group_commit.py` keeps the promise of a 201.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ from triggers.room import Room
 log = structlog.get_logger()
 
 SHORT_BYTES = 8 * 1024
-"""An event up to here is read at once: that takes no longer than a turn of the loop."""
+"""Events of at most this size are parsed in one step, because that does not block the event loop for long."""
 
 
 class EventAccepted(msgspec.Struct, kw_only=True):
-    """The answer to an accepted event. `duplicate` is true if it was stored before, with this id."""
+    """The answer to an accepted event. If `duplicate` is true, the event was stored before, with this id."""
 
     id: UUID
     type: str
@@ -94,7 +94,7 @@ class AcceptRequest:
 
 
 class AcceptApp:
-    """The ASGI callable of both routes. Successes are counted here and summed up once a second."""
+    """The ASGI apps of both routes. They count results, and `sum_up` reports the counts."""
 
     def __init__(
         self,
@@ -108,8 +108,8 @@ class AcceptApp:
     ) -> None:
         """`disk_full` says whether the disk has no room for more events.
 
-        `bodies` bounds what is under way of requests, until they are answered: the acceptor knows only
-        whole events.
+        `bodies` bounds the memory of request bodies until their requests are answered, because the acceptor
+        counts only complete events.
         """
         self.accepted: Counter[str] = Counter()
         self._bodies = bodies
@@ -224,7 +224,7 @@ class AcceptApp:
     async def _accept_items(
         self, request: AcceptRequest, items: list[bytes], grant: Grant | None
     ) -> list[BatchItem]:
-        """Each item counts against the quota; the request as such has paid for the first."""
+        """Store the items. Each counts against the quota; `_admit` has already counted the first one."""
         caller = request.caller
         assert caller is not None
         allowed = len(items)
@@ -273,7 +273,7 @@ class AcceptApp:
 
 
 async def sum_up(app: AcceptApp) -> None:
-    """Once a second, move the counts into the metrics and say what was accepted in one line."""
+    """Once a second, add the counts to the metrics and log the number of accepted events."""
     while True:
         await asyncio.sleep(1)
         counts, app.accepted = app.accepted, Counter()

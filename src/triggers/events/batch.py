@@ -1,7 +1,7 @@
-"""Bodies of the batch route: taken apart into the items as they were sent.
+"""Splits the body of a batch into its items, whose bytes stay as they were sent.
 
-This is done in steps, and items are counted as they are found: whatever stands in 5 MiB, it ends after
-a thousand items, and nobody else waits for it.
+This is done in steps, so that other requests do not wait for it. Items are counted as they are found, so
+splitting ends with an error at item 1,001.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def split_lines(text: bytes) -> Steps[list[bytes]]:
 def split_array(text: bytes) -> Steps[list[bytes]]:
     """The elements of a JSON array.
 
-    An item that is JSON by its grammar but not I-JSON spoils only itself. So does an item that is too large
-    or nests too deep; such an item is not looked into.
+    An item that is grammatical JSON but not I-JSON does not affect the other items. Neither does an item that
+    is too large or nested too deeply; only the end of such an item is searched.
 
     Raises:
         MalformedBody: the array as such is broken.
@@ -99,7 +99,7 @@ def split_array(text: bytes) -> Steps[list[bytes]]:
 
 
 def _split_at_once(text: bytes) -> list[bytes] | None:
-    """The elements of an array in which nothing is odd; else None."""
+    """The elements of a valid array that is not too long; None for any other text."""
     try:
         items = _decode_items(text)
     except (msgspec.DecodeError, RecursionError):
@@ -150,7 +150,7 @@ def _end_of_item(text: bytes, start: int) -> Steps[int]:
 
 
 def _extent(text: bytes, start: int) -> Steps[tuple[int | None, int]]:
-    """Where the value ends that begins at `start`, None if it does not, and how deep it nests."""
+    """The end of the value that begins at `start` (None if it has no end), and its depth."""
     match text[start : start + 1]:
         case b"[" | b"{":
             return (yield from _extent_of_nested(text, start))
@@ -182,7 +182,7 @@ def _extent_of_nested(text: bytes, start: int) -> Steps[tuple[int | None, int]]:
 
 
 def _pass_over(text: bytes, at: int, depth: int, deepest: int) -> Steps[tuple[int, int, int]]:
-    """Go on while a nested value does not end: to where, how deep it is there and was on the way."""
+    """Skip text within a nested value. Return the position, its depth and the greatest depth on the way."""
     while True:
         whole = _WHOLE_STRINGS.match(text, at, at + _STEP_BYTES)
         assert whole is not None  # it matches nothing, too
@@ -208,7 +208,7 @@ def _end_of_string(text: bytes, start: int) -> Steps[int | None]:
 
 
 def _pass(pattern: re.Pattern[bytes], text: bytes, at: int) -> Steps[int]:
-    """Where what `pattern` passes over ends."""
+    """The end of the text that `pattern` matches from `at` on."""
     while True:
         match = pattern.match(text, at, at + _LONG_STEP_BYTES)
         assert match is not None  # it matches nothing, too

@@ -1,4 +1,4 @@
-"""Bodies of events: from bytes to a NewEvent, or to the error that the sender can mend."""
+"""Parses the body of an event into a NewEvent, or into an error that tells the sender what to correct."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def parse_event_in_steps(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -
 async def parse_batch(
     items: list[bytes], org_id: OrgId, mint: Callable[[], UUID]
 ) -> list[NewEvent | RequestError]:
-    """Read each item; one that is wrong spoils only itself, and takes the time of nobody else."""
+    """Read each item in steps. An invalid item becomes an error and does not affect the others."""
     return await paced(_parse_items(items, org_id, mint))
 
 
@@ -93,7 +93,7 @@ def _too_large(text: bytes) -> TooLarge:
 
 
 def _event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEvent:
-    """Read what is I-JSON already."""
+    """Read an event from text that is known to be I-JSON."""
     try:
         body = _decode(text)
     except msgspec.ValidationError as error:
@@ -134,9 +134,9 @@ def _moment(value: datetime) -> datetime:
 
 
 def _invalid(text: bytes, error: msgspec.ValidationError) -> Invalid:
-    """Name every unknown field; of the rest, what the decoder stumbled over.
+    """Name the unknown fields (up to 20). If there are none, report the decoder's error.
 
-    Of a long text no more than that: tens of thousands of names would take too long.
+    For a long text, report only the decoder's error, because it may have tens of thousands of names.
     """
     if len(text) > strict_json.AT_ONCE_BYTES:
         return invalid_field(error)

@@ -1,12 +1,12 @@
-"""The bodies of deliveries: an event as each format writes it. Pure.
+"""The request bodies of deliveries, in each format. Pure functions.
 
-The payload's bytes stand in every body as they were sent; nothing here reads or rewrites them.
+Every body contains the payload's bytes exactly as they were sent. They are neither parsed nor changed.
 
-standard     {"id", "type", "timestamp", "data"}, as Standard Webhooks has it; data is the payload
+standard     {"id", "type", "timestamp", "data"}, as Standard Webhooks defines it; data is the payload
 raw          the payload and nothing else
 cloudevents  CloudEvents 1.0 in structured JSON; data is the payload
 
-`timestamp` and `time` say when it happened: `occurred_at`, else when the event was accepted.
+`timestamp` and `time` are the event's `occurred_at`, or the time when it was accepted if it has none.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NOT_IN_URI: Final = re.compile(r"[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]|%(?![0-
 
 
 class EventContent(Protocol):
-    """What a body is made of."""
+    """The fields of an event that a body can contain."""
 
     @property
     def org_id(self) -> UUID: ...
@@ -59,7 +59,7 @@ def render(body_format: Format, event: EventContent) -> tuple[str, bytes]:
 
 
 def notice(inbox_id: UUID, messages: int, *, redelivery: bool) -> tuple[str, bytes]:
-    """The content type and the body of a notice that an inbox has received messages: thin, no payload."""
+    """The content type and the body of a notice that an inbox has received messages, without payloads."""
     body = {"inbox_id": str(inbox_id), "received_message_count": messages, "redelivery": redelivery}
     return "application/json", _encode(body)
 
@@ -92,5 +92,5 @@ def _happened(event: EventContent) -> bytes:
 
 
 def _uri_reference(source: str) -> str:
-    """A source that is one already, unchanged; of any other text, what it cannot hold is percent-encoded."""
+    """The source as a URI reference: characters that a URI reference cannot contain are percent-encoded."""
     return _NOT_IN_URI.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), source)

@@ -1,4 +1,4 @@
-"""Which events go into the next batch: organisations take turns, an event at a time."""
+"""Chooses the events of the next batch. Organisations take turns, with one event per turn."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from triggers.events.waiting_event import WaitingEvent
 
 FLUSH_ROWS: Final = 512
 FLUSH_BYTES: Final = 512 * 1024
-"""All wait for the flush under way: with more, large events keep small ones of others waiting."""
+"""A batch of this many rows, or of this many bytes, takes no more events. Larger batches would make small
+events wait longer for the large events of other organisations."""
 FLUSH_ROWS_OF_FEW: Final = 32
-"""The same where no more than twice as many wait. Those are about as many callers, most of all there are: if
-all were stored at once, nobody would be left to be answered and to ask again meanwhile."""
+"""The maximum number of rows while at most twice as many events wait. There are then about as many callers as
+events. With two batches, half of the callers can be answered and send again while the others are stored."""
 
 Queue = deque[WaitingEvent]
 
@@ -23,20 +24,20 @@ Queue = deque[WaitingEvent]
 class FairQueues:
     """Events that wait for a flush, in a queue for each organisation that has any.
 
-    Whatever an organisation has waiting, the next batch has the first events of the others. The states of a
-    queue, which is gone when it is empty:
+    However many events an organisation has waiting, the next batch also has the first events of the others.
+    An empty queue is removed. The states of a queue:
 
-        in turn → aside → in turn         its first event was judged by rules that have changed, which
-                                          `outdated` is told; `take_aside` when all were judged again
-        in turn → sitting out → in turn   for one batch, if the batch before left some of its events over
-                                          and others wait: without them a batch is stored quickly
+        in turn → aside → in turn         the rules that judged its first event have changed, so `outdated`
+                                          is called; `take_aside` and `put` when all are judged again
+        in turn → sitting out → in turn   for one batch, if the previous batch left some of its events over
+                                          and others wait, so that theirs are stored quickly
     """
 
     def __init__(
         self, stands: Callable[[UUID, Judged], bool], outdated: Callable[[UUID, Sequence[WaitingEvent]], None]
     ) -> None:
-        """`stands` says whether an organisation's event would be judged by the same rules now. `outdated` is
-        told of a queue that was set aside."""
+        """`stands`: whether the rules that judged an event of an organisation are still current. `outdated`
+        is called with each queue that is set aside."""
         self._stands = stands
         self._outdated = outdated
         self._in_turn: OrderedDict[UUID, Queue] = OrderedDict()
@@ -66,7 +67,7 @@ class FairQueues:
         self.payload_bytes += waiting.size
 
     def next_batch(self) -> list[WaitingEvent]:
-        """Take the next batch. Events that share a dedup_id with one of it follow that one."""
+        """Take the next batch. An event with the dedup_id of an event in the batch becomes its follower."""
         batch: list[WaitingEvent] = []
         sitting_out = self._sit_out()
         leaders: dict[tuple[UUID, str], WaitingEvent] = {}
@@ -102,10 +103,10 @@ class FairQueues:
         return [(org_id, self._in_turn.pop(org_id)) for org_id in crowding]
 
     def put_back(self, left_over: Sequence[WaitingEvent]) -> None:
-        """Put what a batch left over at the front of its queues, in order and with the followers behind each.
+        """Put events that a batch left over back at the front of their queues, each before its followers.
 
-        Their organisations have the next turns, also in this order: the first event of a batch is stored
-        however many deliveries it makes, and so each of them comes to be that one.
+        Their organisations get the next turns, in the same order. The first event of a batch is always
+        stored, however many deliveries it needs, so every event that is left over is stored in the end.
         """
         self._crowding = dict.fromkeys(waiting.event.org_id for waiting in left_over)
         for waiting in reversed(left_over):
@@ -121,7 +122,7 @@ class FairQueues:
             waiting.followers = []
 
     def take_aside(self, org_id: UUID) -> list[WaitingEvent]:
-        """Take out all events of a queue that was set aside; those that shall wait on are `put` again."""
+        """Remove a queue that was set aside and return its events. The caller can `put` them back."""
         queue = self._aside.pop(org_id)
         self.events -= len(queue)
         self.payload_bytes -= sum(waiting.size for waiting in queue)
@@ -134,7 +135,7 @@ class FairQueues:
         self.payload_bytes += waiting.size
 
     def take_late(self, oldest: float) -> list[WaitingEvent]:
-        """Take out events that wait since before `oldest` (monotonic), a batch of them at most."""
+        """Remove and return events that came before `oldest` (monotonic time), at most FLUSH_ROWS of them."""
         late: list[WaitingEvent] = []
         for org_id in [org_id for org_id, queue in self._in_turn.items() if queue[0].since < oldest]:
             queue = self._in_turn[org_id]

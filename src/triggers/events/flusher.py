@@ -1,4 +1,4 @@
-"""The flush: a batch of events is stored in one commit, and each of them answered by what came of it."""
+"""Stores a batch of events in one commit, and answers each event with its outcome."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from triggers.postgres.time_bounds import ACCEPT_SECONDS
 log = structlog.get_logger()
 
 OBSTACLE_SECONDS = 1.0
-"""How long an obstacle that one batch met is expected by the next ones: they are likely alike."""
+"""How long later batches expect an obstacle that one batch met, because they are probably similar."""
 
 
 class Flusher:
     """Stores batches, one after the other, on a connection of its own.
 
-    What becomes of a batch:
+    The steps of a batch:
 
         taken ids looked up → stored → each event answered, or left over
           if the database refuses its data  → each half by itself, until the guilty event stands alone
-          if the outcome is unknown         → repeated once: what it stored is found under its own ids
+          if the outcome is unknown         → repeated once; events that it did store are found by their ids
           if that fails too                 → each event answered with DatabaseUnavailable
 
-    What it expects of the next batch: None → an obstacle that a batch met → None, after OBSTACLE_SECONDS
-    without it. Ids that are taken are looked up only while they are expected, which costs less than a
-    statement that is ready for them.
+    The obstacle that it expects: None → an obstacle that a batch met → None, OBSTACLE_SECONDS after it was
+    last met. Only while it expects taken dedup_ids, it looks them up before it stores a batch. That costs
+    less than always using `accept_some`, the statement that handles them.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Flusher:
         dedup_window: timedelta,
         committed: Callable[[set[UUID], Handover], None],
     ) -> None:
-        """`committed` is told, after each commit, of which organisations it stored events, and is given
-        what of it is to be pushed."""
+        """`committed` is called after each commit, with the organisations of the stored events and with the
+        deliveries that have to be pushed."""
         self._database = database
         self._clock = clock
         self._judging = judging
@@ -74,8 +74,8 @@ class Flusher:
             await self._connection.close()
 
     async def store(self, batch: list[WaitingEvent], *, again: bool = True) -> list[WaitingEvent]:
-        """Answer every event of a batch, whatever happens, but for those that are returned: left over, in
-        their order, for a later batch. `again`: whether a batch whose outcome is unknown is repeated."""
+        """Store a batch. Every event is answered, except those that are returned: they are left over for a
+        later batch, in their order. `again`: whether to repeat a batch whose outcome is unknown."""
         connection = self._connection
         try:
             if connection is None:
@@ -184,7 +184,7 @@ class Flusher:
 
 
 def _findings(batch: Sequence[WaitingEvent]) -> Steps[dict[str, Finding]]:
-    """What was found out about all events of a batch, under an event's and a subscription's id in one."""
+    """The findings about all events of a batch. A key is an event's id followed by a subscription's id."""
     found: dict[str, Finding] = {}
     for waiting in batch:
         if waiting.judged.findings:

@@ -1,14 +1,14 @@
-"""accept(): deduplicate, store and fan out in one commit — the promise of the 201.
+"""Deduplicates and stores events and creates their deliveries in one commit, as a 201 promises.
 
 Concurrent callers share a transaction (group commit): events that come while a flush is under way
-wait for the next one, and a lone caller waits for nobody. Each is answered after its own
-commit, so a 2xx always means stored.
+wait for the next one, and a single caller waits for nobody. Each event is answered after its own
+commit, so a 2xx always means that it is stored.
 
-`fair_queues.py` says which events go into the next batch, `flusher.py` how a batch is stored and answered.
+`fair_queues.py` chooses the events of the next batch, and `flusher.py` stores and answers a batch.
 
-Events are judged by their payloads where their organisation's subscriptions ask for it, when they
-come in. If those have changed by the time an event is stored, that organisation's queue steps aside
-until all in it are judged again (`rejudging.py`); nobody else waits for that.
+If an organisation's subscriptions have payload filters or ordering pointers, its events are judged by them
+on arrival. If these subscriptions change before an event is stored, the organisation's queue is set aside
+until all its events are judged again (`rejudging.py`). Other organisations do not wait for that.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from triggers.room import Room
 FLUSHER: Final = "flusher"
 """The task that stores events."""
 MAX_WAIT_SECONDS = 10.0
-"""How long an event waits for its flush to begin: by then its caller has gone, or should be told."""
+"""An event that waits longer for its flush is answered with 503, so that its caller can try again."""
 
 _TOO_LATE: Final = (
     "The event waited too long and was not stored; send it again, with the same dedup_id if it has one."
@@ -46,10 +46,10 @@ _TOO_LATE: Final = (
 
 
 class Acceptor:
-    """Accepts events: `start` before the first, `stop` after the last.
+    """Accepts events. Call `start` before the first event and `stop` after the last one.
 
     States: made → accepting → stopping (nothing new is accepted, what waits is stored) → stopped. There is
-    one flush at a time: a second one gained nothing on two cores and halves the batches.
+    one flush at a time. A second one would halve the batches, and gained nothing on two cores.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class Acceptor:
         max_bytes: int,
         committed: Callable[[set[UUID], Handover], None],
     ) -> None:
-        """`dedup_window` is in seconds; `max_events` and `max_bytes` bound what is held until it is answered.
-        `committed` is told, after each commit, of which organisations it stored events, and is given
-        what of it is to be pushed."""
+        """`dedup_window` is in seconds. `max_events` and `max_bytes` bound the unanswered events.
+        `committed` is called after each commit, with the organisations of the stored events and with the
+        deliveries that have to be pushed."""
         self.clock = clock
         self._database = database
         # Each event takes at least so much room that no more than `max_events` fit.
@@ -110,11 +110,11 @@ class Acceptor:
         return self._queues.events, self._queues.payload_bytes
 
     def accept(self, event: NewEvent) -> Awaitable[AcceptOutcome]:
-        """Have one event stored. Its outcome comes when it is committed, or else as an error:
+        """Store one event. The outcome comes after the commit. It can be an error:
 
-        DedupConflict: its dedup_id names an event with other content.
-        Unavailable: it is not known to be stored; try again.
-        NotFound, Invalid: its organisation is gone, or the database refuses what it holds.
+        DedupConflict: another event with other content has the dedup_id.
+        Unavailable: it is not certain that the event is stored; try again.
+        NotFound, Invalid: the organisation does not exist, or the database refuses the event's data.
         """
         judged = self._judging.judge_plain(event)
         return self._judge_and_enter(event) if judged is None else self._enter(event, judged)

@@ -1,7 +1,7 @@
-"""What a flush stored for push subscriptions, handed to the worker beside the API.
+"""The new push deliveries of one flush, which the API hands to the worker of the same `serve`.
 
-It need not be read back then, as little as its payloads. The table stays the truth: whatever is not
-handed over, is lost on the way or not taken is found and read there.
+The worker then does not have to read the deliveries and their payloads from the database. The table of
+deliveries stays authoritative: the worker finds there what was not handed over, got lost or was not taken.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from triggers.postgres.database import DriverUUID
 
 
 class Fresh(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """An event and the subscriptions that are owed it. Ids are their 16 bytes."""
+    """An event and the subscriptions that it must be delivered to. Each id is given as 16 bytes."""
 
     org_id: bytes
     id: bytes
@@ -29,12 +29,12 @@ class Fresh(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Handover(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """The events of one flush that push subscriptions are owed."""
+    """The events of one flush that must be delivered to push subscriptions."""
 
     asked_at: float
     """When the statement was sent, by the monotonic clock, which the processes of a machine share."""
     accepted_at: datetime
-    """When it ran, by the database's clock."""
+    """When the statement ran, by the database's clock."""
     events: list[Fresh]
 
     @classmethod
@@ -45,7 +45,7 @@ class Handover(msgspec.Struct, array_like=True, frozen=True, gc=False):
         batch: Sequence[NewEvent],
         owed: Mapping[bytes, list[bytes]],
     ) -> Handover:
-        """`owed` are the subscriptions of each event of the batch that has any."""
+        """`owed` maps the id of an event to the subscriptions that it must be delivered to."""
         return cls(
             asked_at,
             accepted_at,
@@ -67,11 +67,11 @@ class Handover(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     @property
     def payload_bytes(self) -> int:
-        """The greatest part of it."""
+        """The total size of the payloads, the largest part of a handover."""
         return sum(len(event.payload) for event in self.events)
 
     def lanes(self) -> list[LaneId]:
-        """The lanes that it is for."""
+        """The lanes that get a delivery."""
         found = {(event.org_id, lane_id) for event in self.events for lane_id in event.subscriptions}
         orgs = {org_id: DriverUUID(org_id) for org_id, _ in found}
         return [(orgs[org_id], DriverUUID(lane_id)) for org_id, lane_id in found]

@@ -1,9 +1,9 @@
-"""What accept must know of payloads: do filters want them, and which key orders them.
+"""Judges payloads before events are stored: which filters match them, and what their ordering keys are.
 
-An event is judged before its batch, by rules that are read when they change and not when events
-come. The statement that stores it checks that they are still the organisation's; if not, it is
-judged again. An organisation without such rules has version 0, which is what one that was never
-heard of is taken for, so for most organisations nothing is read and nothing is kept.
+An event is judged before it is put into a batch. The rules (filters and ordering pointers) are in memory,
+and are read again only after they have changed. The statement that stores the event checks their version.
+If the rules have changed, the event is judged again. An organisation without rules has version 0, and an
+unknown organisation is assumed to have version 0. So for most organisations nothing is read or kept.
 """
 
 from __future__ import annotations
@@ -40,17 +40,18 @@ from triggers.subscriptions.payload_filter import (
 log = structlog.get_logger()
 
 MAX_RULES: Final = 10_000
-"""Rules that a process keeps, of the organisations that sent last; an organisation itself counts as one."""
+"""Maximum number of rules in memory. Those of the organisations that sent most recently are kept, and each
+organisation counts as one more rule."""
 MAX_KEY: Final = 255
 RECORD_EVERY: Final = timedelta(seconds=5)
 _MAX_FAILURES: Final = 10_000
 
 Finding: TypeAlias = str | Literal[False]
-"""What judging found out for a subscription: not wanted (False), or its ordering key."""
+"""The result for one subscription: False if it does not want the event, or the event's ordering key."""
 
 
 class Rule(NamedTuple):
-    """What a subscription asks of payloads, ready to be judged."""
+    """The filter and the ordering pointer of a subscription, ready for use."""
 
     id: UUID
     id_text: str
@@ -61,7 +62,7 @@ class Rule(NamedTuple):
 
 
 class Rules:
-    """All rules of an organisation, of one version. `fresh` until they are known to have changed."""
+    """All rules of an organisation, at one version. `fresh` is true until a change is known."""
 
     __slots__ = ("filters", "fresh", "rules", "version")
 
@@ -73,7 +74,7 @@ class Rules:
 
 
 class Judged(NamedTuple):
-    """The rules that an event was judged by, and what they found. Who is not named wants the event."""
+    """The rules that judged an event, and the findings. A subscription without a finding wants the event."""
 
     rules: Rules
     findings: Mapping[str, Finding]
@@ -95,13 +96,13 @@ class Judging:
         self._failed = asyncio.Event()
 
     def duty(self) -> Duty:
-        """Writing down which filters fail. What was not written down will fail again."""
+        """The duty that records failures of filters. A failure that is lost will happen again."""
         return Duty("filter failures", RECORD_EVERY.total_seconds(), self._record)
 
     # ---- judging -------------------------------------------------------------------------------------
 
     def judge_plain(self, event: NewEvent) -> Judged | None:
-        """Judge an event whose organisation asks nothing of payloads; else None."""
+        """Judge an event without reading its payload. None if its organisation's rules need the payload."""
         rules = self._known.get(event.org_id)
         if rules is None:
             return _JUDGED_PLAIN
@@ -111,11 +112,11 @@ class Judging:
         return Judged(rules, _NO_FINDINGS)
 
     def judge(self, event: NewEvent) -> Judged:
-        """Judge an event by what is known now, without a break: some 20 ms at the worst."""
+        """Judge an event by the rules in memory, in one step that takes at most about 20 ms."""
         return at_once(self._judge(event))
 
     async def judge_paced(self, event: NewEvent) -> Judged:
-        """`judge`; others have the event loop meanwhile if it takes long."""
+        """Like `judge`, but if it takes long, other tasks run in between."""
         judged = self.judge_plain(event)
         return await do(self._judge(event), Pace()) if judged is None else judged
 
@@ -154,7 +155,7 @@ class Judging:
     # ---- the rules -----------------------------------------------------------------------------------
 
     def outdated(self, org_id: UUID) -> None:
-        """Take in that the organisation's rules are not those that are known here."""
+        """Note that the organisation's rules in memory are out of date."""
         rules = self._known.get(org_id)
         if rules is None:
             rules = Rules(0)
@@ -162,7 +163,7 @@ class Judging:
         rules.fresh = False
 
     async def refresh(self, org_id: UUID) -> None:
-        """Know the organisation's rules, reading them if need be.
+        """Make sure that the organisation's current rules are in memory.
 
         Raises:
             NotFound: there is no such organisation.
@@ -199,7 +200,7 @@ class Judging:
             self._failed.set()
 
     async def _record(self) -> None:
-        """Write failures down, the first at once, then what came meanwhile: never once per event."""
+        """Record the first failure at once, and later ones together, so not every event causes a write."""
         await self._failed.wait()
         failures, self._failures = self._failures, {}
         self._failed.clear()
@@ -208,7 +209,7 @@ class Judging:
 
 
 def judge_again(expression: str, event: FilterInput) -> Steps[Verdict]:
-    """What a stored filter says of an event; one that cannot be used any more fails."""
+    """The verdict of a stored filter on an event. A filter that no longer compiles counts as failed."""
     try:
         found = PayloadFilter.compile(expression)
     except errors.Invalid as error:
@@ -229,7 +230,7 @@ def _ready(stored: StoredRule, compiled: Mapping[str, PayloadFilter]) -> Rule:
 
 
 def _wants_type(types: StoredRule, event_type: str) -> bool:
-    """As the accept statement has it."""
+    """Whether a rule applies to an event's type, by the same conditions as in the accept statements."""
     return (
         (types.all_types and not event_type.startswith(RESERVED_TYPE_PREFIX))
         or event_type in types.type_names
@@ -253,8 +254,8 @@ def parse_pointer(pointer: str) -> tuple[str, ...]:
 
 
 class Pointed:
-    """A payload as pointers see it. An object or array is opened once, if a pointer leads into it, and a
-    value is made a key once, however many pointers lead there."""
+    """A payload in which JSON Pointers find ordering keys. Each object or array is parsed at most once, and
+    each key is made at most once, however many pointers use it."""
 
     __slots__ = ("_root",)
 
@@ -262,8 +263,8 @@ class Pointed:
         self._root = _Value(payload.strip())
 
     def key(self, pointer: tuple[str, ...]) -> str | None:
-        """The ordering key that the pointer leads to: a string as it is, a number as it was sent, `true` or
-        `false`; of a long one the hash. None if there is nothing, or anything else."""
+        """The ordering key at `pointer`: a string, a number as it was sent, `true` or `false`. A key that is
+        too long or contains U+0000 is replaced by its hash. None if there is no such value."""
         return at_once(self.key_in_steps(pointer))
 
     def key_in_steps(self, pointer: tuple[str, ...]) -> Steps[str | None]:
@@ -282,7 +283,7 @@ class Pointed:
 
 
 class _Value:
-    """A value of a payload, as far as it was looked into."""
+    """A value of a payload, parsed only as far as needed."""
 
     __slots__ = ("_key", "_parts", "opened", "text")
 
@@ -293,7 +294,7 @@ class _Value:
         self._key: str | Literal[False] | None = False  # not made yet
 
     def open(self) -> None:
-        """Read the members or elements, but nothing in them; a scalar has none."""
+        """Parse the members or elements, but not their contents. A scalar has none."""
         match bytes(self.text[:1]):
             case b"{":
                 self.opened = _members(self.text)
@@ -323,7 +324,7 @@ class _Value:
 
 
 def _index(step: str) -> int | None:
-    """Digits without a leading zero; a payload has less than ten million elements."""
+    """The index that a step names, or None. No payload has more than ten million elements (7 digits)."""
     plain = step.isascii() and step.isdecimal() and len(step) < 8
     return int(step) if plain and (step == "0" or not step.startswith("0")) else None
 

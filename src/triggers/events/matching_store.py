@@ -1,4 +1,4 @@
-"""Which subscriptions judge payloads, and which of their filters failed."""
+"""Reads the payload rules of subscriptions, and records failures of their filters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SQL = statements(__name__)
 
 
 class StoredRule(NamedTuple):
-    """What a subscription asks of payloads, and of which types of events."""
+    """The filter and the ordering pointer of a subscription, and the event types that they apply to."""
 
     subscription_id: UUID
     type_names: list[str]
@@ -24,7 +24,7 @@ class StoredRule(NamedTuple):
 
 
 class FilterFailure(NamedTuple):
-    """That a filter, known by its text, had no honest answer."""
+    """A failure of the filter with this text."""
 
     org_id: UUID
     subscription_id: UUID
@@ -33,7 +33,7 @@ class FilterFailure(NamedTuple):
 
 
 async def rules(database: Database, org_id: UUID) -> tuple[int, list[StoredRule]] | None:
-    """The rules of an organisation and the version they are of; None if it does not exist."""
+    """The version of an organisation's rules, and the rules; None if the organisation does not exist."""
     rows = await database.fetch(_SQL["rules"], org_id)
     if not rows:
         return None
@@ -42,6 +42,6 @@ async def rules(database: Database, org_id: UUID) -> tuple[int, list[StoredRule]
 
 
 async def record(database: Database, failures: Sequence[FilterFailure], every: timedelta) -> None:
-    """Note failures at their subscriptions, each subscription once in `every`."""
+    """Store failures in their subscriptions, for each subscription at most once per `every`."""
     columns = [list(column) for column in zip(*failures, strict=True)]
     await database.fetch(_SQL["record"], *columns, every)

@@ -1,4 +1,4 @@
-"""Events whose organisation's rules changed while they waited are judged again, beside the flushes."""
+"""Judges waiting events again after the rules of their organisation have changed, beside the flushes."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from triggers.pace import Pace
 log = structlog.get_logger()
 
 JUDGING_ROUNDS: Final = 8
-"""How often an event is judged again, before its sender is told to try later."""
+"""An event that was judged again more often than this is answered with 503."""
 
 
 class Rejudging:
     """Judges the queues that were set aside, each in a task of its own.
 
-    A queue is aside → judged again → in turn. An event of it is refused if its rules cannot be read, if they
-    keep changing, or if what is found takes more memory than there is.
+    The states of a queue: aside → judged again → in turn. Its events are refused if the rules cannot be read
+    or keep changing. An event is also refused if there is no memory for its findings.
     """
 
     def __init__(
         self, judging: Judging, queues: FairQueues, least_bytes: int, done: Callable[[], None]
     ) -> None:
-        """`least_bytes`: memory that an event takes at least. `done` is called when a queue was judged."""
+        """`least_bytes`: the minimum memory of an event. `done` is called after a queue was judged."""
         self._judging = judging
         self._queues = queues
         self._least_bytes = least_bytes

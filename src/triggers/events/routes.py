@@ -1,4 +1,4 @@
-"""The URLs of events: reading them here, accepting them in `accept.py`."""
+"""The URLs of events. Handlers that read events are here; those that accept events are in `accept.py`."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class EventRoutes:
         event_id: str,
         explain: Annotated[
             str,
-            Meta(description="If present, even empty: explain for every subscription why it matched or not."),
+            Meta(description="Explain for every subscription why it matched or not. It needs no value."),
         ]
         | None = None,
     ) -> EventDetail:
@@ -260,7 +260,7 @@ ROUTES = (
         201,
         (
             Answer(201, "The event is stored.", EventAccepted, ("Location",)),
-            Answer(200, "A duplicate of a stored event, whose id this is.", EventAccepted, ("Location",)),
+            Answer(200, "The event was stored before, with this id.", EventAccepted, ("Location",)),
             Answer(409, "The `dedup_id` was used for other content. `original_id` is the id of that event."),
         ),
         also=("/events",),

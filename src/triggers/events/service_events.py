@@ -1,6 +1,6 @@
-"""Events of the service's own: `triggers.delivery.dead` and their like, for those who named them.
+"""The service's own events, such as `triggers.delivery.dead`, for subscriptions that name these types.
 
-They are stored in the transaction of what they tell of, so a crash loses both or neither.
+Each is stored in the same transaction as the change that it reports, so a crash loses both or neither.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NO_WINDOW: Final = timedelta(0)  # they have no dedup_id
 
 
 class Told(NamedTuple):
-    """Something to tell an organisation."""
+    """A service event that may have to be stored for an organisation."""
 
     org_id: UUID
     type: str
@@ -34,10 +34,10 @@ class Told(NamedTuple):
 
 
 async def tell(connection: Connection, clock: DatabaseClock, judging: Judging, told: Sequence[Told]) -> None:
-    """Store an event for each, in the transaction under way, where a subscription named its type.
+    """Store each event whose type a subscription of its organisation names, in the current transaction.
 
     Raises:
-        DatabaseUnavailable: subscriptions keep changing under it; the transaction is to be repeated.
+        DatabaseUnavailable: the subscriptions changed too often; repeat the transaction.
     """
     waiting = [
         NewEvent(

@@ -1,4 +1,4 @@
-"""The event log: the two statements that store events, and reads."""
+"""Statements for events: the two that store events, and those that read them."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ from triggers.postgres.database import (
 
 _SQL = statements(__name__)
 _SCAN_LIMIT = 5_000
-"""Rows that one page of a filtered list may look at: a rare type costs pages, not a scan of the log."""
+"""Maximum number of rows that one page of a filtered list reads. So a list of a rare type has more pages, but
+no page scans all events."""
 
 
 FLUSH_DELIVERIES = 1_000
-"""Deliveries that one transaction makes, if its first event makes no more: it takes some 40 ms, and all who
-send events wait for it."""
+"""Maximum number of deliveries that one transaction creates, unless its first event alone needs more.
+Creating so many takes about 40 ms, and everybody who sends events waits for it."""
 
 
 _COLUMNS = attrgetter(
@@ -53,15 +54,15 @@ class Obstacle(Enum):
     """Why a batch cannot be stored by `accept_all`, the cheaper of the two statements."""
 
     STORED = auto()
-    """Something of it is stored already: most often an event that was sent again, with the same dedup_id."""
+    """An event of the batch is stored already. Usually it was sent again with the same dedup_id."""
     TOO_MUCH = auto()
-    """It may make too many deliveries for one transaction, or was judged by rules that have changed."""
+    """The batch may need too many deliveries for one transaction, or its rules have changed since."""
 
 
 class Receipt(NamedTuple):
-    """What one transaction of accept did not store, and what it stored for push subscriptions.
+    """The events that a transaction of `accept` did not store, and the push deliveries that it stored.
 
-    `obstacle` is what kept `accept_all` from storing the batch, None if nothing did or it was not tried.
+    `obstacle`: why `accept_all` did not store the batch; None if it did, or was not tried.
     """
 
     missing: list[UUID]
@@ -72,9 +73,9 @@ class Receipt(NamedTuple):
 class Resolution(NamedTuple):
     """Why an event of a batch is not stored.
 
-    `winner` and `fingerprint` are those of the event that has its dedup_id, None if none has;
-    `stored` says that it stands in the log under its own id, from an earlier try. `version` is
-    that of the organisation's subscriptions, None if there is no such organisation.
+    `winner` and `fingerprint` belong to the stored event with the same dedup_id; they are None if there is
+    none. `stored`: whether an earlier try stored the event under its own id. `version` is the current version
+    of the organisation's rules, None if the organisation does not exist.
     """
 
     winner: UUID | None
@@ -84,9 +85,9 @@ class Resolution(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """The event that has a dedup_id.
+    """The stored event with a dedup_id.
 
-    `stored` says that the event which was asked for stands in the log under its own id, from an earlier try.
+    `stored`: whether an earlier try stored the requested event itself, under its own id.
     """
 
     winner: UUID
@@ -108,7 +109,7 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredPayload(NamedTuple):
-    """What was sent, to the byte."""
+    """A payload with exactly the bytes that were sent."""
 
     id: UUID
     type: str
@@ -125,14 +126,16 @@ async def accept(
     *,
     all_first: bool = True,
 ) -> Receipt:
-    """Store a batch with its deliveries in one transaction; say what it did not store.
+    """Store a batch with its deliveries in one transaction; return what was not stored.
 
-    A batch that would make more than FLUSH_DELIVERIES is stored up to there, of each organisation
-    from its first event on and about as many deliveries of each; the first of all is stored in any
-    case. No two events of it may share an organisation and a dedup_id. `versions` are those of the
-    subscriptions that each event was judged by, 0 of all if not given; `findings` are of an event's
-    and a subscription's id in one: False where it is not wanted, or its ordering key. `all_first`:
-    whether it is worth trying to store all of it at once. In a transaction under way all ids must be new.
+    If the batch needs more than FLUSH_DELIVERIES deliveries, only a part is stored: the first events of each
+    organisation, with about the same number of deliveries for each. The very first event is always stored. No
+    two events may share an organisation and a dedup_id.
+
+    `versions`: for each event the version of the rules that judged it; all 0 if omitted. `findings`: a key
+    is an event's id followed by a subscription's id; a value is False if the subscription does not want the
+    event, else the ordering key. `all_first`: whether to try `accept_all` first. In a transaction that has
+    already begun, all ids must be new.
     """
     values = (
         *columns(map(_COLUMNS, batch)),
@@ -162,7 +165,7 @@ async def accept(
 
 
 def _by_event(pairs: Sequence[bytes]) -> Steps[dict[bytes, list[bytes]]]:
-    """Ids of subscriptions by the id of the event before them."""
+    """The ids of subscriptions by event id. Each pair is an event's id followed by a subscription's id."""
     owed: dict[bytes, list[bytes]] = {}
     for number, pair in enumerate(pairs, 1):
         owed.setdefault(pair[:16], []).append(pair[16:])
@@ -172,7 +175,7 @@ def _by_event(pairs: Sequence[bytes]) -> Steps[dict[bytes, list[bytes]]]:
 
 
 async def taken(connection: Connection, events: Sequence[NewEvent]) -> dict[UUID, Taken]:
-    """Those of these events whose dedup_id is taken, and by which event."""
+    """For each of these events whose dedup_id is taken, the event that has it."""
     rows = await connection.fetch(_SQL["taken"], *columns(map(_DEDUP_KEY, events)))
     return {row["id"]: Taken(row["winner"], row["fingerprint"], row["stored"]) for row in rows}
 
@@ -189,7 +192,7 @@ async def resolve(connection: Connection, events: Sequence[NewEvent]) -> dict[UU
 
 
 async def learn_time(database: Database, clock: DatabaseClock) -> None:
-    """Ask the database for its time, before the first id is minted on it."""
+    """Read the database's time, so that the first id can use it."""
     asked_at = time.monotonic()
     row = await database.row(_SQL["now"])
     assert row is not None
@@ -197,7 +200,7 @@ async def learn_time(database: Database, clock: DatabaseClock) -> None:
 
 
 class StoredEvents(NamedTuple):
-    """Part of a list; `last` is the id to go on from, None at the end."""
+    """A page of a list. The next page begins after the id `last`, which is None at the end."""
 
     events: list[StoredEvent]
     last: UUID | None
@@ -243,7 +246,7 @@ async def payload(database: Database, org_id: OrgId, event_id: UUID) -> bytes | 
 
 
 async def payloads(database: Database, org_id: OrgId, ids: Sequence[UUID]) -> dict[UUID, StoredPayload]:
-    """The payloads of these events, by id. The caller keeps their sum within a page."""
+    """The payloads of these events, by id. The caller limits their total size."""
     if not ids:
         return {}
     rows = await database.fetch(_SQL["payloads"], org_id, ids, min(ids), max(ids))
@@ -278,7 +281,7 @@ def _stored_event(row: Row) -> StoredEvent:
 
 
 async def listeners(connection: Connection, org_ids: Sequence[UUID], event_type: str) -> set[UUID]:
-    """Those of the organisations in which a subscription names this type of the service's own events."""
+    """The organisations of `org_ids` that have a subscription that names this type of service event."""
     steps = event_type.split(".")
     prefixes = [".".join(steps[:count]) + "." for count in range(1, len(steps))]
     rows = await connection.fetch(_SQL["listeners"], org_ids, [event_type], prefixes)
@@ -307,7 +310,7 @@ async def deliveries_of_event(database: Database, org_id: OrgId, event_id: UUID)
 
 
 class Candidate(NamedTuple):
-    """A subscription that an event may match, with what it asks of events."""
+    """A subscription that may match an event, with its event types and its filter."""
 
     id: UUID
     kind: str
@@ -319,6 +322,6 @@ class Candidate(NamedTuple):
 
 
 async def candidates(database: Database, org_id: OrgId) -> list[Candidate]:
-    """Every subscription of an organisation that is not gone."""
+    """Every subscription of an organisation that was not deleted."""
     rows = await database.fetch(_SQL["candidates"], org_id)
     return [Candidate(*row) for row in rows]

@@ -1,4 +1,4 @@
-"""An event on its way to its commit, and the answer that its caller waits for."""
+"""An event that is not committed yet, and the future with the answer that its caller waits for."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from triggers.events.matching import Judged
 from triggers.room import Room
 
 FINDING_BYTES: Final = 200
-"""What a finding counts for beside payloads: a thousand filters are more than the event they judge."""
+"""Bytes that each finding counts for: a thousand findings can take more memory than their event."""
 
 AcceptOutcome: TypeAlias = Accepted | errors.TriggersError
 
 
 class WaitingEvent:
-    """Waits in a queue, is taken into a batch, and is answered once: a second answer changes nothing.
+    """An event that waits in a queue, goes into a batch, and is answered. A second answer changes nothing.
 
         waiting ⇄ in a batch, or following one → answered
 
-    It holds memory of `room` until it is answered. An event of a batch leads those that came after it with
-    the same dedup_id: its followers are decided with it, and not stored. It waits again if the batch left it
-    over.
+    It holds memory of `room` until it is answered. In a batch, later events with the same dedup_id are its
+    followers: they are answered together with it, and are not stored. If a batch leaves the event over, it
+    waits again.
     """
 
     __slots__ = (
@@ -61,7 +61,7 @@ class WaitingEvent:
         self.size = len(self.event.payload) + FINDING_BYTES * len(judged.findings)
 
     def take_memory(self, least_bytes: int) -> bool:
-        """Take the memory it needs now in place of what it has; if it is too much, none, and False."""
+        """Take the memory that it needs now, instead of what it holds. False: there is not enough."""
         org_id = self.event.org_id
         if self._held:
             self._room.give_back(org_id, self._held)
@@ -70,12 +70,12 @@ class WaitingEvent:
         return self._held > 0
 
     def wait_for_the_database(self) -> None:
-        """Wait however long it takes: it may be stored, and only the database can tell."""
+        """Never treat the event as late. It may be stored already, and only the database knows."""
         self.since = math.inf
 
     def decide(self, winner: UUID, fingerprint: bytes | None = None) -> None:
-        """Answer it and its followers, given which event has their dedup_id, and that event's fingerprint
-        unless it is this event itself."""
+        """Answer the event and its followers. `winner` is the event that has their dedup_id; `fingerprint` is
+        that event's fingerprint, and is not needed if it is this event."""
         for each in (self, *self.followers):
             if each.event.id == winner:
                 each.answer(Accepted(winner, False))

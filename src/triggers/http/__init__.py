@@ -1,5 +1,5 @@
-"""What every request has: server, connections and their bounds, router, bodies, responses, problems, pages.
+"""The HTTP server: connections and their bounds, the router, bodies, responses, problems and pages.
 
-Imports nothing of the product but domain and errors: it knows no noun of the product.
-Keeps: a body reaches its handler byte for byte, and nobody without a key holds more than a bounded share.
+Imports no other room, only modules such as domain and errors. It knows no concept of the product.
+Keeps: a body reaches its handler byte for byte, and callers without a key can use only bounded memory.
 """

@@ -23,9 +23,9 @@ def whole_answer(status: int, headers: Headers, body: bytes) -> bytes:
 class AnswerInPieces:
     """The bytes of an answer that an app gives in messages of ASGI: its head, then pieces of its body.
 
-    How its body is framed is decided by its head, for good:
+    The head decides how the body is framed:
     - without a body, to HEAD or with status 204 or 304
-    - sized, if there is a Content-Length: what is left of it is counted
+    - sized, if there is a Content-Length; the remaining bytes are counted
     - chunked, otherwise
 
     Raises:
@@ -35,7 +35,7 @@ class AnswerInPieces:
     def __init__(
         self, start: Mapping[str, Any], defaults: Headers, *, to_head: bool, keep_alive: bool
     ) -> None:
-        """`start` is the message of ASGI. `keep_alive`: nothing but the app asks to close the connection."""
+        """`start` is the ASGI message. If `keep_alive` is false, the connection is closed in any case."""
         status: int = start["status"]
         lines = [STATUS_LINE[status].rstrip(b"\r\n")]
         fields: dict[bytes, bytes] = {}

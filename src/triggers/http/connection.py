@@ -1,4 +1,4 @@
-"""One connection of a caller: what happens on it, and which part of it is told."""
+"""One connection of a caller: passes everything that happens on it to the part that handles it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from triggers.http.request_cycle import RequestCycle, unreadable
 from triggers.http.request_parser import RequestParser
 
 REST_READ: Final = 5 * 1024 * 1024
-"""Bytes of a body of known length that are read, and thrown away, after its request was answered. Before a
-longer one, or one of unknown length, the connection ends, so a refused caller cannot go on."""
+"""If a request is answered before its body has arrived, at most this many remaining bytes are read and thrown
+away. If more remain, or their number is unknown, the connection ends, so a refused caller cannot go on."""
 
 
 class CallerConnection(asyncio.Protocol):
-    """What uvicorn's server runs for each connection. Its parts have the rules:
+    """The protocol that uvicorn's server runs for each connection. Its parts contain the rules:
 
     bytes in ▶ `PacedReader` ▶ `RequestParser` ▶ `Pipeline` ▶ `RequestCycle` ▶ bytes out
 
-    `Deadlines` notes beside them what may take too long.
+    In addition, `Deadlines` notes since when something that may take too long has been going on.
 
-    open ──`refuse`──▶ refusing: what came before is answered, and then why nothing more is read
+    open ──`refuse`──▶ refusing: earlier requests are answered, and then the error
     open or refusing ──the last answer──▶ hung up: the caller may still send, for `LINGER_SECONDS`
     any of them ──`close`, or the caller leaves──▶ lost
     """
@@ -81,7 +81,7 @@ class CallerConnection(asyncio.Protocol):
         self.reader.take(data)
 
     def pause_writing(self) -> None:
-        """Told by the transport when more than a little waits to be read; nearly no answer comes to that."""
+        """Called by the transport when its write buffer is over the limit, which is rare."""
         self.flow.pause_writing()
         self.deadlines.answer_waits(self._loop.time(), self.transport.get_write_buffer_size())
 
@@ -92,7 +92,7 @@ class CallerConnection(asyncio.Protocol):
     # ---- told by the server ----------------------------------------------------------------------
 
     def shutdown(self) -> None:
-        """The service stops: end with the answer at hand, if there is one."""
+        """The service stops: close the connection after the current answer, or now if there is none."""
         newest = self.pipeline.newest
         if newest is None or newest.is_answered:
             self.close()
@@ -157,7 +157,7 @@ class CallerConnection(asyncio.Protocol):
             self.transport.write(data)
 
     def answered(self) -> None:
-        """An answer was written, and another request may come: go on with what waited for it."""
+        """An answer was written, and another request may come: continue with the requests that waited."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -170,7 +170,7 @@ class CallerConnection(asyncio.Protocol):
             self.reader.go_on()
 
     def answered_last(self, *, is_whole: bool) -> None:
-        """The last answer was written. If something is still coming, the caller is let send it."""
+        """The last answer was written. If the caller is still sending, it may go on for LINGER_SECONDS."""
         self.server_state.total_requests += 1
         if is_whole and not self.reader.is_closed:
             self.close()
@@ -180,7 +180,7 @@ class CallerConnection(asyncio.Protocol):
     # ---- the end ---------------------------------------------------------------------------------
 
     def refuse(self, error: errors.TriggersError) -> None:
-        """Answer what cannot be read, or did not come in time, in its turn. Then the connection ends."""
+        """Answer an unreadable or late request with an error, after earlier ones. Then end the connection."""
         self.reader.close()
         newest = self.pipeline.newest
         if newest is None or self._parser.in_head:
@@ -208,7 +208,7 @@ class CallerConnection(asyncio.Protocol):
             self.transport.write_eof()
 
     def close(self) -> None:
-        """Close once what was answered has been read."""
+        """Close the connection after the caller has read the answers."""
         self._burst.flush()
         self.transport.close()
 
@@ -219,7 +219,7 @@ class CallerConnection(asyncio.Protocol):
 
 @lru_cache(maxsize=1)
 def _burst(loop: asyncio.AbstractEventLoop) -> Burst:
-    """The one of all connections."""
+    """The Burst that all connections share."""
     return Burst(loop)
 
 

@@ -7,11 +7,11 @@ KEEP_ALIVE_SECONDS = 75.0
 LINGER_SECONDS = 5.0
 """How long a caller may go on sending after its last answer, before the connection is cut."""
 SLOWEST_READER = 16 * 1024
-"""Bytes a second that a caller must read of its answers."""
+"""Minimum speed, in bytes per second, at which a caller must read its answers."""
 
 
 class Deadlines:
-    """Since when each of four things has been going on, by the clock of the event loop. None: it is not.
+    """Since when each of four states has lasted, by the clock of the event loop. None: not in this state.
 
     Requests: arriving ──`request_ended`──▶ being answered ──`went_idle`──▶ idle ──`request_began`──▶ arriving
     Answers:  all is read ──`answer_waits`──▶ unread ──`answer_was_read`──▶ all is read
@@ -20,8 +20,8 @@ class Deadlines:
     A new connection begins as arriving. An answer may be complete before its request is: then the request
     is still arriving, and the connection is not idle.
 
-    There are no timers, because a timer for each request would cost each request. `server.sweep` asks about
-    once a second what is late.
+    There are no timers, because a timer for each request would make every request slower. Instead,
+    `server.sweep` looks for late connections about once a second.
     """
 
     __slots__ = ("_arriving_since", "_hung_up_at", "_idle_since", "_unread_bytes", "_unread_since")
@@ -49,7 +49,7 @@ class Deadlines:
         self._idle_since = now
 
     def answer_waits(self, now: float, unread_bytes: int) -> None:
-        """So many bytes wait for the caller to read them. From now on it must take some of them."""
+        """`unread_bytes` wait for the caller to read them. From now on its reading speed is checked."""
         self._unread_since = now
         self._unread_bytes = unread_bytes
 
@@ -62,7 +62,7 @@ class Deadlines:
         self._hung_up_at = now
 
     def excuse_caller(self, now: float) -> None:
-        """The service does not read at the moment, so the time of a request that is arriving begins anew."""
+        """Restart the time of an arriving request, because the service does not read at the moment."""
         if self._arriving_since is not None:
             self._arriving_since = now
 
@@ -96,9 +96,9 @@ class Deadlines:
         return self._hung_up_at is not None and self._hung_up_at < now - LINGER_SECONDS
 
     def is_reader_late(self, now: float, seconds: float, unread_bytes: int, *, is_closing: bool) -> bool:
-        """Whether the caller took less than `SLOWEST_READER` for `seconds`, while `unread_bytes` wait now.
+        """Whether the caller has read slower than `SLOWEST_READER` for `seconds`. `unread_bytes` wait now.
 
-        A closing connection stays until its last byte is taken, so for it any number of bytes counts.
+        A closing connection stays open until its last byte is read, so it is checked even for a few bytes.
         """
         if self._unread_since is None:
             if is_closing:

@@ -1,4 +1,4 @@
-"""The OpenAPI document arranged for a page: by subject, one entry for paths that answer the same."""
+"""Arranges the OpenAPI document for a page: by subject, with one entry for paths that are aliases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Operation(NamedTuple):
-    """One thing that can be asked for. `also` are other paths that answer exactly the same."""
+    """One operation. `also` are other paths with exactly the same answers."""
 
     method: str
     path: str
@@ -29,7 +29,7 @@ class Operation(NamedTuple):
 
     @property
     def answers(self) -> list[tuple[str, str, list[tuple[str, dict[str, Any]]]]]:
-        """Status, what it means, media types and schemas. Errors have no schema: it is always the same."""
+        """Status, meaning, media types and schemas. Errors have no schema, as it is the same for all."""
         return [
             (status, answer["description"], _schemas(answer) if status < "4" else [])
             for status, answer in sorted(self.detail["responses"].items())
@@ -37,14 +37,14 @@ class Operation(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """What the page shows: operations by subject, and the types that they name."""
+    """The contents of the page: operations by subject, and the types that they name."""
 
     subjects: dict[str, list[Operation]]
     types: dict[str, dict[str, Any]]
 
 
 def arrange(document: bytes) -> Reference:
-    """The reference of an OpenAPI document."""
+    """Arrange an OpenAPI document into a Reference."""
     parsed = msgspec.json.decode(document)
     for operation in (each for methods in parsed["paths"].values() for each in methods.values()):
         for status, answer in operation["responses"].items():
@@ -61,7 +61,7 @@ def arrange(document: bytes) -> Reference:
 
 
 def _operations(paths: dict[str, Any]) -> list[Operation]:
-    """Every operation; of several that are alike the one with the shortest id stands for all."""
+    """Every operation. Aliases are merged into the one with the shortest id."""
     alike: dict[bytes, list[tuple[str, str, dict[str, Any]]]] = {}
     for path, methods in paths.items():
         for method, detail in methods.items():

@@ -1,4 +1,4 @@
-"""From a request to its response: admission, parameters, body, handler; and what is noted of each."""
+"""Answers a request: admission, parameters, body, handler, response, and a note of status and duration."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from triggers.http.route import PUBLIC, Route
 log = structlog.get_logger()
 
 Admit = Callable[[Request, Route], Awaitable[None]]
-"""Notes the caller in the request, or raises why it may not go on. The body has not been read then."""
+"""Notes the caller in the request, or raises an error. It is called before the body is read."""
 Note = Callable[[Request, int, float], None]
-"""Is told the status of each answered request, and the seconds that it took."""
+"""Called after each request, with its status and its duration in seconds."""
 
 
 class Rules(NamedTuple):
-    """What a service does with each request beside answering it."""
+    """The functions that admit and note each request."""
 
     admit: Admit
     note: Note
 
 
 class Endpoint:
-    """One row of the table."""
+    """Answers the requests of one route."""
 
     def __init__(self, route: Route, admit: Admit) -> None:
         self._route = route
@@ -44,13 +44,13 @@ class Endpoint:
             self._decoder = msgspec.json.Decoder(body.type if body.required else body.type | None)
 
     async def respond(self, request: Request) -> Response:
-        """Answer a request to this row.
+        """Answer a request to this route.
 
-        The body is read last: none is held for a caller without a key, and a request that is refused for its
-        body has counted against the limit.
+        The body is read last, so none is held for a caller without a key, and a request with a wrong body
+        counts against the rate limit.
 
         Raises:
-            TriggersError: any of them; what the handler raises.
+            TriggersError: the request is refused, or the handler raises it.
         """
         await self._admit(request, self._route)
         signature = self._signature
@@ -83,7 +83,7 @@ class Endpoint:
 
 
 class Answering:
-    """The ASGI app of a function that responds to requests. Its errors are answered too."""
+    """Turns a function that returns responses into an ASGI app, which also answers its errors."""
 
     def __init__(
         self, respond: Callable[[Request], Awaitable[Response]], note: Note, route: str = "none"

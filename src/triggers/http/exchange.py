@@ -1,4 +1,4 @@
-"""What every request has, whichever way it is handled: an id, a body within limits, an answer."""
+"""Parts of every request, on the accept path and elsewhere: an id, a bounded body, an answer."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 MAX_GZIP_MEMBERS = 1_000
-"""Of a body; a batch whose events were compressed one by one has no more."""
+"""Maximum number in a body: as many as in a batch whose events were compressed one by one."""
 
 _PIECE_BYTES = 64 * 1024
 
 FIELDS = "triggers.fields"
-"""In a scope beside what ASGI has there: the headers by name, of several of one name the last."""
+"""Key in the ASGI scope, of our own: the headers by name. Of several with one name, the last counts."""
 WHOLE = "http.response.whole"
-"""A message of our own beside those of ASGI: start and body of an answer at once. Its headers are made by the
-service, so they are not searched for what could make another header of a value."""
+"""Message type of our own, besides those of ASGI: the start and the body of an answer in one. The service
+makes its headers, so they are not checked for characters that could inject another header."""
 
 SMALL_BODY = "triggers.body"
-"""In a scope: the body, if it is small and all of it had come when the app was called."""
+"""Key in the ASGI scope: the body, if it is small and had come completely when the app was called."""
 SMALL_BYTES = 4 * 1024
-"""A body up to here that comes whole is not counted: it takes less than what goes with any request."""
+"""A complete body of at most this size is not counted, as it takes less memory than the rest of a request."""
 
 _encode = msgspec.json.Encoder().encode
 _process = os.urandom(6).hex()
@@ -45,18 +45,18 @@ _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class ClientGone(RequestTimeout):
-    """The caller went away before the request was whole, or was sent away for that."""
+    """The caller closed the connection before the request was complete, or the request was refused."""
 
 
 def request_id(given: bytes | None) -> str:
-    """The caller's own id for the request where it is presentable, else one of ours."""
+    """The caller's id for the request if it is at most 64 letters, digits and `._-`, else a new id."""
     if given is not None and _GIVEN_ID.fullmatch(given):
         return given.decode("ascii")
     return f"{_process}-{next(_numbers):x}"
 
 
 def check_json(media_type: bytes) -> None:
-    """JSON, or nothing said: a body that calls itself something else is not guessed at."""
+    """Refuse a media type other than JSON. A body without a media type is accepted."""
     if essence(media_type) not in (b"application/json", b""):
         raise UnsupportedMediaType("Send application/json.")
 
@@ -67,7 +67,7 @@ def essence(media_type: bytes) -> bytes:
 
 
 class Held:
-    """The share of one request in the room for bodies that are under way, until the request is answered."""
+    """The memory that one request holds for its body, until the request is answered."""
 
     __slots__ = ("_org_id", "_room", "_size")
 
@@ -77,7 +77,7 @@ class Held:
         self._size = 0
 
     def take(self, size: int) -> None:
-        """Count so many bytes more.
+        """Take `size` more bytes.
 
         Raises:
             Overloaded: there is no room for them.
@@ -87,7 +87,7 @@ class Held:
         self._size += size
 
     def give_back(self, size: int) -> None:
-        """Count so many bytes less."""
+        """Give back `size` bytes."""
         self._room.give_back(self._org_id, size)
         self._size -= size
 
@@ -97,9 +97,9 @@ class Held:
 
 
 async def read_body(receive: Receive, limit: int, coding: bytes = b"", held: Held | None = None) -> bytes:
-    """The body, inflated if it is gzip. What is kept of it is counted in `held` as it comes.
+    """The body, inflated if it is gzip. The bytes in memory are counted in `held` as they come.
 
-    gzip is kept as it came until it is whole, so that nobody takes room by what is only announced.
+    A gzip body is inflated only when it is complete, so an incomplete one takes only its compressed size.
 
     Raises:
         TooLarge: more than `limit` bytes, as sent or inflated.
@@ -160,11 +160,11 @@ class _Inflater:
 
     @property
     def whole(self) -> bool:
-        """Whether what came so far ends where a member does."""
+        """Whether the data so far ends with a complete member."""
         return self._member.eof
 
     def more(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """A piece of what `data` adds, and the data to go on with; None when that was all."""
+        """The next piece of inflated data, and the data to continue with, None at the end."""
         if self._member.eof and data:
             self._begin()
         try:

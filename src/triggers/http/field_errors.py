@@ -1,4 +1,4 @@
-"""What a decoder found wrong in a body, as an error that names the field."""
+"""Turns a decoder's error about a body into an error that names the field."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from triggers.errors import Invalid
 
 
 def invalid_field(error: msgspec.DecodeError) -> Invalid:
-    """A decoder's complaint as ours: its JSONPath becomes a JSON Pointer."""
+    """Convert a decoder's error to Invalid. Its JSONPath becomes a JSON Pointer."""
     detail, _, path = str(error).partition(" - at `$")
     if missing := re.search(r"missing required field `(.+)`", detail):
         return Invalid(

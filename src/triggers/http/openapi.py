@@ -23,7 +23,7 @@ _DONE = {200: "Success.", 201: "Created.", 202: "Started.", 204: "Success, witho
 
 
 class Usual(NamedTuple):
-    """What a status means on every route that can answer it. `headers` come with it."""
+    """A status with the same meaning on every route. Its answers have `headers`."""
 
     name: str
     text: str
@@ -31,15 +31,15 @@ class Usual(NamedTuple):
 
 
 class Service(NamedTuple):
-    """What a document says beside its table."""
+    """The parts of a document that do not come from the table of routes."""
 
     info: Mapping[str, str]
     tag: Callable[[str], str]
-    """The subject of a path."""
+    """Returns the tag of a path, which is its subject on the page."""
     schemes: Mapping[str, Mapping[str, str]]
-    """How a key is sent; each of them will do."""
+    """The ways to send a key. Each of them is enough."""
     headers: Mapping[str, Mapping[str, Any]]
-    """Every header of an answer, as the document has it."""
+    """The description of every header that answers can have."""
     always: tuple[str, ...]
     """Headers of every answer."""
     limited: tuple[str, ...]
@@ -81,7 +81,7 @@ def document(routes: Iterable[Route], service: Service) -> dict[str, Any]:
 
 
 class _Operation:
-    """What the document says of one route."""
+    """The description of one route."""
 
     def __init__(self, route: Route) -> None:
         self.route = route
@@ -129,7 +129,7 @@ class _Operation:
         return described
 
     def _id(self, path: str) -> str:
-        """The handler's name; of another path that answers the same, with what tells that path apart."""
+        """The handler's name. For an alias, a part of its path is added."""
         name = self.route.handler.__name__
         if path == self.route.path:
             return name
@@ -185,7 +185,7 @@ class _Schemas:
         self._by_type = dict(zip(map(repr, types), schemas, strict=True))
 
     def of(self, wanted: Any) -> dict[str, Any]:
-        """The schema of a type, or of any of several."""
+        """The schema of a type, or of a union of types."""
         found: list[dict[str, Any]] = [self._by_type[repr(each)] for each in _members(wanted)]
         return found[0] if len(found) == 1 else {"anyOf": found}
 

@@ -1,4 +1,4 @@
-"""What arrives on one connection: how much of it is parsed when, and what is thrown away."""
+"""Decides when the bytes that arrive on a connection are parsed, and which are thrown away."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from triggers.http.pipeline import Pipeline
 from triggers.http.request_parser import RequestParser
 
 TURN_BYTES: Final = 64 * 1024
-"""Bytes that one connection has parsed in one turn of the event loop, or a little more. After so many it
-waits for its turn, with the others that have more to be parsed."""
+"""About this many bytes of one connection are parsed in one turn of the event loop. Then the connection waits
+for its next turn, together with the others that have more bytes to parse."""
 PIECE_COST: Final = 256
-"""Bytes that each piece counts for beside its own: tiny ones are dearer than long ones."""
+"""Bytes that each piece counts for in addition to its size, because many small pieces cost more."""
 
 
 class PacedReader:
@@ -37,7 +37,7 @@ class PacedReader:
         pipeline: Pipeline,
         refuse: Callable[[TriggersError], None],
     ) -> None:
-        """`refuse` is called with the reason when something cannot be parsed; it closes this."""
+        """`refuse` is called with the error if something cannot be parsed. It also closes this reader."""
         self._transport = transport
         self._flow = flow
         self._parser = parser
@@ -75,7 +75,7 @@ class PacedReader:
         self._waiting = b""
 
     def let_go(self) -> None:
-        """The connection is lost: refer to nothing of it any more."""
+        """The connection is lost: drop the references to its parts."""
         self.close()
         self._parser.close()
         del self._refuse
@@ -100,7 +100,7 @@ class PacedReader:
             self.go_on()
 
     def _wait_with(self, data: bytes, begin: int) -> None:
-        """Parse the rest of it after others had their turn, and when an answer is out."""
+        """Keep the rest, to be parsed after other connections had their turn and the pipeline has room."""
         self._parser.pieces.remember(data[:begin])
         self._waiting = data[begin:]
         self._flow.pause_reading()

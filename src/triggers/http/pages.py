@@ -38,7 +38,7 @@ async def page(template: str, **values: Any) -> HTMLResponse:
 
 
 async def reference_page(document: bytes, url: str) -> HTMLResponse:
-    """The OpenAPI document as a page. `url` is where the reader's own calls go."""
+    """The OpenAPI document as a page. `url` is the base URL for the reader's own calls."""
     html = await asyncio.to_thread(_render_reference, document)
     return _answer(html.replace(_URL, str(escape(url))))
 
@@ -48,7 +48,7 @@ _URL = "url-of-the-service"
 
 @cache
 def _render_reference(document: bytes) -> str:
-    """The page but for the URL, which is what each caller says that it is."""
+    """The page with a placeholder instead of the URL, which depends on the request."""
     found = arrange(document)
     return _render("docs.html", subjects=found.subjects, types=found.types, url=_URL)
 
@@ -58,7 +58,7 @@ def _render(template: str, **values: Any) -> str:
 
 
 def _answer(html: str) -> HTMLResponse:
-    """HTML that the browser lets load nothing, from here or elsewhere, but its own style."""
+    """An HTML response. Its security policy allows only its own style and embedded images."""
     return HTMLResponse(
         html,
         headers={

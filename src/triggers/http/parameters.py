@@ -19,15 +19,15 @@ import msgspec
 from triggers.errors import Invalid
 
 MAX_PARAMETERS = 100
-"""Parameters that a query may have."""
+"""Maximum number of parameters in a query."""
 MAX_NAMED = 20
-"""Unknown parameters that an error names."""
+"""Maximum number of unknown parameters that an error names."""
 
 _REQUIRED = inspect.Parameter.empty
 
 
 class Query(NamedTuple):
-    """In an `Annotated`: the parameter's name in the query, where the argument is called otherwise."""
+    """In an `Annotated`: the parameter's name in the query, if the argument has another name."""
 
     name: str
 
@@ -48,7 +48,7 @@ class Parameter(NamedTuple):
 
 
 class Body(NamedTuple):
-    """What the argument `data` says of the body."""
+    """The type of the body, and whether it is required, from the argument `data`."""
 
     type: Any
     required: bool
@@ -58,7 +58,7 @@ class Signature:
     """What a handler takes and returns."""
 
     def __init__(self, handler: Callable[..., Any], path: str) -> None:
-        """Raises TypeError if the path names what the handler does not take."""
+        """Raises TypeError if the path names a parameter that the handler does not take."""
         hints = get_type_hints(handler, include_extras=True)
         taken = inspect.signature(handler).parameters
         in_path = names_in(path)
@@ -123,7 +123,7 @@ def names_in(path: str) -> list[str]:
 
 
 def read_query(query: bytes) -> dict[str, str]:
-    """The parameters of a query; of several of one name the last.
+    """The parameters of a query. Of several with one name, the last counts.
 
     Raises:
         Invalid: there are more than MAX_PARAMETERS.
@@ -148,7 +148,7 @@ def _parameter(argument: str, hint: Any, in_path: bool, default: Any) -> Paramet
 
 
 def _without_none(hint: Any) -> Any:
-    """What is given if it is not left out: neither a parameter nor a body can be None."""
+    """The type without None, because a parameter or body that is given cannot be None."""
     if get_origin(hint) not in (Union, UnionType):
         return hint
     return Union[tuple(each for each in get_args(hint) if each is not NoneType)]  # noqa: UP007 - made of a tuple

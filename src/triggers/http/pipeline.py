@@ -11,7 +11,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from triggers.http.request_cycle import RequestCycle
 
 MAX_AHEAD: Final = 16
-"""Requests of a connection that are parsed while an earlier one is being answered."""
+"""Maximum number of requests of a connection that wait, already parsed, for an earlier one's answer."""
 
 
 class Pipeline:
@@ -24,7 +24,7 @@ class Pipeline:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, flow: FlowControl, tasks: set[asyncio.Task[None]]
     ) -> None:
-        """A running request has a task in `tasks`, where the server waits for it when it stops."""
+        """`tasks` gets the task of each running request. The server waits for these tasks when it stops."""
         self._loop = loop
         self._flow = flow
         self._tasks = tasks
@@ -44,11 +44,11 @@ class Pipeline:
 
     @property
     def has_much_unread(self) -> bool:
-        """Whether the app has so much of a body before it that no more should be read for it."""
+        """Whether so much of a body waits for the app that no more of it should be read."""
         return self.newest is not None and self.newest.has_much_unread
 
     def add(self, cycle: RequestCycle) -> None:
-        """Answer a request in its turn. While it waits for that, no more is read."""
+        """Answer a request in its turn. While a request waits for its turn, reading is paused."""
         before, self.newest = self.newest, cycle
         if before is None or before.is_answered:
             self._run(cycle)
@@ -62,7 +62,7 @@ class Pipeline:
             self._run(self._waiting.popleft())
 
     def end(self) -> None:
-        """Answer nothing more: tell the request that is being answered, and let go of all."""
+        """Answer nothing more: tell the running request that the caller has left, and drop all others."""
         if self._running is not None:
             self._running.caller_left()
         # What was never begun knows the connection, which knows it: only the collector could part them.

@@ -14,7 +14,7 @@ PROBLEM_JSON = "application/problem+json"
 
 
 class Kind(NamedTuple):
-    """What callers see of a class of errors. The slug is stable: `/problems/<slug>` explains it."""
+    """The status, slug and title of a class of errors. A slug is stable: `/problems/<slug>` explains it."""
 
     status: int
     slug: str
@@ -47,28 +47,28 @@ KINDS: dict[type[errors.TriggersError], Kind] = {
 
 
 class FieldError(msgspec.Struct, frozen=True):
-    """One wrong field: where (a JSON Pointer into the body, or a parameter's name) and what."""
+    """A wrong field: its place (a JSON Pointer into the body, or a parameter's name) and the reason."""
 
     pointer: str
     detail: str
 
 
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """An error as RFC 9457 writes it. What is optional is there where it says something."""
+    """An error in the format of RFC 9457. Optional fields are present only if they apply."""
 
-    type: Annotated[str, Meta(description="`/problems/<slug>`: stable, and a page that says what to do.")]
+    type: Annotated[str, Meta(description="`/problems/<slug>`, a page that says what to do.")]
     title: str
     status: int
-    detail: Annotated[str, Meta(description="What was wrong this time.")]
-    errors: Annotated[list[FieldError], Meta(description="Of a 422: every field that is wrong.")] = []
-    request_id: Annotated[str | None, Meta(description="As in `X-Request-Id`; names the log line.")] = None
+    detail: Annotated[str, Meta(description="What is wrong with this request.")]
+    errors: Annotated[list[FieldError], Meta(description="In a 422: the wrong fields.")] = []
+    request_id: Annotated[str | None, Meta(description="The `X-Request-Id`, also in the log.")] = None
     original_id: Annotated[
-        UUID | None, Meta(description="The event that has the `dedup_id`, with other content.")
+        UUID | None, Meta(description="In a 409: the event that already has the `dedup_id`.")
     ] = None
-    scope: Annotated[str | None, Meta(description="Of a 403: what the key lacks.")] = None
-    allow: Annotated[list[str], Meta(description="Of a 405: the methods that the path answers.")] = []
-    limit: Annotated[int | None, Meta(description="Of a 413: how many bytes the body may have.")] = None
-    retry_after: Annotated[int | None, Meta(description="Of a 429: the seconds to wait.")] = None
+    scope: Annotated[str | None, Meta(description="In a 403: the missing scope.")] = None
+    allow: Annotated[list[str], Meta(description="In a 405: the methods of the path.")] = []
+    limit: Annotated[int | None, Meta(description="In a 413: maximum bytes of the body.")] = None
+    retry_after: Annotated[int | None, Meta(description="In a 429: the seconds to wait.")] = None
 
 
 def kind_of(error: errors.TriggersError) -> Kind:

@@ -1,4 +1,4 @@
-"""A request to a handler: Starlette's, with an id, a bounded body, and what is noted on its way."""
+"""The request that handlers get: Starlette's, with an id, a bounded body, and notes for the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from triggers.http.field_errors import invalid_field
 from triggers.pace import Pace, do
 
 MAX_BODY_BYTES = MAX_EVENT_BYTES
-"""The longest that make sense name a thousand messages or events, which is a sixth of that."""
+"""The longest useful bodies name a thousand messages or events. They have a sixth of this size."""
 
 
 class Request(starlette.requests.Request):
@@ -26,12 +26,12 @@ class Request(starlette.requests.Request):
     held: exchange.Held | None = None
     """Counts the body, until the request is answered."""
     limit_headers: exchange.Headers = []  # noqa: RUF012 - replaced, never changed
-    """Of the answer."""
+    """Headers of the answer that describe the rate limit."""
     problem: str | None = None
     """For the log: why it was refused."""
 
     def __init__(self, scope: exchange.Scope, receive: exchange.Receive, route: str) -> None:
-        """`route` is the path of the table that it is for, `none` if there is none."""
+        """`route` is the path of the route that answers the request, `none` if there is no route."""
         super().__init__(scope, receive)
         self.route = route
         self.fields: dict[bytes, bytes] = scope[exchange.FIELDS]
@@ -41,7 +41,7 @@ class Request(starlette.requests.Request):
         """The body, inflated.
 
         Raises:
-            TooLarge, UnsupportedMediaType, Overloaded, ClientGone: as of an event.
+            TooLarge, UnsupportedMediaType, Overloaded, ClientGone: as for an event.
         """
         if not hasattr(self, "_body"):
             coding = self.fields.get(b"content-encoding", b"")

@@ -22,7 +22,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class RequestCycle:
-    """What `receive` gives to the app, and what `send` makes of what the app says.
+    """One request in ASGI: `receive` gives it to the app, and `send` writes the app's answer.
 
     The request: arriving ──`body_ended`──▶ whole
     The answer:  none ──the first of the body──▶ begun ──the last of it──▶ answered
@@ -72,7 +72,7 @@ class RequestCycle:
 
     @property
     def has_much_unread(self) -> bool:
-        """Whether the app has so much of a body before it that no more should be read for it."""
+        """Whether so much of the body waits for the app that no more of it should be read."""
         return not self.is_answered and len(self._body) > HIGH_WATER_LIMIT
 
     def caller_left(self) -> None:
@@ -133,7 +133,7 @@ class RequestCycle:
         )
 
     async def receive(self) -> dict[str, Any]:
-        """As ASGI has it. The first call returns at once, with what has come, even if that is nothing."""
+        """ASGI's `receive`. The first call returns at once with the bytes so far, even if there are none."""
         if not self._is_gone and not self.is_answered:
             if self._waits_to_be_told:
                 self._was_told_to_send = True
@@ -151,7 +151,7 @@ class RequestCycle:
 
     @property
     def _waits_to_be_told(self) -> bool:
-        """Whether the caller does not send its body before it is told to."""
+        """Whether the caller waits for `100 Continue` before it sends the body."""
         if self._is_whole or self._was_told_to_send or self.has_begun:
             return False
         expect: bytes = self._scope[exchange.FIELDS].get(b"expect", b"")
@@ -160,7 +160,7 @@ class RequestCycle:
     # ---- the answer ------------------------------------------------------------------------------
 
     async def send(self, message: Any) -> None:
-        """As ASGI has it, or a whole answer. It waits while the caller has much to read.
+        """ASGI's `send`, which also takes a whole answer in one message. It waits if the caller reads slowly.
 
         Raises:
             RuntimeError: the app has a bug: the message may not come now, or cannot be written as HTTP.
@@ -222,4 +222,4 @@ class RequestCycle:
 
 
 async def unreadable(scope: Any, receive: Any, send: Any) -> None:
-    """The app of a request that cannot be read. It says nothing: the refusal is the answer."""
+    """The app of a request that cannot be parsed. It sends nothing, because the refusal is the answer."""

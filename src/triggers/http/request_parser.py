@@ -14,7 +14,7 @@ from triggers.http.request_pieces import RequestPieces
 
 
 class Receiver(Protocol):
-    """Is told the parts of requests, in the order in which they come."""
+    """Receives the parts of requests, in the order in which they arrive."""
 
     def request_began(self) -> None:
         """The first byte of a request came."""
@@ -38,7 +38,7 @@ class _BodyCallbacks:
 
 
 class RequestParser:
-    """httptools over the pieces of a connection. It never changes a byte.
+    """Parses the pieces of a connection with httptools. It never changes a byte of a body.
 
     head ──ends──────────────────────────▶ body ──ends──▶ head
     head ──ends, offers another protocol──▶ body, read by a second parser ──ends──▶ head
@@ -85,7 +85,7 @@ class RequestParser:
 
     @property
     def bytes_left(self) -> int | None:
-        """Bytes of the newest body that were not parsed yet; None if nobody knows, because it is chunked."""
+        """Bytes of the newest body that are not parsed yet; None if the body is chunked (length unknown)."""
         return None if self._length is None else self.pieces.left
 
     def _ignore_offer(self) -> None:

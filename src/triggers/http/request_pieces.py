@@ -1,8 +1,8 @@
-"""Cuts what arrives on a connection into pieces for the parser, and bounds what of a request is no body.
+"""Cuts the bytes of a connection into pieces for the parser, and bounds heads, chunk framing and trailers.
 
-The parser takes whatever it is given at once, and does not say where in it a request ended. Given all that
-was read it would parse thousands of pipelined requests ahead, and nobody could count the bytes of a head.
-So it is given pieces in each of which at most one head ends.
+The parser parses everything that it is given, and does not say where a request ended. If it were given all
+bytes at once, it would parse thousands of pipelined requests ahead, and the bytes of a head could not be
+counted. So in each piece that it is given, at most one head ends.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 from triggers import errors
 
 MAX_HEAD_BYTES = 64 * 1024
-"""From the end of the request before: request line and headers."""
+"""Maximum size of request line and headers, counted from the end of the previous request."""
 MAX_FRAMING_BYTES = 64 * 1024
-"""Of a chunked body, what is no data: sizes and extensions of chunks, and trailers. Counted between two bytes
-of data, and in all beyond what short chunks need."""
+"""Maximum framing of a chunked body: chunk sizes, chunk extensions and trailers. It bounds the framing
+between two bytes of data, and the total framing beyond FRAMING_PER_BYTE for each byte of data."""
 FRAMING_PER_BYTE = 8
-"""A chunk of one byte takes five bytes more; some callers pad the size."""
+"""Framing that each byte of data may have: a chunk of one byte needs five, and some callers pad the size."""
 MAX_PIECE = 16 * 1024
-"""Bytes of a chunked body, or behind a head, that the parser is given at once."""
+"""Maximum bytes of a chunked body, or after a head, in one piece."""
 
 _END = b"\r\n\r\n"
 
@@ -38,10 +38,10 @@ class RequestPieces:
         self._last = b""  # up to three bytes of what came before, where the end of a head may have begun
         self.in_head = True
         self.left = 0
-        """Bytes of a sized body that no piece has had yet; 0 for a chunked one."""
+        """Bytes of a sized body that are in no piece yet; 0 for a chunked body."""
 
     def take(self, data: bytes, begin: int) -> int:
-        """Count the piece that begins there, for the parser to be given it; return where it ends.
+        """Count the piece that begins at `begin`, and return where it ends.
 
         A head ends with an empty line, and so does a chunked body.
 
@@ -77,7 +77,7 @@ class RequestPieces:
         return end
 
     def head_ended(self, length: int | None) -> None:
-        """A body of `length` bytes follows, or a chunked one; the piece at hand may have begun it."""
+        """A body of `length` bytes follows, or (None) a chunked one. This piece may contain its start."""
         self.in_head = False
         self._data = 0
         self._framing = self._since_data = self._behind if length is None else 0
@@ -85,23 +85,23 @@ class RequestPieces:
         self._behind = 0
 
     def count_data(self, size: int) -> None:
-        """Of a chunked body so many bytes came that are data."""
+        """`size` bytes of data of a chunked body came."""
         self._data += size
         self._framing -= size
         self._since_data = 0
 
     def ended(self) -> None:
-        """The request is whole: what follows, if only in the piece at hand, is the head of the next one."""
+        """The request is complete. The bytes after it, even in this piece, belong to the next head."""
         self.in_head = True
         self._head = -self.left
         self.left = 0
         self._last = b""
 
     def remember(self, data: bytes) -> None:
-        """All of this was given to the parser, and what follows it comes later."""
+        """The parser was given all of `data`. The bytes after it come later."""
         self._last = (self._last + data[-3:])[-3:] if data.endswith((b"\r", b"\n")) else b""
 
     def _end_of_begun_line(self, data: bytes) -> int:
-        """Where an empty line ends that began in what came before; 0: none did."""
+        """Where an empty line ends that began in earlier data; 0 if there is none."""
         at = (self._last + data[:3]).find(_END)
         return 0 if at < 0 else at + len(_END) - len(self._last)

@@ -24,7 +24,7 @@ class JsonResponse(Response, Generic[T]):
         super().__init__(value, status_code, headers)
 
     def render(self, content: Any) -> bytes:
-        """As msgspec writes it."""
+        """Encode the value with msgspec."""
         return _encode(content)
 
 

@@ -1,4 +1,4 @@
-"""What a room says of each of its URLs: method, path, handler, the scope that a key needs, the answers."""
+"""The rows of a room's table of URLs: method, path, handler, the scope that a key needs, the answers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Literal, NamedTuple
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 PUBLIC = "public"
-"""In the place of a scope: no key is asked for. None there asks for any valid key."""
+"""Instead of a scope: no key is needed. The scope None means that any valid key is enough."""
 
 
 class Answer(NamedTuple):
-    """What a status means on a route, where that does not follow from its key, its parameters and its body.
+    """The meaning of a status on a route, if it does not follow from the key, the parameters and the body.
 
-    `body` is its type, where that is not what the handler returns, nor a problem document.
+    `body` is the type of the answer, if it is neither the handler's return type nor a problem document.
     """
 
     status: int
@@ -26,10 +26,10 @@ class Answer(NamedTuple):
 class Route(NamedTuple):
     """One row of a room's table. `{name}` in a path is an argument of the handler.
 
-    `handler` is a method as its class has it; `bound` makes it the method of one object.
+    `handler` is an unbound method; `bound` binds it to an object.
 
-    `takes` makes the handler a plain ASGI app, which the router calls with nothing in between: admission,
-    body, errors and answer are its own. It says what the body may be: types by their media types.
+    With `takes`, the handler is a plain ASGI app. The router calls it directly, so it does admission, body,
+    errors and answer itself. `takes` maps each media type of the body to its type.
     """
 
     method: Method
@@ -43,7 +43,7 @@ class Route(NamedTuple):
     hidden: bool = False
     """Whether the OpenAPI document leaves it out."""
     media_type: str = "application/json"
-    """Of the answer."""
+    """The media type of the answer."""
     takes: Mapping[str, Any] | None = None
 
     @property
@@ -52,5 +52,5 @@ class Route(NamedTuple):
         return (self.path, *self.also)
 
     def bound(self, handlers: object) -> Route:
-        """This row, answered by an object of the class that its handler is a method of."""
+        """This row, with its handler bound to the object `handlers`."""
         return self._replace(handler=getattr(handlers, self.handler.__name__))

@@ -19,13 +19,13 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 class Router:
     """The ASGI app of a table of routes.
 
-    A slash at the end of a path, and a second one in a row, mean nothing. A path without parameters goes
-    before one with parameters. HEAD is answered as GET, and the server leaves out the body. OPTIONS names the
+    Slashes at the end of a path and repeated slashes are ignored. A path without parameters has priority
+    over one with parameters. HEAD is answered as GET, and the server leaves out the body. OPTIONS names the
     methods of a path.
     """
 
     def __init__(self, routes: Iterable[Route], rules: Rules) -> None:
-        """`routes` are bound to what answers them.
+        """The handlers of `routes` are bound to their objects.
 
         Raises:
             ValueError: two of them have the same method and path.
@@ -44,7 +44,7 @@ class Router:
                 self._add(route.method, path, app)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Told that it is ASGI 3, the server awaits what this returns: one coroutine, not one in another."""
+        """Return the coroutine of the app itself, so that the server does not await one inside another."""
         app = self._exact.get((scope["method"], scope["path"]))
         if app is None:
             app = self._search(scope)
@@ -80,7 +80,7 @@ class Router:
 
 
 class _Step:
-    """Paths that begin alike, as a tree: one branch for each next name, and one for a parameter."""
+    """A node in the tree of paths: one branch for each next name, and one for a parameter."""
 
     __slots__ = ("apps", "named", "parameter")
 
@@ -91,7 +91,7 @@ class _Step:
         self.parameter: _Step | None = None
 
     def grown(self, steps: Sequence[str]) -> _Step:
-        """Where a path of the table ends, made if need be."""
+        """The node where a path of the table ends. It is created if necessary."""
         if not steps:
             return self
         if not steps[0].startswith("{"):

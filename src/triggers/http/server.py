@@ -1,4 +1,4 @@
-"""uvicorn as the server, with deadlines for each request to arrive and for its answer to be read."""
+"""Runs uvicorn, with deadlines for requests to arrive and for answers to be read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def sweep(server: uvicorn.Server, seconds: float) -> None:
     """Close connections on which a request has been arriving, or an answer not been read, for longer
     than `seconds`, and idle ones.
 
-    One look at all connections, because a timer for each request would cost each request.
+    All connections are checked in turn, because a timer for each request would make every request slower.
     """
     loop = asyncio.get_running_loop()
     while True:
@@ -31,7 +31,7 @@ async def sweep(server: uvicorn.Server, seconds: float) -> None:
 
 
 class Server(uvicorn.Server):
-    """Leaves signals alone: stopping is the business of whoever runs it."""
+    """A server that ignores signals, because the process that runs it handles them."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -47,10 +47,10 @@ class Server(uvicorn.Server):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket on the address, not listening yet: who calls too early is refused, not left waiting.
+    """A socket that is bound to the address but does not listen yet, so early callers are refused at once.
 
     Raises:
-        errors.OperatorError: the address cannot be had.
+        errors.OperatorError: the address cannot be bound.
     """
     bound = None
     try:

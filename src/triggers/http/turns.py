@@ -1,6 +1,6 @@
-"""Work that callers can cause without end: a little of it in each turn of the event loop.
+"""Does work that callers can cause without end, a little of it in each turn of the event loop.
 
-Whatever a connection has waiting here, the requests of all others have their turn in between.
+However much work of a connection waits here, requests of other connections are handled in between.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from functools import lru_cache
 from typing import Final
 
 AT_ONCE: Final = 4
-"""Connections that go on in one turn of the event loop, of those that wait for their turn."""
+"""Number of waiting connections that continue in one turn of the event loop."""
 LEFTOVERS_SECONDS: Final = 0.005
-"""How long nothing is read of what callers send after their last answer, before so many of them are read
-again: at most 50 MB in a second of all together, which is thrown away."""
+"""Time between two turns in which AT_ONCE connections are read after their last answer. So at most about
+50 MB per second of such bytes, over all connections, are read and thrown away."""
 
 
 class Turns:
@@ -50,11 +50,11 @@ class Turns:
 
 @lru_cache(maxsize=1)
 def for_work(loop: asyncio.AbstractEventLoop) -> Turns:
-    """Of connections that have more to be parsed or answered than one request."""
+    """Turns of connections that have more than one request to parse or to answer."""
     return Turns(loop, at_once=AT_ONCE)
 
 
 @lru_cache(maxsize=1)
 def for_leftovers(loop: asyncio.AbstractEventLoop) -> Turns:
-    """Of connections that are read so that their last answer is not lost to a reset."""
+    """Turns of connections that are still read, so that a reset does not lose their last answer."""
     return Turns(loop, at_once=AT_ONCE, every_seconds=LEFTOVERS_SECONDS)

@@ -1,4 +1,4 @@
-"""What answers are made of, and the parameters that lists share."""
+"""Types that answers share, and the parameters that lists share."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CURSOR = re.compile("[A-Za-z0-9_-]{22}")
 Timestamp = Annotated[
     str, Meta(description="RFC 3339, UTC with milliseconds.", extra_json_schema={"format": "date-time"})
 ]
-Limit = Annotated[int, Meta(ge=1, le=1000, description="At most so many items.")]
+Limit = Annotated[int, Meta(ge=1, le=1000, description="Maximum number of items.")]
 Cursor = (
     Annotated[
         str,
         Meta(
-            description="`next_cursor` of the page before.",
+            description="`next_cursor` of the previous page.",
             max_length=100,
             extra_json_schema={"pattern": f"^{_CURSOR.pattern}$"},
         ),
@@ -45,7 +45,7 @@ def make_cursor(last: UUID | None) -> str | None:
 
 
 def read_cursor(cursor: str | None) -> UUID | None:
-    """Where the page begins."""
+    """The id after which the page begins; None: it is the first page."""
     if cursor is None:
         return None
     if not _CURSOR.fullmatch(cursor):  # the decoder passes over what is no letter of its own
@@ -54,15 +54,15 @@ def read_cursor(cursor: str | None) -> UUID | None:
 
 
 class Listed(Protocol):
-    """An item of a list that goes by ids."""
+    """An item of a list that is ordered by id."""
 
     @property
     def id(self) -> UUID:
-        """Where it stands."""
+        """Its place in the list."""
 
 
 def page_request(cursor: str | None, limit: int) -> PageRequest:
-    """The page that a query asks for. Raises Invalid if the cursor is none of ours."""
+    """The page that a query asks for. Raises Invalid if the cursor is not one that a list gave out."""
     return PageRequest(read_cursor(cursor), limit)
 
 

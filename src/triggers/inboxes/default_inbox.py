@@ -134,8 +134,8 @@ class DefaultInboxRoutes:
         """Acknowledge events of the default inbox by id, leased or not.
 
         The answer is always 200, and the request can be repeated: an id that was acknowledged before is
-        reported as such. Ids that
-        are in a lease leave that lease. If the default inbox was deleted, every id is `failed`.
+        reported as such. Leased
+        events are removed from their lease. If the default inbox was deleted, every id is `failed`.
         """
         ids = {text: parse_id(text) for text in data.event_ids}
         try:

@@ -21,7 +21,7 @@ class LeaseBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class SettleBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The messages of a lease to acknowledge. If `message_ids` is omitted, all of them."""
+    """The messages of a lease to acknowledge: without `message_ids`, all messages of the lease."""
 
     lease_id: str
     message_ids: Annotated[list[str], Meta(max_length=1000)] | None = None
@@ -30,7 +30,7 @@ class SettleBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class ReleaseBody(SettleBody, forbid_unknown_fields=True, kw_only=True):
     """The messages of a lease to release, and when they are available again.
 
-    If `message_ids` is omitted, all of them.
+    Without `message_ids`, all messages of the lease are released.
     """
 
     delay_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 0
@@ -44,7 +44,7 @@ class ExtendBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class RedriveBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The quarantined messages to re-drive. If `message_ids` is omitted, the oldest 1,000."""
+    """The quarantined messages to re-drive. Without `message_ids`, the oldest 1,000 are re-driven."""
 
     message_ids: Annotated[list[str], Meta(max_length=1000)] | None = None
     cursor: (
@@ -111,21 +111,21 @@ class SettledMessage(msgspec.Struct):
 
 
 class Acked(msgspec.Struct):
-    """The acknowledged messages. Null and empty if the lease has ended or holds none of them."""
+    """The acknowledged messages. Without any, `acked_id` is null and `results` is empty."""
 
     acked_id: UUID | None
     results: list[SettledMessage]
 
 
 class Released(msgspec.Struct):
-    """The released messages. Null and empty if the lease has ended or holds none of them."""
+    """The released messages. Without any, `released_id` is null and `results` is empty."""
 
     released_id: UUID | None
     results: list[SettledMessage]
 
 
 class Extended(msgspec.Struct):
-    """The new end of the lease. Both are null if the lease has ended already."""
+    """The lease and its new end. Both are null if the lease has ended already."""
 
     lease_id: UUID | None
     leased_until: Timestamp | None

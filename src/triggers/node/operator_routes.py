@@ -37,9 +37,9 @@ EXAMPLE_FACTS: dict[type[errors.TriggersError], dict[str, Any]] = {
 
 
 class ReadinessAnswer(msgspec.Struct, omit_defaults=True):
-    """Whether the service can do its work. `checks` only when asked for or when not ready.
+    """The readiness of this node. `checks` is present with `?verbose`, or if the node is not ready.
 
-    `status` is `ready`, `degraded` (some background work fails: send traffic all the same) or `not ready`.
+    `status` is `ready`, `degraded` (some background work fails, but send traffic) or `not ready`.
     """
 
     status: str
@@ -72,9 +72,9 @@ class OperatorRoutes:
 
     async def readyz(
         self,
-        verbose: Annotated[str, Meta(description="Given, even empty: list the checks.")] | None = None,
+        verbose: Annotated[str, Meta(description="List the checks. It needs no value.")] | None = None,
     ) -> JsonResponse[ReadinessAnswer]:
-        """Say whether this node should get traffic, and if not, why. Redis never decides it."""
+        """Report whether this node should get traffic, and if not, why. Redis does not affect the answer."""
         found = await self._health.readiness()
         shown = verbose is not None or found.status != "ready"
         return JsonResponse(

@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     pool_size: Annotated[
         int,
         Meta(
-            description="Maximum database connections for requests, besides those that store events.",
+            description="Maximum number of pooled database connections, without those that store events.",
             ge=2,
             le=500,
         ),
@@ -68,7 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         Literal["debug", "info", "warning", "error"], Meta(description="Minimum level of logged events.")
     ] = "info"
     log_accepted: Annotated[
-        bool, Meta(description="Log every request that stores events, not only their number each second.")
+        bool, Meta(description="Log each request that stores events, besides the count of events per second.")
     ] = False
     dedup_window: Annotated[
         float,
@@ -145,7 +145,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     disable_after: Annotated[
         float,
         Meta(
-            description="Time of nothing but failures after which a subscription is disabled.",
+            description="Time without any success after which a failing subscription is disabled.",
             extra_json_schema={"duration": True},
         ),
     ] = 5 * 86_400

@@ -107,7 +107,7 @@ class DryRunAnswer(msgspec.Struct, kw_only=True):
 
     judged: int
     matched: int
-    failed: Annotated[int, Meta(description="Number of matches that match because the filter failed.")]
+    failed: Annotated[int, Meta(description="Number of matches caused by a failing filter.")]
     complete: Annotated[
         bool, Meta(description="False if it took too long, so that older events were not tried.")
     ]

@@ -1,5 +1,5 @@
-"""The worker: it finds deliveries that are due, sends them, judges the answers, and settles.
+"""The worker: it finds due deliveries, sends them, judges the answers, and records the results.
 
-Imports deliveries and what lies below; never another room that stands beside it.
-Keeps: a delivery that is owed is tried until it is settled, and no two workers send one at the same time.
+Imports deliveries and what lies below, but no room of the same layer.
+Keeps: every delivery is attempted until it is settled, and two workers never send it at the same time.
 """

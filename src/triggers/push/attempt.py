@@ -37,7 +37,7 @@ from triggers.push.target import Target
 log = structlog.get_logger()
 
 WORKER_LOST = "worker_lost"
-"""The reason of an attempt that was counted before it was sent, as long as nothing is heard of it."""
+"""The reason of a delivery whose last attempt was counted before it was sent and has no recorded result."""
 
 _AGENT = ("user-agent", f"Triggers/{__version__}")
 
@@ -49,9 +49,9 @@ class Outgoing(NamedTuple):
     target: Target
     due: Due
     counted: bool
-    """Whether the database counts this attempt already, from before it is sent."""
+    """Whether the attempt was counted in the database before it is sent."""
     messages: int = 1
-    """For how many messages a notice of an inbox speaks."""
+    """Number of messages that a notice of an inbox covers."""
 
     @property
     def number(self) -> int:
@@ -60,14 +60,14 @@ class Outgoing(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """What goes out."""
+    """The headers and the body of a request."""
 
     headers: list[tuple[str, str]]
     body: bytes
 
 
 class Attempted(NamedTuple):
-    """What came of an attempt, for the settlement and for what the lane learns."""
+    """The result of an attempt, used to settle it and to update the health of its endpoint."""
 
     settlement: Settlement
     reason: Reason
@@ -77,7 +77,7 @@ class Attempted(NamedTuple):
 
 
 async def attempt(outgoing: Outgoing, outbound: Outbound, now: Callable[[], datetime]) -> Attempted:
-    """Send a delivery once. Returns for everything that can happen; a bug of ours is a failed attempt too."""
+    """Send a delivery once. An unexpected exception is not raised, but counts as a failed attempt."""
     due, began = outgoing.due, now()
     result: Result
     try:
@@ -92,8 +92,8 @@ async def attempt(outgoing: Outgoing, outbound: Outbound, now: Callable[[], date
 
 
 def told(companion: Outgoing, of: Attempted) -> Settlement:
-    """The settlement of a message that a notice told of beside the one it was sent for: the same answer,
-    judged by attempts of its own."""
+    """The settlement of another message that the notice covered. The answer is the same, but it is judged by
+    this message's own number of attempts."""
     return conclude(companion, of.result, of.settlement.began_at, of.at).settlement
 
 
@@ -117,7 +117,7 @@ def prepare(outgoing: Outgoing, moment: datetime) -> Prepared:
 
 
 def conclude(outgoing: Outgoing, result: Result, began: datetime, ended: datetime) -> Attempted:
-    """What follows from an attempt, as the absolute values that settle it."""
+    """Judge the result of an attempt, and build its settlement, which has only absolute values."""
     target, due = outgoing.target, outgoing.due
     progress = Progress(target.schedule, outgoing.number, due.first_attempt_at or began)
     judgement = judge(progress, result, ended, _jitter())
@@ -129,9 +129,9 @@ def conclude(outgoing: Outgoing, result: Result, began: datetime, ended: datetim
 
 
 def without_answer(settlement: Settlement, moment: datetime) -> Settlement | None:
-    """The same attempt as a fault of ours and without anything of the answer, for a database that refuses
-    to store what came. It is judged anew, at `moment`. None if no request was made: nothing of the
-    settlement is the endpoint's then.
+    """The same attempt with the reason `internal` and without the endpoint's answer, to be stored if the
+    database refuses the answer. It is judged again, at `moment`. None if no request was made, because then
+    the settlement contains no answer.
     """
     progress = settlement.progress
     if progress is None:
@@ -144,11 +144,11 @@ def without_answer(settlement: Settlement, moment: datetime) -> Settlement | Non
 
 
 def end_unsent(target: Target, due: Due) -> str | None:
-    """Why a delivery ends without a further attempt, if it does: what to send is no longer kept, or its last
-    attempt took a worker down with it and was the last of its schedule.
+    """Why a delivery ends without a further attempt, or None. Either its event is no longer stored, or its
+    last attempt was counted, has no recorded result, and was the last of its schedule.
 
-    What has had more attempts because the schedule was shortened, or somebody asked for one more, has that
-    one."""
+    A delivery may have more attempts than its schedule, because the schedule was shortened or somebody
+    requested a retry. If its last attempt has a result, it gets one more."""
     if not due.type:
         return "event_gone"
     if due.lost:
@@ -163,7 +163,7 @@ def never_sent(target: Target, due: Due, reason: str, moment: datetime) -> Settl
 
 
 def unsent(target: Target, due: Due, moment: datetime) -> Settlement:
-    """Undoes the count of an attempt that was not made. The delivery stays a suspect."""
+    """The settlement that takes back the count of an unmade attempt. The delivery stays a suspect."""
     state = _State(AttemptOutcome.RETRY, due.attempts - 1, WORKER_LOST, due_at=moment)
     return _settlement(target, due, state, moment)
 
@@ -175,7 +175,7 @@ def after_a_lost_worker(target: Target, due: Due, moment: datetime) -> datetime:
 
 
 class _State(NamedTuple):
-    """What a settlement makes of a delivery."""
+    """The new state of a delivery."""
 
     outcome: AttemptOutcome
     attempts: int

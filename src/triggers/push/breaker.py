@@ -1,6 +1,6 @@
-"""Whether an endpoint is worth an attempt: after many failures in a row it is only probed.
+"""Decides whether to send to an endpoint. After OPENS_AFTER failures in a row it is only probed.
 
-Waiting for a probe uses up no attempt. Values in, values out: the clock is passed in.
+Waiting for a probe uses up no attempt. This module does no I/O, and callers pass the time.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Final
 from triggers.outbound.result import NOT_THE_ENDPOINT, Reason
 
 OPENS_AFTER: Final = 10
-"""Failures in a row, with no success between them."""
+"""Number of failures in a row after which the breaker opens."""
 FIRST_PROBE_SECONDS: Final = 1.0
 LONGEST_PROBE_SECONDS: Final = 60.0
 SUCCESS_IS_NEWS_AFTER: Final = timedelta(seconds=10)
-"""How exactly the last success is known: of thousands a second few are written down."""
+"""Minimum time between two successes that are recorded, because there may be thousands per second."""
 
 
 class Breaker:
-    """The health of one endpoint. `failing_since` and the next probe survive in the database."""
+    """The health of one endpoint. `failing_since` and the next probe are stored in the database."""
 
     __slots__ = ("changed", "failing_since", "failures", "last_success_at", "probe_at", "probe_delay")
 
@@ -39,7 +39,7 @@ class Breaker:
         return self.probe_at is not None
 
     def may_send(self, now: datetime, in_flight: int) -> bool:
-        """Whether an attempt may begin: always while closed, one at a time at its hour while open."""
+        """Whether an attempt may begin: while open, only one at a time, and not before `probe_at`."""
         return self.probe_at is None or (in_flight == 0 and now >= self.probe_at)
 
     def succeeded(self, now: datetime) -> None:
@@ -54,7 +54,7 @@ class Breaker:
         self.probe_delay = FIRST_PROBE_SECONDS
 
     def failed(self, now: datetime, reason: Reason) -> None:
-        """An attempt failed. Faults that are not the endpoint's own count for nothing."""
+        """An attempt failed. Failures that the endpoint did not cause are ignored."""
         if reason in NOT_THE_ENDPOINT:
             return
         if self.failing_since is None:

@@ -1,7 +1,8 @@
-"""Who may send next: slots are shared by organisation, then by lane.
+"""Chooses the next delivery. Organisations share the slots, and the lanes of each share its slots.
 
-No organisation holds more than half of the slots, nor more than a quarter while another waits;
-within an organisation likewise its lanes. So whoever comes finds a slot, however slow the rest is.
+An organisation gets no slot beyond half of all slots, or beyond a quarter while another one waits. A lane
+gets no slot beyond a quarter of that number while another lane of its organisation waits. So slow endpoints
+leave slots for the others.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from triggers.push.store import Due
 
 
 class _Share:
-    """What one organisation holds and which of its lanes wait."""
+    """The slots that one organisation uses, and its lanes that wait."""
 
     __slots__ = ("in_flight", "lanes", "waiting")
 
@@ -40,7 +41,7 @@ class Dispatcher:
         self._emptied = asyncio.Event()
 
     def offer(self, lane: Lane) -> None:
-        """A lane may have something to send: let it stand in line, if it may send now."""
+        """Put a lane into the queue if it may send now."""
         self._line_up(lane)
         if self._line:
             self._wake()

@@ -1,4 +1,4 @@
-"""What attempts tell of endpoints: breakers, and subscriptions that are to be disabled."""
+"""Updates breakers after attempts, and decides which subscriptions to disable."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ log = structlog.get_logger()
 
 
 class EndpointHealth:
-    """Learns from each attempt what it says of the lane's endpoint, and stores what changed."""
+    """Updates the health of a lane's endpoint after each attempt, and stores the changes."""
 
     def __init__(self, database: Database, lanes: Lanes, disable_after: timedelta) -> None:
-        """`disable_after`: for how long an endpoint may fail, without a success, before it is disabled."""
+        """`disable_after`: how long an endpoint may fail before its subscription is disabled."""
         self._database = database
         self._lanes = lanes
         self._disable_after = disable_after
 
     def learn(self, lane: Lane, target: Target, attempted: Attempted) -> Disabling | None:
-        """An attempt at `target` ended. Return why the subscription is to be disabled, if it is.
+        """Take in the result of an attempt at `target`. Return why to disable the subscription, or None.
 
-        If the lane's endpoint was changed meanwhile, the attempt says nothing of the new one.
+        If the lane has another URL by now, the attempt is ignored.
         """
         if lane.target.endpoint.target_url != target.endpoint.target_url:
             return None

@@ -1,6 +1,6 @@
-"""Finds lanes that have something due: the truth behind every hint.
+"""Finds lanes that have due deliveries, even if every hint was lost.
 
-Beside the reads and not between them: to count what has just come due can take as long as to read it.
+It runs concurrently with the reads, because counting newly due rows can take as long as reading them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from triggers.push.ownership import Ownership
 POLL_SECONDS: Final = 0.5
 """How often to look for lanes that became due."""
 SWEEP_SECONDS: Final = 5.0
-"""How often one group is looked through whole, for what every other way has missed."""
+"""How often one group is searched completely, for due deliveries that were not found in any other way."""
 
 
 class Finder:
-    """Looks through the groups of this worker."""
+    """Searches the groups of this worker for lanes with due deliveries."""
 
     def __init__(self, database: Database, ownership: Ownership, lanes: Lanes) -> None:
         self._connection = KeptConnection(database, REQUEST_SECONDS, PLAN_ANEW)
@@ -41,7 +41,7 @@ class Finder:
         self._connection.drop()
 
     def sweep(self, groups: list[int]) -> None:
-        """Look these groups through at once: they are new here."""
+        """Search these groups completely and at once, because this worker has just gained them."""
         self._new.update(groups)
         self._wake.set()
 

@@ -1,4 +1,4 @@
-"""What the API on this machine has just stored, taken into lanes without a read."""
+"""Adds deliveries that the API of the same `serve` has just stored to lanes, without a database read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from triggers.push.read_ahead import Key
 from triggers.push.store import Due
 
 HANDOVER_SECONDS: Final = 1.0
-"""What was handed over later than this after its flush began is read instead."""
+"""A handover that arrives later than this after its flush began is not used; its deliveries are read."""
 
 
 class Handovers:
@@ -26,7 +26,7 @@ class Handovers:
     def __init__(
         self, lanes: Lanes, memory: PayloadMemory, owns: Callable[[int], bool], filled: Callable[[Lane], None]
     ) -> None:
-        """`owns`: whether a group of lanes is this worker's. `filled` is told of lanes that have more now."""
+        """`owns`: whether this worker owns a group. `filled` is called with each lane that got deliveries."""
         self._lanes = lanes
         self._memory = memory
         self._owns = owns
@@ -36,24 +36,25 @@ class Handovers:
         self._settled_since = 0.0
 
     def take(self, handover: Handover) -> None:
-        """Take what fits; what is not taken is read."""
+        """Add the deliveries that fit to their lanes. The others will be read from the database."""
         for lane_id, dues in deliveries_of(handover).items():
             lane = self._lanes.get(lane_id)
             if lane is None or not self.take_over(lane, dues, handover.asked_at):
                 self._lanes.hint(lane_id)
 
     def settled(self, lane: Lane, key: Key) -> None:
-        """A delivery was settled. A handover may come after that which still has it."""
+        """Note that a delivery was settled, because a later handover may still contain it."""
         moment = time.monotonic()
         if moment >= self._settled_since + HANDOVER_SECONDS:
             self._settled, self._settled_since = (set(), self._settled[0]), moment
         self._settled[0].add((lane.id[1], key[0]))
 
     def take_over(self, lane: Lane, dues: list[Due], asked_at: float) -> bool:
-        """Take what was stored by a flush that began at `asked_at`. False: it is to be read, or some of it.
+        """Add deliveries of a flush that began at `asked_at`. False: not all were added, so read the lane.
 
-        Only a lane takes it that has all that was due before, and nothing that a read may have returned by
-        now, be it under way still or sent and settled since.
+        A lane takes them only if it has read everything that was due before, and no read of it is under way.
+        Deliveries that the last read may have returned are left out if the lane knows them or they were
+        settled recently.
         """
         ahead = lane.ahead
         read_before = ahead.was_read_before(asked_at)
@@ -84,7 +85,7 @@ class Handovers:
 
 
 def deliveries_of(handover: Handover) -> dict[LaneId, list[Due]]:
-    """By lane, what a read would find there."""
+    """The deliveries of a handover by lane, as a read would return them."""
     found: dict[tuple[bytes, bytes], list[Due]] = {}
     for event in handover.events:
         org_id, event_id = DriverUUID(event.org_id), DriverUUID(event.id)

@@ -1,4 +1,4 @@
-"""A lane in the memory of its owner: what may go now, and what holds it."""
+"""A lane in the memory of its owner: its waiting deliveries, and whether it may send."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from triggers.push.store import Due
 from triggers.push.target import Target
 
 READ_AHEAD: Final = 1_000
-"""Deliveries of one lane that wait in memory at most."""
+"""Maximum number of deliveries of one lane that wait in memory."""
 BURST_SECONDS: Final = 0.1
-"""So much of a rate limit may be sent at once: timers are not finer than that."""
+"""The requests that a rate limit allows in this time may be sent at once, because timers are imprecise."""
 
 
 class Lane:
-    """One push subscription's line of due deliveries, `ahead` of which are in memory.
+    """The queue of due deliveries of one push subscription. `ahead` holds those that are in memory.
 
     Its settings:  current ── close() ──▶ stale: nothing is sent ── renew() ──▶ current
 
-    The next delivery may go if something waits, the settings are current and active, a slot of its
-    concurrency is free, and none of these holds it: the rate limit, an open breaker, or the probation of
-    its group, on which one delivery of the whole group is sent at a time.
+    The lane may send if a delivery waits, the settings are current, the subscription is active, fewer than
+    `concurrency` deliveries are in flight, and nothing holds it back: the rate limit, an open breaker, or
+    the probation of its group, during which the whole group sends one delivery at a time.
     """
 
     __slots__ = (
@@ -65,7 +65,7 @@ class Lane:
 
     @property
     def ordered(self) -> bool:
-        """Whether only the first of each key may go."""
+        """Whether only the first unsettled delivery of each key may be sent."""
         return self.target.endpoint.ordering == "key"
 
     @property
@@ -74,7 +74,7 @@ class Lane:
         return self.target.endpoint.rate_limit is not None or self.breaker.open
 
     def may_send(self, now: Callable[[], datetime]) -> bool:
-        """Whether the next delivery may go now. Asked three times for each, so the clock is read seldom."""
+        """Whether the next delivery may be sent now. Called three times for each, so it must be cheap."""
         endpoint = self.target.endpoint
         return (
             bool(self.ahead.waiting)
@@ -88,8 +88,8 @@ class Lane:
         )
 
     def wait_seconds(self, now: datetime) -> float | None:
-        """In how many seconds the rate limit or the breaker may let the next one go; None if neither holds
-        it."""
+        """Seconds until the rate limit or the breaker may allow the next delivery; None if neither holds the
+        lane back."""
         if not self.ahead.waiting:
             return None
         waits = []
@@ -114,11 +114,11 @@ class Lane:
         self.on_probation = True
 
     def go_on(self) -> None:
-        """What it waited for in its group is over."""
+        """The other delivery of its group has ended, so the lane may send again."""
         self.on_probation = False
 
     def take(self) -> Due:
-        """The next delivery, from now on in flight."""
+        """Take the next delivery. It is in flight from now on."""
         self.in_flight += 1
         self.used_at = moment = time.monotonic()
         if (rate_limit := self.target.endpoint.rate_limit) is not None:
@@ -126,7 +126,7 @@ class Lane:
         return self.ahead.waiting.popleft()
 
     def take_companions(self) -> list[Due]:
-        """What one notice tells of beside the delivery that was taken: all that waits here."""
+        """Take the other messages that the same notice covers, which are all that wait. Only for notices."""
         return [] if self.target.endpoint.notifies_inbox is None else self.ahead.take_all()
 
     def put_back(self, due: Due) -> None:
@@ -141,12 +141,12 @@ class Lane:
     # ---- reading ahead ---------------------------------------------------------------------------
 
     def use(self) -> None:
-        """It is of use now, so it is not idle."""
+        """Mark the lane as used now, so that it does not count as idle."""
         self.used_at = time.monotonic()
 
     @property
     def wants_nothing(self) -> bool:
-        """Whether it is paused or disabled, until its settings are read again."""
+        """Whether the subscription is paused or disabled by the lane's current settings."""
         return self.target.endpoint.status != "active" and not self.stale
 
     def wants(self) -> int:
@@ -160,13 +160,13 @@ class Lane:
 
     @property
     def half_empty(self) -> bool:
-        """Whether it is time to read on: a read of a few rows costs nearly as much as one of hundreds."""
+        """Whether to read more now. A read of a few rows costs nearly as much as one of hundreds."""
         return not self.ahead.drained and self.wants() > len(self.ahead.waiting)
 
     # ---- settings --------------------------------------------------------------------------------
 
     def renew(self, target: Target) -> None:
-        """Go on with the settings as they are now; what was held against the endpoint is forgotten."""
+        """Use new settings. If the URL or the status has changed, the endpoint's failures are forgotten."""
         before, after = self.target.endpoint, target.endpoint
         if (before.status, before.target_url) != (after.status, after.target_url):
             self.breaker = Breaker(None, None, None)
@@ -175,12 +175,12 @@ class Lane:
         self.stale = False
 
     def close(self) -> list[Due]:
-        """Send nothing more until `renew`, and drop what waits; remember what is in flight. Returns what was
-        dropped."""
+        """Send nothing more until `renew`. Drop and return the waiting deliveries; those in flight stay
+        known."""
         self.stale = True
         return self.ahead.empty()
 
     def disable(self) -> None:
-        """Send nothing more, before the database says so too."""
+        """Send nothing more, even before the database has the subscription as disabled."""
         endpoint = msgspec.structs.replace(self.target.endpoint, status="disabled")
         self.target = self.target._replace(endpoint=endpoint)

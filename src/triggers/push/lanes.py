@@ -32,7 +32,7 @@ IDLE_LANE_SECONDS: Final = 60.0
 
 
 class Lanes:
-    """Lanes by id. One comes into memory when there may be something to read for it, and goes when idle."""
+    """Lanes by id. A lane is loaded when it may have due deliveries, and removed when it is idle."""
 
     def __init__(
         self, key_ring: KeyRing, to_read: LanesToRead, memory: PayloadMemory, now: Callable[[], datetime]
@@ -65,7 +65,7 @@ class Lanes:
     # ---- settings --------------------------------------------------------------------------------
 
     async def load(self, connection: Connection, lane_ids: list[LaneId]) -> None:
-        """Bring lanes into memory that are not there, and renew the settings of those that are stale."""
+        """Load the lanes that are not in memory, and renew the settings of stale lanes."""
         missing = [each for each in lane_ids if (lane := self._lanes.get(each)) is None or lane.stale]
         if not missing:
             return
@@ -90,7 +90,7 @@ class Lanes:
             self.hint(lane.id)
 
     def _open(self, endpoint: Endpoint) -> Target | None:
-        """Unseal what the attempts of an endpoint need. Whatever is wrong with one stops no other."""
+        """Decrypt an endpoint's secrets and headers. None after an error, which affects no other endpoint."""
         try:
             secrets = open_secrets(self._key_ring, endpoint.org_id, endpoint.id, endpoint.secrets)
             headers = open_headers(self._key_ring, endpoint.org_id, endpoint.id, endpoint.headers)
@@ -107,8 +107,8 @@ class Lanes:
     def changed(self, changed: dict[LaneId, datetime]) -> None:
         """Subscriptions were changed: empty their lanes and read their settings again.
 
-        The settings that a lane has are compared, not what was told before: they may have been read just
-        before a change and have come here after it.
+        A change is compared with the settings of the lane, not with an earlier change, because the settings
+        may have been read just before a change and stored in the lane after its report.
         """
         for lane_id, changed_at in changed.items():
             lane = self._lanes.get(lane_id)

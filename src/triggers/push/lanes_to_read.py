@@ -1,4 +1,4 @@
-"""Which lanes are read next: in turn over organisations."""
+"""Chooses the lanes that are read next. Organisations take turns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from triggers.domain import LaneId
 class LanesToRead:
     """Lanes that may have something to read, each once, in the order in which they came.
 
-    One organisation with a thousand lanes keeps no other from the next read.
+    An organisation with a thousand lanes does not keep others out of the next read.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class LanesToRead:
             await self._some.wait()
 
     def take(self, most: int) -> list[LaneId]:
-        """The next ones, at most so many."""
+        """Take the next lanes, at most `most` of them."""
         taken: list[LaneId] = []
         while self._by_org and len(taken) < most:
             org_id, lanes = self._by_org.popitem(last=False)

@@ -1,4 +1,4 @@
-"""How many bytes of payloads may wait in memory, of all lanes together."""
+"""Bounds the bytes of payloads in memory, over all lanes."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from triggers.push.lane import Lane
 from triggers.push.store import Due
 
 READ_AHEAD_BYTES: Final = 64 * 1024 * 1024
-"""Payloads in memory, of which an organisation may fill a quarter. A lane that has nothing may go beyond it
-for one delivery, until all of them have twice that."""
+"""Maximum size of payloads in memory. An organisation may use a quarter of it. A lane without a delivery in
+memory may exceed both limits by one delivery, unless all payloads together would exceed twice this size."""
 
 
 class PayloadMemory:
     """Counts the payloads that wait or are in flight, by organisation."""
 
     def __init__(self, has_room: Callable[[LaneId], None]) -> None:
-        """`has_room` is told of each lane that found no room for a single delivery, once there is some."""
+        """`has_room` is called with each lane that had no room for even one delivery, once there is room."""
         self._has_room = has_room
         self._bytes = 0
         self._bytes_of: Counter[UUID] = Counter()
         self._crowded_out: set[LaneId] = set()
 
     def take(self, lane: Lane, dues: list[Due]) -> list[Due]:
-        """Take room for as many of the first as fit, and return those. For a lane that has none, one fits."""
+        """Reserve room for the first deliveries that fit, and return them. An empty lane may get one more."""
         for count, due in enumerate(dues):
             total = self._bytes + due.payload_size
             mine = self._bytes_of[lane.org_id] + due.payload_size

@@ -7,13 +7,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from triggers.observability import LATENCY_BUCKETS, QuickHistogram
 
 registry = CollectorRegistry()
-"""Of its own: the worker is a process of its own, and hands this to whoever shows it."""
+"""A separate registry, because the worker is a separate process. Its metrics are collected from there."""
 
 attempts_total = Counter(
     "triggers_delivery_attempts", "Attempts by outcome and reason.", ["outcome", "reason"], registry=registry
 )
 attempts = cache(attempts_total.labels)
-"""One of them by its outcome and reason; the library looks each up under a lock."""
+"""The counter of an outcome and a reason. Cached, because the library takes a lock for each look-up."""
 attempt_seconds = QuickHistogram(
     "triggers_delivery_attempt_seconds", "How long attempts took.", LATENCY_BUCKETS, registry
 )

@@ -1,4 +1,4 @@
-"""What receivers are sent, for the OpenAPI document. `body_format.py` writes it; a test compares the two."""
+"""The webhook requests in the OpenAPI document. `body_format.py` makes the bodies; a test compares both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Payload = Annotated[Any, Meta(description="The payload, byte for byte as it was 
 
 
 class StandardBody(msgspec.Struct, forbid_unknown_fields=True):
-    """A delivery in the format `standard`. `timestamp` is `occurred_at`, else when it was accepted."""
+    """A delivery in the format `standard`. `timestamp` is `occurred_at`, else the time of acceptance."""
 
     id: UUID
     type: str
@@ -29,18 +29,18 @@ class CloudEvent(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     id: UUID
     source: Annotated[str, Meta(description="The event's `source`, else `/orgs/<organisation>`.")]
     type: str
-    subject: Annotated[str, Meta(description="If the event has one.")] = ""
+    subject: Annotated[str, Meta(description="Omitted if the event has none.")] = ""
     time: Timestamp
     datacontenttype: Literal["application/json"]
     data: Payload
 
 
 class Notice(msgspec.Struct, forbid_unknown_fields=True):
-    """Messages have come to an inbox; lease them to see them."""
+    """An inbox has received messages. To get their payloads, lease the messages."""
 
     inbox_id: UUID
-    received_message_count: Annotated[int, Meta(ge=1, description="How many this notice speaks for.")]
-    redelivery: Annotated[bool, Meta(description="Whether a notice of them was sent before.")]
+    received_message_count: Annotated[int, Meta(ge=1, description="Number of messages.")]
+    redelivery: Annotated[bool, Meta(description="Whether this is a repeated attempt.")]
 
 
 TYPES = (StandardBody, CloudEvent, Notice)
@@ -71,7 +71,7 @@ def _webhook(summary: str, operation_id: str, content: dict[str, Any]) -> dict[s
     return {
         "post": {
             "summary": summary,
-            "description": "Signed as Standard Webhooks has it. It comes at least once, with the same"
+            "description": "Signed as Standard Webhooks requires. It is sent at least once, with the same"
             " `webhook-id` each time.",
             "operationId": operation_id,
             "parameters": [
@@ -84,7 +84,7 @@ def _webhook(summary: str, operation_id: str, content: dict[str, Any]) -> dict[s
                 "2XX": {"description": "Received."},
                 "410": {"description": "Gone: the subscription is disabled, what is queued is cancelled."},
                 "429": _come_back("Tried again after `Retry-After`, else by the schedule."),
-                "5XX": _come_back("Likewise."),
+                "5XX": _come_back("Tried again after `Retry-After`, else by the schedule."),
                 "default": {
                     "description": "Tried again by the schedule. Redirects are not followed.",
                     "headers": {

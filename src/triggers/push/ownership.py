@@ -1,10 +1,10 @@
-"""Which groups of lanes this worker owns, and whether it may act on it.
+"""Which groups of lanes this worker owns, and whether it may send their deliveries.
 
-A worker beats a few times a second. One whose heartbeat stands still for TAKEOVER_SECONDS of another's
-good beats is declared dead by that one, its groups are free, and their tokens gone; declared dead is
-final. A worker that has not beaten for TRUST_SECONDS, by its own monotonic clock, begins nothing more,
-so that two never send the same delivery at once; and within a second of a change to a subscription it
-knows of it, or sends nothing.
+A worker writes a heartbeat every BEAT_SECONDS. If it writes none for TAKEOVER_SECONDS in which heartbeats of
+another worker succeed, that worker declares it dead. This is final: its groups become free, and their tokens
+become invalid. A worker begins no attempt if its last successful heartbeat began more than TRUST_SECONDS ago
+by its own monotonic clock, so two workers never send the same delivery at once. With each heartbeat it also
+reads the changes of subscriptions, so it applies a change within TRUST_SECONDS, or sends nothing.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ log = structlog.get_logger()
 BALANCE_SECONDS: Final = 1.0
 LONG_LOOK_EVERY_SECONDS: Final = 30.0
 HEARTBEAT: Final = "heartbeat"
-"""The loop without which nothing is sent."""
+"""Name of the heartbeat loop. Nothing is sent while it does not run."""
 
 _NAME: Final = f"{socket.gethostname()}:{os.getpid()}"
 
 
 class Ownership:
-    """The groups of this worker, kept by beating."""
+    """The groups of lanes that this worker owns, and its heartbeat."""
 
     def __init__(
         self,
@@ -61,9 +61,9 @@ class Ownership:
         changed: Callable[[dict[LaneId, datetime]], None],
         busy: Callable[[int], bool],
     ) -> None:
-        """`gained`, `lost` and `changed` are told of groups and of subscriptions, from the beating task.
+        """`gained` and `lost` are called with groups, `changed` with subscriptions, by the heartbeat task.
 
-        `busy` says whether anything of a group is in flight or not settled: such a one is not given away.
+        `busy`: whether a delivery of a group is in flight or not settled. Such a group is not released.
         """
         self.worker_id: UUID = clock.mint()
         self._database = database
@@ -82,7 +82,7 @@ class Ownership:
         self._long_look_at = float("-inf")
 
     async def register(self) -> None:
-        """Appear among the workers."""
+        """Register this worker in the database."""
         async with self._database.connection() as connection:
             await lane_store.register(connection, self.worker_id, _NAME)
 
@@ -91,7 +91,7 @@ class Ownership:
         self._connection.drop()
 
     async def retire(self) -> None:
-        """Give every group back and disappear. Whoever waits for them gets them at once."""
+        """Release all groups and sign off, so that other workers can take the groups at once."""
         try:
             async with self._database.connection() as connection:
                 await lane_store.retire(connection, self.worker_id)
@@ -112,7 +112,7 @@ class Ownership:
         return group_id in self._groups
 
     def may_send(self, group_id: int) -> bool:
-        """Whether an attempt of this group may begin this moment."""
+        """Whether an attempt of this group may begin now."""
         return (
             group_id in self._groups
             and group_id not in self._leaving
@@ -120,10 +120,10 @@ class Ownership:
         )
 
     async def beat(self) -> None:
-        """Beat once, look at what follows, and wait until it is time for the next beat.
+        """Write a heartbeat, read ownership and changes, and wait until the next heartbeat is due.
 
         Raises:
-            DatabaseUnavailable: without another good beat soon, nothing more is sent.
+            DatabaseUnavailable: the heartbeat failed; unless one soon succeeds, nothing more is sent.
         """
         try:
             async with self._connection.use() as connection:
@@ -151,7 +151,7 @@ class Ownership:
             self._learn(await lane_store.owned(connection, self.worker_id))
 
     async def _look_at_changes(self, connection: Connection, now: datetime) -> None:
-        """From before the last look on, however long ago that was."""
+        """Report changes since shortly before the last look, however long ago that was."""
         back = CHANGES_SECONDS
         if time.monotonic() - self._long_look_at >= LONG_LOOK_EVERY_SECONDS:
             self._long_look_at = time.monotonic()

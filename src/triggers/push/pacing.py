@@ -13,14 +13,14 @@ from triggers.push.store import Due
 
 
 class Pacing:
-    """Keeps a timer for each lane that is held, so that no lane stands still when its time has come."""
+    """Keeps a timer for each lane that must wait, so that the lane is offered again when it may send."""
 
     def __init__(self, dispatcher: Dispatcher, now: Callable[[], datetime]) -> None:
         self._dispatcher = dispatcher
         self._now = now
         self._timers: dict[LaneId, asyncio.TimerHandle] = {}
         self.stopped = False
-        """Whether nothing is to be sent any more."""
+        """True after `stop`: nothing more is sent."""
 
     async def next(self) -> tuple[Lane, Due]:
         """The next delivery to send; waits until there is one."""
@@ -36,13 +36,13 @@ class Pacing:
         self._dispatcher.give_back(lane, due)
 
     def offer(self, lane: Lane) -> None:
-        """A lane may have something to send: now, or when what holds it lets go."""
+        """Offer a lane to the dispatcher: now, or when its rate limit or breaker allows it."""
         if not self.stopped:
             self._dispatcher.offer(lane)
             self.hold(lane)
 
     def hold(self, lane: Lane) -> None:
-        """If a rate limit or the breaker holds a lane, offer it again when it may let go."""
+        """If a rate limit or the breaker holds a lane back, offer the lane again when it may send."""
         if not lane.paced or lane.in_line or not lane.ahead.waiting or self.stopped:
             return
         wait = lane.wait_seconds(self._now())

@@ -1,4 +1,4 @@
-"""What one lane has read ahead: the deliveries that wait, and how far reading has come."""
+"""The deliveries that a lane has read ahead, and the position up to which it has read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from triggers.postgres.read_position import Position, ReadPosition, horizon
 from triggers.push.store import Due
 
 Key = tuple[UUID, int]
-"""An event and a generation: what tells a delivery from the others of its lane."""
+"""The ids of the event and the generation, which identify a delivery within its lane."""
 
 
 class ReadAhead:
@@ -23,8 +23,8 @@ class ReadAhead:
             │   └────────── what was due did not all fit ────────────┤
             └── hint(), empty() ── drained ◀── all that was due ─────┘
 
-    `known` holds every delivery from its read until no read can return it any more: those that wait,
-    those in flight, and those whose settlement may be younger than a read that is under way.
+    `known` holds each delivery from the time when it is read until no read can return it again: those that
+    wait, those in flight, and those that were settled while the current read was under way.
     """
 
     __slots__ = ("_read_until", "after_key", "drained", "handed_over", "known", "position", "waiting")
@@ -35,11 +35,11 @@ class ReadAhead:
         """The due time of each, as it was read."""
         self.position = ReadPosition()
         self.after_key: str | None = None
-        """Of a lane that keeps order: the key after which the next read begins, None at the first key."""
+        """For an ordered lane: the key after which the next read begins, None for the first key."""
         self.drained = False
-        """Whether the last read returned all that was due, and nothing has been heard of since."""
+        """Whether the last read returned everything that was due, and no hint has come since."""
         self.handed_over = False
-        """Whether there is something that no read has returned yet."""
+        """Whether deliveries were handed over since the last read began."""
         self._read_until = math.inf  # monotonic: when the last read ended, if none is under way
 
     # ---- reading ---------------------------------------------------------------------------------
@@ -63,13 +63,13 @@ class ReadAhead:
         self.position.note(last, now)
 
     def read_all(self, now: datetime | None) -> None:
-        """A read at `now` returned all that was due. None: that was nothing."""
+        """A read at `now` returned everything that was due. None: it returned no rows."""
         self.drained = True
         if now is not None:
             self.position.note(horizon(now), now)
 
     def read_keys(self, after_key: str | None, *, all_due: bool) -> None:
-        """A read of a lane that keeps order came to `after_key`, or through all keys."""
+        """A read of an ordered lane came to `after_key`; None: it has read all keys."""
         self.after_key = after_key
         self.drained = after_key is None and all_due
 
@@ -93,21 +93,21 @@ class ReadAhead:
         return waiting
 
     def counted(self, due: Due, due_again_at: datetime, now: datetime) -> None:
-        """The row counts an attempt of this one already. It is due again later."""
+        """An attempt of this delivery was counted in its row, which is due again at `due_again_at`."""
         due.attempts += 1
         due.first_attempt_at = due.first_attempt_at or now
         self.known[due.key] = due_again_at
 
     def forget(self, key: Key) -> None:
-        """No read can return this one as it was any more."""
+        """Forget a delivery, because no read can return it in its old state any more."""
         self.known.pop(key, None)
 
     def known_from(self, start: Position) -> int:
-        """How many of those known a read that begins at `start` may return once more."""
+        """How many known deliveries a read that begins at `start` may return again."""
         return sum((due_at, event_id) >= start for (event_id, _), due_at in self.known.items())
 
     def empty(self) -> list[Due]:
-        """Drop what waits, and return it: it is to be read again. What is in flight stays known."""
+        """Drop and return the waiting deliveries, which must be read again. Those in flight stay known."""
         dropped = self.take_all()
         for due in dropped:
             self.known.pop(due.key, None)

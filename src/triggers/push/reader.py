@@ -1,7 +1,7 @@
-"""Reads ahead: due deliveries of many lanes with one statement, their events with a second.
+"""Reads ahead: one statement reads due deliveries of many lanes, and a second one reads their events.
 
-One read at a time. A settlement that commits while a read is under way may be younger than what
-that read returns, so its delivery is forgotten only when the read has ended.
+There is one read at a time. A read may return a delivery as it was before a settlement that commits while
+the read is under way. So the delivery is forgotten only when the read has ended.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ LANES_A_READ: Final = 256
 ROWS_A_READ: Final = 2_000
 KNOWN_A_SECOND: Final = 10_000
 FEW: Final = 50
-"""Rows that are known which reads from the beginning may return once more: of a lane with more than a
-few, as many a second as leave the others their time."""
+"""A read from a lane's beginning returns its known rows again. A lane with more known rows than FEW is read
+from its beginning only if all such reads return at most KNOWN_A_SECOND known rows per second on average."""
 
 
 class Planned(NamedTuple):
@@ -38,19 +38,19 @@ class Planned(NamedTuple):
 
 
 class Supply(NamedTuple):
-    """What a reader takes from and gives to."""
+    """The parts of the worker that a reader uses."""
 
     lanes: Lanes
     to_read: LanesToRead
     memory: PayloadMemory
     owns: Callable[[int], bool]
-    """Whether a group of lanes is this worker's."""
+    """Whether this worker owns a group of lanes."""
     filled: Callable[[Lane], None]
-    """Told of each lane that has more now."""
+    """Called with each lane that got deliveries."""
 
 
 class Reader:
-    """Keeps the lanes of this worker supplied."""
+    """Fills the lanes of this worker with due deliveries."""
 
     def __init__(self, database: Database, supply: Supply) -> None:
         self._connection = KeptConnection(database, REQUEST_SECONDS, PLAN_ANEW)
@@ -65,17 +65,17 @@ class Reader:
         self._connection.drop()
 
     def forget(self, lane: Lane, key: Key) -> None:
-        """A settlement is committed: no read that begins from now on returns the delivery as it was."""
+        """Forget a settled delivery, because a read that begins now cannot return it in its old state."""
         if self._reading:
             self._to_forget.append((lane, key))
         else:
             lane.ahead.forget(key)
 
     async def read(self) -> None:
-        """Read for lanes that may have something, once there are any.
+        """Wait until lanes may have due deliveries, and read them.
 
         Raises:
-            DatabaseUnavailable: they are read the next time.
+            DatabaseUnavailable: these lanes are read again the next time.
         """
         await self._to_read.wait()
         lane_ids = self._to_read.take(LANES_A_READ)
@@ -127,10 +127,10 @@ class Reader:
         await self._fill(connection, chosen)
 
     def plan(self, lanes: list[Lane], share: int) -> list[Planned]:
-        """From where each lane is read and how many rows it asks for; what would be too much waits.
+        """Where the read of each lane begins and how many rows it asks for. Lanes beyond the total wait.
 
-        Rows that are known count too. Of many lanes that are read from their beginnings they could be
-        a hundred thousand, and nobody's next delivery may wait for that.
+        Known rows count too. If many lanes were read from their beginnings, there could be a hundred
+        thousand known rows, and every lane's next delivery would wait for them.
         """
         planned: list[Planned] = []
         asked = 0
@@ -149,7 +149,7 @@ class Reader:
         return planned
 
     def _choose(self, planned: Planned, found: list[Row]) -> list[Due]:
-        """Of what was read: what is new and fits. Notes how far the read has come."""
+        """The rows that are new and fit into memory. Notes how far the read has come."""
         lane = planned.lane
         dues = [_due(lane, row) for row in found if _key(row) not in lane.ahead.known]
         fitting = self._memory.take(lane, dues)
@@ -164,7 +164,7 @@ class Reader:
         return fitting
 
     def _choose_heads(self, lane: Lane, found: list[Row], limit: int) -> list[Due]:
-        """The same for a lane that keeps order, of which the first of each key was read, due or not."""
+        """The same for an ordered lane, whose read returned the first row of each key, due or not."""
         dues = [_due(lane, row) for row in found if row["due"] and _key(row) not in lane.ahead.known]
         fitting = self._memory.take(lane, dues)
         after_key = found[-1]["ordering_key"] if len(found) == limit else None

@@ -1,4 +1,4 @@
-"""What follows from an attempt: delivered, again later, or given up. Pure."""
+"""Decides what follows an attempt: it is delivered, retried later, or given up. Pure functions."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -70,7 +70,7 @@ class End(StrEnum):
 
 
 class Delivered(Struct, frozen=True):
-    """The endpoint has it. `disable`: it asked in the same answer for no more."""
+    """The endpoint accepted the delivery. `disable`: its answer also asks to disable the subscription."""
 
     reason: Reason = Reason.DELIVERED
     disable: Disable | None = None
@@ -85,7 +85,7 @@ class RetryAt(Struct, frozen=True):
 
 
 class GivenUp(Struct, frozen=True):
-    """A dead letter. `reason` is the last attempt's; `disable` also cancels what is queued behind it."""
+    """A dead letter. `reason` is that of the last attempt. `disable`: disable the subscription too."""
 
     reason: Reason
     end: End
@@ -96,7 +96,7 @@ Judgement: TypeAlias = Delivered | RetryAt | GivenUp
 
 
 def judge(progress: Progress, result: Result, now: datetime, jitter: float) -> Judgement:
-    """Decides what follows from the attempt that `progress` counts last and that ended at `now`.
+    """Decides what follows the last attempt that `progress` counts. The attempt ended at `now`.
 
     `jitter` is a random number from -1 to 1.
     """
@@ -122,8 +122,8 @@ def judge(progress: Progress, result: Result, now: datetime, jitter: float) -> J
 
 
 def end_unheard(progress: Progress, due_at: datetime) -> End | None:
-    """Why no attempt follows the last one, which was counted and never heard of again. None: one
-    does, at `due_at`, as after any failure."""
+    """Why no attempt follows the last one, which was counted but has no recorded result. None: another
+    attempt follows at `due_at`, as after any failure."""
     if progress.exhausted:
         return End.EXHAUSTED
     return End.DEADLINE if progress.is_past_deadline(due_at) else None
@@ -143,8 +143,8 @@ def reason_of(result: Result) -> Reason:
 def retry_after_seconds(value: str | None, now: datetime) -> float | None:
     """Reads `Retry-After`: seconds (fractions too) or an HTTP-date; at most a day.
 
-    None when there is nothing to obey: absent, unreadable, zero or past. A zero must not turn a whole
-    schedule into a burst, so the schedule's own delay stands then.
+    None if the header is absent, unreadable, zero or in the past. Then the delay of the schedule applies,
+    because a zero would turn the whole schedule into a burst.
     """
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""Senders: each takes the delivery whose turn it is, sends it, and has what came of it settled."""
+"""Senders: each takes the next delivery, sends it, and passes its result on to be settled."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from triggers.push.target import Target
 from triggers.push.under_way import UnderWay
 
 UNTRUSTED_SECONDS: Final = 0.05
-"""After a delivery that could not be sent: how long until its lane is offered again."""
+"""How long to wait before a lane is offered again, if this worker could not send its delivery."""
 
 
 class Senders:
-    """As many tasks as there are slots run `run`."""
+    """Sends deliveries. There are as many tasks as slots, and each of them runs `run`."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Senders:
     async def _send(self, lane: Lane, due: Due, group: Group) -> None:
         """One delivery's turn: end it unsent, or count, attempt, learn and settle it.
 
-        A notice tells of all that wait in its lane: they share one request, and each is settled.
+        A notice covers all messages that wait in its lane. They share one request, and each is settled.
         """
         target = lane.target
         dues = self._take(lane, due)
@@ -101,7 +101,7 @@ class Senders:
             await last.recorded()
 
     def _take(self, lane: Lane, due: Due) -> list[Due]:
-        """A delivery and those that its notice tells of, without those that have no further attempt."""
+        """The delivery and the others that its notice covers. Those without a further attempt are ended."""
         companions = lane.take_companions()
         self._under_way.begin(lane.group, len(companions))
         dues = []

@@ -26,11 +26,11 @@ POSTPONED_SECONDS: Final = 1.0
 SKIPPED_SECONDS: Final = 300.0
 """How long until a delivery is sent again if the database refused to store its attempt."""
 SOON_SECONDS: Final = 60.0
-"""A retry that is due so soon gets a timer; later ones are found by looking."""
+"""A retry that is due within this time gets a timer. The finder finds later retries."""
 
 
 class Settlements:
-    """The one way on which a delivery that was under way ends its turn.
+    """Ends the turn of every delivery that was under way. Nothing else does.
 
     taken from its lane ── settle() ──▶ written ──▶ forgotten: settled, or read again when it is due
                         │                  └─────▶ skipped: the database refused it, held back for a while
@@ -59,7 +59,7 @@ class Settlements:
     def settle(
         self, lane: Lane, due: Due, settlement: Settlement, disabling: Disabling | None = None
     ) -> Ended:
-        """Have an attempt written; what follows is done when it is."""
+        """Queue an attempt to be written. Its lane is updated after it is written."""
 
         # Knows nothing of `ended`, which knows it: only the collector could part them.
         def settled(written: Settlement | None) -> None:
@@ -89,7 +89,7 @@ class Settlements:
         asyncio.get_running_loop().call_later(POSTPONED_SECONDS, self._read_again, lane)
 
     def take_back(self, lane: Lane, target: Target, due: Due) -> None:
-        """An attempt was counted, or may have been, and is not made: undo that, then let it be read again."""
+        """An attempt that was (perhaps) counted is not made: undo the count, then read the row again."""
         settlement = unsent(target, due, self._clock.moment())
         self._settler.put(Ended(settlement, due.type, lambda _: self.postpone(lane, due)))
 

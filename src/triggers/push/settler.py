@@ -1,4 +1,4 @@
-"""Settles in batches: one transaction for whatever attempts have ended in a hundredth of a second."""
+"""Settles attempts in batches: one transaction for all attempts that end within 10 ms."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ log = structlog.get_logger()
 
 BATCH = 1_000
 GATHER_SECONDS = 0.01
-"""How long what ended waits for others to be settled with: a transaction costs as much as ten settlements."""
+"""How long an attempt waits for others to share its transaction, which costs as much as ten settlements."""
 ENOUGH = 200
-"""So many are worth a transaction at once."""
+"""When this many attempts wait, they are written at once."""
 SETTLE_SECONDS = 10.0
 PAUSE_SECONDS = 0.2
 FAILING_TOO_LONG = "failing_too_long"
 
 
 class Disabling(NamedTuple):
-    """Why a subscription is to be disabled, and the URL of which that was said."""
+    """The reason to disable a subscription, and the URL that must still be its `target_url`."""
 
     reason: str
     target_url: str
@@ -62,8 +62,8 @@ class Ended:
         then: Callable[[Settlement | None], None],
         disable: Disabling | None = None,
     ) -> None:
-        """`then` is called with the settlement that was committed, which says less than the first one if the
-        database refused that. None: the database refused both, and the delivery's row is as it was."""
+        """`then` is called with the settlement that was committed. If the database refused the first one,
+        this is the one without the answer. None: the database refused both, and the row is unchanged."""
         self.settlement = settlement
         self.event_type = event_type
         self.disable = disable
@@ -71,19 +71,19 @@ class Ended:
         self._recorded: asyncio.Event | None = None
 
     def settled(self, written: Settlement | None) -> None:
-        """What was committed of it, if anything was."""
+        """Report the settlement that was committed, or None."""
         self._then(written)
         if self._recorded is not None:
             self._recorded.set()
 
     async def recorded(self) -> None:
-        """Wait until it is settled. Called before the settler can have come to it."""
+        """Wait until it is settled. Must be called in the same turn of the event loop as `Settler.put`."""
         self._recorded = asyncio.Event()
         await self._recorded.wait()
 
     @property
     def is_dead_letter(self) -> bool:
-        """Whether no further attempt of the delivery is made, and none arrived."""
+        """Whether the delivery is now a dead letter."""
         match self.settlement.outcome:
             case AttemptOutcome.DEAD:
                 return True
@@ -94,7 +94,7 @@ class Ended:
 
 
 class Settler:
-    """Writes what ended until it is written, or until this worker is to stop."""
+    """Writes attempts that ended. It repeats a write until it succeeds or this worker stops."""
 
     def __init__(self, database: Database, clock: DatabaseClock, ownership: Ownership) -> None:
         self._connection = KeptConnection(database, SETTLE_SECONDS, PLAN_ONCE)
@@ -117,7 +117,7 @@ class Settler:
             await self._all_written.wait()
 
     def put(self, ended: Ended, *, urgent: bool = False) -> None:
-        """Have an attempt settled with the next batch; at once if others wait for it."""
+        """Add an attempt to the next batch. `urgent`: write the batch at once, because others wait for it."""
         self._ended.append(ended)
         self._work.set()
         if urgent or len(self._ended) >= ENOUGH:
@@ -216,7 +216,7 @@ class Settler:
     async def _disable_and_tell(
         self, connection: Connection, notable: list[Ended], changed: set[DeliveryId]
     ) -> None:
-        """`changed`: what this settle was the first to say, as the owner. Repeated, it tells nothing."""
+        """`changed`: the failed deliveries whose state this settle changed. If it is repeated, none."""
         told: list[Told] = []
         for ended in notable:
             about = ended.settlement
@@ -245,7 +245,7 @@ def _dead_letter(ended: Ended) -> dict[str, str | int]:
 
 
 def _named(settlement: Settlement) -> dict[str, str | int]:
-    """What a log line says of a delivery."""
+    """The fields of a log line about a delivery."""
     return {
         "org_id": str(settlement.org_id),
         "subscription_id": str(settlement.subscription_id),

@@ -1,6 +1,6 @@
 """Standard Webhooks signatures over the exact bytes that are sent. Pure.
 
-Signed is `{webhook-id}.{webhook-timestamp}.{body}`. Every current secret of a subscription adds one
+The signed text is `{webhook-id}.{webhook-timestamp}.{body}`. Every current secret of a subscription adds one
 signature, so a receiver verifies with the old or the new one while a secret is rotated.
 """
 
@@ -24,7 +24,7 @@ class _Key(Protocol):
 
 
 class Signer:
-    """Signs for one subscription. Made once per set of secrets and kept: setting up keys costs more."""
+    """Signs for one subscription. It is kept until the secrets change, because preparing the keys is slow."""
 
     __slots__ = ("_keys",)
 
@@ -35,7 +35,7 @@ class Signer:
         self._keys: list[_Key] = [_key_of(secret) for secret in secrets]
 
     def sign(self, message_id: str, timestamp: int, body: bytes) -> str:
-        """The value of `webhook-signature`. `message_id` holds no full stop: it would move the boundary."""
+        """The value of `webhook-signature`. `message_id` must not contain a full stop."""
         prefix = f"{message_id}.{timestamp}.".encode()
         keys = self._keys
         if len(keys) == 1:

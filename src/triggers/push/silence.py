@@ -1,8 +1,8 @@
 """Which workers have fallen silent, judged only by what this worker has itself seen. Pure.
 
-How old a heartbeat is says nothing after an outage of the database: then every heartbeat is old. So the
-observer counts the time between its own good beats, during which it looked at the heartbeats of the
-others. A worker is silent if its heartbeat stood still for the take-over time of that.
+The age of a heartbeat means nothing after an outage of the database, because then every heartbeat is old. So
+the observer counts only the time between its own successful heartbeats, with which it also reads those of
+the others. A worker is silent if its heartbeat did not change for the take-over time, counted in this way.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from uuid import UUID
 
 
 class Found(NamedTuple):
-    """What a good beat shows."""
+    """The conclusions from one successful heartbeat of the observer."""
 
     silent: dict[UUID, datetime]
-    """Workers that have fallen silent, with the heartbeat at which each has stood still."""
+    """Workers that have fallen silent, with the last heartbeat of each."""
     unbroken: bool
     """Whether the observer has been beating without a failure for the take-over time."""
 
@@ -26,8 +26,8 @@ class Silence:
     """The heartbeats that one observer has seen, and for how much observed time each has stood still."""
 
     def __init__(self, takeover_seconds: float, *, longest_gap_seconds: float) -> None:
-        """Of the time between two beats at most `longest_gap_seconds` count: in a longer one the observer,
-        the database or the whole machine stood still, and the others may have too."""
+        """At most `longest_gap_seconds` of the time between two heartbeats count. In a longer gap the
+        observer, the database or the whole machine stood still, and the other workers perhaps too."""
         self._takeover_seconds = takeover_seconds
         self._longest_gap_seconds = longest_gap_seconds
         self._observed_seconds = 0.0

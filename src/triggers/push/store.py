@@ -1,4 +1,4 @@
-"""Lanes: who owns them, what is due in them, and the one statement that settles."""
+"""Statements for lanes: their owners, their due deliveries, and the settling of attempts."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ DeliveryId = tuple[UUID, UUID, UUID, int]
 
 
 class Group(NamedTuple):
-    """A group of lanes that this worker owns. A settle names the token."""
+    """A group of lanes that this worker owns. Every settlement is fenced by the token."""
 
     id: int
     token: UUID
     probation: bool
     suspects_until: datetime | None = None
-    """What was due by then may have been under way when an owner of the group was lost."""
+    """Deliveries that were due by this time may have been under way when an owner of the group died."""
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +82,7 @@ class Due(msgspec.Struct, gc=False):
     accepted_at: datetime
     payload_size: int
     lost: bool = False
-    """Its last attempt was counted before it was sent, and never heard of again."""
+    """Whether its last attempt was counted before it was sent and has no recorded result."""
     ordering_key: str | None = None
     type: str = ""
     payload: bytes = b""
@@ -97,7 +97,7 @@ class Due(msgspec.Struct, gc=False):
 
     @property
     def key(self) -> tuple[UUID, int]:
-        """What tells it from the others of its lane."""
+        """Identifies the delivery within its lane."""
         return self.event_id, self.generation
 
     @property
@@ -107,7 +107,7 @@ class Due(msgspec.Struct, gc=False):
 
 
 class Settlement(msgspec.Struct, kw_only=True, gc=False):
-    """What an attempt came to, in absolute values: writing it twice is writing it once."""
+    """The result of an attempt in absolute values, so it can be written twice without harm."""
 
     org_id: UUID
     subscription_id: UUID
@@ -125,12 +125,12 @@ class Settlement(msgspec.Struct, kw_only=True, gc=False):
     attempt_id: UUID | None
     began_at: datetime
     progress: Progress | None = None
-    """By which the attempt is judged anew if the database refuses to store the answer. None if no request was
+    """Used to judge the attempt again if the database refuses to store the answer. None if no request was
     made. It is not stored."""
 
     @property
     def delivery(self) -> DeliveryId:
-        """Which one it settles."""
+        """The delivery that it settles."""
         return self.org_id, self.subscription_id, self.event_id, self.generation
 
 
@@ -152,7 +152,7 @@ _COLUMNS = attrgetter(
 
 
 def _settled(settlement: Settlement) -> tuple[Any, ...]:
-    """A row for the statement, without what goes without saying: most batches hold nothing but successes."""
+    """A row for the statement. It omits values that are not needed, because most attempts are successes."""
     reason: str | None = settlement.reason
     began_at: datetime | None = None
     match settlement.outcome:
@@ -190,7 +190,7 @@ def _begun(begin: Begin) -> tuple[Any, ...]:
 
 
 class LaneHealth(NamedTuple):
-    """What the owner of a lane knows of its endpoint."""
+    """The health of an endpoint, as the owner of its lane knows it."""
 
     org_id: UUID
     subscription_id: UUID
@@ -204,12 +204,12 @@ class LaneHealth(NamedTuple):
 
 
 async def register(connection: Connection, worker_id: UUID, name: str) -> None:
-    """Appear as a living worker that owns nothing yet."""
+    """Register a worker that owns nothing yet."""
     await connection.execute(_SQL["register"], worker_id, name)
 
 
 async def beat(connection: Connection, worker_id: UUID) -> datetime | None:
-    """Say that the worker lives; return the database's time, None if it was declared dead."""
+    """Write a heartbeat; return the database's time, or None if the worker was declared dead."""
     now: datetime | None = await connection.fetchval(_SQL["beat"], worker_id)
     return now
 
@@ -237,7 +237,7 @@ async def heartbeats(connection: Connection) -> dict[UUID, datetime]:
 async def bury(
     connection: Connection, silent: Mapping[UUID, datetime], trust_seconds: float, *, for_probation: bool
 ) -> list[int]:
-    """Declare silent workers dead that still have the heartbeat given; return the groups that are free by it.
+    """Declare workers dead whose heartbeat has not changed since; return the groups that became free.
 
     `trust_seconds`: how long after a heartbeat its worker may begin attempts. `for_probation`: whether
     these deaths count towards the probation of their groups.
@@ -270,7 +270,7 @@ async def release(connection: Connection, worker_id: UUID, groups: Sequence[int]
 
 
 async def retire(connection: Connection, worker_id: UUID) -> None:
-    """Give everything back and disappear in good order."""
+    """Release all groups, and mark the worker as ended in good order."""
     await connection.execute(_SQL["retire"], worker_id)
 
 
@@ -312,9 +312,9 @@ async def read(
     starts: Sequence[Position],
     limits: Sequence[int],
 ) -> list[list[Row]]:
-    """Due rows of each of many lanes in (due_at, event_id) order, from where it starts.
+    """Due rows of many lanes, for each lane in (due_at, event_id) order, and from its `start` on.
 
-    A row has its lane's place, then what a Due has from `event_id` to `lost`; `now` is the read's time.
+    A row has the place of its lane in `lanes`, then the fields of Due from `event_id` to `lost`, then `now`.
     """
     rows = await connection.fetch(
         _SQL["read"],
@@ -330,7 +330,7 @@ async def read(
 async def read_heads(
     connection: Connection, lanes: Sequence[LaneId], after: Sequence[str | None], limits: Sequence[int]
 ) -> list[list[Row]]:
-    """The first row of each key of each of many lanes that keep order, due or not. Rows as above."""
+    """The first row of each key of many ordered lanes, due or not. Rows have `ordering_key` and `due` too."""
     rows = await connection.fetch(
         _SQL["read_heads"], [lane[0] for lane in lanes], [lane[1] for lane in lanes], after, limits
     )
@@ -345,7 +345,7 @@ def _by_place(rows: Sequence[Row], places: int) -> list[list[Row]]:
 
 
 async def read_contents(connection: Connection, dues: Sequence[Due]) -> None:
-    """Give each of these what its event holds; one whose event is no longer kept stays without a type."""
+    """Set the content of each delivery's event. If the event is no longer stored, `type` stays empty."""
     if not dues:
         return
     events = [due.event_id for due in dues]
@@ -362,9 +362,9 @@ async def read_contents(connection: Connection, dues: Sequence[Due]) -> None:
 async def settle(
     connection: Connection, worker_id: UUID, groups: Sequence[Group], batch: Sequence[Settlement]
 ) -> set[DeliveryId]:
-    """Record attempts, and change the states of deliveries whose group's token still lives.
+    """Record attempts, and change the states of deliveries if the token of their group is still valid.
 
-    Returns those that failed and whose state this changed: none that was settled before, or by others.
+    Returns the failed deliveries whose state this call changed. Those settled before are not among them.
     """
     values = (
         [group.id for group in groups],
@@ -384,7 +384,7 @@ async def settle(
 async def begin_attempts(connection: Connection, batch: Sequence[Begin]) -> set[int]:
     """Count attempts before they are sent; return the places in the batch of those that were counted.
 
-    The others are not the worker's to send: settled or changed meanwhile, or of a group that was lost.
+    The worker must not send the others: they were settled or changed meanwhile, or their group was lost.
     """
     rows = await connection.fetch(_SQL["begin_attempts"], *columns(map(_begun, batch)))
     return {row["place"] - 1 for row in rows}
@@ -393,13 +393,14 @@ async def begin_attempts(connection: Connection, batch: Sequence[Begin]) -> set[
 async def disable(
     connection: Connection, org_id: UUID, subscription_id: UUID, target_url: str, reason: str
 ) -> bool:
-    """Disable a subscription; its rows follow. False if it was not active or paused, or has another URL."""
+    """Disable a subscription. Its deliveries are cancelled later. False if it is neither active nor paused,
+    or has another URL."""
     disabled = await connection.fetchval(_SQL["disable"], org_id, subscription_id, reason, target_url)
     return disabled is not None
 
 
 async def note_health(database: Database, found: Sequence[LaneHealth]) -> None:
-    """Store what is known of endpoints, for their owners to see and for the next worker."""
+    """Store the health of endpoints, for subscribers to see and for the next owner of the lanes."""
     columns = [list(column) for column in zip(*found, strict=True)]
     async with database.connection() as connection, connection.transaction():
         await connection.execute("set local synchronous_commit = off")

@@ -1,8 +1,8 @@
-"""Deliveries that may have killed a worker: which they are, and counting them before they are sent.
+"""Finds deliveries that may have killed a worker, and counts their attempts before they are sent.
 
-When a worker is lost, nobody knows which of its deliveries were under way. The owner that comes after it
-counts an attempt of each that may have been, in the database and before it sends it. So a delivery that
-kills every worker uses up its schedule and ends as a dead letter. On probation everything is counted.
+When a worker dies, it is unknown which of its deliveries were under way. For each one that may have been,
+the next owner counts the attempt in the database before it sends the delivery. So a delivery that kills
+every worker uses up its schedule and ends as a dead letter. On probation every attempt is counted.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from triggers.push.store import Begin, Due, Group
 log = structlog.get_logger()
 
 FIRST: Final = 1_000
-"""Of a lane at most so many are suspects after a death: no lane has more under way, and the first that
-were due are under way first."""
+"""Maximum number of suspects of a lane after a death. No lane has more deliveries under way, and those that
+were due first are under way first."""
 BATCH: Final = 500
 COUNT_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 10.0
@@ -36,14 +36,14 @@ IDLE_SECONDS: Final = 10.0
 
 
 class Suspicion:
-    """Which deliveries are suspects. Values in, values out."""
+    """Decides which deliveries are suspects. It does no I/O."""
 
     def __init__(self) -> None:
         self._chosen: dict[int, tuple[UUID, Counter[LaneId]]] = {}  # by group, for the token it has
 
     def choose(self, group: Group, lane_id: LaneId, dues: Sequence[Due]) -> tuple[bool, int]:
-        """Whether deliveries that go in one request are to be counted, and how many of them are now among
-        the first of their lane."""
+        """Whether the deliveries of one request must be counted, and how many of them were chosen as the
+        first FIRST of their lane."""
         lost = any(due.lost for due in dues)
         until = group.suspects_until
         if until is None:
@@ -57,7 +57,7 @@ class Suspicion:
         return lost or taken > 0, taken
 
     def give_back(self, group: Group, lane_id: LaneId, number: int) -> None:
-        """So many that were chosen have not been counted: they, or others for them, are chosen again."""
+        """`number` chosen deliveries were not counted, so as many can be chosen again."""
         token, chosen = self._chosen.get(group.id, (None, None))
         if chosen is not None and token == group.token:
             chosen[lane_id] -= number
@@ -71,7 +71,7 @@ class Suspicion:
 
 
 class Counted(Enum):
-    """What became of an attempt that was to be counted."""
+    """Whether an attempt was counted."""
 
     YES = "yes"
     NO = "no"
@@ -80,7 +80,7 @@ class Counted(Enum):
 
 
 class Suspects:
-    """Counts attempts in batches: whatever comes while one statement is under way goes with the next."""
+    """Counts attempts in batches: those that arrive during a statement are counted by the next one."""
 
     def __init__(self, database: Database) -> None:
         self.suspicion = Suspicion()

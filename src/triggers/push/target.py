@@ -1,4 +1,4 @@
-"""An endpoint as attempts use it."""
+"""An endpoint with everything that an attempt needs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Target(NamedTuple):
     headers: Sequence[tuple[str, str]]
     schedule: Schedule
     concurrency: int
-    """How many attempts may be in flight at once. For notices one, because it tells of all that wait."""
+    """Maximum number of attempts in flight. For notices it is 1, because a notice covers all that wait."""
     ends_at: datetime | None
-    """When the first of its secrets must no longer sign."""
+    """The time when the first of its secrets must stop signing, if any."""
 
     @classmethod
     def of(
@@ -32,7 +32,7 @@ class Target(NamedTuple):
         headers: Sequence[tuple[str, str]],
         ends_at: datetime | None = None,
     ) -> Target:
-        """With the subscription's own schedule, or the default one."""
+        """Make a target, with the subscription's own schedule or the default one."""
         delays = DEFAULT_SCHEDULE.delays if endpoint.retry_delays is None else tuple(endpoint.retry_delays)
         schedule = Schedule(delays, endpoint.retry_deadline)
         concurrency = endpoint.max_concurrency or DEFAULT_CONCURRENCY

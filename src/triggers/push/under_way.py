@@ -9,10 +9,10 @@ from triggers.push.lane import Lane
 
 
 class UnderWay:
-    """Counts by group. Of a group on probation only one delivery is under way at a time."""
+    """Counts deliveries by group. While a group is on probation, only one of them is under way at a time."""
 
     def __init__(self, offer: Callable[[Lane], None]) -> None:
-        """`offer` is told of each lane that may go on."""
+        """`offer` is called with each lane that may send again."""
         self._offer = offer
         self._number: Counter[int] = Counter()
         self._held: dict[int, list[Lane]] = {}  # by group on probation: those whose turn comes later
@@ -22,7 +22,7 @@ class UnderWay:
         return self._number[group_id] > 0
 
     def begin(self, group_id: int, number: int = 1) -> None:
-        """So many more deliveries of a group are under way."""
+        """`number` more deliveries of a group are under way."""
         self._number[group_id] += number
 
     def hold(self, lane: Lane) -> None:

@@ -1,12 +1,12 @@
 """The delivery worker: puts its parts together, starts and stops them. One event loop.
 
-Ownership    which groups of lanes are ours, by beating
-Finder       which lanes have something due
-Reader       due deliveries into lanes            Handovers   what the API here has just stored, likewise
-Pacing       which lanes may send now             Dispatcher  whose turn it is
+Ownership    owns groups of lanes, and writes the heartbeat
+Finder       finds lanes with due deliveries
+Reader       reads due deliveries into lanes      Handovers   takes new deliveries from the API
+Pacing       offers lanes that may send           Dispatcher  chooses the next delivery
 Senders      count → attempt (prepare → send → judge) → learn → settle
-Suspects     counting what may have killed a worker, before it is sent
-Settlements  what follows when a turn has ended    Settler     writes that in batches
+Suspects     counts attempts that may kill the worker, before they are sent
+Settlements  ends the turn of a delivery          Settler     writes results in batches
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ from triggers.push.under_way import UnderWay
 from triggers.secrets.key_ring import KeyRing
 
 SLOTS = 512
-"""Attempts in flight at most."""
+"""Maximum number of attempts in flight."""
 HEALTH_SECONDS = 2.0
 LOOK_SECONDS = 2.0
 """How often lanes are looked through for idle ones."""
 
 
 class Worker:
-    """Everything of one process that delivers, on a database that is migrated."""
+    """All parts of a delivery worker. The database must be migrated."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Worker:
         self._beating = Background()
 
     async def start(self) -> None:
-        """Appear among the workers and begin."""
+        """Register this worker in the database, and start its parts."""
         await lane_store.forget_workers(self._database)
         await self.ownership.register()
         self._beating.loop(HEARTBEAT, self.ownership.beat, self.ownership.close)
@@ -127,7 +127,7 @@ class Worker:
         self._looking.start(Duty("idle lanes", LOOK_SECONDS, self._forget_idle))
 
     async def stop(self, seconds: float) -> None:
-        """Begin nothing new, wait up to `seconds` for what is in flight, settle it, give everything back."""
+        """Begin nothing new, wait up to `seconds` for attempts in flight, settle them, release all groups."""
         self._pacing.stop()
         await self._looking.stop()
         for lane in self.lanes:
@@ -143,7 +143,7 @@ class Worker:
         await self._outbound.close()
 
     async def ended(self) -> None:
-        """Return when a part that must run for ever has ended, which only a bug of ours can bring about."""
+        """Return when a part that must run for ever has ended, which only a bug can cause."""
         parts = [asyncio.ensure_future(each.ended()) for each in self._backgrounds]
         await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
         for part in parts:
@@ -159,12 +159,12 @@ class Worker:
         return self._looking, self._sending, self._settling, self._beating
 
     def hint(self, lanes: Iterable[LaneId]) -> None:
-        """These lanes may have something due: told by whoever just stored it."""
+        """Note that these lanes may have due deliveries."""
         for lane_id in lanes:
             self.lanes.hint(lane_id)
 
     def hand_over(self, handover: Handover) -> None:
-        """What this machine's API just stored: what is not taken is read."""
+        """Take deliveries that the API of the same `serve` has just stored. Those not taken are read."""
         if not self._pacing.stopped:
             self._handovers.take(handover)
 
