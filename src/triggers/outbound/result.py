@@ -43,7 +43,7 @@ NOT_THE_ENDPOINT: Final = frozenset({Reason.PROXY, Reason.BUSY, Reason.INTERNAL}
 """Faults of ours or of the operator's proxy: no ground to open a breaker or to disable a subscription."""
 
 
-class Answered(Struct, frozen=True):
+class Answered(Struct, frozen=True, gc=False):
     """The endpoint sent a whole response head. Its status decides, whatever became of the body."""
 
     status: int
@@ -57,7 +57,7 @@ class Answered(Struct, frozen=True):
     """Why the body was not read to its end: too_large, slow_body, incomplete or malformed."""
 
 
-class Failed(Struct, frozen=True):
+class Failed(Struct, frozen=True, gc=False):
     """No response head came. `detail` may be shown to the tenant: it never holds a resolved address."""
 
     reason: Reason

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import NamedTuple, assert_never
+from typing import assert_never
 from uuid import UUID
 
 import msgspec
@@ -39,10 +40,11 @@ log = structlog.get_logger()
 WORKER_LOST = "worker_lost"
 """The reason of a delivery whose last attempt was counted before it was sent and has no recorded result."""
 
+_jitter = functools.partial(random.uniform, -1, 1)  # spreads retries
 _AGENT = ("user-agent", f"Triggers/{__version__}")
 
 
-class Outgoing(NamedTuple):
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """An attempt that is to be made."""
 
     id: UUID
@@ -59,14 +61,14 @@ class Outgoing(NamedTuple):
         return self.due.attempts if self.counted else self.due.attempts + 1
 
 
-class Prepared(NamedTuple):
+class Prepared(msgspec.Struct, frozen=True, gc=False):
     """The headers and the body of a request."""
 
     headers: list[tuple[str, str]]
     body: bytes
 
 
-class Attempted(NamedTuple):
+class Attempted(msgspec.Struct, frozen=True, gc=False):
     """The result of an attempt, used to settle it and to update the health of its endpoint."""
 
     settlement: Settlement
@@ -122,9 +124,10 @@ def conclude(outgoing: Outgoing, result: Result, began: datetime, ended: datetim
     progress = Progress(target.schedule, outgoing.number, due.first_attempt_at or began)
     judgement = judge(progress, result, ended, _jitter())
     disable = None if isinstance(judgement, RetryAt) else judgement.disable
-    settlement = _settlement(
-        target, due, _state_after(judgement, progress), began, _Request(outgoing.id, progress, result)
-    )
+    settlement = _settlement(target, due, _state_after(judgement, progress), began)
+    settlement.attempt_id, settlement.progress = outgoing.id, progress
+    settlement.status_code, settlement.response = _shown(result)
+    settlement.duration_ms = int(result.duration_seconds * 1000)
     return Attempted(settlement, judgement.reason, disable, result, ended)
 
 
@@ -139,7 +142,7 @@ def without_answer(settlement: Settlement, moment: datetime) -> Settlement | Non
     judgement = judge(progress, Failed(Reason.INTERNAL, "", 0.0), moment, _jitter())
     state = _state_after(judgement, progress)
     return msgspec.structs.replace(
-        settlement, **state._asdict(), status_code=None, response=None, duration_ms=0
+        settlement, **msgspec.structs.asdict(state), status_code=None, response=None, duration_ms=0
     )
 
 
@@ -174,7 +177,7 @@ def after_a_lost_worker(target: Target, due: Due, moment: datetime) -> datetime:
     return moment + timedelta(seconds=delays[min(due.attempts, len(delays) - 1)] if delays else 5.0)
 
 
-class _State(NamedTuple):
+class _State(msgspec.Struct, frozen=True, gc=False):
     """The new state of a delivery."""
 
     outcome: AttemptOutcome
@@ -183,19 +186,8 @@ class _State(NamedTuple):
     due_at: datetime | None = None
 
 
-class _Request(NamedTuple):
-    """The request that was made, and what came of it."""
-
-    attempt_id: UUID
-    progress: Progress
-    result: Result
-
-
-def _settlement(
-    target: Target, due: Due, state: _State, began: datetime, request: _Request | None = None
-) -> Settlement:
-    """The one place that builds a settlement. `request`: what to record of it, if one was made."""
-    status, text = (None, None) if request is None else _shown(request.result)
+def _settlement(target: Target, due: Due, state: _State, began: datetime) -> Settlement:
+    """The one place that makes a settlement. It records no request."""
     return Settlement(
         org_id=due.org_id,
         subscription_id=due.subscription_id,
@@ -207,12 +199,7 @@ def _settlement(
         outcome=state.outcome,
         due_at=state.due_at,
         reason=state.reason,
-        status_code=status,
-        response=text,
-        duration_ms=0 if request is None else int(request.result.duration_seconds * 1000),
-        attempt_id=None if request is None else request.attempt_id,
         began_at=began,
-        progress=None if request is None else request.progress,
     )
 
 
@@ -228,10 +215,6 @@ def _state_after(judgement: Judgement, progress: Progress) -> _State:
             return _State(AttemptOutcome.DEAD, attempts, words)
         case _:
             assert_never(judgement)
-
-
-def _jitter() -> float:
-    return random.uniform(-1, 1)  # noqa: S311 - spreads retries
 
 
 def _shown(result: Result) -> tuple[int | None, str | None]:

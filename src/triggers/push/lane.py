@@ -71,7 +71,7 @@ class Lane:
     @property
     def paced(self) -> bool:
         """Whether a rate limit or an open breaker may hold it."""
-        return self.target.endpoint.rate_limit is not None or self.breaker.open
+        return self.target.endpoint.rate_limit is not None or self.breaker.probe_at is not None
 
     def may_send(self, now: Callable[[], datetime]) -> bool:
         """Whether the next delivery may be sent now. Called three times for each, so it must be cheap."""
@@ -83,7 +83,7 @@ class Lane:
             and not self.stale
             and not self.on_probation
             and (endpoint.rate_limit is None or self._next_send_at <= time.monotonic())
-            and (not self.breaker.open or self.breaker.may_send(now(), self.in_flight))
+            and (self.breaker.probe_at is None or self.breaker.may_send(now(), self.in_flight))
             and (endpoint.expires_at is None or endpoint.expires_at > now())
         )
 
@@ -183,4 +183,4 @@ class Lane:
     def disable(self) -> None:
         """Send nothing more, even before the database has the subscription as disabled."""
         endpoint = msgspec.structs.replace(self.target.endpoint, status="disabled")
-        self.target = self.target._replace(endpoint=endpoint)
+        self.target = msgspec.structs.replace(self.target, endpoint=endpoint)

@@ -42,8 +42,10 @@ class PayloadMemory:
     def free(self, due: Due) -> None:
         """Give back the room of a payload that is not needed any more."""
         self._bytes -= due.payload_size
-        self._bytes_of[due.org_id] -= due.payload_size
-        if not self._bytes_of[due.org_id]:
+        left = self._bytes_of[due.org_id] - due.payload_size
+        if left:
+            self._bytes_of[due.org_id] = left
+        else:
             del self._bytes_of[due.org_id]
         if self._crowded_out and self._bytes < READ_AHEAD_BYTES:
             crowded_out, self._crowded_out = self._crowded_out, set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from triggers.domain import LaneId
@@ -22,9 +22,9 @@ class Pacing:
         self.stopped = False
         """True after `stop`: nothing more is sent."""
 
-    async def next(self) -> tuple[Lane, Due]:
+    def next(self) -> Awaitable[tuple[Lane, Due]]:
         """The next delivery to send; waits until there is one."""
-        return await self._dispatcher.next()
+        return self._dispatcher.next()
 
     def done(self, lane: Lane) -> None:
         """A delivery that `next` gave is no longer in flight."""

@@ -69,14 +69,14 @@ class End(StrEnum):
     ABORTED = "aborted"
 
 
-class Delivered(Struct, frozen=True):
+class Delivered(Struct, frozen=True, gc=False):
     """The endpoint accepted the delivery. `disable`: its answer also asks to disable the subscription."""
 
     reason: Reason = Reason.DELIVERED
     disable: Disable | None = None
 
 
-class RetryAt(Struct, frozen=True):
+class RetryAt(Struct, frozen=True, gc=False):
     """Try again. `at` is `now` plus `delay_seconds`."""
 
     at: datetime
@@ -84,7 +84,7 @@ class RetryAt(Struct, frozen=True):
     reason: Reason
 
 
-class GivenUp(Struct, frozen=True):
+class GivenUp(Struct, frozen=True, gc=False):
     """A dead letter. `reason` is that of the last attempt. `disable`: disable the subscription too."""
 
     reason: Reason

@@ -83,7 +83,10 @@ class Senders:
         target = lane.target
         dues = self._take(lane, due)
         first = bool(dues) and not dues[0].attempts
-        counted, dues = await self._count_first(lane, group, dues)
+        suspected, chosen = self._suspects.suspicion.choose(group, lane.id, dues)
+        counted = suspected or group.probation
+        if counted and dues:
+            dues = await self._count_first(lane, group, dues, chosen)
         if not dues:
             return
         due, *companions = dues
@@ -103,7 +106,8 @@ class Senders:
     def _take(self, lane: Lane, due: Due) -> list[Due]:
         """The delivery and the others that its notice covers. Those without a further attempt are ended."""
         companions = lane.take_companions()
-        self._under_way.begin(lane.group, len(companions))
+        if companions:
+            self._under_way.begin(lane.group, len(companions))
         dues = []
         for each in (due, *companions):
             if (reason := end_unsent(lane.target, each)) is None:
@@ -113,14 +117,11 @@ class Senders:
                 self._settlements.settle(lane, each, settlement)
         return dues
 
-    async def _count_first(self, lane: Lane, group: Group, dues: list[Due]) -> tuple[bool, list[Due]]:
-        """Count deliveries of one request in the database before they are sent, if they may kill the worker.
+    async def _count_first(self, lane: Lane, group: Group, dues: list[Due], chosen: int) -> list[Due]:
+        """Count the attempts of one request in the database before they are made. Returns those that may go.
 
-        Returns whether they are counted, and those that may go.
+        `chosen`: how many of the deliveries were chosen as the first ones of their lane.
         """
-        suspected, chosen = self._suspects.suspicion.choose(group, lane.id, dues)
-        if not dues or not (suspected or group.probation):
-            return False, dues
         target, now = lane.target, self._clock.moment()
         begins = [Begin(group, due, after_a_lost_worker(target, due, now)) for due in dues]
         answers = await self._suspects.count(begins)
@@ -137,7 +138,7 @@ class Senders:
                 going.append(due)
             else:
                 self._settlements.take_back(lane, target, due)
-        return True, going
+        return going
 
     def _may_still_send(self, lane: Lane, target: Target, group: Group) -> bool:
         """Whether an attempt may begin after a wait, in which ownership and settings may have changed."""

@@ -107,8 +107,9 @@ class Settlements:
         asyncio.get_running_loop().call_later(SKIPPED_SECONDS, let_go)
 
     def _forget(self, lane: Lane, due: Due) -> None:
-        self._reader.forget(lane, due.key)
-        self._handovers.settled(lane, due.key)
+        key = due.key
+        self._reader.forget(lane, key)
+        self._handovers.settled(lane, key)
 
     def _read_again(self, lane: Lane) -> None:
         lane.ahead.position.start_over()

@@ -119,11 +119,11 @@ class Settlement(msgspec.Struct, kw_only=True, gc=False):
     outcome: AttemptOutcome
     due_at: datetime | None
     reason: str
-    status_code: int | None
-    response: str | None
-    duration_ms: int
-    attempt_id: UUID | None
     began_at: datetime
+    attempt_id: UUID | None = None
+    status_code: int | None = None
+    response: str | None = None
+    duration_ms: int = 0
     progress: Progress | None = None
     """Used to judge the attempt again if the database refuses to store the answer. None if no request was
     made. It is not stored."""

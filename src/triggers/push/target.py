@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+
+import msgspec
 
 from triggers.push.retry import DEFAULT_SCHEDULE, Schedule
 from triggers.push.signature import Signer
@@ -12,7 +13,7 @@ from triggers.push.store import Endpoint
 from triggers.subscriptions.rules import DEFAULT_CONCURRENCY
 
 
-class Target(NamedTuple):
+class Target(msgspec.Struct, frozen=True, gc=False):
     """An endpoint with its secrets and headers in the clear: never logged."""
 
     endpoint: Endpoint

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 
 from triggers.outbound.result import (
@@ -49,7 +50,7 @@ class Outbound:
 
 def target_of(*delays: float, **settings: object) -> Target:
     target = make_lane(uuid4(), 0, **settings).target
-    return target._replace(schedule=Schedule(delays), headers=[("X-Mine", "1")])
+    return msgspec.structs.replace(target, schedule=Schedule(delays), headers=[("X-Mine", "1")])
 
 
 def due_of(target: Target, attempts: int = 0) -> Due:
