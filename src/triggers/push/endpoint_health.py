@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 
@@ -13,7 +13,6 @@ from triggers.push import store as lane_store
 from triggers.push.attempt import Attempted
 from triggers.push.lane import Lane
 from triggers.push.lanes import Lanes
-from triggers.push.retry import Disable
 from triggers.push.settler import FAILING_TOO_LONG, Disabling
 from triggers.push.store import LaneHealth
 from triggers.push.target import Target
@@ -37,30 +36,25 @@ class EndpointHealth:
         """
         if lane.target.endpoint.target_url != target.endpoint.target_url:
             return None
-        self._move_breaker(lane, attempted.reason, attempted.at)
-        return self._disabling(lane, attempted.disable, attempted.at)
-
-    def _move_breaker(self, lane: Lane, reason: Reason, at: datetime) -> None:
-        was_open = lane.breaker.open
-        if reason is Reason.DELIVERED:
-            lane.breaker.succeeded(at)
+        breaker, at = lane.breaker, attempted.at
+        was_open = breaker.open
+        if attempted.reason is Reason.DELIVERED:
+            breaker.succeeded(at)
         else:
-            lane.breaker.failed(at, reason)
-        if lane.breaker.open is not was_open:
-            if lane.breaker.open:
+            breaker.failed(at, attempted.reason)
+        if breaker.open is not was_open:
+            if breaker.open:
                 self._lanes.empty(lane)  # probes need one at a time: the rest would only fill the memory
             self._lanes.hint(lane.id)
+        if attempted.disable is not None:
+            return self._disable(lane, str(attempted.disable))
+        since = breaker.failing_since
+        if since is not None and at - since >= self._disable_after:
+            return self._disable(lane, FAILING_TOO_LONG)
+        return None
 
-    def _disabling(self, lane: Lane, asked: Disable | None, at: datetime) -> Disabling | None:
-        """Why an attempt disables the subscription: the endpoint asked for it, or has failed for too long."""
-        reason: str
-        if asked is not None:
-            reason = str(asked)
-        else:
-            since = lane.breaker.failing_since
-            if since is None or at - since < self._disable_after:
-                return None
-            reason = FAILING_TOO_LONG
+    def _disable(self, lane: Lane, reason: str) -> Disabling:
+        """Send nothing more to the endpoint. The settlement disables the subscription."""
         self._lanes.empty(lane)
         lane.disable()
         return Disabling(reason, lane.target.endpoint.target_url)

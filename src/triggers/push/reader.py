@@ -37,6 +37,12 @@ class Planned(NamedTuple):
     limit: int
 
 
+_FIELDS: Final = slice(1, 9)
+"""The columns of a row that a Due has, from `event_id` to `lost`."""
+_KEY: Final = slice(1, 3)
+"""The columns `event_id` and `generation`."""
+
+
 class Supply(NamedTuple):
     """The parts of the worker that a reader uses."""
 
@@ -151,7 +157,7 @@ class Reader:
     def _choose(self, planned: Planned, found: list[Row]) -> list[Due]:
         """The rows that are new and fit into memory. Notes how far the read has come."""
         lane = planned.lane
-        dues = [_due(lane, row) for row in found if _key(row) not in lane.ahead.known]
+        dues = _unknown(lane, found)
         fitting = self._memory.take(lane, dues)
         if len(fitting) < len(dues):
             # No room for its bytes: the next read begins where this one had to stop.
@@ -165,7 +171,7 @@ class Reader:
 
     def _choose_heads(self, lane: Lane, found: list[Row], limit: int) -> list[Due]:
         """The same for an ordered lane, whose read returned the first row of each key, due or not."""
-        dues = [_due(lane, row) for row in found if row["due"] and _key(row) not in lane.ahead.known]
+        dues = _unknown(lane, [row for row in found if row["due"]])
         fitting = self._memory.take(lane, dues)
         after_key = found[-1]["ordering_key"] if len(found) == limit else None
         lane.ahead.read_keys(after_key, all_due=len(fitting) == len(dues))
@@ -212,9 +218,7 @@ class Reader:
         self._to_forget.clear()
 
 
-def _due(lane: Lane, row: Row) -> Due:
-    return Due(*lane.id, *row[1:9])
-
-
-def _key(row: Row) -> Key:
-    return row["event_id"], row["generation"]
+def _unknown(lane: Lane, rows: list[Row]) -> list[Due]:
+    """The deliveries of the rows, without those that the lane knows."""
+    known = lane.ahead.known
+    return [Due(*lane.id, *row[_FIELDS]) for row in rows if row[_KEY] not in known]

@@ -44,11 +44,13 @@ class Suspicion:
     def choose(self, group: Group, lane_id: LaneId, dues: Sequence[Due]) -> tuple[bool, int]:
         """Whether the deliveries of one request must be counted, and how many of them were chosen as the
         first FIRST of their lane."""
-        lost = any(due.lost for due in dues)
         until = group.suspects_until
-        if until is None:
-            return lost, 0
-        old = sum(due.due_at <= until and not due.lost for due in dues)
+        lost, old = False, 0
+        for due in dues:
+            if due.lost:
+                lost = True
+            elif until is not None and due.due_at <= until:
+                old += 1
         if not old:
             return lost, 0
         chosen = self._of(group)
