@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable
 from typing import NamedTuple, assert_never
 
+import msgspec
 import structlog
 
 from triggers.domain import AttemptOutcome
@@ -50,29 +51,20 @@ class Disabling(NamedTuple):
     target_url: str
 
 
-class Ended:
+class Ended(msgspec.Struct):
     """An attempt that ended: how to record it, and whether it disables its subscription."""
 
-    __slots__ = ("_recorded", "_then", "disable", "event_type", "settlement")
-
-    def __init__(
-        self,
-        settlement: Settlement,
-        event_type: str,
-        then: Callable[[Settlement | None], None],
-        disable: Disabling | None = None,
-    ) -> None:
-        """`then` is called with the settlement that was committed. If the database refused the first one,
-        this is the one without the answer. None: the database refused both, and the row is unchanged."""
-        self.settlement = settlement
-        self.event_type = event_type
-        self.disable = disable
-        self._then = then
-        self._recorded: asyncio.Event | None = None
+    settlement: Settlement
+    event_type: str
+    then: Callable[[Settlement | None], None]
+    """Called with the settlement that was committed. If the database refused the first one, this is the one
+    without the answer. None: the database refused both, and the row is unchanged."""
+    disable: Disabling | None = None
+    _recorded: asyncio.Event | None = None
 
     def settled(self, written: Settlement | None) -> None:
         """Report the settlement that was committed, or None."""
-        self._then(written)
+        self.then(written)
         if self._recorded is not None:
             self._recorded.set()
 
