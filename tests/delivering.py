@@ -21,6 +21,7 @@ from triggers.outbound.client import Outbound
 from triggers.outbound.dns import LookUps, Resolver, system_resolver
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database, Row
+from triggers.push import ownership_store
 from triggers.push import store as lane_store
 from triggers.push.ownership import Ownership
 from triggers.push.store import Group, Settlement
@@ -286,16 +287,16 @@ class Owner:
 
     async def take(self) -> None:
         async with self._database.connection() as connection:
-            await lane_store.register(connection, self.id, "test")
-            await lane_store.take(connection, self.id, self._clock.mint())
-            self.groups = await lane_store.owned(connection, self.id)
+            await ownership_store.register(connection, self.id, "test")
+            await ownership_store.take(connection, self.id, self._clock.mint())
+            self.groups = await ownership_store.owned(connection, self.id)
         assert len(self.groups) == 64
 
     async def lose(self) -> None:
         """Be declared dead."""
         async with self._database.connection() as connection:
-            silent = {self.id: (await lane_store.heartbeats(connection))[self.id]}
-            await lane_store.bury(connection, silent, 1.0, for_probation=True)
+            silent = {self.id: (await ownership_store.heartbeats(connection))[self.id]}
+            await ownership_store.bury(connection, silent, 1.0, for_probation=True)
 
     async def settle(self, *batch: Settlement) -> None:
         async with self._database.connection() as connection:

@@ -15,7 +15,7 @@ from triggers.events import store as event_store
 from triggers.events.accept import AcceptApp, BatchAnswer, EventAccepted
 from triggers.events.body import EventBody
 from triggers.events.matching import judge_again
-from triggers.events.store import StoredEvent
+from triggers.events.store import EventRange, StoredEvent
 from triggers.http.parameters import Query
 from triggers.http.route import Answer, Route
 from triggers.http.views import (
@@ -126,9 +126,7 @@ class EventRoutes:
         page = await event_store.listed(
             self._database,
             caller.org_id,
-            lowest=lowest,
-            below=below,
-            newest_first=newest_first,
+            EventRange(lowest, below, newest_first),
             event_type=event_type,
             limit=limit,
         )

@@ -206,23 +206,28 @@ class StoredEvents(NamedTuple):
     last: UUID | None
 
 
+class EventRange(NamedTuple):
+    """Events with `lowest` <= id < `below`, and the end at which a list of them begins."""
+
+    lowest: UUID
+    below: UUID
+    newest_first: bool
+
+
 async def listed(
-    database: Database,
-    org_id: OrgId,
-    *,
-    lowest: UUID,
-    below: UUID,
-    newest_first: bool,
-    event_type: str | None,
-    limit: int,
+    database: Database, org_id: OrgId, events_in: EventRange, *, event_type: str | None, limit: int
 ) -> StoredEvents:
-    """Events with `lowest` <= id < `below`, a page of at most `limit`.
+    """Events of a range, of one type or of all, a page of at most `limit`.
 
     A page of one type may hold fewer than `limit`, even none, and still not be the last.
     """
     scan = limit if event_type is None else _SCAN_LIMIT
     rows = await database.fetch(
-        _SQL["newest_first" if newest_first else "oldest_first"], org_id, lowest, below, scan
+        _SQL["newest_first" if events_in.newest_first else "oldest_first"],
+        org_id,
+        events_in.lowest,
+        events_in.below,
+        scan,
     )
     events: list[StoredEvent] = []
     for row in rows:

@@ -120,12 +120,12 @@ async def patch(
 
 async def pause(database: Database, ring: KeyRing, inbox: Inbox, reason: str) -> Inbox:
     """Pause an inbox: only present messages can be leased, and no notifications are sent."""
-    return await _move(database, ring, inbox, SubscriptionStatus.ACTIVE, SubscriptionStatus.PAUSED, reason)
+    return await _move(database, ring, inbox, SubscriptionStatus.PAUSED, reason)
 
 
 async def resume(database: Database, ring: KeyRing, inbox: Inbox) -> Inbox:
     """Resume an inbox."""
-    return await _move(database, ring, inbox, SubscriptionStatus.PAUSED, SubscriptionStatus.ACTIVE, None)
+    return await _move(database, ring, inbox, SubscriptionStatus.ACTIVE, None)
 
 
 async def delete(database: Database, inbox: Inbox) -> Inbox:
@@ -147,13 +147,11 @@ async def notices(database: Database, org_id: OrgId, inbox_ids: Sequence[UUID]) 
 
 
 async def _move(
-    database: Database,
-    ring: KeyRing,
-    inbox: Inbox,
-    before: SubscriptionStatus,
-    after: SubscriptionStatus,
-    reason: str | None,
+    database: Database, ring: KeyRing, inbox: Inbox, after: SubscriptionStatus, reason: str | None
 ) -> Inbox:
+    """Pause or resume an inbox, and the subscription that sends its notifications."""
+    paused, active = SubscriptionStatus.PAUSED, SubscriptionStatus.ACTIVE
+    before = active if after == paused else paused
     async with changing(database, inbox.org_id, inbox.id) as change:
         present = await _locked(change, inbox)
         if present.status != before:

@@ -19,8 +19,8 @@ from triggers.http.views import (
     Order,
     Timestamp,
     make_cursor,
+    page_request,
     raw,
-    read_cursor,
 )
 from triggers.inboxes import store as inbox_store
 from triggers.postgres.database import Database
@@ -106,10 +106,9 @@ class DefaultInboxRoutes:
         page = await inbox_store.messages(
             self._database,
             inbox,
+            page_request(cursor, limit),
             status=status,
             newest_first=order == "desc",
-            after=read_cursor(cursor),
-            limit=limit,
         )
         payloads = await event_store.payloads(
             self._database, caller.org_id, [message.event_id for message in page.messages]

@@ -113,9 +113,7 @@ class LeaseQueue:
             self._database,
             self._positions,
             inbox,
-            lease_id,
-            asked.lease_seconds,
-            asked.lease_limit,
+            inbox_store.Claim(lease_id, asked.lease_seconds, asked.lease_limit),
             repeatable=asked.lease_id is not None,
         )
 

@@ -18,6 +18,7 @@ from triggers.http.views import (
     Limit,
     make_cursor,
     optional_timestamp,
+    page_request,
     raw,
     read_cursor,
 )
@@ -73,7 +74,7 @@ class MessageRoutes:
         """List messages without their payloads, oldest first. Nothing is changed."""
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         page = await inbox_store.messages(
-            self._database, found, status=status, newest_first=False, after=read_cursor(cursor), limit=limit
+            self._database, found, page_request(cursor, limit), status=status, newest_first=False
         )
         types = await event_store.types(
             self._database, caller.org_id, [message.event_id for message in page.messages]

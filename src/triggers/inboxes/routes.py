@@ -25,9 +25,9 @@ from triggers.http.views import (
     Cursor,
     Limit,
     Timestamp,
-    make_cursor,
+    next_cursor,
     optional_timestamp,
-    read_cursor,
+    page_request,
 )
 from triggers.inboxes import changes as inbox_changes
 from triggers.inboxes import store as inbox_store
@@ -159,10 +159,9 @@ class InboxRoutes:
         """List inboxes in the order of their creation."""
         if key is not None:
             check_text(key, "key", longest=100)
-        found = await inbox_store.listed(
-            self._database, caller.org_id, read_cursor(cursor), key, status, limit
-        )
-        return InboxList(await self._views(found), make_cursor(found[-1].id if len(found) == limit else None))
+        page = page_request(cursor, limit)
+        found = await inbox_store.listed(self._database, caller.org_id, page, key=key, status=status)
+        return InboxList(await self._views(found), next_cursor(found, page))
 
     async def create_inbox(self, caller: Caller, data: InboxBody) -> InboxView | NotifyingInboxView:
         """Create an inbox. It collects events that are accepted from now on."""

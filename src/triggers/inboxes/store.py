@@ -15,6 +15,7 @@ from triggers.deliveries import store as delivery_store
 from triggers.domain import (
     MAX_PAGE_BYTES,
     OrgId,
+    PageRequest,
     SubscriptionStatus,
     check_text,
     parse_id,
@@ -74,6 +75,14 @@ class MessagePage(NamedTuple):
     last: UUID | None
 
 
+class Claim(NamedTuple):
+    """A request for up to `limit` messages, leased for `seconds` by the database's clock."""
+
+    lease_id: UUID
+    seconds: float
+    limit: int
+
+
 class Positions:
     """The position where claims of each inbox begin to read, for a limited number of inboxes."""
 
@@ -119,10 +128,10 @@ async def find(database: Database, org_id: OrgId, id_or_key: str) -> Inbox:
 
 
 async def listed(
-    database: Database, org_id: OrgId, after: UUID | None, key: str | None, status: str | None, limit: int
+    database: Database, org_id: OrgId, page: PageRequest, *, key: str | None, status: str | None
 ) -> list[Inbox]:
-    """Inboxes in the order of their creation, after `after`."""
-    rows = await database.fetch(_SQL["list_inboxes"], org_id, after or UUID(int=0), key, status, limit)
+    """A page of inboxes in the order of their creation."""
+    rows = await database.fetch(_SQL["list_inboxes"], org_id, page.above, key, status, page.limit)
     return [inbox_of(row) for row in rows]
 
 
@@ -133,31 +142,35 @@ async def claim(
     database: Database,
     positions: Positions,
     inbox: Inbox,
-    lease_id: UUID,
-    seconds: float,
-    limit: int,
+    claim: Claim,
     *,
     repeatable: bool,
 ) -> list[Message]:
-    """Lease up to `limit` due messages for `seconds`, by the database's clock.
+    """Lease due messages.
 
     With `repeatable`, a lease of that id that is still alive is returned as it is.
     """
     async with database.connection() as connection:
         if not repeatable:
-            return await _claim(connection, positions, inbox, lease_id, seconds, limit)
+            return await _claim(connection, positions, inbox, claim)
         async with connection.transaction():
-            await connection.execute("select pg_advisory_xact_lock($1)", (lease_id.int >> 64) - (1 << 63))
-            rows = await connection.fetch(_SQL["held"], inbox.org_id, inbox.id, lease_id)
+            await connection.execute(
+                "select pg_advisory_xact_lock($1)", (claim.lease_id.int >> 64) - (1 << 63)
+            )
+            rows = await connection.fetch(_SQL["held"], inbox.org_id, inbox.id, claim.lease_id)
             if rows:
                 return [_leased(row) for row in rows]
-            return await _claim(connection, positions, inbox, lease_id, seconds, limit)
+            return await _claim(connection, positions, inbox, claim)
 
 
-async def _claim(
-    connection: Connection, positions: Positions, inbox: Inbox, lease_id: UUID, seconds: float, limit: int
-) -> list[Message]:
-    values = [MAX_PAGE_BYTES, limit, lease_id, timedelta(seconds=seconds), inbox.max_leases]
+async def _claim(connection: Connection, positions: Positions, inbox: Inbox, claim: Claim) -> list[Message]:
+    values = [
+        MAX_PAGE_BYTES,
+        claim.limit,
+        claim.lease_id,
+        timedelta(seconds=claim.seconds),
+        inbox.max_leases,
+    ]
     while True:
         if inbox.status == SubscriptionStatus.PAUSED:
             rows = await connection.fetch(
@@ -242,20 +255,14 @@ async def holds_any(database: Database, inbox: Inbox) -> bool:
 
 
 async def messages(
-    database: Database,
-    inbox: Inbox,
-    *,
-    status: str | None,
-    newest_first: bool,
-    after: UUID | None,
-    limit: int,
+    database: Database, inbox: Inbox, page: PageRequest, *, status: str | None, newest_first: bool
 ) -> MessagePage:
     """Unsettled messages by age; with a status only those that have it. Changes nothing.
 
-    A page may hold fewer than `limit`, even none, and still not be the last.
+    A page may hold fewer messages than its limit, even none, and still not be the last.
     """
     direction = "newest_first" if newest_first else "oldest_first"
-    start = after or UUID(int=(1 << 128) - 1 if newest_first else 0)
+    start, limit = (page.below if newest_first else page.above), page.limit
     if status == "quarantined":
         rows = await database.fetch(_SQL[f"quarantined_{direction}"], inbox.org_id, inbox.id, start, limit)
         found = [Message(row["event_id"], status, row["lease_count"], None, row["reason"]) for row in rows]

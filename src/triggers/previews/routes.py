@@ -29,7 +29,7 @@ from triggers.domain import (
 from triggers.errors import Conflict
 from triggers.events import store as event_store
 from triggers.events.body_format import render
-from triggers.events.store import StoredEvent
+from triggers.events.store import EventRange, StoredEvent, StoredPayload
 from triggers.http.parameters import Query
 from triggers.http.response import JsonResponse
 from triggers.http.route import Answer, Route
@@ -157,9 +157,8 @@ class PreviewRoutes:
             changed_ago = self._clock.now() - found.changed_at.timestamp()
             await asyncio.sleep(min(max(0.0, FOLLOWED_SECONDS - changed_ago), FOLLOWED_SECONDS))
         payload = {"message": "A test of this subscription.", "subscription_id": str(found.id)}
-        if not await trial_store.store_test(
-            self._database, caller.org_id, found.id, event_id, TEST_TYPE, msgspec.json.encode(payload)
-        ):
+        event = StoredPayload(event_id, TEST_TYPE, msgspec.json.encode(payload))
+        if not await trial_store.store_test(self._database, caller.org_id, found.id, event):
             raise Conflict("The subscription is disabled. Enable it first.")
         attempt = None
         if found.status == SubscriptionStatus.ACTIVE:
@@ -213,9 +212,7 @@ class PreviewRoutes:
         page = await event_store.listed(
             self._database,
             caller.org_id,
-            lowest=UUID(int=0),
-            below=_BEYOND,
-            newest_first=True,
+            EventRange(UUID(int=0), _BEYOND, newest_first=True),
             event_type=None,
             limit=data.last,
         )
@@ -254,9 +251,7 @@ class PreviewRoutes:
             page = await event_store.listed(
                 self._database,
                 org_id,
-                lowest=UUID(int=0),
-                below=below or _BEYOND,
-                newest_first=True,
+                EventRange(UUID(int=0), below or _BEYOND, newest_first=True),
                 event_type=None,
                 limit=limit if patterns is None else SLICE,
             )

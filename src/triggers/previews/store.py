@@ -6,16 +6,15 @@ from uuid import UUID
 
 from triggers.deliveries.store import Attempt
 from triggers.domain import OrgId, begins_a_minute_before
+from triggers.events.store import StoredPayload
 from triggers.postgres.database import Database, statements
 
 _SQL = statements(__name__)
 
 
-async def store_test(
-    database: Database, org_id: OrgId, subscription_id: UUID, event_id: UUID, event_type: str, payload: bytes
-) -> bool:
+async def store_test(database: Database, org_id: OrgId, subscription_id: UUID, event: StoredPayload) -> bool:
     """Store an event and one delivery of it, to this subscription alone; False if it is disabled."""
-    row = await database.row(_SQL["test"], org_id, subscription_id, event_id, event_type, payload)
+    row = await database.row(_SQL["test"], org_id, subscription_id, event.id, event.type, event.payload)
     return row is not None
 
 

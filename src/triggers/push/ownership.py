@@ -34,7 +34,7 @@ from triggers.postgres.time_bounds import (
     TAKEOVER_SECONDS,
     TRUST_SECONDS,
 )
-from triggers.push import store as lane_store
+from triggers.push import ownership_store
 from triggers.push.silence import Found, Silence
 from triggers.push.store import Group
 
@@ -84,7 +84,7 @@ class Ownership:
     async def register(self) -> None:
         """Register this worker in the database."""
         async with self._database.connection() as connection:
-            await lane_store.register(connection, self.worker_id, _NAME)
+            await ownership_store.register(connection, self.worker_id, _NAME)
 
     def close(self) -> None:
         """Close its connection."""
@@ -94,7 +94,7 @@ class Ownership:
         """Release all groups and sign off, so that other workers can take the groups at once."""
         try:
             async with self._database.connection() as connection:
-                await lane_store.retire(connection, self.worker_id)
+                await ownership_store.retire(connection, self.worker_id)
         except DatabaseUnavailable:
             log.warning("groups_not_released", reason="the database does not answer; they will be taken over")
 
@@ -135,20 +135,20 @@ class Ownership:
 
     async def _beat(self, connection: Connection) -> None:
         began = time.monotonic()
-        now = await lane_store.beat(connection, self.worker_id)
+        now = await ownership_store.beat(connection, self.worker_id)
         if now is None:
             await self._begin_anew(connection)
             return
         self._clock.learn(now, began)
-        self._learn(await lane_store.owned(connection, self.worker_id))
+        self._learn(await ownership_store.owned(connection, self.worker_id))
         await self._look_at_changes(connection, now)
         self._beat_at = began
         # Behind the beat: what this waits for must not make a worker doubt itself.
-        found = self._silence.beat_succeeded(began, await lane_store.heartbeats(connection))
+        found = self._silence.beat_succeeded(began, await ownership_store.heartbeats(connection))
         if found.silent or began - self._balanced_at >= BALANCE_SECONDS:
             self._balanced_at = began
             await self._balance(connection, found)
-            self._learn(await lane_store.owned(connection, self.worker_id))
+            self._learn(await ownership_store.owned(connection, self.worker_id))
 
     async def _look_at_changes(self, connection: Connection, now: datetime) -> None:
         """Report changes since shortly before the last look, however long ago that was."""
@@ -157,23 +157,25 @@ class Ownership:
             self._long_look_at = time.monotonic()
             back = LONG_LOOK_SECONDS
         since = min(now, self._looked_at or now) - timedelta(seconds=back)
-        self._changed(await lane_store.changed(connection, list(self._groups), since))
+        self._changed(await ownership_store.changed(connection, list(self._groups), since))
         self._looked_at = now
 
     async def _balance(self, connection: Connection, found: Found) -> None:
-        freed = await lane_store.bury(connection, found.silent, TRUST_SECONDS, for_probation=found.unbroken)
+        freed = await ownership_store.bury(
+            connection, found.silent, TRUST_SECONDS, for_probation=found.unbroken
+        )
         if freed:
             log.warning("dead_worker_found", groups=len(freed))
-        surplus = await lane_store.surplus(connection, self.worker_id)
+        surplus = await ownership_store.surplus(connection, self.worker_id)
         if not surplus:
             self._leaving.clear()
-            await lane_store.take(connection, self.worker_id, self._clock.mint())
+            await ownership_store.take(connection, self.worker_id, self._clock.mint())
             return
         # A group leaves when nothing of it is in flight any more: its next owner sends nothing twice.
         self._leaving = set(sorted(self._groups)[-surplus:])
         quiet = [group_id for group_id in self._leaving if not self._busy(group_id)]
         if quiet:
-            await lane_store.release(connection, self.worker_id, quiet)
+            await ownership_store.release(connection, self.worker_id, quiet)
 
     def _learn(self, groups: dict[int, Group]) -> None:
         gained = [group_id for group_id in groups if group_id not in self._groups]
@@ -192,4 +194,4 @@ class Ownership:
         self._beat_at = float("-inf")
         self._learn({})
         self.worker_id = self._clock.mint()
-        await lane_store.register(connection, self.worker_id, _NAME)
+        await ownership_store.register(connection, self.worker_id, _NAME)

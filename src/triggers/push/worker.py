@@ -24,7 +24,7 @@ from triggers.events.handover import Handover
 from triggers.outbound.client import Outbound
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.push import metrics
+from triggers.push import metrics, ownership_store
 from triggers.push import store as lane_store
 from triggers.push.dispatcher import Dispatcher
 from triggers.push.endpoint_health import EndpointHealth
@@ -113,7 +113,7 @@ class Worker:
 
     async def start(self) -> None:
         """Register this worker in the database, and start its parts."""
-        await lane_store.forget_workers(self._database)
+        await ownership_store.forget_workers(self._database)
         await self.ownership.register()
         self._beating.loop(HEARTBEAT, self.ownership.beat, self.ownership.close)
         self._settling.run("settler", self._settler.run())

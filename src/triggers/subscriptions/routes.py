@@ -231,7 +231,7 @@ class SubscriptionRoutes:
             signature=signature,
             secret=new_secret(data.secret, signature),
             key=data.key,
-            start=await self._start(org_id, data.start),
+            start=await _first_past_event(self._database, self._clock, org_id, data.start),
         )
         made = await subscription_store.create(self._database, self._clock, self._key_ring, org_id, new)
         return new_view_of(made)
@@ -250,24 +250,6 @@ class SubscriptionRoutes:
 
     def _judged_by(self) -> tuple[Any, datetime]:
         return self._policy, datetime.fromtimestamp(self._clock.now(), UTC)
-
-    async def _start(self, org_id: OrgId, start: str | None) -> UUID | None:
-        """The first past event to deliver; None if only new events are delivered."""
-        if start is None or start == "now":
-            return None
-        if (event_id := parse_id(start)) is not None:
-            if not await subscription_store.has_event(self._database, org_id, event_id):
-                raise Invalid("No event has this id.", pointer="/start")
-            return event_id
-        try:
-            moment = moment_of(start, "/start")
-        except Invalid:
-            raise Invalid(
-                "Must be `now`, an RFC 3339 time with a time zone, or the id of an event.", pointer="/start"
-            ) from None
-        if moment is None or moment.timestamp() > self._clock.now():
-            raise Invalid("Must not be in the future.", pointer="/start")
-        return first_id_at(moment)
 
     async def _followed(self, changed: Subscription) -> SubscriptionView:
         """Notify the worker of the lane, and return the current subscription."""
@@ -308,6 +290,27 @@ def _scheme_of(secret: str | None) -> Scheme | None:
             return "v1a"
         case _:
             return None
+
+
+async def _first_past_event(
+    database: Database, clock: DatabaseClock, org_id: OrgId, start: str | None
+) -> UUID | None:
+    """The first past event to deliver; None if only new events are delivered."""
+    if start is None or start == "now":
+        return None
+    if (event_id := parse_id(start)) is not None:
+        if not await subscription_store.has_event(database, org_id, event_id):
+            raise Invalid("No event has this id.", pointer="/start")
+        return event_id
+    try:
+        moment = moment_of(start, "/start")
+    except Invalid:
+        raise Invalid(
+            "Must be `now`, an RFC 3339 time with a time zone, or the id of an event.", pointer="/start"
+        ) from None
+    if moment is None or moment.timestamp() > clock.now():
+        raise Invalid("Must not be in the future.", pointer="/start")
+    return first_id_at(moment)
 
 
 def _check_same(found: Subscription, data: SubscriptionBody) -> None:

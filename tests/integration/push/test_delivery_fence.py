@@ -15,6 +15,7 @@ from receiving import FAILED, Receiver
 from triggers.domain import AttemptOutcome
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
+from triggers.push import ownership_store
 from triggers.push import store as lane_store
 from triggers.push.settler import Disabling, Ended, Settler
 from triggers.push.store import Settlement
@@ -274,7 +275,7 @@ async def test_the_last_worker_takes_nothing_once_it_is_declared_dead(
     """It finds that out with its next heartbeat; a share among no living worker must not break it before."""
     await owner.lose()
     async with database.connection() as connection:
-        assert await lane_store.take(connection, owner.id, clock.mint()) == []
+        assert await ownership_store.take(connection, owner.id, clock.mint()) == []
 
 
 async def test_what_a_dead_worker_holds_stops_no_living_one(
@@ -289,8 +290,8 @@ async def test_what_a_dead_worker_holds_stops_no_living_one(
     """Frozen in the middle of a settle, it keeps its groups until its transaction ends; the rest move."""
     frozen = Owner(database, clock)
     async with database.connection() as connection:
-        await lane_store.register(connection, frozen.id, "frozen")
-        await lane_store.take(connection, frozen.id, clock.mint())
+        await ownership_store.register(connection, frozen.id, "frozen")
+        await ownership_store.take(connection, frozen.id, clock.mint())
     lanes = [await subscribed(f"{receiver.url}/{n}") for n in range(8)]
     row = await database.row("select lane_group from subscriptions where id = $1", lanes[0].id)
     assert row is not None

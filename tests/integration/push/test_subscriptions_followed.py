@@ -17,7 +17,7 @@ from harness import eventually
 from receiving import Hook, Receiver, status
 from triggers.deliveries import ending
 from triggers.postgres.database import Connection, Database
-from triggers.push import ownership
+from triggers.push import ownership, ownership_store
 from triggers.push import store as lane_store
 from triggers.push.lane import Lane
 
@@ -114,14 +114,14 @@ async def test_a_worker_that_stood_still_learns_what_it_missed(
     made = await subscribe(client, receiver.url)
     await post(client, [{}])
     await eventually(lambda: len(receiver.hooks) == 1)
-    beat, still, moving = lane_store.beat, asyncio.Event(), asyncio.Event()
+    beat, still, moving = ownership_store.beat, asyncio.Event(), asyncio.Event()
 
     async def stand_still(connection: Connection, worker_id: UUID) -> Any:
         still.set()
         await moving.wait()
         return await beat(connection, worker_id)
 
-    monkeypatch.setattr(lane_store, "beat", stand_still)
+    monkeypatch.setattr(ownership_store, "beat", stand_still)
     await asyncio.wait_for(still.wait(), 5)
     await client.post(f"/v1/hooks/{made['id']}/pause")
     await asyncio.sleep(1.5)
