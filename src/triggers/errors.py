@@ -13,7 +13,7 @@
     │   │   ├── NameTaken           a key or name is in use
     │   │   └── Paused              a paused inbox that is drained
     │   ├── TooLarge                a body or an item over its limit
-    │   ├── UnsupportedMediaType    content type or coding we do not read
+    │   ├── UnsupportedMediaType    Content-Type or Content-Encoding that is not supported
     │   ├── Invalid                 well-formed, but a field is wrong
     │   └── RateLimited             the plan's quota is used up for now
     ├── Unavailable                 temporary; whether anything was stored is not known

@@ -25,24 +25,24 @@ KINDS: dict[type[errors.TriggersError], Kind] = {
     errors.MalformedBody: Kind(400, "malformed-body", "The body is not valid JSON"),
     errors.Unauthenticated: Kind(401, "unauthenticated", "A valid API key is needed"),
     errors.Forbidden: Kind(403, "forbidden", "The API key lacks a scope"),
-    errors.NotFound: Kind(404, "not-found", "There is no such thing"),
-    errors.MethodNotAllowed: Kind(405, "method-not-allowed", "The path does not answer that method"),
-    errors.RequestTimeout: Kind(408, "request-timeout", "The request came too slowly"),
-    errors.Conflict: Kind(409, "conflict", "The present state forbids it"),
-    errors.DedupConflict: Kind(409, "dedup-conflict", "The dedup_id names another event"),
+    errors.NotFound: Kind(404, "not-found", "Not found"),
+    errors.MethodNotAllowed: Kind(405, "method-not-allowed", "The path does not support the method"),
+    errors.RequestTimeout: Kind(408, "request-timeout", "The request arrived too slowly"),
+    errors.Conflict: Kind(409, "conflict", "The current state does not allow the request"),
+    errors.DedupConflict: Kind(409, "dedup-conflict", "Another event has the dedup_id"),
     errors.NameTaken: Kind(409, "name-taken", "The name or key is in use"),
-    errors.Paused: Kind(409, "inbox-paused", "The inbox is paused and drained"),
+    errors.Paused: Kind(409, "inbox-paused", "The inbox is paused and has no more messages"),
     errors.TooLarge: Kind(413, "too-large", "The body is over its limit"),
     errors.UnsupportedMediaType: Kind(
-        415, "unsupported-media-type", "A content type or coding we do not read"
+        415, "unsupported-media-type", "The Content-Type or Content-Encoding is not supported"
     ),
     errors.Invalid: Kind(422, "invalid", "A field is missing or wrong"),
     errors.RateLimited: Kind(429, "rate-limited", "The rate limit is reached"),
     errors.Unavailable: Kind(503, "unavailable", "Try again in a moment"),
-    errors.Overloaded: Kind(503, "overloaded", "Too much is waiting to be stored"),
+    errors.Overloaded: Kind(503, "overloaded", "Too many events are waiting to be stored"),
     errors.DatabaseUnavailable: Kind(503, "database-unavailable", "The database does not answer"),
-    errors.DiskFull: Kind(503, "disk-full", "Too little free disk to accept events"),
-    errors.TriggersError: Kind(500, "internal", "An error of ours"),
+    errors.DiskFull: Kind(503, "disk-full", "Too little free disk space to accept events"),
+    errors.TriggersError: Kind(500, "internal", "Internal error"),
 }
 
 

@@ -89,7 +89,9 @@ async def attempt(outgoing: Outgoing, outbound: Outbound, now: Callable[[], date
     except Exception as error:
         # Counted like any other, or it would be tried again at once and for ever.
         log.error("attempt_broke", subscription_id=str(due.subscription_id), exc_info=error)
-        result = Failed(Reason.INTERNAL, "An error of ours; the worker's log names it.", 0.0)
+        result = Failed(
+            Reason.INTERNAL, "Internal error of the service. The log of the worker has details.", 0.0
+        )
     return conclude(outgoing, result, began, now())
 
 

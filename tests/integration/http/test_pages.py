@@ -143,7 +143,7 @@ async def test_the_documentation_says_which_scope_a_route_needs(node: Node) -> N
 
 async def test_an_error_page_loads_nothing_else(node: Node, tmp_path: Path) -> None:
     seen = await visit(f"{node.url}/problems/dedup-conflict", tmp_path)
-    assert "409 The dedup_id names another event" in Page(seen.html).headings
+    assert "409 Another event has the dedup_id" in Page(seen.html).headings
     assert seen.requests == [f"{node.url}/problems/dedup-conflict"]
 
 
