@@ -109,6 +109,7 @@ async def test_what_was_spent_while_redis_was_gone_is_not_charged_when_it_is_bac
 
             async def told() -> bool:
                 await remaining()
+                await asyncio.sleep(0.1)  # as above, so that what this spends is not counted
                 return bool(await asking.exists(f"triggers:spent:{tenant.id}"))
 
             await eventually(told, 10)
