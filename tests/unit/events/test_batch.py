@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from typing import Any
 
 import msgspec
@@ -12,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stepping import longest_step
 from triggers.domain import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 from triggers.errors import MalformedBody, TooLarge
 from triggers.events import batch
-from triggers.pace import Steps, at_once
+from triggers.pace import at_once
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 
@@ -152,25 +152,6 @@ def test_lines_are_those_that_are_not_blank(lines: list[bytes]) -> None:
 # ---- how long it takes ----------------------------------------------------------------------------
 
 
-def longest_step(make: Any) -> float:
-    """The CPU seconds of the longest step; the least of some tries."""
-    best = float("inf")
-    for _ in range(3):
-        steps: Steps[Any] = make()
-        longest, ended = 0.0, False
-        while not ended:
-            began = time.thread_time()
-            try:
-                next(steps)
-            except (StopIteration, MalformedBody, TooLarge):
-                ended = True
-            longest = max(longest, time.thread_time() - began)
-        best = min(best, longest)
-        if best < 0.010:
-            break
-    return best
-
-
 @pytest.mark.parametrize("begin", [b"", b"[", b"[[", b'["', b'[["', b'{"'])
 @pytest.mark.parametrize(
     "unit",
@@ -193,8 +174,8 @@ def longest_step(make: Any) -> float:
 )
 def test_every_step_is_short_whatever_the_batch(begin: bytes, unit: bytes) -> None:
     text = (begin + unit * (MAX_BATCH_BYTES // len(unit)))[:MAX_BATCH_BYTES]
-    assert longest_step(lambda: batch.split_array(text)) < 0.010
-    assert longest_step(lambda: batch.split_lines(text)) < 0.010
+    assert longest_step(lambda: batch.split_array(text), 0.010) < 0.010
+    assert longest_step(lambda: batch.split_lines(text), 0.010) < 0.010
 
 
 @pytest.mark.parametrize("item", [b"1", b"[]", b'"\\ud800"', b'{"":{}}'])
