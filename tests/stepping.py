@@ -9,20 +9,22 @@ from typing import Any
 from triggers.errors import MalformedBody, TooLarge
 from triggers.pace import Steps
 
+MOST_SECONDS = 0.010
+"""The bound of a step."""
 TRIES = 10
 
 
-def longest_step(make: Callable[[], Steps[Any]], enough: float) -> float:
-    """The CPU seconds of the longest step. The work is done again until that is below `enough`.
+def longest_step(make: Callable[[], Steps[Any]]) -> float:
+    """The CPU seconds of the longest step. The work is done again until that is below MOST_SECONDS.
 
-    The same work has the same steps, and of each step its shortest time counts: on a machine that is shared,
-    CPU time too is longer than what the work takes.
+    Each time the work must have the same steps. Of each step the shortest time counts: on a machine that is
+    shared, CPU time too is longer than what the work takes.
     """
     least: list[float] = []
     for _ in range(TRIES):
         seconds = _seconds_of_steps(make())
         least = [min(pair) for pair in zip(least, seconds, strict=True)] if least else seconds
-        if max(least) < enough:
+        if max(least) < MOST_SECONDS:
             break
     return max(least)
 
