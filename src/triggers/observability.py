@@ -9,14 +9,13 @@ from __future__ import annotations
 import logging
 import sys
 from bisect import bisect_left
-from collections import Counter as Tally
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Info
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from triggers import __version__
@@ -77,7 +76,7 @@ class QuickHistogram(Collector):
         self._sum += value
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """What the registry asks for."""
+        """The histogram as the registry collects it."""
         totals = list(accumulate(self._counts))
         bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         yield HistogramMetricFamily(
@@ -86,30 +85,6 @@ class QuickHistogram(Collector):
             buckets=list(zip(bounds, totals, strict=True)),
             sum_value=self._sum,
         )
-
-
-class QuickCounter(Collector):
-    """A counter without locks, like QuickHistogram. It is given the values of its labels with each count."""
-
-    def __init__(
-        self, name: str, documentation: str, labels: tuple[str, ...], registry: CollectorRegistry = REGISTRY
-    ) -> None:
-        self._name = name
-        self._documentation = documentation
-        self._labels = labels
-        self._tally: Tally[tuple[str, ...]] = Tally()
-        registry.register(self)
-
-    def inc(self, *labels: str) -> None:
-        """Count one."""
-        self._tally[labels] += 1
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """What the registry asks for."""
-        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
-        for labels, count in self._tally.items():
-            family.add_metric(labels, count)
-        yield family
 
 
 accept_seconds = QuickHistogram(

@@ -215,7 +215,7 @@ class EventRange(NamedTuple):
 
 
 async def listed(
-    database: Database, org_id: OrgId, events_in: EventRange, *, event_type: str | None, limit: int
+    database: Database, org_id: OrgId, within: EventRange, *, event_type: str | None, limit: int
 ) -> StoredEvents:
     """Events of a range, of one type or of all, a page of at most `limit`.
 
@@ -223,10 +223,10 @@ async def listed(
     """
     scan = limit if event_type is None else _SCAN_LIMIT
     rows = await database.fetch(
-        _SQL["newest_first" if events_in.newest_first else "oldest_first"],
+        _SQL["newest_first" if within.newest_first else "oldest_first"],
         org_id,
-        events_in.lowest,
-        events_in.below,
+        within.lowest,
+        within.below,
         scan,
     )
     events: list[StoredEvent] = []

@@ -142,7 +142,7 @@ async def claim(
     database: Database,
     positions: Positions,
     inbox: Inbox,
-    claim: Claim,
+    wanted: Claim,
     *,
     repeatable: bool,
 ) -> list[Message]:
@@ -152,23 +152,23 @@ async def claim(
     """
     async with database.connection() as connection:
         if not repeatable:
-            return await _claim(connection, positions, inbox, claim)
+            return await _claim(connection, positions, inbox, wanted)
         async with connection.transaction():
             await connection.execute(
-                "select pg_advisory_xact_lock($1)", (claim.lease_id.int >> 64) - (1 << 63)
+                "select pg_advisory_xact_lock($1)", (wanted.lease_id.int >> 64) - (1 << 63)
             )
-            rows = await connection.fetch(_SQL["held"], inbox.org_id, inbox.id, claim.lease_id)
+            rows = await connection.fetch(_SQL["held"], inbox.org_id, inbox.id, wanted.lease_id)
             if rows:
                 return [_leased(row) for row in rows]
-            return await _claim(connection, positions, inbox, claim)
+            return await _claim(connection, positions, inbox, wanted)
 
 
-async def _claim(connection: Connection, positions: Positions, inbox: Inbox, claim: Claim) -> list[Message]:
+async def _claim(connection: Connection, positions: Positions, inbox: Inbox, wanted: Claim) -> list[Message]:
     values = [
         MAX_PAGE_BYTES,
-        claim.limit,
-        claim.lease_id,
-        timedelta(seconds=claim.seconds),
+        wanted.limit,
+        wanted.lease_id,
+        timedelta(seconds=wanted.seconds),
         inbox.max_leases,
     ]
     while True:

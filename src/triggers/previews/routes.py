@@ -18,6 +18,8 @@ from triggers.domain import (
     RESERVED_TYPE_PREFIX,
     AttemptOutcome,
     Caller,
+    EventId,
+    NewEvent,
     OrgId,
     Scope,
     SubscriptionStatus,
@@ -29,7 +31,7 @@ from triggers.domain import (
 from triggers.errors import Conflict
 from triggers.events import store as event_store
 from triggers.events.body_format import render
-from triggers.events.store import EventRange, StoredEvent, StoredPayload
+from triggers.events.store import EventRange, StoredEvent
 from triggers.http.parameters import Query
 from triggers.http.response import JsonResponse
 from triggers.http.route import Answer, Route
@@ -157,8 +159,10 @@ class PreviewRoutes:
             changed_ago = self._clock.now() - found.changed_at.timestamp()
             await asyncio.sleep(min(max(0.0, FOLLOWED_SECONDS - changed_ago), FOLLOWED_SECONDS))
         payload = {"message": "A test of this subscription.", "subscription_id": str(found.id)}
-        event = StoredPayload(event_id, TEST_TYPE, msgspec.json.encode(payload))
-        if not await trial_store.store_test(self._database, caller.org_id, found.id, event):
+        event = NewEvent(
+            org_id=caller.org_id, id=EventId(event_id), type=TEST_TYPE, payload=msgspec.json.encode(payload)
+        )
+        if not await trial_store.store_test(self._database, found.id, event):
             raise Conflict("The subscription is disabled. Enable it first.")
         attempt = None
         if found.status == SubscriptionStatus.ACTIVE:

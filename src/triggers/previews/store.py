@@ -5,16 +5,15 @@ from __future__ import annotations
 from uuid import UUID
 
 from triggers.deliveries.store import Attempt
-from triggers.domain import OrgId, begins_a_minute_before
-from triggers.events.store import StoredPayload
+from triggers.domain import NewEvent, OrgId, begins_a_minute_before
 from triggers.postgres.database import Database, statements
 
 _SQL = statements(__name__)
 
 
-async def store_test(database: Database, org_id: OrgId, subscription_id: UUID, event: StoredPayload) -> bool:
+async def store_test(database: Database, subscription_id: UUID, event: NewEvent) -> bool:
     """Store an event and one delivery of it, to this subscription alone; False if it is disabled."""
-    row = await database.row(_SQL["test"], org_id, subscription_id, event.id, event.type, event.payload)
+    row = await database.row(_SQL["test"], event.org_id, subscription_id, event.id, event.type, event.payload)
     return row is not None
 
 

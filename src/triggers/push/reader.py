@@ -27,6 +27,10 @@ KNOWN_A_SECOND: Final = 10_000
 FEW: Final = 50
 """A read from a lane's beginning returns its known rows again. A lane with more known rows than FEW is read
 from its beginning only if all such reads return at most KNOWN_A_SECOND known rows per second on average."""
+_FIELDS: Final = slice(1, 9)
+"""The columns of a row that a Due has, from `event_id` to `lost`."""
+_KEY: Final = slice(1, 3)
+"""The columns `event_id` and `generation`."""
 
 
 class Planned(NamedTuple):
@@ -35,12 +39,6 @@ class Planned(NamedTuple):
     lane: Lane
     start: Position
     limit: int
-
-
-_FIELDS: Final = slice(1, 9)
-"""The columns of a row that a Due has, from `event_id` to `lost`."""
-_KEY: Final = slice(1, 3)
-"""The columns `event_id` and `generation`."""
 
 
 class Supply(NamedTuple):

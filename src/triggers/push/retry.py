@@ -163,7 +163,7 @@ def retry_after_seconds(value: str | None, now: datetime) -> float | None:
 
 def _final(answer: Answered, reason: Reason) -> Delivered | GivenUp | None:
     """What an answer decides on its own, whatever the schedule."""
-    control = _words(answer.delivery_control) if answer.delivery_control else frozenset[str]()
+    control = _words(answer.delivery_control)
     if reason is Reason.DELIVERED:
         return Delivered(disable=Disable.DECLINED if "disable" in control else None)
     if reason is Reason.GONE:
@@ -185,5 +185,5 @@ def _reason_of_status(status: int) -> Reason:
     return Reason.REDIRECT if 300 <= status < 400 else Reason.REFUSED
 
 
-def _words(header: str) -> frozenset[str]:
-    return frozenset(word.strip().lower() for word in header.split(","))
+def _words(header: str | None) -> frozenset[str]:
+    return frozenset(word.strip().lower() for word in header.split(",")) if header else frozenset()

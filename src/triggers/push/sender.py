@@ -159,5 +159,5 @@ def _measure(attempted: Attempted, first: Due | None) -> None:
     if first is not None:
         lag = (settlement.began_at - first.accepted_at).total_seconds()
         metrics.lag_seconds.observe(max(0.0, lag))
-    metrics.attempts_total.inc(settlement.outcome, attempted.reason)
+    metrics.attempts(settlement.outcome, attempted.reason).inc()
     metrics.attempt_seconds.observe(settlement.duration_ms / 1000)
