@@ -1,11 +1,17 @@
-"""Long work in steps, so that nobody waits for all of it: others have the event loop between two steps."""
+"""Long work in steps, so that nobody waits for all of it: others have the event loop between two steps.
+
+All long work on a loop shares TURN_SECONDS of each turn of the loop. Once those are used up, work waits, and
+organisations have the next turns one after the other, however much work each of them has.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict, deque
 from collections.abc import Generator
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
@@ -13,11 +19,8 @@ T = TypeVar("T")
 Steps: TypeAlias = Generator[None, None, T]
 """Work that yields between its steps and returns its result. A step takes a few milliseconds at most."""
 
-_BREATHE_SECONDS = 0.001
-
-# One of each event loop. Whoever holds it has the next turn: long pieces of work take their turns one
-# after the other, or a hundred requests with long work would each have a step in every turn of the loop.
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+TURN_SECONDS: Final = 0.005
+"""Long work on a loop may take so much of one turn of the loop, and the rest of the step that it is in."""
 
 
 def at_once(steps: Steps[T]) -> T:
@@ -30,52 +33,96 @@ def at_once(steps: Steps[T]) -> T:
             return result
 
 
-async def paced(steps: Steps[T]) -> T:
-    """Do all steps of what is known to be long, in turns of the event loop that others have too."""
-    pace = Pace()
-    await pace.wait_for_turn()
-    return await do(steps, pace)
+async def do(steps: Steps[T], org_id: UUID | None) -> T:
+    """Do all steps in the organisation's turns, and return the result. None is the service itself."""
+    turns = _turns()
+    while True:
+        if not turns.has_time():
+            await turns.wait(org_id)
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
-async def do(steps: Steps[T], pace: Pace) -> T:
-    """Do all steps, letting others have the event loop between them once it takes long."""
+async def breathe(org_id: UUID | None) -> None:
+    """Between two steps of long work: wait for the organisation's next turn, if this one is over."""
+    turns = _turns()
+    if not turns.has_time():
+        await turns.wait(org_id)
+
+
+async def do_first(steps: Steps[T]) -> T:
+    """Do all steps of work that everybody waits for. It waits for no turn, but others run in between."""
+    until = time.monotonic() + TURN_SECONDS
     while True:
         try:
             next(steps)
         except StopIteration as end:
             result: T = end.value
             return result
-        await pace.breathe()
+        if time.monotonic() > until:
+            await asyncio.sleep(0)
+            until = time.monotonic() + TURN_SECONDS
 
 
-class Pace:
-    """Lets others have the event loop every few milliseconds of a long piece of work.
+class _Turns:
+    """Whose turn it is on one event loop.
 
-    Work of one request stands in line with that of other requests; `in_line` is false for work that
-    everybody waits for.
+    The states: nobody works → somebody works, until `_ends` → the next one in line was called, and newcomers
+    have no time → that one works … → nobody works, once nobody is in line.
     """
 
-    __slots__ = ("_in_line", "_next")
+    __slots__ = ("_ends", "_in_line", "_loop")
 
-    def __init__(self, *, in_line: bool = True) -> None:
-        self._in_line = in_line
-        self._next = time.monotonic() + _BREATHE_SECONDS
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._ends: float | None = None  # monotonic; None: nobody works
+        self._in_line: OrderedDict[UUID | None, deque[asyncio.Future[None]]] = OrderedDict()
 
-    async def breathe(self) -> None:
-        """Let others run, if it is time."""
-        if time.monotonic() < self._next:
-            return
-        if self._in_line:
-            await self.wait_for_turn()
-        else:
-            await asyncio.sleep(0)
-            self._next = time.monotonic() + _BREATHE_SECONDS
+    def has_time(self) -> bool:
+        """Whether long work may go on in this turn of the loop."""
+        if self._ends is None:
+            self._begin()
+            return True
+        return time.monotonic() < self._ends
 
-    async def wait_for_turn(self) -> None:
-        """Let others run now. Returns in a turn of the loop in which no other long work goes on."""
-        loop = asyncio.get_running_loop()
-        if (turn := _turns.get(loop)) is None:
-            turn = _turns[loop] = asyncio.Lock()
-        async with turn:
-            await asyncio.sleep(0)
-        self._next = time.monotonic() + _BREATHE_SECONDS
+    async def wait(self, org_id: UUID | None) -> None:
+        """Wait for a turn. Call it only if there is no time."""
+        called = self._loop.create_future()
+        self._in_line.setdefault(org_id, deque()).append(called)
+        try:
+            await called
+        except asyncio.CancelledError:
+            if not called.cancelled():  # the turn came, but nobody is there to use it
+                self._call_next()
+            raise
+        self._begin()
+
+    def _begin(self) -> None:
+        self._ends = time.monotonic() + TURN_SECONDS
+        # It runs in the next turn of the loop.
+        self._loop.call_soon(self._call_next)
+
+    def _call_next(self) -> None:
+        self._ends = None
+        while self._in_line:
+            org_id, waiting = self._in_line.popitem(last=False)
+            called = waiting.popleft()
+            if waiting:
+                self._in_line[org_id] = waiting  # behind all others
+            if not called.done():
+                called.set_result(None)
+                self._ends = 0.0
+                return
+
+
+_turns_of: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
+
+
+def _turns() -> _Turns:
+    loop = asyncio.get_running_loop()
+    if (found := _turns_of.get(loop)) is None:
+        found = _turns_of[loop] = _Turns(loop)
+    return found

@@ -16,7 +16,7 @@ from triggers.domain import MAX_PAGE_BYTES
 from triggers.errors import Invalid
 from triggers.events.matching import Pointed, parse_pointer
 from triggers.events.matching_store import FilterFailure
-from triggers.pace import Pace, do
+from triggers.pace import breathe, do
 from triggers.postgres.database import Connection, Database, statements
 from triggers.subscriptions.payload_filter import FilterInput, PayloadFilter, Verdict, failed
 
@@ -58,7 +58,7 @@ async def match_again(
     payloads = await payloads_of(connection, to.org_id, [event.id for event in events])
     steps = None if pointer is None else parse_pointer(pointer)
     owed = []
-    pace, deadline = Pace(), time.monotonic() + MATCH_SECONDS
+    deadline = time.monotonic() + MATCH_SECONDS
     for event in events:
         payload = payloads.get(event.id)
         if payload is None:
@@ -68,7 +68,7 @@ async def match_again(
             verdict = (
                 payload_filter
                 if isinstance(payload_filter, Verdict)
-                else await do(payload_filter.judge_in_steps(seen), pace)
+                else await do(payload_filter.judge_in_steps(seen), to.org_id)
             )
             if verdict.failure is not None and to.filter is not None:
                 failures.append(FilterFailure(to.org_id, to.id, to.filter, verdict.failure))
@@ -76,12 +76,12 @@ async def match_again(
                 continue
         key = _plain_key(to, event)
         if steps is not None:
-            found = await do(Pointed(payload).key_in_steps(steps), pace)
+            found = await do(Pointed(payload).key_in_steps(steps), to.org_id)
             key = str(event.id) if found is None else found
         owed.append(Owed(event.id, event.payload_size, key))
         if time.monotonic() > deadline and event is not events[-1]:
             return owed, id_after(event.id)
-        await pace.breathe()
+        await breathe(to.org_id)
     return owed, stopped
 
 

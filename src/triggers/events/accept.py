@@ -42,7 +42,7 @@ from triggers.http import exchange, problems
 from triggers.http.exchange import Headers, Held
 from triggers.keys.authentication import KeyCache, key_from
 from triggers.keys.rate_limit import Grant, RateLimiter
-from triggers.pace import Pace, Steps, do, paced
+from triggers.pace import Steps, do
 from triggers.room import Room
 
 log = structlog.get_logger()
@@ -143,7 +143,7 @@ class AcceptApp:
             if len(body) <= SHORT_BYTES:
                 event = event_body.parse_event(body, org_id, mint)
             else:
-                event = await paced(event_body.parse_event_in_steps(body, org_id, mint))
+                event = await do(event_body.parse_event_in_steps(body, org_id, mint), org_id)
             del body  # the event has a copy of its payload
             accepted = await self._acceptor.accept(event)
             if isinstance(accepted, TriggersError):
@@ -177,7 +177,8 @@ class AcceptApp:
             grant = self._admit(request, request.caller)
             ndjson = _is_ndjson(request.media_type)
             body = await self._body(request, receive, MAX_BATCH_BYTES)
-            items = await do(batch.split_lines(body) if ndjson else batch.split_array(body), Pace())
+            split = batch.split_lines(body) if ndjson else batch.split_array(body)
+            items = await do(split, request.caller.org_id)
             del body
             results = await self._accept_items(request, items, grant)
         except exchange.ClientGone:
@@ -245,7 +246,7 @@ class AcceptApp:
         unavailable = [each for each in decided if isinstance(each, Unavailable)]
         if unavailable and len(unavailable) == len(decided):
             raise unavailable[0]
-        return await do(_items(decided), Pace())
+        return await do(_items(decided), caller.org_id)
 
     # ---- what is noted ---------------------------------------------------------------------------
 

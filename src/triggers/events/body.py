@@ -21,7 +21,7 @@ from triggers.domain import (
 )
 from triggers.errors import Invalid, RequestError, TooLarge
 from triggers.http.field_errors import invalid_field, pointer_to
-from triggers.pace import Steps, paced
+from triggers.pace import Steps, do
 
 
 class EventBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -71,7 +71,7 @@ async def parse_batch(
     items: list[bytes], org_id: OrgId, mint: Callable[[], UUID]
 ) -> list[NewEvent | RequestError]:
     """Read each item in steps. An invalid item becomes an error and does not affect the others."""
-    return await paced(_parse_items(items, org_id, mint))
+    return await do(_parse_items(items, org_id, mint), org_id)
 
 
 def _parse_items(

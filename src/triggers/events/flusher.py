@@ -16,7 +16,7 @@ from triggers.events.handover import Handover
 from triggers.events.matching import Finding, Judging
 from triggers.events.store import Obstacle
 from triggers.events.waiting_event import WaitingEvent
-from triggers.pace import Pace, Steps, do
+from triggers.pace import Steps, do_first
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
     PLAN_BY_INDEX,
@@ -119,7 +119,7 @@ class Flusher:
             [w.event for w in batch],
             self._window,
             [w.judged.rules.version for w in batch],
-            await do(_findings(batch), Pace(in_line=False)),
+            await do_first(_findings(batch)),
             all_first=not self._expects(Obstacle.TOO_MUCH),
         )
         observability.flushes_total.inc()

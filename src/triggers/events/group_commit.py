@@ -30,7 +30,7 @@ from triggers.events.handover import Handover
 from triggers.events.matching import Judged, Judging
 from triggers.events.rejudging import Rejudging
 from triggers.events.waiting_event import AcceptOutcome, WaitingEvent
-from triggers.pace import Pace
+from triggers.pace import breathe
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.room import Room
@@ -121,16 +121,15 @@ class Acceptor:
 
     async def accept_many(self, events: Sequence[NewEvent]) -> list[AcceptOutcome]:
         """Store events; return the outcome of each, in order, when all are decided."""
-        pace = Pace()  # a thousand events with filters are seconds
         outcomes = []
         for event in events:
             # One after the other, so that they are stored in their order.
             outcomes.append(self._enter(event, await self._judging.judge_paced(event)))
-            await pace.breathe()
+            await breathe(event.org_id)
         return await asyncio.gather(*outcomes)
 
     async def _judge_and_enter(self, event: NewEvent) -> AcceptOutcome:
-        return await self._enter(event, await self._judging.judge_paced(event))
+        return await self._enter(event, await self._judging.judge_payload(event))
 
     def _enter(self, event: NewEvent, judged: Judged) -> asyncio.Future[AcceptOutcome]:
         future: asyncio.Future[AcceptOutcome] = asyncio.get_running_loop().create_future()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import timedelta
 from functools import lru_cache
 from types import MappingProxyType
@@ -26,7 +26,7 @@ from triggers.background import Duty
 from triggers.domain import RESERVED_TYPE_PREFIX, NewEvent
 from triggers.events import matching_store as judging_store
 from triggers.events.matching_store import FilterFailure, StoredRule
-from triggers.pace import Pace, Steps, at_once, do
+from triggers.pace import Steps, at_once, breathe, do
 from triggers.postgres.database import Database
 from triggers.subscriptions.payload_filter import (
     Budget,
@@ -113,12 +113,15 @@ class Judging:
 
     def judge(self, event: NewEvent) -> Judged:
         """Judge an event by the rules in memory, in one step that takes at most about 20 ms."""
-        return at_once(self._judge(event))
+        return self.judge_plain(event) or at_once(self._judge(event))
 
     async def judge_paced(self, event: NewEvent) -> Judged:
-        """Like `judge`, but if it takes long, other tasks run in between."""
-        judged = self.judge_plain(event)
-        return await do(self._judge(event), Pace()) if judged is None else judged
+        """Like `judge`, but in the turns of the organisation."""
+        return self.judge_plain(event) or await self.judge_payload(event)
+
+    def judge_payload(self, event: NewEvent) -> Awaitable[Judged]:
+        """`judge_paced` after `judge_plain` has returned None."""
+        return do(self._judge(event), event.org_id)
 
     def stands(self, org_id: UUID, judged: Judged) -> bool:
         """Whether an event of the organisation would be judged by the same rules now."""
@@ -126,9 +129,9 @@ class Judging:
         return rules is judged.rules and rules.fresh
 
     def _judge(self, event: NewEvent) -> Steps[Judged]:
-        if (judged := self.judge_plain(event)) is not None:
-            return judged
-        rules = self._known[event.org_id]
+        rules = self._known.get(event.org_id)
+        if rules is None:  # forgotten before the first step
+            return _JUDGED_PLAIN
         self._known.move_to_end(event.org_id)
         return Judged(rules, (yield from self._findings(rules, event)))
 
@@ -176,11 +179,10 @@ class Judging:
         if found is None:
             raise errors.NotFound("The organisation of this event does not exist.")
         version, stored = found
-        pace = Pace()
         rules = []
         for each in stored:
             rules.append(_ready(each, known.filters))
-            await pace.breathe()
+            await breathe(org_id)
         self._keep(org_id, Rules(version, tuple(rules)))
 
     def _keep(self, org_id: UUID, rules: Rules) -> None:

@@ -13,7 +13,7 @@ from triggers import errors
 from triggers.events.fair_queues import FairQueues
 from triggers.events.matching import Judging
 from triggers.events.waiting_event import WaitingEvent
-from triggers.pace import Pace
+from triggers.pace import breathe
 
 log = structlog.get_logger()
 
@@ -54,13 +54,12 @@ class Rejudging:
         crowded: set[WaitingEvent] = set()
         try:
             await self._judging.refresh(org_id)
-            pace = Pace()
             for waiting in tuple(queue):  # what joins them from here on is judged by what is known now
                 self._queues.judge(waiting, await self._judging.judge_paced(waiting.event))
                 if not waiting.take_memory(self._least_bytes):
                     crowded.add(waiting)
                 waiting.rounds += 1
-                await pace.breathe()
+                await breathe(org_id)
         except errors.TriggersError as error:
             refusal = error
         except Exception as error:  # noqa: BLE001 - every caller must get an answer

@@ -29,7 +29,7 @@ from triggers.http.views import (
     raw,
     read_cursor,
 )
-from triggers.pace import Pace, do
+from triggers.pace import do
 from triggers.postgres.database import Database
 from triggers.subscriptions.payload_filter import FilterInput, Verdict
 
@@ -194,7 +194,6 @@ class EventRoutes:
         """Explain by the current settings. An existing delivery proves that the event matched at the time."""
         delivered = {state.subscription_id for state in states}
         seen = FilterInput(payload, event.type, event.source, event.subject)
-        pace = Pace()
         explanations = []
         for candidate in await event_store.candidates(self._database, caller.org_id):
             matched = candidate.id in delivered
@@ -216,10 +215,9 @@ class EventRoutes:
                     " and was changed since or matched nothing then"
                 )
             if candidate.filter is not None and (matched or fits):
-                verdict = await do(judge_again(candidate.filter, seen), pace)
+                verdict = await do(judge_again(candidate.filter, seen), caller.org_id)
                 said = _said(verdict)
                 why = f"{why}; {said}" if matched or verdict.matched else said
-                await pace.breathe()
             explanations.append(
                 Explanation(
                     subscription_id=candidate.id,

@@ -14,7 +14,7 @@ import msgspec
 
 from triggers.domain import NewEvent, OrgId
 from triggers.events.handover import Handover
-from triggers.pace import Pace, Steps, do
+from triggers.pace import Steps, do_first
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
     Connection,
@@ -160,7 +160,7 @@ async def accept(
         row = await connection.fetchrow(_SQL["accept_some"], *values)
         missing = row["missing"]
     clock.learn(row["now"], asked_at)
-    owed = await do(_by_event(row["owed"]), Pace(in_line=False))
+    owed = await do_first(_by_event(row["owed"]))
     return Receipt(missing, Handover.of(asked_at, row["now"], batch, owed), obstacle)
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from triggers.errors import Overloaded, RequestTimeout, TooLarge, TriggersError, UnsupportedMediaType
 from triggers.http import problems
-from triggers.pace import Pace, Steps, do
+from triggers.pace import Steps, do
 from triggers.room import Room
 
 Scope = MutableMapping[str, Any]
@@ -69,11 +69,11 @@ def essence(media_type: bytes) -> bytes:
 class Held:
     """The memory that one request holds for its body, until the request is answered."""
 
-    __slots__ = ("_org_id", "_room", "_size")
+    __slots__ = ("_room", "_size", "org_id")
 
     def __init__(self, room: Room, org_id: UUID) -> None:
         self._room = room
-        self._org_id = org_id
+        self.org_id = org_id
         self._size = 0
 
     def take(self, size: int) -> None:
@@ -82,18 +82,23 @@ class Held:
         Raises:
             Overloaded: there is no room for them.
         """
-        if not self._room.take(self._org_id, size):
+        if not self._room.take(self.org_id, size):
             raise Overloaded("Too much is arriving at the same moment; nothing of this request was accepted.")
         self._size += size
 
     def give_back(self, size: int) -> None:
         """Give back `size` bytes."""
-        self._room.give_back(self._org_id, size)
+        self._room.give_back(self.org_id, size)
         self._size -= size
 
     def release(self) -> None:
         """Give back all of it."""
         self.give_back(self._size)
+
+
+def org_of(held: Held | None) -> UUID | None:
+    """The organisation in whose turns a body is worked through."""
+    return None if held is None else held.org_id
 
 
 async def read_body(receive: Receive, limit: int, coding: bytes = b"", held: Held | None = None) -> bytes:
@@ -124,7 +129,7 @@ async def read_body(receive: Receive, limit: int, coding: bytes = b"", held: Hel
             held.take(len(chunk))
         chunks.append(chunk)
     if is_gzip:
-        return await do(_inflated(chunks, limit, held), Pace())
+        return await do(_inflated(chunks, limit, held), org_of(held))
     return b"".join(chunks)
 
 

@@ -12,7 +12,7 @@ from triggers import strict_json
 from triggers.domain import MAX_EVENT_BYTES
 from triggers.http import exchange
 from triggers.http.field_errors import invalid_field
-from triggers.pace import Pace, do
+from triggers.pace import do
 
 MAX_BODY_BYTES = MAX_EVENT_BYTES
 """The longest useful bodies name a thousand messages or events. They have a sixth of this size."""
@@ -61,7 +61,7 @@ class Request(starlette.requests.Request):
         """
         text = await self.body()
         exchange.check_json(self.fields.get(b"content-type", b""))
-        await do(strict_json.check_in_steps(text), Pace())
+        await do(strict_json.check_in_steps(text), exchange.org_of(self.held))
         try:
             return decoder.decode(text)
         except msgspec.DecodeError as error:  # it is JSON: what is wrong is a value, if only its size

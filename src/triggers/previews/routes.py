@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple
@@ -36,14 +35,14 @@ from triggers.http.parameters import Query
 from triggers.http.response import JsonResponse
 from triggers.http.route import Answer, Route
 from triggers.http.views import Timestamp, optional_timestamp, raw
-from triggers.pace import Pace
+from triggers.pace import do
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.previews import store as trial_store
 from triggers.secrets.key_ring import KeyRing
 from triggers.subscriptions import store as subscription_store
 from triggers.subscriptions.body import EventTypes, Filter
-from triggers.subscriptions.payload_filter import FilterInput, PayloadFilter
+from triggers.subscriptions.payload_filter import Budget, FilterInput, PayloadFilter
 from triggers.subscriptions.routes import subscription_route
 from triggers.subscriptions.rules import Format
 from triggers.wakeups.wakeup import Wakeup
@@ -279,8 +278,7 @@ class _Judging:
         self._org_id = org_id
         self._patterns = patterns
         self._filter = payload_filter
-        self._pace = Pace()
-        self._seconds_left = DRY_RUN_SECONDS
+        self._budget = Budget(DRY_RUN_SECONDS)
         self._bytes_left = DRY_RUN_BYTES
         self.matches: list[DryRunMatch] = []
 
@@ -293,25 +291,17 @@ class _Judging:
                 if (content := whole.get(event.id)) is None:
                     continue
                 self._bytes_left -= event.payload_size
-                if self._seconds_left <= 0 or self._bytes_left < 0:
+                if self._budget.seconds_left <= 0 or self._bytes_left < 0:
                     return start + place
                 await self._judge(event, content)
         return len(events)
 
     async def _judge(self, event: StoredEvent, content: WholeEvent) -> None:
         seen = FilterInput(content.payload, content.type, content.source, content.subject)
-        began = time.perf_counter()
-        if self._filter.prepare(seen):
-            self._seconds_left -= time.perf_counter() - began
-            await self._pace.wait_for_turn()
-            began = time.perf_counter()
-        verdict = self._filter.judge(seen)
-        spent = time.perf_counter() - began
-        self._seconds_left -= spent
+        judging = self._budget.spend(self._filter.judge_in_steps(seen))
+        verdict = await do(judging, self._org_id)
         if verdict.matched:
             self.matches.append(_match(event, verdict.failure))
-        # Whatever it took, others have the loop for as long.
-        await asyncio.sleep(spent if spent > 0.001 else 0)
 
 
 async def _whole(database: Database, org_id: OrgId, events: list[StoredEvent]) -> list[WholeEvent]:

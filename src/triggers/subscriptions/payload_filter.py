@@ -26,7 +26,6 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -59,6 +58,7 @@ _ENV: Final = cel.NewEnv(
 _FAILURES: Final = (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, MemoryError)
 
 K = TypeVar("K")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,33 +101,46 @@ class FilterInput:
             self._without_payload = _ENV.Activation(self._fields)
         return self._without_payload
 
-    @property
-    def is_read(self) -> bool:
-        """Whether the payload was read, well or not."""
-        return self._with_payload is not None
+    def read(self) -> bool:
+        """Read the payload for `everything`. False if it was read before."""
+        if self._with_payload is not None:
+            return False
+        try:
+            payload = _decode(self._payload)
+        except (ValueError, RecursionError, OverflowError) as error:
+            self._with_payload = ValueError(str(error))
+        else:
+            self._with_payload = _ENV.Activation({"payload": payload, **self._fields})
+        return True
 
     def everything(self) -> Any:
-        """Raises ValueError when the payload cannot be shown to a filter as it is."""
-        if self._with_payload is None:
-            try:
-                payload = _decode(self._payload)
-            except (ValueError, RecursionError, OverflowError) as error:
-                self._with_payload = ValueError(str(error))
-            else:
-                self._with_payload = _ENV.Activation({"payload": payload, **self._fields})
+        """The fields and the payload that was read. Raises ValueError if no filter can be shown it."""
         if isinstance(self._with_payload, ValueError):
             raise self._with_payload
         return self._with_payload
 
 
 class Budget:
-    """Seconds that filters may take, shared by all calls it is given to; only time inside them counts."""
+    """Seconds that filters may take, shared by all work that it is given. Only time inside steps counts."""
 
     def __init__(
         self, seconds: float = EVENT_BUDGET_SECONDS, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self.seconds_left = seconds
-        self.clock = clock
+        self._clock = clock
+
+    def spend(self, steps: Steps[T]) -> Steps[T]:
+        """Do the steps, and take the time of each off the budget."""
+        while True:
+            began = self._clock()
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            finally:
+                self.seconds_left -= self._clock() - began
+            yield
 
 
 class PayloadFilter:
@@ -163,33 +176,22 @@ class PayloadFilter:
         compiled.judge(FilterInput(b"null", "x"))
         return compiled
 
-    def prepare(self, event: FilterInput) -> bool:
-        """Read the payload if `judge` would have to; say whether there was anything to do."""
-        if event.is_read or not self._cost.reads_payload or self._is_too_costly(event):
-            return False
-        with suppress(ValueError):  # told when it is judged
-            event.everything()
-        return True
+    def judge(self, event: FilterInput) -> Verdict:
+        """The verdict. Never raises."""
+        return at_once(self.judge_in_steps(event))
 
     def judge_in_steps(self, event: FilterInput) -> Steps[Verdict]:
-        """`judge` in steps."""
-        if self.prepare(event):
-            yield
-        return self.judge(event)
-
-    def _is_too_costly(self, event: FilterInput) -> bool:
-        return self._cost.nanoseconds(event.size_bytes, event.values) > MAX_COST_NANOSECONDS
-
-    def judge(self, event: FilterInput) -> Verdict:
-        """Never raises; takes less than 10 ms once the payload is read, whatever both are."""
+        """`judge` in steps: reading the payload is one, judging is another. Each takes less than 10 ms."""
+        if not self._cost.reads_payload:
+            activation = event.fields_only
+        elif self._cost.nanoseconds(event.size_bytes, event.values) > MAX_COST_NANOSECONDS:
+            return failed("it could take too long for a payload of this size")
+        else:
+            if event.read():
+                yield
+            activation = event.everything
         try:
-            if not self._cost.reads_payload:
-                activation = event.fields_only()
-            elif self._is_too_costly(event):
-                return failed("it could take too long for a payload of this size")
-            else:
-                activation = event.everything()
-            result = self._program.eval(activation).value()
+            result = self._program.eval(activation()).value()
         except _FAILURES as error:
             return failed(_reason(str(error)))
         if result is True:
@@ -202,7 +204,7 @@ class PayloadFilter:
 def judge_all(filters: Mapping[K, PayloadFilter], event: FilterInput, budget: Budget) -> dict[K, Verdict]:
     """One event against an organisation's filters; those that the budget does not reach have failed.
 
-    It is looked at between filters, so it is overdrawn by one judgement at most.
+    The budget is looked at between filters, so it is overdrawn by one judgement at most.
     """
     return at_once(judge_in_steps(filters, event, budget))
 
@@ -213,17 +215,11 @@ def judge_in_steps(
     """`judge_all` in steps."""
     verdicts = {}
     for key, payload_filter in filters.items():
-        if budget.seconds_left <= 0:
-            verdicts[key] = failed("the time for this event's filters was used up")
-            continue
-        began = budget.clock()
-        if payload_filter.prepare(event):
-            budget.seconds_left -= budget.clock() - began
+        if budget.seconds_left > 0:
+            verdicts[key] = yield from budget.spend(payload_filter.judge_in_steps(event))
             yield
-            began = budget.clock()
-        verdicts[key] = payload_filter.judge(event)
-        budget.seconds_left -= budget.clock() - began
-        yield
+        else:
+            verdicts[key] = failed("the time for this event's filters was used up")
     return verdicts
 
 
