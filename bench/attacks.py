@@ -73,6 +73,20 @@ async def same_pointers(port: int, key: str) -> None:
     await _in_turn(port, [_batch(key, batch), *[head + event] * 8], FREE_PLAN_SECONDS)
 
 
+async def filtered_batches(port: int, key: str) -> None:
+    """Twelve callers send batches at once, each event of which is judged by sixty filters."""
+    lines = [{"sku": f"sku-{number}", "price": number} for number in range(20)]
+    batch = json.dumps([{"type": "bench.filtered", "payload": {"lines": lines}}] * 1000).encode()
+    await _on_connections(12, port, partial(_ask, request=_batch(key, batch)), pause_seconds=0.01)
+
+
+async def dry_runs(port: int, key: str) -> None:
+    """Forty callers try a filter on the newest thousand events, again and again."""
+    body = json.dumps({"filter": "payload.text.contains('never') || payload.n < 0", "last": 1000}).encode()
+    request = _head("/v1/subscriptions/dry-run", key, f"content-length: {len(body)}") + body
+    await _on_connections(40, port, partial(_ask, request=request), pause_seconds=0.01)
+
+
 async def unread_pipelines(port: int) -> None:
     """Two hundred callers without a key send 110 KB of requests each, and read no answer."""
     requests = b"GET /livez HTTP/1.1\r\nhost: bench\r\n\r\n" * 3_000

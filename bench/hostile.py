@@ -15,7 +15,7 @@ import uvloop
 from bench import attacks, database
 from bench.findings import Findings, Row
 from bench.probe import Probe, Taken
-from bench.processes import BenchError, Service, free_port, place
+from bench.processes import BenchError, Service, fill, free_port, place
 from bench.pushing import OPEN, subscribe, without_inbox
 
 RATE = 50
@@ -23,6 +23,7 @@ PATIENCE_SECONDS = 10
 HEAD_START_SECONDS = 3
 """Some attacks take a moment until they are at their worst."""
 SUBSCRIPTIONS = 999
+FILTERS = 60
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -144,6 +145,22 @@ def _same_pointers(service: Service) -> tuple[str]:
     return (key,)
 
 
+def _many_filters(service: Service) -> tuple[str]:
+    """Sixty filters that no event matches, so that nothing but judging is attacked."""
+    key = without_inbox(service)
+    for number in range(FILTERS):
+        subscribe(
+            service, key, "http://127.0.0.1:9/", filter=f"payload.lines.exists(l, l.price > {1000 + number})"
+        )
+    return (key,)
+
+
+def _much_to_try(service: Service) -> tuple[str]:
+    key = service.organisation()
+    fill(service, key, 1000)
+    return (key,)
+
+
 def _nothing(*arguments: Any) -> Callable[[Service], tuple[Any, ...]]:
     """An attacker that needs no key."""
     return lambda _: arguments
@@ -170,6 +187,8 @@ ATTACKS = [
     ),
     Attack("4 worst batches, no limit", attacks.worst_batches, lambda service: (service.organisation(), 0.0)),
     Attack("5 one pointer, 999 subscriptions", attacks.same_pointers, _same_pointers),
+    Attack("filters: twelve batches with sixty", attacks.filtered_batches, _many_filters),
+    Attack("filters: forty dry runs", attacks.dry_runs, _much_to_try),
     Attack("6 unread pipelines", attacks.unread_pipelines, _nothing()),
     Attack(
         "7 gzip without its end",
