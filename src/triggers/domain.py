@@ -89,6 +89,14 @@ class SubscriptionStatus(enum.StrEnum):
     DELETING = "deleting"
 
 
+class NotSettledReason(enum.StrEnum):
+    """Why a request did not settle a message that it names."""
+
+    LEASE_OVER = "lease_over"
+    NOT_IN_LEASE = "not_in_lease"
+    ALREADY_ACKNOWLEDGED = "already_acknowledged"
+
+
 class Organisation(msgspec.Struct, frozen=True, kw_only=True):
     """The tenant. `requests_per_minute` is the quota in force, None for no limit."""
 

@@ -11,6 +11,7 @@
     │   ├── Conflict                the current state does not allow it
     │   │   ├── DedupConflict       same dedup_id, other content
     │   │   ├── NameTaken           a key or name is in use
+    │   │   ├── LeaseOver           a lease that has ended, or does not hold the messages
     │   │   └── Paused              a paused inbox that is drained
     │   ├── TooLarge                a body or an item over its limit
     │   ├── UnsupportedMediaType    Content-Type or Content-Encoding that is not supported
@@ -134,6 +135,22 @@ class NameTaken(Conflict):
     Names and keys are unique within an organisation, and names of organisations are unique within the
     service. Choose another one, or use the existing resource: `PUT /v1/inboxes` creates an inbox only if it
     does not exist.
+    """
+
+
+class LeaseOver(Conflict):
+    """The lease has ended, or it does not hold these messages, and not all of them are acknowledged.
+
+    Nothing was changed. A lease ends at its `leased_until`, or when all its messages have been acknowledged,
+    released or rejected. Messages that were not settled by then are available again, and another consumer may
+    have leased them.
+
+    If the request named `message_ids`, `not_settled` says which of them are acknowledged. Without
+    `message_ids`, a repeated request is recognised for 24 hours after the last messages of the lease were
+    acknowledged.
+
+    If your work takes longer than the lease, ask for a longer one with `lease_seconds` or with
+    `default_lease_seconds` of the inbox, or extend the lease in time.
     """
 
 

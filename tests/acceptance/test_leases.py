@@ -47,6 +47,7 @@ class History:
     """Every hold by message, and what stale leases were answered."""
 
     holds: defaultdict[str, list[Hold]] = field(default_factory=lambda: defaultdict(list))
+    said_done: set[str] = field(default_factory=set)  # what the server said was acknowledged before
     members_sent: set[str] = field(default_factory=set)
     stale_tried: Counter[str] = field(default_factory=Counter)
     anomalies: list[str] = field(default_factory=list)
@@ -122,7 +123,7 @@ class Consumer:
         _, answer = await self._post(
             "release", {"lease_id": holds[0].lease_id, "message_ids": [hold.message for hold in holds]}
         )
-        released = {each["id"] for each in answer["results"]}
+        released = {each["id"] for each in answer.get("results", ())}
         for hold in holds:
             if hold.message in released:
                 hold.released = sent
@@ -141,8 +142,10 @@ class Consumer:
         status, answer = await self._post(
             "ack", {"lease_id": lease_id} | ({} if ids is None else {"message_ids": ids})
         )
-        settled = {each["id"] for each in answer["results"]}
-        assert status == (201 if settled else 200)
+        settled = {each["id"] for each in answer.get("results", ())}
+        assert (status == 201) == bool(settled)
+        if status == 200:
+            self._history.said_done |= {hold.message for hold in holds}
         answered = self._history.moment()
         for hold in holds:
             if hold.message in settled:
@@ -178,7 +181,9 @@ class Consumer:
             body["message_ids"] = [stale.message]
         status, answer = await self._post(verb, body)
         self._history.stale_tried[verb] += 1
-        if status != 200 or answer.get("results") or answer.get("lease_id"):
+        if status == 200 and verb != "extend" and not answer["results"]:
+            self._history.said_done.add(stale.message)
+        elif status != 409:
             self._history.anomalies.append(f"stale {verb} of {stale}: {status} {answer}")
 
     def _with(self, hold: Hold) -> list[Hold]:
@@ -189,7 +194,7 @@ class Consumer:
     async def _post(self, verb: str, body: dict[str, Any]) -> tuple[int, Any]:
         self._history.members_sent |= set(body)
         answer = await self._client.post(f"{PATH}/{verb}", body)
-        assert answer.status in (200, 201), answer
+        assert answer.status in (200, 201, 409), answer
         return answer.status, answer.json
 
 
@@ -212,6 +217,9 @@ def judge(history: History, sent: set[str]) -> list[str]:
             wrong.append(f"{message} was acknowledged {len(acks)} times")
         elif acks[0] is not holds[-1]:
             wrong.append(f"{message} was settled by a lease that was no longer the last: {holds}")
+    acked = {message for message, holds in history.holds.items() if any(hold.acked for hold in holds)}
+    if unacked := history.said_done - acked:
+        wrong.append(f"said to be acknowledged before, and never were: {unacked}")
     return wrong
 
 
@@ -288,4 +296,7 @@ def test_the_checker_finds_what_it_looks_for() -> None:
     assert "two leases of one count" in wrong(hold(1, 0), hold(1, 20, acked=9))[0]
     assert "0 times" in wrong(hold(1, 0))[0]
     assert "2 times" in wrong(hold(1, 0, acked=5), hold(2, 20, acked=9))[0]
+    history = History(said_done={"m"})
+    history.holds["m"] = [hold(1, 0)]
+    assert "never were" in judge(history, {"m"})[-1]
     assert "no longer the last" in wrong(hold(1, 0, acked=5), hold(2, 20))[0]

@@ -28,6 +28,7 @@ FIELDS = (
     "type", "payload", "data", "dedup_id", "ordering_key", "occurred_at", "source", "subject", "key", "name",
     "event_types", "filter", "lease_limit", "lease_seconds", "lease_id", "event_ids", "only", "rate", "since",
     "subscription_id", "plan_only", "ordering", "retry", "signature", "secret", "max_leases", "last", "start",
+    "message_ids", "reason", "default_lease_seconds", "wait_seconds",
 )  # fmt: skip
 
 

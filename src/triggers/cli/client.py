@@ -107,15 +107,19 @@ def lease(
     url: Url = DEFAULT_URL,
     inbox: InboxName = "default",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of messages.")] = 10,
-    seconds: Annotated[int, typer.Option(min=1, max=3600, help="Duration of the lease in seconds.")] = 300,
+    seconds: Annotated[
+        int | None,
+        typer.Option(min=1, max=3600, help="Duration of the lease in seconds. Default: that of the inbox."),
+    ] = None,
     wait: Annotated[
-        float, typer.Option(min=0, max=20, help="Seconds to wait if no message is available.")
+        float, typer.Option(min=0, max=60, help="Seconds to wait if no message is available.")
     ] = 0,
 ) -> None:
     """Lease messages of an inbox. Prints the lease with its messages as JSON."""
     body = {"lease_limit": limit, "lease_seconds": seconds, "wait_seconds": wait}
     with open_client(url, key) as client:
-        typer.echo(call(client, "POST", f"{_messages_of(inbox)}/lease", json=body).content)
+        answer = call(client, "POST", f"{_messages_of(inbox)}/lease", json=body, timeout=wait + 60)
+        typer.echo(answer.content)
 
 
 @inbox.command("ack")
@@ -127,6 +131,24 @@ def acknowledge(
     """Acknowledge events of the default inbox."""
     with open_client(url, key) as client:
         typer.echo(call(client, "POST", "/v1/ack", json={"event_ids": ids}).text)
+
+
+@inbox.command("reject")
+def reject(
+    lease_id: Annotated[str, typer.Argument(metavar="LEASE", help="Id of the lease.")],
+    reason: Annotated[str, typer.Option(help="Shown with the messages. At most 255 characters.")],
+    key: Key,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MESSAGE]...", help="Ids of messages. Default: all messages of the lease."),
+    ] = None,
+    url: Url = DEFAULT_URL,
+    inbox: InboxName = "default",
+) -> None:
+    """Quarantine messages of a lease, so that they are not leased again until they are re-driven."""
+    body = {"lease_id": lease_id, "reason": reason} | ({"message_ids": ids} if ids else {})
+    with open_client(url, key) as client:
+        typer.echo(call(client, "POST", f"{_messages_of(inbox)}/reject", json=body).text)
 
 
 @inbox.command("tail")
@@ -154,13 +176,28 @@ def tail(
                 for message in found.results:
                     _print(message)
                 if not keep:
-                    call(client, "POST", f"{path}/ack", json={"lease_id": found.lease_id})
+                    if not _settle(client, f"{path}/ack", found.lease_id):
+                        typer.echo(
+                            "The lease ended before these messages were acknowledged. They may come again.",
+                            err=True,
+                        )
                     held.clear()
         except KeyboardInterrupt:
             pass
         finally:
             for lease_id in held:
-                call(client, "POST", f"{path}/release", json={"lease_id": lease_id})
+                _settle(client, f"{path}/release", lease_id)
+
+
+def _settle(client: httpx.Client, path: str, lease_id: str) -> bool:
+    """Acknowledge or release a lease. Returns False if it has ended, so that nothing was changed."""
+    try:
+        call(client, "POST", path, json={"lease_id": lease_id})
+    except OperatorError as error:
+        if error.facts.get("status") != 409:
+            raise
+        return False
+    return True
 
 
 def _print(message: msgspec.Raw) -> None:
@@ -259,7 +296,7 @@ def call(client: httpx.Client, method: str, path: str, **arguments: Any) -> http
     """Send one request and return the answer.
 
     Raises:
-        OperatorError: the service cannot be reached, or its answer is an error.
+        OperatorError: the service cannot be reached, or its answer is an error, with its `status` as a fact.
     """
     try:
         answer = client.request(method, path, **arguments)
@@ -275,5 +312,5 @@ def call(client: httpx.Client, method: str, path: str, **arguments: Any) -> http
             detail = " ".join(each.removeprefix(": ") for each in wrong) or problem["detail"]
         except (ValueError, KeyError, TypeError):
             detail = answer.text[:200]
-        raise OperatorError(f"{answer.status_code} {detail}")
+        raise OperatorError(f"{answer.status_code} {detail}", status=answer.status_code)
     return answer

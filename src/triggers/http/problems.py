@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from triggers import errors
+from triggers.domain import NotSettledReason
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -31,6 +32,7 @@ KINDS: dict[type[errors.TriggersError], Kind] = {
     errors.Conflict: Kind(409, "conflict", "The current state does not allow the request"),
     errors.DedupConflict: Kind(409, "dedup-conflict", "Another event has the dedup_id"),
     errors.NameTaken: Kind(409, "name-taken", "The name or key is in use"),
+    errors.LeaseOver: Kind(409, "lease-over", "The lease has ended or does not hold the messages"),
     errors.Paused: Kind(409, "inbox-paused", "The inbox is paused and has no more messages"),
     errors.TooLarge: Kind(413, "too-large", "The body is over its limit"),
     errors.UnsupportedMediaType: Kind(
@@ -53,6 +55,13 @@ class FieldError(msgspec.Struct, frozen=True):
     detail: str
 
 
+class UnsettledMessage(msgspec.Struct, frozen=True):
+    """A message that was not settled, by the id in the request, and the reason."""
+
+    id: str
+    reason: NotSettledReason
+
+
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     """An error in the format of RFC 9457. Optional fields are present only if they apply."""
 
@@ -65,6 +74,10 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     original_id: Annotated[
         UUID | None, Meta(description="In a 409: the event that already has the `dedup_id`.")
     ] = None
+    not_settled: Annotated[
+        list[UnsettledMessage],
+        Meta(description="In a 409 `lease-over`: the messages that the request names."),
+    ] = []
     scope: Annotated[str | None, Meta(description="In a 403: the missing scope.")] = None
     allow: Annotated[list[str], Meta(description="In a 405: the methods of the path.")] = []
     limit: Annotated[int | None, Meta(description="In a 413: maximum bytes of the body.")] = None

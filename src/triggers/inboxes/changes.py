@@ -15,7 +15,7 @@ import msgspec
 
 from triggers.domain import OrgId, SubscriptionStatus, check_inbox_key
 from triggers.errors import Conflict, NameTaken, NotFound
-from triggers.inboxes.store import Inbox, inbox_of
+from triggers.inboxes.store import DEFAULT_LEASE_SECONDS, Inbox, inbox_of
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database, Row, statements
 from triggers.secrets.key_ring import KeyRing
@@ -41,6 +41,7 @@ class NewInbox(NamedTuple):
     filter: str | None = None
     notification_url: str | None = None
     max_leases: int | None = None
+    default_lease_seconds: int = DEFAULT_LEASE_SECONDS
 
 
 class Changed(NamedTuple):
@@ -82,6 +83,7 @@ async def create(
             new.filter,
             new.notification_url,
             new.max_leases,
+            new.default_lease_seconds,
         )
         if row is None:
             raise NameTaken(f"An inbox with the key {new.key!r} already exists.")
@@ -95,7 +97,7 @@ async def create(
 async def patch(
     database: Database, clock: DatabaseClock, ring: KeyRing, inbox: Inbox, changes: dict[str, Any]
 ) -> Changed:
-    """Change `event_types`, `filter` or `notification_url` of an inbox. Omitted fields stay as they are.
+    """Change some of the settings of an inbox that can be changed. Omitted fields stay as they are.
 
     Raises:
         Conflict: it is being deleted, or there is no room for the subscription that sends notices.
@@ -111,6 +113,7 @@ async def patch(
             *type_columns(wanted.event_types),
             wanted.filter,
             wanted.notification_url,
+            wanted.default_lease_seconds,
         )
         if before.filter is not None or wanted.filter is not None:
             await subscription_store.raise_version(change, inbox.org_id)

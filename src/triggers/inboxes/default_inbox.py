@@ -22,6 +22,7 @@ from triggers.http.views import (
     page_request,
     raw,
 )
+from triggers.inboxes import settlement_store
 from triggers.inboxes import store as inbox_store
 from triggers.postgres.database import Database
 
@@ -142,7 +143,7 @@ class DefaultInboxRoutes:
         except NotFound:
             outcomes = {}
         else:
-            outcomes = await inbox_store.acknowledge(
+            outcomes = await settlement_store.acknowledge(
                 self._database, inbox, [event_id for event_id in ids.values() if event_id is not None]
             )
         results = []

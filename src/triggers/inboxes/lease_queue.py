@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 from triggers.domain import SubscriptionStatus
 from triggers.errors import Conflict
 from triggers.http.request import Request
+from triggers.inboxes import settlement_store
 from triggers.inboxes import store as inbox_store
 from triggers.inboxes.message_body import LeaseBody
 from triggers.inboxes.store import Inbox, Message
@@ -57,7 +58,7 @@ class LeaseQueue:
             if not messages and asked.wait_seconds and inbox.status != SubscriptionStatus.PAUSED:
                 inbox, messages = await self._wait_in_line(gone, inbox, asked, lease_id)
             if messages and gone.done():
-                await inbox_store.release(self._database, inbox, lease_id, None, 0)
+                await settlement_store.release(self._database, inbox, lease_id, None, 0)
                 self._wakeup.give({inbox.org_id})
                 return inbox, []
             return inbox, messages
@@ -113,7 +114,9 @@ class LeaseQueue:
             self._database,
             self._positions,
             inbox,
-            inbox_store.Claim(lease_id, asked.lease_seconds, asked.lease_limit),
+            inbox_store.Claim(
+                lease_id, asked.lease_seconds or inbox.default_lease_seconds, asked.lease_limit
+            ),
             repeatable=asked.lease_id is not None,
         )
 

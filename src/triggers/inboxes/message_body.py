@@ -6,25 +6,49 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
+from triggers.http.problems import UnsettledMessage
 from triggers.http.views import Timestamp
+
+LeaseSeconds = Annotated[int, Meta(ge=1, le=3600)]
+NotSettled = Annotated[
+    list[UnsettledMessage] | UnsetType,
+    Meta(
+        description="Only in a 201: the messages that the request names and that were not settled, with"
+        " the reasons. `already_acknowledged`: the message was acknowledged before, in any way."
+        " `not_in_lease`: the lease does not hold the message. `lease_over`: the lease has ended."
+    ),
+]
 
 
 class LeaseBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A lease to take. The caller can choose the `lease_id`; repeating the request returns the same lease."""
 
-    lease_seconds: Annotated[int, Meta(ge=1, le=3600)] = 300
+    lease_seconds: (
+        Annotated[LeaseSeconds, Meta(description="Default: `default_lease_seconds` of the inbox.")] | None
+    ) = None
     lease_limit: Annotated[int, Meta(ge=1, le=1000)] = 10
-    wait_seconds: Annotated[float, Meta(ge=0, le=20)] = 0
+    wait_seconds: Annotated[float, Meta(ge=0, le=60)] = 0
     lease_id: UUID | None = None
 
 
 class SettleBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The messages of a lease to acknowledge: without `message_ids`, all messages of the lease."""
 
-    lease_id: str
+    lease_id: UUID
     message_ids: Annotated[list[str], Meta(max_length=1000)] | None = None
+
+
+class RejectBody(SettleBody, forbid_unknown_fields=True, kw_only=True):
+    """The messages of a lease to quarantine, and why.
+
+    Without `message_ids`, all messages of the lease are quarantined.
+    """
+
+    reason: Annotated[
+        str, Meta(min_length=1, max_length=255, description="Shown as the `error_message` of the messages.")
+    ]
 
 
 class ReleaseBody(SettleBody, forbid_unknown_fields=True, kw_only=True):
@@ -39,8 +63,10 @@ class ReleaseBody(SettleBody, forbid_unknown_fields=True, kw_only=True):
 class ExtendBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The new duration of a lease, from now on."""
 
-    lease_id: str
-    lease_seconds: Annotated[int, Meta(ge=1, le=3600)] = 300
+    lease_id: UUID
+    lease_seconds: (
+        Annotated[LeaseSeconds, Meta(description="Default: `default_lease_seconds` of the inbox.")] | None
+    ) = None
 
 
 class RedriveBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -111,23 +137,33 @@ class SettledMessage(msgspec.Struct):
 
 
 class Acked(msgspec.Struct):
-    """The acknowledged messages. Without any, `acked_id` is null and `results` is empty."""
+    """The lease, and the messages that were acknowledged now."""
 
-    acked_id: UUID | None
+    acked_id: UUID
     results: list[SettledMessage]
+    not_settled: NotSettled = UNSET
 
 
 class Released(msgspec.Struct):
-    """The released messages. Without any, `released_id` is null and `results` is empty."""
+    """The lease, and the messages that were released now."""
 
-    released_id: UUID | None
+    released_id: UUID
     results: list[SettledMessage]
+    not_settled: NotSettled = UNSET
+
+
+class Rejected(msgspec.Struct):
+    """The lease, and the messages that were quarantined now."""
+
+    rejected_id: UUID
+    results: list[SettledMessage]
+    not_settled: NotSettled
 
 
 class Extended(msgspec.Struct):
-    """The lease and its new end. Both are null if the lease has ended already."""
+    """The lease and its new end, which is null if all its messages were acknowledged before."""
 
-    lease_id: UUID | None
+    lease_id: UUID
     leased_until: Timestamp | None
 
 

@@ -1,4 +1,4 @@
-"""Messages of an inbox over HTTP: listing, leasing, acknowledging, releasing, extending, re-driving."""
+"""Messages of an inbox over HTTP: lists, leases, the ends of leases, and re-driving."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from triggers import observability
-from triggers.domain import Caller, SubscriptionStatus, minted_at, parse_id
-from triggers.errors import Invalid, Paused
+from triggers.domain import Caller, NotSettledReason, SubscriptionStatus, check_text, minted_at, parse_id
+from triggers.errors import Invalid, LeaseOver, Paused
 from triggers.events import store as event_store
+from triggers.http.problems import UnsettledMessage
 from triggers.http.request import Request
 from triggers.http.response import JsonResponse
 from triggers.http.route import Answer
@@ -22,6 +23,7 @@ from triggers.http.views import (
     raw,
     read_cursor,
 )
+from triggers.inboxes import settlement_store
 from triggers.inboxes import store as inbox_store
 from triggers.inboxes.default_inbox import MessageStatus
 from triggers.inboxes.lease_queue import LeaseQueue, refuse_deleting
@@ -38,13 +40,15 @@ from triggers.inboxes.message_body import (
     MessageView,
     RedriveBody,
     Redriven,
+    RejectBody,
+    Rejected,
     ReleaseBody,
     Released,
     SettleBody,
     SettledMessage,
 )
 from triggers.inboxes.routes import inbox_route
-from triggers.inboxes.store import Message
+from triggers.inboxes.store import Inbox, Message
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.wakeups.wakeup import Wakeup
@@ -131,47 +135,63 @@ class MessageRoutes:
         )
 
     async def ack_messages(self, caller: Caller, inbox: str, data: SettleBody) -> JsonResponse[Acked]:
-        """Acknowledge messages of a lease. A lease that has ended acknowledges nothing."""
+        """Acknowledge messages of a lease. A lease that has ended acknowledges nothing.
+
+        The request can be repeated: if all of it was acknowledged before, in any way, the answer is 200.
+        """
         found = await inbox_store.find(self._database, caller.org_id, inbox)
-        lease_id = parse_id(data.lease_id)
-        settled: list[Message] = []
-        if lease_id is not None:
-            settled = await inbox_store.acknowledge_lease(
-                self._database, found, lease_id, _ids(data.message_ids)
-            )
-        observability.acknowledged_total.inc(len(settled))
-        return JsonResponse(
-            Acked(lease_id if settled else None, _settled(settled)), status_code=201 if settled else 200
+        acked = await settlement_store.acknowledge_lease(
+            self._database, found, data.lease_id, _ids(data.message_ids)
         )
+        observability.acknowledged_total.inc(len(acked))
+        not_settled = await _not_settled(self._database, found, data, acked)
+        if not acked:
+            return JsonResponse(Acked(data.lease_id, []), status_code=200)
+        return JsonResponse(Acked(data.lease_id, _settled(acked), not_settled), status_code=201)
 
     async def release_messages(self, caller: Caller, inbox: str, data: ReleaseBody) -> JsonResponse[Released]:
         """Release messages of a lease, so that they can be leased again.
 
-        Their lease count stays as it is.
+        Their lease count stays as it is. If all of it was acknowledged before, the answer is 200.
         """
         found = await inbox_store.find(self._database, caller.org_id, inbox)
-        lease_id = parse_id(data.lease_id)
-        released: list[Message] = []
-        if lease_id is not None:
-            released = await inbox_store.release(
-                self._database, found, lease_id, _ids(data.message_ids), data.delay_seconds
-            )
+        released = await settlement_store.release(
+            self._database, found, data.lease_id, _ids(data.message_ids), data.delay_seconds
+        )
         if released and not data.delay_seconds:
             self._wakeup.give({caller.org_id})
-        return JsonResponse(
-            Released(lease_id if released else None, _settled(released)), status_code=201 if released else 200
+        not_settled = await _not_settled(self._database, found, data, released)
+        if not released:
+            return JsonResponse(Released(data.lease_id, []), status_code=200)
+        return JsonResponse(Released(data.lease_id, _settled(released), not_settled), status_code=201)
+
+    async def reject_messages(self, caller: Caller, inbox: str, data: RejectBody) -> Rejected:
+        """Quarantine messages of a lease at once.
+
+        They are not leased again until they are re-driven.
+        """
+        reason = check_text(data.reason, "/reason", longest=255)
+        found = await inbox_store.find(self._database, caller.org_id, inbox)
+        rejected = await settlement_store.reject(
+            self._database, found, data.lease_id, _ids(data.message_ids), reason
         )
+        not_settled = await _not_settled(self._database, found, data, rejected)
+        if not rejected:  # what is acknowledged is not in quarantine
+            raise LeaseOver(not_settled=not_settled)
+        return Rejected(data.lease_id, _settled(rejected), not_settled)
 
     async def extend_lease(self, caller: Caller, inbox: str, data: ExtendBody) -> JsonResponse[Extended]:
-        """Extend or shorten a lease."""
+        """Extend or shorten a lease. If all its messages were acknowledged before, the answer is 200."""
         found = await inbox_store.find(self._database, caller.org_id, inbox)
-        lease_id = parse_id(data.lease_id)
-        held: list[Message] = []
-        if lease_id is not None:
-            held = await inbox_store.extend(self._database, found, lease_id, data.lease_seconds)
-        if not held:
-            return JsonResponse(Extended(None, None), status_code=200)
-        return JsonResponse(Extended(lease_id, optional_timestamp(held[0].leased_until)), status_code=201)
+        seconds = data.lease_seconds or found.default_lease_seconds
+        held = await settlement_store.extend(self._database, found, data.lease_id, seconds)
+        if held:
+            return JsonResponse(
+                Extended(data.lease_id, optional_timestamp(held[0].leased_until)), status_code=201
+            )
+        if await settlement_store.is_finished(self._database, found, data.lease_id):
+            return JsonResponse(Extended(data.lease_id, None), status_code=200)
+        raise LeaseOver
 
     async def redrive_messages(self, caller: Caller, inbox: str, data: RedriveBody | None = None) -> Redriven:
         """Make quarantined messages available again, with a lease count of 0.
@@ -202,6 +222,36 @@ def _ids(texts: list[str] | None) -> list[UUID] | None:
     return None if texts is None else [found for text in texts if (found := parse_id(text)) is not None]
 
 
+async def _not_settled(
+    database: Database, inbox: Inbox, data: SettleBody, settled: list[Message]
+) -> list[UnsettledMessage]:
+    """The messages that the request names and that it did not settle, with the reasons.
+
+    Raises:
+        LeaseOver: it settled nothing, and not all of it was acknowledged before.
+    """
+    if data.message_ids is None:
+        if not settled and not await settlement_store.is_finished(database, inbox, data.lease_id):
+            raise LeaseOver
+        return []
+    done = {message.event_id for message in settled}
+    rest = {text: event_id for text in data.message_ids if (event_id := parse_id(text)) not in done}
+    reasons = await settlement_store.reasons(
+        database,
+        inbox,
+        data.lease_id,
+        [event_id for event_id in rest.values() if event_id is not None],
+        alive=bool(settled),
+    )
+    not_settled = [
+        UnsettledMessage(text, NotSettledReason.NOT_IN_LEASE if event_id is None else reasons[event_id])
+        for text, event_id in rest.items()
+    ]
+    if not settled and any(each.reason != NotSettledReason.ALREADY_ACKNOWLEDGED for each in not_settled):
+        raise LeaseOver(not_settled=not_settled)
+    return not_settled
+
+
 def _message(message: Message, event_type: str | None) -> dict[str, Any]:
     return {
         "id": message.event_id,
@@ -220,7 +270,8 @@ def _settled(messages: list[Message]) -> list[SettledMessage]:
     return [SettledMessage(message.event_id, message.status) for message in messages]
 
 
-_LEASE_OVER = Answer(200, "Nothing was changed, because the lease has ended or holds none of these messages.")
+_DONE_BEFORE = Answer(200, "Nothing was changed, because all of it was acknowledged before.")
+_LEASE_OVER = Answer(409, "Nothing was changed, because the lease has ended or does not hold the messages.")
 _DELETING = Answer(409, "The inbox is being deleted.")
 
 
@@ -245,21 +296,22 @@ ROUTES = (
         "/{inbox}/messages/ack",
         MessageRoutes.ack_messages,
         201,
-        (Answer(201, "The messages were acknowledged."), _LEASE_OVER),
+        (Answer(201, "The messages were acknowledged."), _DONE_BEFORE, _LEASE_OVER),
     ),
     inbox_route(
         "POST",
         "/{inbox}/messages/release",
         MessageRoutes.release_messages,
         201,
-        (Answer(201, "The messages were released."), _LEASE_OVER),
+        (Answer(201, "The messages were released."), _DONE_BEFORE, _LEASE_OVER),
     ),
+    inbox_route("POST", "/{inbox}/messages/reject", MessageRoutes.reject_messages, 201, (_LEASE_OVER,)),
     inbox_route(
         "POST",
         "/{inbox}/messages/extend",
         MessageRoutes.extend_lease,
         201,
-        (Answer(201, "The lease was extended."), _LEASE_OVER),
+        (Answer(201, "The lease was extended."), _DONE_BEFORE, _LEASE_OVER),
     ),
     inbox_route("POST", "/{inbox}/messages/redrive", MessageRoutes.redrive_messages, answers=(_DELETING,)),
 )

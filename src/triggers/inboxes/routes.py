@@ -32,7 +32,8 @@ from triggers.http.views import (
 from triggers.inboxes import changes as inbox_changes
 from triggers.inboxes import store as inbox_store
 from triggers.inboxes.changes import NewInbox
-from triggers.inboxes.store import Inbox
+from triggers.inboxes.message_body import LeaseSeconds
+from triggers.inboxes.store import DEFAULT_LEASE_SECONDS, Inbox
 from triggers.outbound.addresses import OutboundPolicy
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
@@ -50,6 +51,10 @@ InboxEventTypes = Annotated[
 ]
 MaxLeases = Annotated[
     int, Meta(ge=1, le=1_000_000, description="Quarantine a message after so many leases. Null: never.")
+]
+DefaultLeaseSeconds = Annotated[
+    LeaseSeconds,
+    Meta(description="Duration of a lease in seconds, if the request that takes or extends it names none."),
 ]
 NotificationUrl = Annotated[
     str,
@@ -76,6 +81,7 @@ class InboxBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     max_leases: MaxLeases | None = None
     filter: Filter | None = None
     notification_url: NotificationUrl | None = None
+    default_lease_seconds: DefaultLeaseSeconds = DEFAULT_LEASE_SECONDS
 
 
 class InboxChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -84,6 +90,7 @@ class InboxChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     event_types: InboxEventTypes | UnsetType | None = UNSET
     filter: Filter | UnsetType | None = UNSET
     notification_url: NotificationUrl | UnsetType | None = UNSET
+    default_lease_seconds: DefaultLeaseSeconds | UnsetType = UNSET
 
 
 class NotificationsView(msgspec.Struct, kw_only=True):
@@ -111,6 +118,7 @@ class InboxView(msgspec.Struct, kw_only=True):
     notification_url: str | None
     notifications: NotificationsView | None
     max_leases: int | None
+    default_lease_seconds: int
     retention_seconds: float | None
     created_at: Timestamp
     status_at: Timestamp
@@ -197,7 +205,7 @@ class InboxRoutes:
     async def change_inbox(
         self, caller: Caller, inbox: str, data: InboxChange
     ) -> InboxView | NotifyingInboxView:
-        """Change the events that an inbox collects from now on, and its notification URL."""
+        """Change the events that an inbox collects from now on, and other settings."""
         changes = {name: value for name, value in msgspec.structs.asdict(data).items() if value is not UNSET}
         self._check(changes)
         found = await inbox_store.find(self._database, caller.org_id, inbox)
@@ -278,6 +286,7 @@ class InboxRoutes:
                 if inbox.id in notices
                 else None,
                 max_leases=inbox.max_leases,
+                default_lease_seconds=inbox.default_lease_seconds,
                 retention_seconds=self._retention_seconds if inbox.key == DEFAULT_INBOX else None,
                 created_at=rfc3339(inbox.created_at),
                 status_at=rfc3339(inbox.status_at),
@@ -291,7 +300,7 @@ class InboxRoutes:
 
 def _different(found: Inbox, asked: InboxBody) -> list[str]:
     """The names of settings in which an inbox differs from a request."""
-    names = ["filter", "notification_url", "max_leases"]
+    names = ["filter", "notification_url", "max_leases", "default_lease_seconds"]
     different = [name for name in names if getattr(found, name) != getattr(asked, name)]
     same = same_types(found.event_types, check_type_patterns(asked.event_types))
     return different if same else ["event_types", *different]

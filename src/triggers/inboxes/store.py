@@ -1,4 +1,4 @@
-"""Inboxes and their messages: claims, settlements, lists and expiry."""
+"""Inboxes and their messages: claims, lists, re-driving and expiry. `settlement_store.py` ends leases."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ from triggers.postgres.database import (
 from triggers.postgres.read_position import ReadPosition
 
 _SQL = statements(__name__)
+DEFAULT_LEASE_SECONDS = 300
+"""Duration of a lease if neither the request nor the inbox names one."""
 _SCAN_LIMIT = 5_000
 _FIRST_ID = UUID(int=0)
 
@@ -51,6 +53,7 @@ class Inbox(msgspec.Struct, frozen=True, kw_only=True):
     filter_error_at: datetime | None
     notification_url: str | None
     max_leases: int | None
+    default_lease_seconds: int = DEFAULT_LEASE_SECONDS
 
     @property
     def paused_reason(self) -> str | None:
@@ -159,8 +162,11 @@ async def claim(
             )
             rows = await connection.fetch(_SQL["held"], inbox.org_id, inbox.id, wanted.lease_id)
             if rows:
-                return [_leased(row) for row in rows]
-            return await _claim(connection, positions, inbox, wanted)
+                return [leased_message(row) for row in rows]
+            leased = await _claim(connection, positions, inbox, wanted)
+            if leased:
+                await connection.execute(_SQL["reopen"], inbox.org_id, inbox.id, wanted.lease_id)
+            return leased
 
 
 async def _claim(connection: Connection, positions: Positions, inbox: Inbox, wanted: Claim) -> list[Message]:
@@ -181,54 +187,9 @@ async def _claim(connection: Connection, positions: Positions, inbox: Inbox, wan
             rows = await connection.fetch(_SQL["claim"], inbox.org_id, inbox.id, start, *values)
             if rows:
                 positions.found(inbox.id, rows[0]["was_due_at"], rows[0]["now"])
-        leased = [_leased(row) for row in rows if row["due_at"] is not None]
+        leased = [leased_message(row) for row in rows if row["due_at"] is not None]
         if leased or not rows:
             return leased
-
-
-async def acknowledge_lease(
-    database: Database, inbox: Inbox, lease_id: UUID, ids: Sequence[UUID] | None
-) -> list[Message]:
-    """Settle messages of a lease, or all of them for None. A lease that has ended settles nothing."""
-    rows = await database.fetch(_SQL["ack"], inbox.org_id, inbox.id, lease_id, ids)
-    return [Message(row["event_id"], "acked", row["lease_count"]) for row in rows]
-
-
-async def release(
-    database: Database, inbox: Inbox, lease_id: UUID, ids: Sequence[UUID] | None, delay: float
-) -> list[Message]:
-    """Release messages of a lease that has not ended. They are available again after `delay` seconds."""
-    rows = await database.fetch(
-        _SQL["release"], inbox.org_id, inbox.id, lease_id, ids, timedelta(seconds=delay)
-    )
-    return [Message(row["event_id"], "available", row["lease_count"]) for row in rows]
-
-
-async def extend(database: Database, inbox: Inbox, lease_id: UUID, seconds: float) -> list[Message]:
-    """Let a lease that has not ended end `seconds` from now."""
-    rows = await database.fetch(_SQL["extend"], inbox.org_id, inbox.id, lease_id, timedelta(seconds=seconds))
-    return [_leased(row) for row in rows]
-
-
-async def acknowledge(database: Database, inbox: Inbox, ids: Sequence[UUID]) -> dict[UUID, str]:
-    """Settle messages by their events' ids, leased or not.
-
-    Each id's outcome is `acknowledged`, `already_acknowledged` or `failed`.
-    """
-    outcomes = dict.fromkeys(ids, "failed")
-    if not ids:
-        return outcomes
-    for row in await database.fetch(_SQL["acknowledge"], inbox.org_id, inbox.id, list(outcomes)):
-        outcomes[row["event_id"]] = "acknowledged"
-    # A second statement: the first, had it waited for a concurrent acknowledgement, could not see it.
-    rest = [event_id for event_id, outcome in outcomes.items() if outcome == "failed"]
-    if rest:
-        rows = await database.fetch(
-            _SQL["acknowledged_before"], inbox.org_id, inbox.id, rest, min(rest), max(rest)
-        )
-        for row in rows:
-            outcomes[row["event_id"]] = "already_acknowledged"
-    return outcomes
 
 
 async def redrive(
@@ -321,7 +282,8 @@ def _id_ceiling(moment: datetime) -> UUID:
     return UUID(int=(int(moment.timestamp() * 1000) + 1) << 80)
 
 
-def _leased(row: Row) -> Message:
+def leased_message(row: Row) -> Message:
+    """The message that a row of `deliveries` describes, which is leased."""
     return Message(row["event_id"], "leased", row["lease_count"], row["due_at"])
 
 
@@ -351,4 +313,5 @@ def inbox_of(row: Row) -> Inbox:
         filter_error_at=row["filter_error_at"],
         notification_url=row["notification_url"],
         max_leases=row["max_leases"],
+        default_lease_seconds=row["default_lease_seconds"] or DEFAULT_LEASE_SECONDS,
     )

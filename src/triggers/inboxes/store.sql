@@ -104,46 +104,9 @@ select event_id, lease_count, due_at from deliveries
 where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
 order by event_id
 
--- name: ack
-with held as (
-    delete from deliveries
-    where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
-      and ($4::uuid[] is null or event_id = any ($4))
-    returning event_id, generation, lease_count, accepted_at
-), settled as (
-    insert into settled_deliveries
-        (org_id, subscription_id, event_id, generation, status, lease_count, accepted_at, settled_at)
-    select $1, $2, event_id, generation, 'acknowledged', lease_count, accepted_at, now() from held
-)
-select event_id, lease_count from held order by event_id
-
--- name: release
-update deliveries set status = 'pending', lease_id = null, due_at = now() + $5::interval
-where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
-  and ($4::uuid[] is null or event_id = any ($4))
-returning event_id, lease_count
-
--- name: extend
-update deliveries set due_at = now() + $4::interval
-where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
-returning event_id, lease_count, due_at
-
--- name: acknowledge
-with taken as (
-    delete from deliveries
-    where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[])
-    returning event_id, generation, lease_count, accepted_at
-), settled as (
-    insert into settled_deliveries
-        (org_id, subscription_id, event_id, generation, status, lease_count, accepted_at, settled_at)
-    select $1, $2, event_id, generation, 'acknowledged', lease_count, accepted_at, now() from taken
-)
-select event_id from taken
-
--- name: acknowledged_before
-select distinct event_id from settled_deliveries
-where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[])
-  and event_id >= $4 and event_id <= $5 and status = 'acknowledged'
+-- name: reopen
+-- The id of a finished lease was chosen again, for other messages.
+delete from finished_leases where org_id = $1 and subscription_id = $2 and lease_id = $3
 
 -- name: oldest_first
 select event_id, status, due_at, lease_count, payload_size, due_at <= now() as due from deliveries

@@ -17,6 +17,7 @@ from triggers.background import Duty
 from triggers.deliveries import ending
 from triggers.errors import DatabaseUnavailable
 from triggers.events import store as event_store
+from triggers.inboxes import settlement_store
 from triggers.inboxes import store as inbox_store
 from triggers.node.health import Health
 from triggers.postgres import partitions
@@ -56,6 +57,7 @@ class Housekeeping:
         return [
             Duty("partitions", 3600, self._make_partitions),
             Duty("dedup sweep", 15, self._sweep_dedup),
+            Duty("finished leases sweep", 15, self._sweep_finished_leases),
             Duty("message expiry", 30, self._expire_messages),
             Duty("subscription expiry", 2, self._expire_subscriptions),
             Duty("ended subscriptions", 2, self._follow_ends),
@@ -70,6 +72,9 @@ class Housekeeping:
 
     async def _sweep_dedup(self) -> bool:
         return await event_store.sweep_dedup(self._database, CHUNK) == CHUNK
+
+    async def _sweep_finished_leases(self) -> bool:
+        return await settlement_store.sweep_finished(self._database, CHUNK) == CHUNK
 
     async def _expire_messages(self) -> bool:
         try:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from triggers.domain import TENANT_SCOPES
 from triggers.errors import OperatorError, TriggersError
 from triggers.node.settings import env_name, settings_list
 from triggers.postgres import migrate
+from triggers.postgres.database import Database
 
 
 class Commands:
@@ -324,6 +326,12 @@ async def test_reading_an_inbox(commands: Commands, client: httpx.AsyncClient) -
     assert json.loads((await commands("inbox", "list", "--status", "leased")).strip())["id"] == ids[0]
     assert json.loads(await commands("inbox", "ack", *ids[:2]))["acknowledged"] == 2
     assert len((await commands("inbox", "list")).splitlines()) == 1
+    rest = json.loads(await commands("inbox", "lease", "--wait", "60"))
+    assert [message["id"] for message in rest["results"]] == ids[2:]
+    assert "409" in await commands.fails("inbox", "reject", rest["lease_id"], ids[0], "--reason", "poison")
+    rejected = json.loads(await commands("inbox", "reject", rest["lease_id"], "--reason", "poison"))
+    assert rejected["results"] == [{"id": ids[2], "status": "quarantined"}]
+    assert json.loads(await commands("inbox", "list", "--status", "quarantined"))["id"] == ids[2]
     assert "404" in await commands.fails("inbox", "lease", "--inbox", "nowhere")
     assert (await client.post("/v1/inboxes", json={"key": "a?b"})).status_code == 201
     assert json.loads(await commands("inbox", "lease", "--inbox", "a?b"))["results"] == []
@@ -393,6 +401,51 @@ async def test_tailing_an_inbox(commands: Commands, client: httpx.AsyncClient, k
             return [event["id"] for event in listed] == (ids if keep else [])
 
         await eventually(given_back)
+
+
+async def test_a_tail_that_prints_longer_than_its_lease_prints_again(
+    commands: Commands, client: httpx.AsyncClient, database: Database
+) -> None:
+    """Its output is not read for a while, and the payload is larger than a pipe."""
+    await client.post("/v1/events", json={"type": "a", "payload": "x" * 250_000})
+    with tailing(commands) as tail:
+        await eventually(partial(end_leases, database), 30)
+        for _ in range(2):
+            assert len(await line_of(tail)) > 250_000
+
+        async def acknowledged() -> bool:
+            return '"events":[]' in (await client.get("/v1/inbox")).text
+
+        await eventually(acknowledged)
+        assert tail.stderr
+        assert "They may come again." in await asyncio.to_thread(tail.stderr.readline)
+
+
+async def test_a_tail_gives_back_what_it_holds_beside_leases_that_have_ended(
+    commands: Commands, client: httpx.AsyncClient, database: Database
+) -> None:
+    with tailing(commands, "--keep") as tail:
+        ids = []
+        for number in range(2):
+            answer = await client.post("/v1/events", json={"type": "a", "payload": number})
+            ids.append(answer.json()["id"])
+            assert json.loads(await line_of(tail))["id"] == ids[-1]
+            if number == 0:
+                assert await end_leases(database)
+                assert json.loads(await line_of(tail))["id"] == ids[0]
+        tail.send_signal(signal.SIGINT)
+        _, said = await asyncio.to_thread(tail.communicate, timeout=30)
+        assert (tail.returncode, said) == (0, "")
+        listed = (await client.get("/v1/inbox", params={"status": "available"})).json()["events"]
+        assert [event["id"] for event in listed] == ids
+
+
+async def end_leases(database: Database) -> bool:
+    """Whether there were leases to end."""
+    rows = await database.fetch(
+        "update deliveries set due_at = now() where status = 'leased' and due_at > now() returning 1"
+    )
+    return len(rows) > 0
 
 
 @pytest.mark.parametrize("keep", [False, True])

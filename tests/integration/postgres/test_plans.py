@@ -14,6 +14,7 @@ import pytest
 from harness import Tenant, Tenants
 from triggers.domain import MAX_PAGE_BYTES, AttemptOutcome, EventId, NewEvent, SubscriptionStatus
 from triggers.events import store as event_store
+from triggers.inboxes import settlement_store
 from triggers.inboxes import store as inbox_store
 from triggers.keys import store as api_keys
 from triggers.postgres.clock import DatabaseClock
@@ -29,7 +30,7 @@ from triggers.push.suspects import BATCH
 
 BACKLOG = 50_000
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
-BIG = {"deliveries", "events", "settled_deliveries", "dedup", "subscriptions", "api_keys"}
+BIG = {"deliveries", "events", "settled_deliveries", "dedup", "subscriptions", "api_keys", "finished_leases"}
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -143,10 +144,20 @@ async def test_the_hot_statements_use_their_indexes(
         database, inbox_store.Positions(), inbox, inbox_store.Claim(lease_id, 300, 100), repeatable=False
     )
     ids = [message.event_id for message in leased]
-    await inbox_store.acknowledge(database, inbox, ids[50:])
+    await settlement_store.acknowledge(database, inbox, ids[50:])
+    finished_id = uuid.uuid4()
+    await database.fetch(
+        "insert into finished_leases"
+        " select $1::uuid, $2::uuid, case when n = 45000 then $3 else gen_random_uuid() end,"
+        " now() - n * interval '2 seconds' from generate_series(1, 50000) n",
+        tenant.id,
+        inbox.id,
+        finished_id,
+    )
     await connection.execute("analyze")
 
-    inbox_sql, event_sql, key_sql = inbox_store._SQL, event_store._SQL, api_keys._SQL
+    inbox_sql, settlement_sql = inbox_store._SQL, settlement_store._SQL
+    event_sql, key_sql = event_store._SQL, api_keys._SQL
     who = (tenant.id, inbox.id)
     claim = (MAX_PAGE_BYTES, 100, uuid.uuid4(), timedelta(seconds=300), None)
     beyond = uuid.UUID(int=(1 << 128) - 1)
@@ -159,12 +170,24 @@ async def test_the_hot_statements_use_their_indexes(
             4_000,
         ),
         ("held", inbox_sql["held"], (*who, lease_id), 200),
-        ("ack", inbox_sql["ack"], (*who, lease_id, None), 2_000),
-        ("ack of some", inbox_sql["ack"], (*who, lease_id, ids[:5]), 1_000),
-        ("release", inbox_sql["release"], (*who, lease_id, None, timedelta(0)), 2_500),
-        ("extend", inbox_sql["extend"], (*who, lease_id, timedelta(seconds=9)), 2_500),
-        ("acknowledge", inbox_sql["acknowledge"], (*who, ids[:10]), 600),
-        ("acknowledged before", inbox_sql["acknowledged_before"], (*who, ids[50:60], ids[50], ids[60]), 100),
+        ("ack", settlement_sql["ack"], (*who, lease_id, None), 2_000),
+        ("ack of some", settlement_sql["ack"], (*who, lease_id, ids[:5]), 1_000),
+        ("release", settlement_sql["release"], (*who, lease_id, None, timedelta(0)), 2_500),
+        ("reject", settlement_sql["reject"], (*who, lease_id, ids[:5], "poison"), 1_000),
+        ("extend", settlement_sql["extend"], (*who, lease_id, timedelta(seconds=9)), 2_500),
+        ("acknowledge", settlement_sql["acknowledge"], (*who, ids[:10]), 600),
+        ("acknowledge the rest", settlement_sql["acknowledge"], (*who, ids[:50]), 3_000),
+        (
+            "acknowledged before",
+            settlement_sql["acknowledged_before"],
+            (*who, ids[50:60], ids[50], ids[60]),
+            100,
+        ),
+        ("acknowledged last", settlement_sql["acknowledged_last"], (*who, ids[50:60], ids[50], ids[60]), 300),
+        ("is alive", settlement_sql["is_alive"], (*who, lease_id), 200),
+        ("is finished", settlement_sql["is_finished"], (*who, finished_id), 20),
+        ("reopen", inbox_sql["reopen"], (*who, finished_id), 20),
+        ("sweep of finished leases", settlement_sql["sweep_finished"], (timedelta(hours=24), 100), 1_500),
         ("list", inbox_sql["oldest_first"], (*who, ids[5], 100), 300),
         ("list backwards", inbox_sql["newest_first"], (*who, beyond, 100), 300),
         ("quarantined", inbox_sql["quarantined_oldest_first"], (*who, uuid.UUID(int=0), 100), 100),
@@ -258,7 +281,7 @@ async def test_a_held_snapshot_does_not_make_claims_wade_through_the_dead(
                 database, positions, inbox, inbox_store.Claim(lease_id, 300, 1000), repeatable=False
             )
             assert len(leased) == 1000
-            assert len(await inbox_store.acknowledge_lease(database, inbox, lease_id, None)) == 1000
+            assert len(await settlement_store.acknowledge_lease(database, inbox, lease_id, None)) == 1000
             taken += 1000
         await connection.execute("vacuum deliveries")
         values = (MAX_PAGE_BYTES, 100, uuid.uuid4(), timedelta(seconds=300), None)

@@ -1,0 +1,107 @@
+-- name: ack
+-- The same statement notes that the lease is finished, unless other messages of it remain. A repeated request is
+-- answered by that.
+with held as (
+    delete from deliveries
+    where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
+      and ($4::uuid[] is null or event_id = any ($4))
+    returning event_id, generation, lease_count, accepted_at
+), settled as (
+    insert into settled_deliveries
+        (org_id, subscription_id, event_id, generation, status, lease_count, accepted_at, settled_at)
+    select $1, $2, event_id, generation, 'acknowledged', lease_count, accepted_at, now() from held
+), finished as (
+    insert into finished_leases (org_id, subscription_id, lease_id, ended_at)
+    select $1, $2, $3, now()
+    where exists (select from held)
+      and ($4::uuid[] is null or not exists (
+        select from deliveries
+        where org_id = $1 and subscription_id = $2 and lease_id = $3 and event_id <> all ($4)
+      ))
+    on conflict do nothing
+)
+select event_id, lease_count from held order by event_id
+
+-- name: release
+update deliveries set status = 'pending', lease_id = null, due_at = now() + $5::interval
+where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
+  and ($4::uuid[] is null or event_id = any ($4))
+returning event_id, lease_count
+
+-- name: reject
+with held as (
+    delete from deliveries
+    where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
+      and ($4::uuid[] is null or event_id = any ($4))
+    returning event_id, generation, lease_count, accepted_at
+), settled as (
+    insert into settled_deliveries
+        (org_id, subscription_id, event_id, generation, status, reason, lease_count, accepted_at, settled_at)
+    select $1, $2, event_id, generation, 'dead', $5, lease_count, accepted_at, now() from held
+)
+select event_id, lease_count from held order by event_id
+
+-- name: extend
+update deliveries set due_at = now() + $4::interval
+where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
+returning event_id, lease_count, due_at
+
+-- name: acknowledge
+-- A lease that was alive and lost its last message to this statement is noted as finished. Of one that has ended
+-- nobody knows whether other consumers have leased some of its messages since.
+with taken as (
+    delete from deliveries
+    where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[])
+    returning event_id, generation, lease_count, accepted_at, lease_id, due_at
+), settled as (
+    insert into settled_deliveries
+        (org_id, subscription_id, event_id, generation, status, lease_count, accepted_at, settled_at)
+    select $1, $2, event_id, generation, 'acknowledged', lease_count, accepted_at, now() from taken
+), finished as (
+    insert into finished_leases (org_id, subscription_id, lease_id, ended_at)
+    select $1, $2, l.lease_id, now()
+    from (select distinct lease_id from taken where lease_id is not null and due_at > now()) l
+    where not exists (
+        select from deliveries d
+        where d.org_id = $1 and d.subscription_id = $2 and d.lease_id = l.lease_id
+          and d.event_id not in (select event_id from taken)
+    )
+    on conflict do nothing
+)
+select event_id from taken
+
+-- name: acknowledged_before
+select distinct event_id from settled_deliveries
+where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[])
+  and event_id >= $4 and event_id <= $5 and status = 'acknowledged'
+
+-- name: acknowledged_last
+-- Unlike `acknowledged_before`, a message is judged by its youngest generation: one that was replayed since is not
+-- acknowledged.
+select event_id from settled_deliveries s
+where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[])
+  and event_id >= $4 and event_id <= $5 and status = 'acknowledged'
+  and not exists (
+    select from deliveries d where d.org_id = $1 and d.subscription_id = $2 and d.event_id = s.event_id
+  )
+  and not exists (
+    select from settled_deliveries y where y.org_id = $1 and y.subscription_id = $2
+      and y.event_id = s.event_id and y.generation > s.generation and y.event_id >= $4 and y.event_id <= $5
+  )
+
+-- name: is_alive
+select exists (
+    select from deliveries where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
+)
+
+-- name: is_finished
+select exists (
+    select from finished_leases where org_id = $1 and subscription_id = $2 and lease_id = $3
+)
+
+-- name: sweep_finished
+delete from finished_leases where (org_id, subscription_id, lease_id) in (
+    select org_id, subscription_id, lease_id from finished_leases
+    where ended_at <= now() - $1::interval order by ended_at limit $2
+    for update skip locked
+)
