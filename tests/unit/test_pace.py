@@ -1,4 +1,4 @@
-"""Long work has turns: all of it shares a part of each turn of the loop, and organisations come one after another."""
+"""Long work shares a part of each turn of the loop, and organisations have turns one after another."""
 
 from __future__ import annotations
 
