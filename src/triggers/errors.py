@@ -15,6 +15,7 @@
     │   ├── TooLarge                a body or an item over its limit
     │   ├── UnsupportedMediaType    Content-Type or Content-Encoding that is not supported
     │   ├── Invalid                 well-formed, but a field is wrong
+    │   ├── BatchRefused            no event of a batch was accepted, for several reasons
     │   └── RateLimited             the plan's quota is used up for now
     ├── Unavailable                 temporary; whether anything was stored is not known
     │   ├── Overloaded              too many events wait to be stored
@@ -176,6 +177,15 @@ class Invalid(RequestError):
         super().__init__(message, **facts)
         if "errors" not in facts:
             self.facts["errors"] = [{"pointer": pointer, "detail": self.message}]
+
+
+class BatchRefused(RequestError):
+    """No event of the batch was accepted.
+
+    The events were refused with different statuses. `results` has the status and the problem of each event,
+    in the order of the request. An event with the status 429 or 503 can be sent again as it is, after the
+    number of seconds in `Retry-After`. Correct the others first.
+    """
 
 
 class RateLimited(RequestError):

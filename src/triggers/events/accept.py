@@ -34,15 +34,16 @@ from triggers.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from triggers.events import batch
+from triggers.events import batch, batch_answer
 from triggers.events import body as event_body
+from triggers.events.batch_answer import BatchAnswer
 from triggers.events.group_commit import Acceptor
 from triggers.events.waiting_event import AcceptOutcome
-from triggers.http import exchange, problems
+from triggers.http import exchange
 from triggers.http.exchange import Headers, Held
 from triggers.keys.authentication import KeyCache, key_from
 from triggers.keys.rate_limit import Grant, RateLimiter
-from triggers.pace import Steps, do
+from triggers.pace import do
 from triggers.room import Room
 
 log = structlog.get_logger()
@@ -60,21 +61,6 @@ class EventAccepted(msgspec.Struct, kw_only=True):
     status: str = "accepted"
     duplicate: bool
     created_at: str
-
-
-class BatchItem(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """The outcome of one event of a batch: its status, and its id or problem."""
-
-    index: int
-    status: int
-    id: UUID | None = None
-    problem: problems.Problem | None = None
-
-
-class BatchAnswer(msgspec.Struct):
-    """The outcome of each event of a batch, in the order of the request."""
-
-    results: list[BatchItem]
 
 
 class AcceptRequest:
@@ -169,6 +155,10 @@ class AcceptApp:
 
         Send a JSON array or one JSON event per line, at most 5 MiB. Each event has the same outcome as if it
         were sent alone. An invalid event does not affect the others.
+
+        The answer is 200 if all events are stored or were stored before, also if the batch is empty, and 207
+        if some are. If none is, it is a problem with the member `results`, and with the status that all
+        events have, or 422 if they have different ones.
         """
         began = time.perf_counter()
         request = AcceptRequest(scope)
@@ -180,7 +170,8 @@ class AcceptApp:
             split = batch.split_lines(body) if ndjson else batch.split_array(body)
             items = await do(split, request.caller.org_id)
             del body
-            results = await self._accept_items(request, items, grant)
+            outcomes = await self._accept_items(request, items, grant)
+            results = await do(batch_answer.items(outcomes), request.caller.org_id)
         except exchange.ClientGone:
             return
         except TriggersError as error:
@@ -189,10 +180,18 @@ class AcceptApp:
         finally:
             if request.held is not None:
                 request.held.release()
-        await exchange.answer_json(send, 200, BatchAnswer(results), request.headers)
         counts = Counter(_result_name(item.status) for item in results)
         self.accepted.update(counts)
-        self._note(request, 200, began)
+        refusal = batch_answer.refusal(outcomes, results)
+        if not isinstance(refusal, Unavailable) and (seconds := batch_answer.seconds_to_wait(outcomes)):
+            request.headers.append((b"retry-after", b"%d" % seconds))
+        if refusal is not None:
+            status = await exchange.answer_problem(send, refusal, request.id, request.headers)
+            self._note(request, status, began, detail=refusal.logged)
+            return
+        status = 207 if counts["rejected"] else 200
+        await exchange.answer_json(send, status, BatchAnswer(results), request.headers)
+        self._note(request, status, began)
         if counts["rejected"]:
             log.info(
                 "batch_partly_rejected",
@@ -224,29 +223,23 @@ class AcceptApp:
 
     async def _accept_items(
         self, request: AcceptRequest, items: list[bytes], grant: Grant | None
-    ) -> list[BatchItem]:
+    ) -> list[AcceptOutcome]:
         """Store the items. Each counts against the quota; `_admit` has already counted the first one."""
         caller = request.caller
         assert caller is not None
-        allowed = len(items)
+        allowed, retry_after = len(items), 0
         if grant is not None and len(items) > 1:
             more = self._limiter.take(caller, len(items) - 1)
             assert more is not None
-            allowed = 1 + more.granted
+            allowed, retry_after = 1 + more.granted, more.retry_after
             request.headers[-2:] = more.headers()
-            if allowed < len(items):
-                request.headers.append((b"retry-after", b"%d" % more.retry_after))
         parsed = await event_body.parse_batch(items[:allowed], caller.org_id, self._acceptor.clock.mint)
         good = [event for event in parsed if isinstance(event, NewEvent)]
         outcomes = iter(await self._acceptor.accept_many(good))
         decided: list[AcceptOutcome] = [
             next(outcomes) if isinstance(each, NewEvent) else each for each in parsed
         ]
-        decided += [RateLimited() for _ in items[allowed:]]
-        unavailable = [each for each in decided if isinstance(each, Unavailable)]
-        if unavailable and len(unavailable) == len(decided):
-            raise unavailable[0]
-        return await do(_items(decided), caller.org_id)
+        return decided + [RateLimited(retry_after=retry_after) for _ in items[allowed:]]
 
     # ---- what is noted ---------------------------------------------------------------------------
 
@@ -291,23 +284,6 @@ def _answer(event: NewEvent, accepted: Accepted) -> EventAccepted:
         dedup_id=event.dedup_id,
         duplicate=accepted.duplicate,
         created_at=minted_at(accepted.id),
-    )
-
-
-def _items(outcomes: list[AcceptOutcome]) -> Steps[list[BatchItem]]:
-    items = []
-    for index, outcome in enumerate(outcomes):
-        items.append(_item(index, outcome))
-        yield
-    return items
-
-
-def _item(index: int, outcome: AcceptOutcome) -> BatchItem:
-    if isinstance(outcome, Accepted):
-        return BatchItem(index=index, status=200 if outcome.duplicate else 201, id=outcome.id)
-    members = problems.problem(outcome)
-    return BatchItem(
-        index=index, status=members["status"], problem=msgspec.convert(members, problems.Problem)
     )
 
 

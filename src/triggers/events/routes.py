@@ -12,7 +12,8 @@ from starlette.responses import Response
 from triggers.domain import Caller, Scope, created_at, first_id_at, minted_at, parse_id, type_matches
 from triggers.errors import NotFound
 from triggers.events import store as event_store
-from triggers.events.accept import AcceptApp, BatchAnswer, EventAccepted
+from triggers.events.accept import AcceptApp, EventAccepted
+from triggers.events.batch_answer import BatchAnswer
 from triggers.events.body import EventBody
 from triggers.events.matching import judge_again
 from triggers.events.store import EventRange, StoredEvent
@@ -247,6 +248,14 @@ def _members(event: StoredEvent) -> dict[str, Any]:
 
 _LINES = Annotated[str, Meta(description="One JSON event per line.")]
 
+_ALL_ACCEPTED = Answer(200, "Every event is stored, now or since before.", BatchAnswer)
+_SOME_ACCEPTED = Answer(
+    207,
+    "Some events are stored, others are not. `Retry-After` is present if some may be accepted later.",
+    BatchAnswer,
+    ("Retry-After",),
+)
+
 ROUTES = (
     Route(
         "POST",
@@ -268,12 +277,9 @@ ROUTES = (
         AcceptApp.accept_batch,
         Scope.EVENTS_WRITE,
         answers=(
-            Answer(
-                200,
-                "The outcome of each event. `Retry-After` is present if the rate limit refused some.",
-                BatchAnswer,
-                ("Retry-After",),
-            ),
+            _ALL_ACCEPTED,
+            _SOME_ACCEPTED,
+            Answer(409, "The `dedup_id` of every event was used for other content. `results` has their ids."),
         ),
         takes={"application/json": list[EventBody], "application/x-ndjson": _LINES},
     ),
