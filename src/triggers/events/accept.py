@@ -112,7 +112,8 @@ class AcceptApp:
 
         201 means that the event and all its deliveries are committed. If the same `dedup_id` was used within
         the deduplication window, the answer is 200 with the original id for the same content, and 409 for
-        other content.
+        other content. An event without a `dedup_id` has the value of the header `Idempotency-Key` as its
+        `dedup_id`, with the same limits. Double quotes around the value do not count.
         """
         began = time.perf_counter()
         request = AcceptRequest(scope)
@@ -131,6 +132,11 @@ class AcceptApp:
             else:
                 event = await do(event_body.parse_event_in_steps(body, org_id, mint), org_id)
             del body  # the event has a copy of its payload
+            if (
+                event.dedup_id is None
+                and (idempotency_key := request.fields.get(b"idempotency-key")) is not None
+            ):
+                event.dedup_id = event_body.from_idempotency_key(idempotency_key)
             accepted = await self._acceptor.accept(event)
             if isinstance(accepted, TriggersError):
                 raise accepted
@@ -159,6 +165,9 @@ class AcceptApp:
         The answer is 200 if all events are stored or were stored before, also if the batch is empty, and 207
         if some are. If none is, it is a problem with the member `results`, and with the status that all
         events have, or 422 if they have different ones.
+
+        With the header `Idempotency-Key`, the event at index N has the `dedup_id` `<key>/N` if it has none of
+        its own.
         """
         began = time.perf_counter()
         request = AcceptRequest(scope)
@@ -234,6 +243,8 @@ class AcceptApp:
             allowed, retry_after = 1 + more.granted, more.retry_after
             request.headers[-2:] = more.headers()
         parsed = await event_body.parse_batch(items[:allowed], caller.org_id, self._acceptor.clock.mint)
+        if (idempotency_key := request.fields.get(b"idempotency-key")) is not None:
+            event_body.name_by_key(parsed, idempotency_key)
         good = [event for event in parsed if isinstance(event, NewEvent)]
         outcomes = iter(await self._acceptor.accept_many(good))
         decided: list[AcceptOutcome] = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import msgspec
@@ -20,6 +20,7 @@ from triggers.domain import (
     check_text,
 )
 from triggers.errors import Invalid, RequestError, TooLarge
+from triggers.http.exchange import unquoted
 from triggers.http.field_errors import invalid_field, pointer_to
 from triggers.pace import Steps, do
 
@@ -42,6 +43,7 @@ class EventBody(msgspec.Struct, forbid_unknown_fields=True):
     occurred_at: Annotated[datetime | None, Meta(description="RFC 3339 time when the event occurred.")] = None
 
 
+_KEY: Final = "Idempotency-Key"
 _decode = msgspec.json.Decoder(EventBody).decode
 
 
@@ -72,6 +74,30 @@ async def parse_batch(
 ) -> list[NewEvent | RequestError]:
     """Read each item in steps. An invalid item becomes an error and does not affect the others."""
     return await do(_parse_items(items, org_id, mint), org_id)
+
+
+def from_idempotency_key(header: bytes, suffix: str = "") -> str:
+    """The dedup_id of an event that has none of its own, from the value of the header `Idempotency-Key`.
+
+    Raises:
+        Invalid: it cannot be a dedup_id.
+    """
+    try:
+        key = unquoted(header).decode()
+    except UnicodeDecodeError:
+        raise Invalid("Must be valid UTF-8.", pointer=_KEY) from None
+    check_text(key, _KEY, longest=255)
+    return check_text(key + suffix, _KEY, longest=255)
+
+
+def name_by_key(events: list[NewEvent | RequestError], header: bytes) -> None:
+    """Give event N of a batch the dedup_id `<key>/N` if it has none. If that is not valid, it is an error."""
+    for index, event in enumerate(events):
+        if isinstance(event, NewEvent) and event.dedup_id is None:
+            try:
+                event.dedup_id = from_idempotency_key(header, f"/{index}")
+            except Invalid as error:
+                events[index] = error.with_traceback(None)
 
 
 def _parse_items(

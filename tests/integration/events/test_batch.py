@@ -260,6 +260,26 @@ async def test_each_item_counts_against_the_quota(node: Node, tenants: Tenants, 
     assert await count(database, "events") == granted
 
 
+async def test_an_idempotency_key_names_each_item_without_a_dedup_id(client: httpx.AsyncClient) -> None:
+    items = [event(), event(dedup_id="mine"), EMPTY, event(payload=3)]
+    for body, headers in ((as_array(items), JSON), (b"\n\n".join(items), NDJSON)):
+        results = await post(client, body, headers | {"idempotency-key": '"k"'})
+        accepted = 201 if headers is JSON else 200
+        assert [result["status"] for result in results] == [accepted, accepted, 422, accepted]
+    events = (await client.get("/v1/events", params={"order": "asc"})).json()["events"]
+    assert [each["dedup_id"] for each in events] == ["k/0", "mine", "k/3"]
+
+    for key, statuses in (("x" * 253, [201, 200, 422, 201]), ("x" * 254, [422, 200, 422, 422]), ("", None)):
+        answer = await client.post(
+            "/v1/events/batch", content=as_array(items), headers=JSON | {"idempotency-key": key}
+        )
+        results = answer.json()["results"]
+        assert [result["status"] for result in results] == (statuses or [422, 200, 422, 422])
+        for result in results:
+            if result["status"] == 422 and result["index"] != 2:
+                assert result["problem"]["errors"][0]["pointer"] == "Idempotency-Key"
+
+
 async def test_a_poisoned_event_spoils_only_itself(
     client: httpx.AsyncClient, database: Database, logs: list[Any]
 ) -> None:
