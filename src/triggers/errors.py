@@ -159,8 +159,10 @@ class TooLarge(RequestError):
 class UnsupportedMediaType(RequestError):
     """This route does not support the content type or the content encoding.
 
-    Send `application/json`, or for a batch `application/x-ndjson`. The only supported
-    `Content-Encoding` is `gzip`.
+    Send `application/json`, or for a batch `application/x-ndjson`. CloudEvents are accepted in binary mode,
+    and as `application/cloudevents+json` or `application/cloudevents-batch+json`. Their data must be JSON, so
+    `data_base64` and other media types of data are not supported. The only supported `Content-Encoding` is
+    `gzip`.
     """
 
 

@@ -32,11 +32,18 @@ from triggers.errors import (
     TooLarge,
     TriggersError,
     Unavailable,
-    UnsupportedMediaType,
 )
-from triggers.events import batch, batch_answer
-from triggers.events import body as event_body
+from triggers.events import batch_answer, reading
 from triggers.events.batch_answer import BatchAnswer
+from triggers.events.body import (
+    Parse,
+    from_idempotency_key,
+    name_by_key,
+    parse_batch,
+    parse_event,
+    parse_event_in_steps,
+)
+from triggers.events.cloudevents import BINARY_MARK
 from triggers.events.group_commit import Acceptor
 from triggers.events.waiting_event import AcceptOutcome
 from triggers.http import exchange
@@ -114,29 +121,39 @@ class AcceptApp:
         the deduplication window, the answer is 200 with the original id for the same content, and 409 for
         other content. An event without a `dedup_id` has the value of the header `Idempotency-Key` as its
         `dedup_id`, with the same limits. Double quotes around the value do not count.
+
+        CloudEvents 1.0 with JSON data are accepted too: structured, batched, and in binary mode, in which the
+        attributes are headers such as `ce-type` and the body is the data. `<source> <id>` becomes the
+        `dedup_id`; if it has more than 255 characters, `sha256:` and its hash do. `partitionkey` becomes the
+        `ordering_key`. `dataschema` and extension attributes are kept, up to 8 KiB as JSON. A batch is
+        answered as by `/v1/events/batch`.
         """
         began = time.perf_counter()
         request = AcceptRequest(scope)
+        # Nearly every event is plain JSON. The other kinds are told apart only if it is not.
+        is_plain = request.media_type == b"application/json" and BINARY_MARK not in request.fields
+        if not is_plain and reading.is_batch(request.media_type):
+            await self.accept_batch(scope, receive, send)
+            return
         try:
             key = key_from(request.fields)
             request.caller = self._keys.remembered(key) or await self._keys.caller(key)
             self._admit(request, request.caller)
-            if request.media_type != b"application/json":
-                exchange.check_json(request.media_type)
+            parse = parse_event_in_steps if is_plain else reading.parser_of(request.fields)
             body = scope.get(exchange.SMALL_BODY)
             if body is None or request.coding:
                 body = await self._body(request, receive, MAX_EVENT_BYTES)
             org_id, mint = request.caller.org_id, self._acceptor.clock.mint
-            if len(body) <= SHORT_BYTES:
-                event = event_body.parse_event(body, org_id, mint)
+            if is_plain and len(body) <= SHORT_BYTES:
+                event = parse_event(body, org_id, mint)
             else:
-                event = await do(event_body.parse_event_in_steps(body, org_id, mint), org_id)
+                event = await do(parse(body, org_id, mint), org_id)
             del body  # the event has a copy of its payload
             if (
                 event.dedup_id is None
                 and (idempotency_key := request.fields.get(b"idempotency-key")) is not None
             ):
-                event.dedup_id = event_body.from_idempotency_key(idempotency_key)
+                event.dedup_id = from_idempotency_key(idempotency_key)
             accepted = await self._acceptor.accept(event)
             if isinstance(accepted, TriggersError):
                 raise accepted
@@ -159,8 +176,8 @@ class AcceptApp:
     ) -> None:
         """Accept up to 1,000 events.
 
-        Send a JSON array or one JSON event per line, at most 5 MiB. Each event has the same outcome as if it
-        were sent alone. An invalid event does not affect the others.
+        Send a JSON array, one JSON event per line, or a batch of CloudEvents, at most 5 MiB. Each event has
+        the same outcome as if it were sent alone. An invalid event does not affect the others.
 
         The answer is 200 if all events are stored or were stored before, also if the batch is empty, and 207
         if some are. If none is, it is a problem with the member `results`, and with the status that all
@@ -174,12 +191,11 @@ class AcceptApp:
         try:
             request.caller = await self._keys.caller(key_from(request.fields))
             grant = self._admit(request, request.caller)
-            ndjson = _is_ndjson(request.media_type)
+            split, parse = reading.readers_of_batch(request.media_type)
             body = await self._body(request, receive, MAX_BATCH_BYTES)
-            split = batch.split_lines(body) if ndjson else batch.split_array(body)
-            items = await do(split, request.caller.org_id)
+            items = await do(split(body), request.caller.org_id)
             del body
-            outcomes = await self._accept_items(request, items, grant)
+            outcomes = await self._accept_items(request, items, parse, grant)
             results = await do(batch_answer.items(outcomes), request.caller.org_id)
         except exchange.ClientGone:
             return
@@ -231,7 +247,7 @@ class AcceptApp:
         return exchange.read_body(receive, limit, request.coding, request.held)
 
     async def _accept_items(
-        self, request: AcceptRequest, items: list[bytes], grant: Grant | None
+        self, request: AcceptRequest, items: list[bytes], parse: Parse, grant: Grant | None
     ) -> list[AcceptOutcome]:
         """Store the items. Each counts against the quota; `_admit` has already counted the first one."""
         caller = request.caller
@@ -242,9 +258,9 @@ class AcceptApp:
             assert more is not None
             allowed, retry_after = 1 + more.granted, more.retry_after
             request.headers[-2:] = more.headers()
-        parsed = await event_body.parse_batch(items[:allowed], caller.org_id, self._acceptor.clock.mint)
+        parsed = await parse_batch(items[:allowed], parse, caller.org_id, self._acceptor.clock.mint)
         if (idempotency_key := request.fields.get(b"idempotency-key")) is not None:
-            event_body.name_by_key(parsed, idempotency_key)
+            name_by_key(parsed, idempotency_key)
         good = [event for event in parsed if isinstance(event, NewEvent)]
         outcomes = iter(await self._acceptor.accept_many(good))
         decided: list[AcceptOutcome] = [
@@ -300,15 +316,3 @@ def _answer(event: NewEvent, accepted: Accepted) -> EventAccepted:
 
 def _result_name(status: int) -> str:
     return {201: "accepted", 200: "duplicate"}.get(status, "rejected")
-
-
-def _is_ndjson(media_type: bytes) -> bool:
-    match exchange.essence(media_type):
-        case b"application/json" | b"":
-            return False
-        case b"application/x-ndjson" | b"application/ndjson" | b"application/jsonl":
-            return True
-        case _:
-            raise UnsupportedMediaType(
-                "Send a batch as application/json (an array) or as application/x-ndjson."
-            )
