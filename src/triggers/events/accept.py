@@ -149,11 +149,8 @@ class AcceptApp:
             else:
                 event = await do(parse(body, org_id, mint), org_id)
             del body  # the event has a copy of its payload
-            if (
-                event.dedup_id is None
-                and (idempotency_key := request.fields.get(b"idempotency-key")) is not None
-            ):
-                event.dedup_id = from_idempotency_key(idempotency_key)
+            if event.dedup_id is None and (header := request.fields.get(b"idempotency-key")) is not None:
+                event.dedup_id = from_idempotency_key(header)
             accepted = await self._acceptor.accept(event)
             if isinstance(accepted, TriggersError):
                 raise accepted
@@ -218,12 +215,7 @@ class AcceptApp:
         await exchange.answer_json(send, status, BatchAnswer(results), request.headers)
         self._note(request, status, began)
         if counts["rejected"]:
-            log.info(
-                "batch_partly_rejected",
-                request_id=request.id,
-                org_id=str(request.caller and request.caller.org_id),
-                **counts,
-            )
+            _log_partly_rejected(request, counts)
 
     # ---- steps -----------------------------------------------------------------------------------
 
@@ -259,8 +251,8 @@ class AcceptApp:
             allowed, retry_after = 1 + more.granted, more.retry_after
             request.headers[-2:] = more.headers()
         parsed = await parse_batch(items[:allowed], parse, caller.org_id, self._acceptor.clock.mint)
-        if (idempotency_key := request.fields.get(b"idempotency-key")) is not None:
-            name_by_key(parsed, idempotency_key)
+        if (header := request.fields.get(b"idempotency-key")) is not None:
+            name_by_key(parsed, header)
         good = [event for event in parsed if isinstance(event, NewEvent)]
         outcomes = iter(await self._acceptor.accept_many(good))
         decided: list[AcceptOutcome] = [
@@ -312,6 +304,11 @@ def _answer(event: NewEvent, accepted: Accepted) -> EventAccepted:
         duplicate=accepted.duplicate,
         created_at=minted_at(accepted.id),
     )
+
+
+def _log_partly_rejected(request: AcceptRequest, counts: Counter[str]) -> None:
+    org_id = str(request.caller and request.caller.org_id)
+    log.info("batch_partly_rejected", request_id=request.id, org_id=org_id, **counts)
 
 
 def _result_name(status: int) -> str:
