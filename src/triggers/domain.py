@@ -140,6 +140,8 @@ class NewEvent(msgspec.Struct, kw_only=True, gc=False):
     subject: str | None = None
     ordering_key: str | None = None
     occurred_at: datetime | None = None
+    attributes: bytes | None = None
+    """Other attributes of a CloudEvent, as a JSON object."""
 
     @property
     def fingerprint(self) -> bytes:

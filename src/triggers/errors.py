@@ -16,6 +16,7 @@
     │   ├── TooLarge                a body or an item over its limit
     │   ├── UnsupportedMediaType    Content-Type or Content-Encoding that is not supported
     │   ├── Invalid                 well-formed, but a field is wrong
+    │   ├── BatchRefused            no event of a batch was accepted, for several reasons
     │   └── RateLimited             the plan's quota is used up for now
     ├── Unavailable                 temporary; whether anything was stored is not known
     │   ├── Overloaded              too many events wait to be stored
@@ -175,8 +176,10 @@ class TooLarge(RequestError):
 class UnsupportedMediaType(RequestError):
     """This route does not support the content type or the content encoding.
 
-    Send `application/json`, or for a batch `application/x-ndjson`. The only supported
-    `Content-Encoding` is `gzip`.
+    Send `application/json`, or for a batch `application/x-ndjson`. CloudEvents are accepted in binary mode,
+    and as `application/cloudevents+json` or `application/cloudevents-batch+json`. Their data must be JSON, so
+    `data_base64` and other media types of data are not supported. The only supported `Content-Encoding` is
+    `gzip`.
     """
 
 
@@ -193,6 +196,15 @@ class Invalid(RequestError):
         super().__init__(message, **facts)
         if "errors" not in facts:
             self.facts["errors"] = [{"pointer": pointer, "detail": self.message}]
+
+
+class BatchRefused(RequestError):
+    """No event of the batch was accepted.
+
+    The events were refused with different statuses. `results` has the status and the problem of each event,
+    in the order of the request. An event with the status 429 or 503 can be sent again as it is, after the
+    number of seconds in `Retry-After`. Correct the others first.
+    """
 
 
 class RateLimited(RequestError):

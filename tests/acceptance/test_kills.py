@@ -126,7 +126,7 @@ class Writer:
         body = b"[" + b",".join(items) + b"]"
         while True:
             answer, _ = await self._send_until_definite(body, "/v1/events/batch")
-            if answer.status != 200:
+            if "results" not in answer.json:
                 self._note(bad, answer)
                 return
             results = answer.json["results"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
 import httpx
@@ -60,22 +60,32 @@ def send(
         bool, typer.Option("--ndjson", help="Send each line as the payload of a separate event.")
     ] = False,
     dedup_id: Annotated[
-        str | None, typer.Option(help="Deduplication id. Sending it again stores no second event.")
+        str | None,
+        typer.Option(
+            help="Deduplication id. Sending it again stores no second event. With --ndjson, the event of"
+            " line N gets the id DEDUP_ID/N."
+        ),
     ] = None,
 ) -> None:
     """Send one event, or one event per line with --ndjson."""
     if event_type == "-":
         raise OperatorError("Give the event's type before the file: `triggers send TYPE -`.")
+    if dedup_id == "":
+        raise OperatorError("--dedup-id is empty. Give it a value, or omit it.")
     with open_client(url, key) as client, _open(source) as stream:
         if ndjson:
-            _send_lines(client, event_type, stream, source)
+
+            def event_of(number: int, payload: bytes) -> bytes:
+                return _event(event_type, None if dedup_id is None else f"{dedup_id}/{number}", payload)
+
+            size = None if source == "-" else Path(source).stat().st_size
+            _send_lines(client, stream, size, event_of)
             return
         payload = stream.read().strip()
         if not payload:
             raise OperatorError("The payload is empty. To send an event without data, send {} or null.")
         strict_json.check(payload)  # an unbalanced payload could add fields to the event
-        body = b'{"type":%b,"payload":%b' % (msgspec.json.encode(event_type), payload)
-        body += b',"dedup_id":%b}' % msgspec.json.encode(dedup_id) if dedup_id else b"}"
+        body = _event(event_type, dedup_id, payload)
         typer.echo(call(client, "POST", "/v1/events", content=body).text)
 
 
@@ -209,10 +219,28 @@ def _messages_of(inbox: str) -> str:
     return f"/v1/inboxes/{quote(inbox, safe='')}/messages"
 
 
-def _send_lines(client: httpx.Client, event_type: str, stream: BinaryIO, source: str) -> None:
-    size = None if source == "-" else Path(source).stat().st_size
+class _Line(NamedTuple):
+    """A line of the input that is valid JSON: its number, its size in bytes, and the event it becomes."""
+
+    number: int
+    size: int
+    event: bytes
+
+
+def _event(event_type: str, dedup_id: str | None, payload: bytes) -> bytes:
+    """An event with a payload that is known to be JSON."""
+    named = b"" if dedup_id is None else b'"dedup_id":%b,' % msgspec.json.encode(dedup_id)
+    return b'{"type":%b,%b"payload":%b}' % (msgspec.json.encode(event_type), named, payload)
+
+
+def _send_lines(
+    client: httpx.Client,
+    stream: BinaryIO,
+    size: int | None,
+    event_of: Callable[[int, bytes], bytes],
+) -> None:
+    """Send each line as an event of its own. `event_of` makes it from the line's number and payload."""
     counts = {"accepted": 0, "duplicate": 0, "failed": 0}
-    prefix = b'{"type":%b,"payload":' % msgspec.json.encode(event_type)
     columns = (TextColumn("sending"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
 
@@ -222,31 +250,42 @@ def _send_lines(client: httpx.Client, event_type: str, stream: BinaryIO, source:
 
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("sending", total=size)
-        for lines in _batches(_payloads(stream, refuse), len(prefix) + 2):
-            answer = call(
-                client,
-                "POST",
-                "/v1/events/batch",
-                content=b"\n".join(prefix + line + b"}" for _, line in lines),
-                headers={"content-type": "application/x-ndjson"},
-            )
-            for item in answer.json()["results"]:
+        for lines in _batches(_lines(stream, event_of, refuse)):
+            for item in _send_batch(client, b"\n".join(line.event for line in lines)):
                 match item["status"]:
                     case 201:
                         counts["accepted"] += 1
                     case 200:
                         counts["duplicate"] += 1
                     case _:
-                        refuse(lines[item["index"]][0], item["problem"]["detail"])
-            progress.advance(bar, sum(len(line) + 1 for _, line in lines))
+                        refuse(lines[item["index"]].number, item["problem"]["detail"])
+            progress.advance(bar, sum(line.size + 1 for line in lines))
     typer.echo(msgspec.json.encode(counts))
     if counts["failed"]:
         lines_were = "1 line was" if counts["failed"] == 1 else f"{counts['failed']} lines were"
         raise OperatorError(f"{lines_were} not accepted, for the reasons listed above.")
 
 
-def _payloads(stream: BinaryIO, refuse: Callable[[int, str], None]) -> Iterator[tuple[int, bytes]]:
-    """Each line that is valid JSON, with its number. Blank lines are skipped, invalid lines refused."""
+def _send_batch(client: httpx.Client, events: bytes) -> list[dict[str, Any]]:
+    """The outcome of each event.
+
+    Raises:
+        OperatorError: the service cannot be reached or cannot store events now, or refuses the whole batch.
+    """
+    headers = {"content-type": "application/x-ndjson"}
+    answer = request(client, "POST", "/v1/events/batch", content=events, headers=headers)
+    # If no event was accepted, the answer is an error, but it may still say why for each.
+    members = {} if answer.status_code == 503 else _members(answer)
+    if "results" not in members:
+        members = checked(answer).json()
+    results: list[dict[str, Any]] = members["results"]
+    return results
+
+
+def _lines(
+    stream: BinaryIO, event_of: Callable[[int, bytes], bytes], refuse: Callable[[int, str], None]
+) -> Iterator[_Line]:
+    """Each line that is valid JSON. Blank lines are skipped, invalid lines refused."""
     for number, line in enumerate(stream, start=1):
         stripped = line.strip()
         if not stripped:
@@ -256,22 +295,22 @@ def _payloads(stream: BinaryIO, refuse: Callable[[int, str], None]) -> Iterator[
         except MalformedBody as error:
             refuse(number, error.message)
         else:
-            yield number, stripped
+            yield _Line(number, len(stripped), event_of(number, stripped))
 
 
-def _batches(payloads: Iterable[tuple[int, bytes]], overhead: int) -> Iterator[list[tuple[int, bytes]]]:
-    """Group numbered payloads into batches within the service's limits."""
-    lines: list[tuple[int, bytes]] = []
+def _batches(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
+    """Group lines into batches within the service's limits."""
+    batch: list[_Line] = []
     size = 0
-    for number, payload in payloads:
-        cost = len(payload) + overhead
-        if lines and (len(lines) == MAX_BATCH_EVENTS or size + cost > MAX_BATCH_BYTES):
-            yield lines
-            lines, size = [], 0
-        lines.append((number, payload))
+    for line in lines:
+        cost = len(line.event) + 1  # the line break
+        if batch and (len(batch) == MAX_BATCH_EVENTS or size + cost > MAX_BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(line)
         size += cost
-    if lines:
-        yield lines
+    if batch:
+        yield batch
 
 
 def open_client(url: str, key: str) -> httpx.Client:
@@ -298,13 +337,30 @@ def call(client: httpx.Client, method: str, path: str, **arguments: Any) -> http
     Raises:
         OperatorError: the service cannot be reached, or its answer is an error, with its `status` as a fact.
     """
+    return checked(request(client, method, path, **arguments))
+
+
+def request(client: httpx.Client, method: str, path: str, **arguments: Any) -> httpx.Response:
+    """Send one request and return the answer, which may be an error.
+
+    Raises:
+        OperatorError: the service cannot be reached.
+    """
     try:
-        answer = client.request(method, path, **arguments)
+        return client.request(method, path, **arguments)
     except httpx.HTTPError as error:
         raise OperatorError(
             f"No answer from {client.base_url}: {str(error).rstrip('.')}. Check --url or TRIGGERS_URL,"
             " and that `triggers serve` is running."
         ) from None
+
+
+def checked(answer: httpx.Response) -> httpx.Response:
+    """Return the answer.
+
+    Raises:
+        OperatorError: the answer is an error.
+    """
     if answer.is_error:
         try:
             problem = answer.json()
@@ -314,3 +370,12 @@ def call(client: httpx.Client, method: str, path: str, **arguments: Any) -> http
             detail = answer.text[:200]
         raise OperatorError(f"{answer.status_code} {detail}", status=answer.status_code)
     return answer
+
+
+def _members(answer: httpx.Response) -> dict[str, Any]:
+    """The members of an answer that is a JSON object; none of any other answer."""
+    try:
+        members = answer.json()
+    except ValueError:
+        return {}
+    return members if isinstance(members, dict) else {}

@@ -32,17 +32,25 @@ from triggers.errors import (
     TooLarge,
     TriggersError,
     Unavailable,
-    UnsupportedMediaType,
 )
-from triggers.events import batch
-from triggers.events import body as event_body
+from triggers.events import batch_answer, reading
+from triggers.events.batch_answer import BatchAnswer
+from triggers.events.body import (
+    Parse,
+    from_idempotency_key,
+    name_by_key,
+    parse_batch,
+    parse_event,
+    parse_event_in_steps,
+)
+from triggers.events.cloudevents import BINARY_MARK
 from triggers.events.group_commit import Acceptor
 from triggers.events.waiting_event import AcceptOutcome
-from triggers.http import exchange, problems
+from triggers.http import exchange
 from triggers.http.exchange import Headers, Held
 from triggers.keys.authentication import KeyCache, key_from
 from triggers.keys.rate_limit import Grant, RateLimiter
-from triggers.pace import Steps, do
+from triggers.pace import do
 from triggers.room import Room
 
 log = structlog.get_logger()
@@ -60,21 +68,6 @@ class EventAccepted(msgspec.Struct, kw_only=True):
     status: str = "accepted"
     duplicate: bool
     created_at: str
-
-
-class BatchItem(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """The outcome of one event of a batch: its status, and its id or problem."""
-
-    index: int
-    status: int
-    id: UUID | None = None
-    problem: problems.Problem | None = None
-
-
-class BatchAnswer(msgspec.Struct):
-    """The outcome of each event of a batch, in the order of the request."""
-
-    results: list[BatchItem]
 
 
 class AcceptRequest:
@@ -126,25 +119,38 @@ class AcceptApp:
 
         201 means that the event and all its deliveries are committed. If the same `dedup_id` was used within
         the deduplication window, the answer is 200 with the original id for the same content, and 409 for
-        other content.
+        other content. An event without a `dedup_id` has the value of the header `Idempotency-Key` as its
+        `dedup_id`, with the same limits. Double quotes around the value do not count.
+
+        CloudEvents 1.0 with JSON data are accepted too: structured, batched, and in binary mode, in which the
+        attributes are headers such as `ce-type` and the body is the data. `<source> <id>` becomes the
+        `dedup_id`; if it has more than 255 characters, `sha256:` and its hash do. `partitionkey` becomes the
+        `ordering_key`. `dataschema` and extension attributes are kept, up to 8 KiB as JSON. A batch is
+        answered as by `/v1/events/batch`.
         """
         began = time.perf_counter()
         request = AcceptRequest(scope)
+        # Nearly every event is plain JSON. The other kinds are told apart only if it is not.
+        is_plain = request.media_type == b"application/json" and BINARY_MARK not in request.fields
+        if not is_plain and reading.is_batch(request.media_type):
+            await self.accept_batch(scope, receive, send)
+            return
         try:
             key = key_from(request.fields)
             request.caller = self._keys.remembered(key) or await self._keys.caller(key)
             self._admit(request, request.caller)
-            if request.media_type != b"application/json":
-                exchange.check_json(request.media_type)
+            parse = parse_event_in_steps if is_plain else reading.parser_of(request.fields)
             body = scope.get(exchange.SMALL_BODY)
             if body is None or request.coding:
                 body = await self._body(request, receive, MAX_EVENT_BYTES)
             org_id, mint = request.caller.org_id, self._acceptor.clock.mint
-            if len(body) <= SHORT_BYTES:
-                event = event_body.parse_event(body, org_id, mint)
+            if is_plain and len(body) <= SHORT_BYTES:
+                event = parse_event(body, org_id, mint)
             else:
-                event = await do(event_body.parse_event_in_steps(body, org_id, mint), org_id)
+                event = await do(parse(body, org_id, mint), org_id)
             del body  # the event has a copy of its payload
+            if event.dedup_id is None and (header := request.fields.get(b"idempotency-key")) is not None:
+                event.dedup_id = from_idempotency_key(header)
             accepted = await self._acceptor.accept(event)
             if isinstance(accepted, TriggersError):
                 raise accepted
@@ -167,20 +173,27 @@ class AcceptApp:
     ) -> None:
         """Accept up to 1,000 events.
 
-        Send a JSON array or one JSON event per line, at most 5 MiB. Each event has the same outcome as if it
-        were sent alone. An invalid event does not affect the others.
+        Send a JSON array, one JSON event per line, or a batch of CloudEvents, at most 5 MiB. Each event has
+        the same outcome as if it were sent alone. An invalid event does not affect the others.
+
+        The answer is 200 if all events are stored or were stored before, also if the batch is empty, and 207
+        if some are. If none is, it is a problem with the member `results`, and with the status that all
+        events have, or 422 if they have different ones.
+
+        With the header `Idempotency-Key`, the event at index N has the `dedup_id` `<key>/N` if it has none of
+        its own.
         """
         began = time.perf_counter()
         request = AcceptRequest(scope)
         try:
             request.caller = await self._keys.caller(key_from(request.fields))
             grant = self._admit(request, request.caller)
-            ndjson = _is_ndjson(request.media_type)
+            split, parse = reading.readers_of_batch(request.media_type)
             body = await self._body(request, receive, MAX_BATCH_BYTES)
-            split = batch.split_lines(body) if ndjson else batch.split_array(body)
-            items = await do(split, request.caller.org_id)
+            items = await do(split(body), request.caller.org_id)
             del body
-            results = await self._accept_items(request, items, grant)
+            outcomes = await self._accept_items(request, items, parse, grant)
+            results = await do(batch_answer.items(outcomes), request.caller.org_id)
         except exchange.ClientGone:
             return
         except TriggersError as error:
@@ -189,17 +202,20 @@ class AcceptApp:
         finally:
             if request.held is not None:
                 request.held.release()
-        await exchange.answer_json(send, 200, BatchAnswer(results), request.headers)
         counts = Counter(_result_name(item.status) for item in results)
         self.accepted.update(counts)
-        self._note(request, 200, began)
+        refusal = batch_answer.refusal(outcomes, results)
+        if not isinstance(refusal, Unavailable) and (seconds := batch_answer.seconds_to_wait(outcomes)):
+            request.headers.append((b"retry-after", b"%d" % seconds))
+        if refusal is not None:
+            status = await exchange.answer_problem(send, refusal, request.id, request.headers)
+            self._note(request, status, began, detail=refusal.logged)
+            return
+        status = 207 if counts["rejected"] else 200
+        await exchange.answer_json(send, status, BatchAnswer(results), request.headers)
+        self._note(request, status, began)
         if counts["rejected"]:
-            log.info(
-                "batch_partly_rejected",
-                request_id=request.id,
-                org_id=str(request.caller and request.caller.org_id),
-                **counts,
-            )
+            _log_partly_rejected(request, counts)
 
     # ---- steps -----------------------------------------------------------------------------------
 
@@ -223,30 +239,26 @@ class AcceptApp:
         return exchange.read_body(receive, limit, request.coding, request.held)
 
     async def _accept_items(
-        self, request: AcceptRequest, items: list[bytes], grant: Grant | None
-    ) -> list[BatchItem]:
+        self, request: AcceptRequest, items: list[bytes], parse: Parse, grant: Grant | None
+    ) -> list[AcceptOutcome]:
         """Store the items. Each counts against the quota; `_admit` has already counted the first one."""
         caller = request.caller
         assert caller is not None
-        allowed = len(items)
+        allowed, retry_after = len(items), 0
         if grant is not None and len(items) > 1:
             more = self._limiter.take(caller, len(items) - 1)
             assert more is not None
-            allowed = 1 + more.granted
+            allowed, retry_after = 1 + more.granted, more.retry_after
             request.headers[-2:] = more.headers()
-            if allowed < len(items):
-                request.headers.append((b"retry-after", b"%d" % more.retry_after))
-        parsed = await event_body.parse_batch(items[:allowed], caller.org_id, self._acceptor.clock.mint)
+        parsed = await parse_batch(items[:allowed], parse, caller.org_id, self._acceptor.clock.mint)
+        if (header := request.fields.get(b"idempotency-key")) is not None:
+            name_by_key(parsed, header)
         good = [event for event in parsed if isinstance(event, NewEvent)]
         outcomes = iter(await self._acceptor.accept_many(good))
         decided: list[AcceptOutcome] = [
             next(outcomes) if isinstance(each, NewEvent) else each for each in parsed
         ]
-        decided += [RateLimited() for _ in items[allowed:]]
-        unavailable = [each for each in decided if isinstance(each, Unavailable)]
-        if unavailable and len(unavailable) == len(decided):
-            raise unavailable[0]
-        return await do(_items(decided), caller.org_id)
+        return decided + [RateLimited(retry_after=retry_after) for _ in items[allowed:]]
 
     # ---- what is noted ---------------------------------------------------------------------------
 
@@ -294,34 +306,10 @@ def _answer(event: NewEvent, accepted: Accepted) -> EventAccepted:
     )
 
 
-def _items(outcomes: list[AcceptOutcome]) -> Steps[list[BatchItem]]:
-    items = []
-    for index, outcome in enumerate(outcomes):
-        items.append(_item(index, outcome))
-        yield
-    return items
-
-
-def _item(index: int, outcome: AcceptOutcome) -> BatchItem:
-    if isinstance(outcome, Accepted):
-        return BatchItem(index=index, status=200 if outcome.duplicate else 201, id=outcome.id)
-    members = problems.problem(outcome)
-    return BatchItem(
-        index=index, status=members["status"], problem=msgspec.convert(members, problems.Problem)
-    )
+def _log_partly_rejected(request: AcceptRequest, counts: Counter[str]) -> None:
+    org_id = str(request.caller and request.caller.org_id)
+    log.info("batch_partly_rejected", request_id=request.id, org_id=org_id, **counts)
 
 
 def _result_name(status: int) -> str:
     return {201: "accepted", 200: "duplicate"}.get(status, "rejected")
-
-
-def _is_ndjson(media_type: bytes) -> bool:
-    match exchange.essence(media_type):
-        case b"application/json" | b"":
-            return False
-        case b"application/x-ndjson" | b"application/ndjson" | b"application/jsonl":
-            return True
-        case _:
-            raise UnsupportedMediaType(
-                "Send a batch as application/json (an array) or as application/x-ndjson."
-            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -20,8 +20,12 @@ from triggers.domain import (
     check_text,
 )
 from triggers.errors import Invalid, RequestError, TooLarge
+from triggers.http.exchange import unquoted
 from triggers.http.field_errors import invalid_field, pointer_to
 from triggers.pace import Steps, do
+
+Parse: TypeAlias = Callable[[bytes, OrgId, Callable[[], UUID]], Steps[NewEvent]]
+"""Reads one event of an organisation from its bytes. The last argument makes its id."""
 
 
 class EventBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,6 +46,7 @@ class EventBody(msgspec.Struct, forbid_unknown_fields=True):
     occurred_at: Annotated[datetime | None, Meta(description="RFC 3339 time when the event occurred.")] = None
 
 
+_KEY: Final = "Idempotency-Key"
 _decode = msgspec.json.Decoder(EventBody).decode
 
 
@@ -59,28 +64,61 @@ def parse_event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEven
 
 def parse_event_in_steps(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> Steps[NewEvent]:
     """`parse_event` in steps."""
+    yield from check_in_steps(text)
+    return _event(text, org_id, mint)
+
+
+def check_in_steps(text: bytes) -> Steps[None]:
+    """Check what holds for every event: its size, and that it is I-JSON.
+
+    Raises:
+        TooLarge, MalformedBody: 413 and 400.
+    """
     if len(text) > MAX_EVENT_BYTES:
         raise _too_large(text)
     yield from strict_json.check_in_steps(text)
     if len(text) > strict_json.AT_ONCE_BYTES:
         yield
-    return _event(text, org_id, mint)
 
 
 async def parse_batch(
-    items: list[bytes], org_id: OrgId, mint: Callable[[], UUID]
+    items: list[bytes], parse: Parse, org_id: OrgId, mint: Callable[[], UUID]
 ) -> list[NewEvent | RequestError]:
     """Read each item in steps. An invalid item becomes an error and does not affect the others."""
-    return await do(_parse_items(items, org_id, mint), org_id)
+    return await do(_parse_items(items, parse, org_id, mint), org_id)
+
+
+def from_idempotency_key(header: bytes, suffix: str = "") -> str:
+    """The dedup_id of an event that has none of its own, from the value of the header `Idempotency-Key`.
+
+    Raises:
+        Invalid: it cannot be a dedup_id.
+    """
+    try:
+        key = unquoted(header).decode()
+    except UnicodeDecodeError:
+        raise Invalid("Must be valid UTF-8.", pointer=_KEY) from None
+    check_text(key, _KEY, longest=255)
+    return check_text(key + suffix, _KEY, longest=255)
+
+
+def name_by_key(events: list[NewEvent | RequestError], header: bytes) -> None:
+    """Give event N of a batch the dedup_id `<key>/N` if it has none. If that is not valid, it is an error."""
+    for index, event in enumerate(events):
+        if isinstance(event, NewEvent) and event.dedup_id is None:
+            try:
+                event.dedup_id = from_idempotency_key(header, f"/{index}")
+            except Invalid as error:
+                events[index] = error.with_traceback(None)
 
 
 def _parse_items(
-    items: list[bytes], org_id: OrgId, mint: Callable[[], UUID]
+    items: list[bytes], parse: Parse, org_id: OrgId, mint: Callable[[], UUID]
 ) -> Steps[list[NewEvent | RequestError]]:
     parsed: list[NewEvent | RequestError] = []
     for item in items:
         try:
-            parsed.append((yield from parse_event_in_steps(item, org_id, mint)))
+            parsed.append((yield from parse(item, org_id, mint)))
         except RequestError as error:
             error.__context__ = None  # frames of a thousand errors hold texts, and take long to let go
             parsed.append(error.with_traceback(None))
@@ -121,15 +159,16 @@ def _event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEvent:
         source=body.source,
         subject=body.subject,
         ordering_key=body.ordering_key,
-        occurred_at=None if body.occurred_at is None else _moment(body.occurred_at),
+        occurred_at=None if body.occurred_at is None else in_utc(body.occurred_at, "/occurred_at"),
     )
 
 
-def _moment(value: datetime) -> datetime:
+def in_utc(value: datetime, pointer: str) -> datetime:
+    """The same time in UTC, or Invalid if PostgreSQL cannot store it."""
     if value.tzinfo is None:
-        raise Invalid("Must have a time zone, as in RFC 3339.", pointer="/occurred_at")
+        raise Invalid("Must have a time zone, as in RFC 3339.", pointer=pointer)
     if not 1 < value.year < 9999:
-        raise Invalid("Must be between the years 2 and 9998.", pointer="/occurred_at")
+        raise Invalid("Must be between the years 2 and 9998.", pointer=pointer)
     return value.astimezone(UTC)
 
 

@@ -4,7 +4,8 @@ Every body contains the payload's bytes exactly as they were sent. They are neit
 
 standard     {"id", "type", "timestamp", "data"}, as Standard Webhooks defines it; data is the payload
 raw          the payload and nothing else
-cloudevents  CloudEvents 1.0 in structured JSON; data is the payload
+cloudevents  CloudEvents 1.0 in structured JSON; data is the payload. An event that came as a CloudEvent keeps
+             its `dataschema` and its extension attributes.
 
 `timestamp` and `time` are the event's `occurred_at`, or the time when it was accepted if it has none.
 """
@@ -43,6 +44,8 @@ class EventContent(Protocol):
     def subject(self) -> str | None: ...
     @property
     def occurred_at(self) -> datetime | None: ...
+    @property
+    def attributes(self) -> bytes | None: ...
 
 
 def render(body_format: Format, event: EventContent) -> tuple[str, bytes]:
@@ -76,13 +79,14 @@ def _standard(event: EventContent) -> bytes:
 def _cloudevents(event: EventContent) -> bytes:
     return (
         b'{"specversion":"1.0","id":"%b","source":%b,"type":%b,%b"time":"%b"'
-        b',"datacontenttype":"application/json","data":%b}'
+        b',"datacontenttype":"application/json",%b"data":%b}'
     ) % (
         str(event.id).encode(),
         _encode(_uri_reference(event.source) if event.source else f"/orgs/{event.org_id}"),
         _encode(event.type),
         b'"subject":%b,' % _encode(event.subject) if event.subject else b"",
         _happened(event),
+        event.attributes[1:-1] + b"," if event.attributes else b"",
         event.payload,
     )
 

@@ -26,6 +26,7 @@ class Fresh(msgspec.Struct, array_like=True, frozen=True, gc=False):
     subject: str | None
     occurred_at: datetime | None
     subscriptions: list[bytes]
+    attributes: bytes | None = None
 
 
 class Handover(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -59,6 +60,7 @@ class Handover(msgspec.Struct, array_like=True, frozen=True, gc=False):
                     event.subject,
                     event.occurred_at,
                     subscriptions,
+                    event.attributes,
                 )
                 for event in (batch if owed else ())
                 if (subscriptions := owed.get(event.id.bytes)) is not None
@@ -67,8 +69,8 @@ class Handover(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     @property
     def payload_bytes(self) -> int:
-        """The total size of the payloads, the largest part of a handover."""
-        return sum(len(event.payload) for event in self.events)
+        """The total size of the payloads and attributes, the largest part of a handover."""
+        return sum(len(event.payload) + len(event.attributes or b"") for event in self.events)
 
     def lanes(self) -> list[LaneId]:
         """The lanes that get a delivery."""

@@ -12,8 +12,10 @@ from starlette.responses import Response
 from triggers.domain import Caller, Scope, created_at, first_id_at, minted_at, parse_id, type_matches
 from triggers.errors import NotFound
 from triggers.events import store as event_store
-from triggers.events.accept import AcceptApp, BatchAnswer, EventAccepted
+from triggers.events.accept import AcceptApp, EventAccepted
+from triggers.events.batch_answer import BatchAnswer
 from triggers.events.body import EventBody
+from triggers.events.cloudevents import CloudEventBody
 from triggers.events.matching import judge_again
 from triggers.events.store import EventRange, StoredEvent
 from triggers.http.parameters import Query
@@ -79,6 +81,10 @@ class Explanation(msgspec.Struct, kw_only=True):
 class EventDetail(EventView, omit_defaults=True):
     """An event with its payload and its deliveries. `explanations` is present only with `?explain`."""
 
+    attributes: Annotated[
+        dict[str, str | bool | int] | None,
+        Meta(description="`dataschema` and extension attributes of an event that came as a CloudEvent."),
+    ]
     payload: Any
     deliveries: list[DeliveryView]
     explanations: list[Explanation] | None = None
@@ -148,6 +154,7 @@ class EventRoutes:
         states = await event_store.deliveries_of_event(self._database, caller.org_id, event.id)
         return EventDetail(
             **_members(event),
+            attributes=None if event.attributes is None else msgspec.json.decode(event.attributes),
             payload=raw(payload or b"null"),
             deliveries=[
                 DeliveryView(
@@ -242,10 +249,19 @@ def _members(event: StoredEvent) -> dict[str, Any]:
     members = msgspec.structs.asdict(event)
     members["occurred_at"] = optional_timestamp(event.occurred_at)
     members["created_at"] = minted_at(event.id)
+    del members["attributes"]
     return members
 
 
 _LINES = Annotated[str, Meta(description="One JSON event per line.")]
+
+_ALL_ACCEPTED = Answer(200, "Every event is stored, now or since before.", BatchAnswer)
+_SOME_ACCEPTED = Answer(
+    207,
+    "Some events are stored, others are not. `Retry-After` is present if some may be accepted later.",
+    BatchAnswer,
+    ("Retry-After",),
+)
 
 ROUTES = (
     Route(
@@ -256,11 +272,21 @@ ROUTES = (
         201,
         (
             Answer(201, "The event is stored.", EventAccepted, ("Location",)),
-            Answer(200, "The event was stored before, with this id.", EventAccepted, ("Location",)),
+            Answer(
+                200,
+                "The event was stored before, with this id; or every event of a batch is stored.",
+                EventAccepted | BatchAnswer,
+                ("Location",),
+            ),
+            _SOME_ACCEPTED,
             Answer(409, "The `dedup_id` was used for other content. `original_id` is the id of that event."),
         ),
         also=("/events",),
-        takes={"application/json": EventBody},
+        takes={
+            "application/json": EventBody,
+            "application/cloudevents+json": CloudEventBody,
+            "application/cloudevents-batch+json": list[CloudEventBody],
+        },
     ),
     Route(
         "POST",
@@ -268,14 +294,15 @@ ROUTES = (
         AcceptApp.accept_batch,
         Scope.EVENTS_WRITE,
         answers=(
-            Answer(
-                200,
-                "The outcome of each event. `Retry-After` is present if the rate limit refused some.",
-                BatchAnswer,
-                ("Retry-After",),
-            ),
+            _ALL_ACCEPTED,
+            _SOME_ACCEPTED,
+            Answer(409, "The `dedup_id` of every event was used for other content. `results` has their ids."),
         ),
-        takes={"application/json": list[EventBody], "application/x-ndjson": _LINES},
+        takes={
+            "application/json": list[EventBody],
+            "application/x-ndjson": _LINES,
+            "application/cloudevents-batch+json": list[CloudEventBody],
+        },
     ),
     Route("GET", "/v1/events", EventRoutes.list_events, Scope.EVENTS_READ, also=("/events",)),
     Route("GET", "/v1/events/{event_id}", EventRoutes.get_event, Scope.EVENTS_READ),

@@ -46,6 +46,7 @@ _COLUMNS = attrgetter(
     "subject",
     "ordering_key",
     "occurred_at",
+    "attributes",
 )
 _DEDUP_KEY = attrgetter("org_id", "id", "dedup_id")
 
@@ -96,7 +97,7 @@ class Taken(NamedTuple):
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event without its payload."""
+    """An event without its payload. Events of a list are without their attributes too."""
 
     id: UUID
     type: str
@@ -106,6 +107,7 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     ordering_key: str | None
     occurred_at: datetime | None
     payload_size: int
+    attributes: bytes | None = None
 
 
 class StoredPayload(NamedTuple):
@@ -137,12 +139,14 @@ async def accept(
     event, else the ordering key. `all_first`: whether to try `accept_all` first. In a transaction that has
     already begun, all ids must be new.
     """
+    *fields, other_attributes = columns(map(_COLUMNS, batch))
     values = (
-        *columns(map(_COLUMNS, batch)),
+        *fields,
         versions if versions and any(versions) else (),
         window,
         FLUSH_DELIVERIES,
         msgspec.json.encode(findings).decode() if findings else "{}",
+        other_attributes,
     )
     asked_at = time.monotonic()
     row: Row | None = None
@@ -256,6 +260,14 @@ async def payloads(database: Database, org_id: OrgId, ids: Sequence[UUID]) -> di
         return {}
     rows = await database.fetch(_SQL["payloads"], org_id, ids, min(ids), max(ids))
     return {row["id"]: StoredPayload(row["id"], row["type"], row["payload"]) for row in rows}
+
+
+async def attributes(database: Database, org_id: OrgId, ids: Sequence[UUID]) -> dict[UUID, bytes]:
+    """The attributes of those of these events that have some, by id."""
+    if not ids:
+        return {}
+    rows = await database.fetch(_SQL["attributes"], org_id, ids, min(ids), max(ids))
+    return {row["id"]: row["attributes"] for row in rows}
 
 
 async def payload_sizes(database: Database, org_id: OrgId, ids: Sequence[UUID]) -> dict[UUID, int]:

@@ -14,10 +14,10 @@
 with sent as (
     select * from unnest(
         $1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
-        $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::bigint[]
+        $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::bigint[], $14::bytea[]
     ) as b (
         org_id, id, type, payload, dedup_id,
-        source, subject, ordering_key, occurred_at, judging_version
+        source, subject, ordering_key, occurred_at, judging_version, attributes
     )
 ), recipients as materialized (
     -- Each organisation's subscriptions are read once for all of its events.
@@ -50,8 +50,10 @@ with sent as (
     select org_id, dedup_id, id, sha256(convert_to(type, 'UTF8') || '\x00' || payload), now() + $11::interval
     from batch where dedup_id is not null order by org_id, dedup_id
 ), stored as (
-    insert into events (org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at)
-    select org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at
+    insert into events (
+        org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at, attributes
+    )
+    select org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at, attributes
     from batch
     returning org_id, id, type, ordering_key, octet_length(payload) as payload_size
 ), matched as (
@@ -88,10 +90,10 @@ select now() as now, (select fits from fit) as fits,
 with sent as (
     select * from unnest(
         $1::uuid[], $2::uuid[], $3::text[], $4::bytea[], $5::text[],
-        $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::bigint[]
+        $6::text[], $7::text[], $8::text[], $9::timestamptz[], $10::bigint[], $14::bytea[]
     ) with ordinality as b (
         org_id, id, type, payload, dedup_id,
-        source, subject, ordering_key, occurred_at, judging_version, place
+        source, subject, ordering_key, occurred_at, judging_version, attributes, place
     )
 ), recipients as materialized (
     -- Each organisation's subscriptions are read once for all of its events.
@@ -138,8 +140,10 @@ with sent as (
         where d.expires_at <= now()
     returning event_id
 ), stored as (
-    insert into events (org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at)
-    select org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at
+    insert into events (
+        org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at, attributes
+    )
+    select org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at, attributes
     from batch
     where dedup_id is null or id in (select event_id from won)
     on conflict (org_id, id) do nothing
@@ -218,7 +222,8 @@ select id, type, dedup_id, source, subject, ordering_key, occurred_at, octet_len
 from events where org_id = $1 and id >= $2 and id < $3 order by id limit $4
 
 -- name: one
-select id, type, dedup_id, source, subject, ordering_key, occurred_at, octet_length(payload) as payload_size
+select id, type, dedup_id, source, subject, ordering_key, occurred_at, octet_length(payload) as payload_size,
+    attributes
 from events where org_id = $1 and id = $2
 
 -- name: payload
@@ -228,6 +233,10 @@ select payload from events where org_id = $1 and id = $2
 -- The bounds let the planner touch only the partitions that hold these ids.
 select id, type, payload from events
 where org_id = $1 and id = any ($2::uuid[]) and id >= $3 and id <= $4
+
+-- name: attributes
+select id, attributes from events
+where org_id = $1 and id = any ($2::uuid[]) and id >= $3 and id <= $4 and attributes is not null
 
 -- name: payload_sizes
 select id, octet_length(payload) as size from events

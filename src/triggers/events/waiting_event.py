@@ -58,7 +58,8 @@ class WaitingEvent:
     def judge(self, judged: Judged) -> None:
         """Note the rules it was judged by, and what they found."""
         self.judged = judged
-        self.size = len(self.event.payload) + FINDING_BYTES * len(judged.findings)
+        event = self.event
+        self.size = len(event.payload) + len(event.attributes or b"") + FINDING_BYTES * len(judged.findings)
 
     def take_memory(self, least_bytes: int) -> bool:
         """Take the memory that it needs now, instead of what it holds. False: there is not enough."""

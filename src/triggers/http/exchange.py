@@ -39,6 +39,7 @@ SMALL_BYTES = 4 * 1024
 """A complete body of at most this size is not counted, as it takes less memory than the rest of a request."""
 
 _encode = msgspec.json.Encoder().encode
+_QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 _process = os.urandom(6).hex()
 _numbers = itertools.count(1)
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -64,6 +65,13 @@ def check_json(media_type: bytes) -> None:
 def essence(media_type: bytes) -> bytes:
     """A media type without its parameters."""
     return media_type.partition(b";")[0].strip().lower()
+
+
+def unquoted(value: bytes) -> bytes:
+    """The value of a header without the double quotes around it. Inside of them, a backslash is an escape."""
+    if len(value) >= 2 and value[:1] == value[-1:] == b'"':
+        return _QUOTED_PAIR.sub(rb"\1", value[1:-1])
+    return value
 
 
 class Held:

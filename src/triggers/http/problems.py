@@ -39,6 +39,7 @@ KINDS: dict[type[errors.TriggersError], Kind] = {
         415, "unsupported-media-type", "The Content-Type or Content-Encoding is not supported"
     ),
     errors.Invalid: Kind(422, "invalid", "A field is missing or wrong"),
+    errors.BatchRefused: Kind(422, "batch-refused", "No event of the batch was accepted"),
     errors.RateLimited: Kind(429, "rate-limited", "The rate limit is reached"),
     errors.Unavailable: Kind(503, "unavailable", "Try again in a moment"),
     errors.Overloaded: Kind(503, "overloaded", "Too many events are waiting to be stored"),
@@ -82,6 +83,18 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     allow: Annotated[list[str], Meta(description="In a 405: the methods of the path.")] = []
     limit: Annotated[int | None, Meta(description="In a 413: maximum bytes of the body.")] = None
     retry_after: Annotated[int | None, Meta(description="In a 429: the seconds to wait.")] = None
+    results: Annotated[
+        list[BatchItem], Meta(description="If no event of a batch was accepted: the outcome of each event.")
+    ] = []
+
+
+class BatchItem(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """The outcome of one event of a batch: its status, and its id or problem."""
+
+    index: int
+    status: int
+    id: UUID | None = None
+    problem: Problem | None = None
 
 
 def kind_of(error: errors.TriggersError) -> Kind:
@@ -104,15 +117,25 @@ def problem(error: errors.TriggersError, request_id: str | None = None) -> dict[
     return members
 
 
+def seconds_to_wait(error: errors.TriggersError) -> int:
+    """The seconds after which the same request may succeed; 0 if it will not."""
+    match error:
+        case errors.Unavailable():
+            return error.retry_after
+        case errors.RateLimited():
+            seconds: int = error.facts.get("retry_after", 1)
+            return seconds
+        case _:
+            return 0
+
+
 def headers(error: errors.TriggersError) -> list[tuple[str, str]]:
     """The headers that an error's answer carries beside its content type."""
     match error:
         case errors.Unauthenticated():
             return [("www-authenticate", 'Bearer realm="triggers"')]
-        case errors.Unavailable():
-            return [("retry-after", str(error.retry_after))]
-        case errors.RateLimited():
-            return [("retry-after", str(error.facts.get("retry_after", 1)))]
+        case errors.Unavailable() | errors.RateLimited():
+            return [("retry-after", str(seconds_to_wait(error)))]
         case errors.MethodNotAllowed() if "allow" in error.facts:
             return [("allow", ", ".join(error.facts["allow"]))]
         case _:

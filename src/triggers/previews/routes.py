@@ -125,6 +125,7 @@ class WholeEvent(NamedTuple):
     source: str | None
     subject: str | None
     occurred_at: datetime | None
+    attributes: bytes | None = None
 
 
 class PreviewRoutes:
@@ -200,8 +201,12 @@ class PreviewRoutes:
         )
         samples: list[Any] = []
         size = 0
-        for event in await _whole(self._database, caller.org_id, wanted):
-            body = render(body_format, event)[1]
+        events = await _whole(self._database, caller.org_id, wanted)
+        attributes = await event_store.attributes(
+            self._database, caller.org_id, [event.id for event in events]
+        )
+        for event in events:
+            body = render(body_format, event._replace(attributes=attributes.get(event.id)))[1]
             size += len(body)
             if samples and size > MAX_PAGE_BYTES:
                 break

@@ -107,6 +107,7 @@ def deliveries_of(handover: Handover) -> dict[LaneId, list[Due]]:
                     source=event.source,
                     subject=event.subject,
                     occurred_at=event.occurred_at,
+                    attributes=event.attributes,
                 )
             )
     return {(dues[0].org_id, dues[0].subscription_id): dues for dues in found.values()}

@@ -22,8 +22,9 @@ class StandardBody(msgspec.Struct, forbid_unknown_fields=True):
     data: Payload
 
 
-class CloudEvent(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A delivery in the format `cloudevents`: CloudEvents 1.0, structured."""
+class CloudEvent(msgspec.Struct, kw_only=True):
+    """A delivery in the format `cloudevents`: CloudEvents 1.0, structured. Other members are the extension
+    attributes of an event that came as a CloudEvent."""
 
     specversion: Literal["1.0"]
     id: UUID
@@ -32,6 +33,7 @@ class CloudEvent(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     subject: Annotated[str, Meta(description="Omitted if the event has none.")] = ""
     time: Timestamp
     datacontenttype: Literal["application/json"]
+    dataschema: Annotated[str, Meta(description="Omitted if the event did not come with one.")] = ""
     data: Payload
 
 

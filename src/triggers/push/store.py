@@ -89,6 +89,7 @@ class Due(msgspec.Struct, gc=False):
     source: str | None = None
     subject: str | None = None
     occurred_at: datetime | None = None
+    attributes: bytes | None = None
 
     @property
     def id(self) -> UUID:
@@ -274,7 +275,7 @@ async def read_contents(connection: Connection, dues: Sequence[Due]) -> None:
     rows = await connection.fetch(_SQL["contents"], Column(orgs), Column(events), min(events), max(events))
     for place, *content in rows:
         due = dues[place - 1]
-        due.type, due.payload, due.source, due.subject, due.occurred_at = content
+        due.type, due.payload, due.source, due.subject, due.occurred_at, due.attributes = content
 
 
 # ---- settling ------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ cross join lateral (
 ) h
 
 -- name: contents
-select k.place, e.type, e.payload, e.source, e.subject, e.occurred_at
+select k.place, e.type, e.payload, e.source, e.subject, e.occurred_at, e.attributes
 from unnest($1::uuid[], $2::uuid[]) with ordinality as k (org_id, id, place)
 join events e on e.org_id = k.org_id and e.id = k.id
 where e.id >= $3 and e.id <= $4

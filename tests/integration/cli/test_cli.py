@@ -315,6 +315,31 @@ async def test_sending(commands: Commands, client: httpx.AsyncClient, tmp_path: 
     assert re.findall(r"line (\d+): (\w+)", result.stderr) == [("3", "Not"), ("5", "Not"), ("6", "An")]
 
 
+async def test_lines_of_which_none_is_accepted_are_each_refused_with_their_reason(commands: Commands) -> None:
+    result = await commands.run("send", "", "--ndjson", stdin=b"1\n2")
+    assert result.exit_code != 0
+    assert json.loads(result.stdout) == {"accepted": 0, "duplicate": 0, "failed": 2}
+    assert re.findall(r"line (\d+): (.+)", result.stderr) == [
+        ("1", "Must have 1 to 255 characters, but has 0."),
+        ("2", "Must have 1 to 255 characters, but has 0."),
+    ]
+
+
+async def test_a_file_sent_again_with_its_dedup_id_stores_no_second_event(
+    commands: Commands, client: httpx.AsyncClient
+) -> None:
+    lines = b"1\n\n3\nno JSON\n5"
+    for accepted, duplicate in ((3, 0), (0, 3)):
+        result = await commands.run("send", "a", "--ndjson", "--dedup-id", "file", stdin=lines)
+        counts = {"accepted": accepted, "duplicate": duplicate, "failed": 1}
+        assert json.loads(result.stdout) == counts
+    events = (await client.get("/v1/events", params={"order": "asc"})).json()["events"]
+    assert [event["dedup_id"] for event in events] == ["file/1", "file/3", "file/5"]
+    changed = await commands.run("send", "a", "--ndjson", "--dedup-id", "file", stdin=b"2")
+    assert json.loads(changed.stdout) == {"accepted": 0, "duplicate": 0, "failed": 1}
+    assert "--dedup-id is empty" in await commands.fails("send", "a", "--dedup-id", "", stdin=b"1")
+
+
 async def test_reading_an_inbox(commands: Commands, client: httpx.AsyncClient) -> None:
     posted = [await client.post("/v1/events", json={"type": "a", "payload": n}) for n in range(3)]
     ids = [answer.json()["id"] for answer in posted]

@@ -480,3 +480,37 @@ async def test_what_is_refused_is_logged_without_keys_and_payloads(
     text = json.dumps(logs, default=str)
     assert secret not in text
     assert tenant.key not in text
+
+
+async def test_an_idempotency_key_is_the_dedup_id_of_an_event_without_one(client: httpx.AsyncClient) -> None:
+    async def post(key: bytes, **members: Any) -> httpx.Response:
+        content = json.dumps({"type": "a", "payload": 1} | members).encode()
+        return await client.post(
+            "/v1/events",
+            content=content,
+            headers={"content-type": "application/json", "idempotency-key": key},
+        )
+
+    first = await post(b"k-1")
+    assert (first.status_code, first.json()["dedup_id"]) == (201, "k-1")
+    for again in (b"k-1", b'"k-1"'):
+        answer = await post(again)
+        assert (answer.status_code, answer.json()["id"]) == (200, first.json()["id"])
+    assert (await post(b"k-1", payload=2)).json()["original_id"] == first.json()["id"]
+    assert (await post(b"k-1", dedup_id="mine")).json()["dedup_id"] == "mine"
+    assert (await post(b"", dedup_id="mine")).status_code == 200, "it is not read"
+    assert (await post(b'"a \\"b\\" \\\\"')).json()["dedup_id"] == 'a "b" \\'
+    assert (await post("ä".encode())).json()["dedup_id"] == "ä"
+    assert (await post(b"x" * 255)).status_code == 201
+    large = await post(b"large", payload="x" * 100_000)
+    assert (large.status_code, large.json()["dedup_id"]) == (201, "large")
+    for wrong in (b"", b'""', b"x" * 256, b"\xff", b"\xc2\x85"):
+        answer = await post(wrong)
+        assert answer.status_code == 422, wrong
+        assert [each["pointer"] for each in answer.json()["errors"]] == ["Idempotency-Key"]
+
+
+async def test_an_idempotency_key_is_ignored_elsewhere(client: httpx.AsyncClient) -> None:
+    for _ in range(2):
+        answer = await client.post("/v1/keys", json={"scopes": ["inbox"]}, headers={"idempotency-key": "k"})
+        assert answer.status_code == 201

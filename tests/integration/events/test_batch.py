@@ -10,11 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from harness import Node, Tenant, Tenants
+from harness import Node, Tenant, Tenants, eventually
 from triggers.domain import MAX_BATCH_BYTES, MAX_EVENT_BYTES, Plan
+from triggers.events.waiting_event import WaitingEvent
 from triggers.postgres.database import Database
 
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -23,10 +25,19 @@ JSON = {"content-type": "application/json"}
 
 async def post(client: httpx.AsyncClient, content: bytes, headers: dict[str, str]) -> list[dict[str, Any]]:
     answer = await client.post("/v1/events/batch", content=content, headers=headers)
-    assert answer.status_code == 200, answer.text
     results: list[dict[str, Any]] = answer.json()["results"]
+    assert answer.status_code == whole_status([result["status"] for result in results]), answer.text
     assert [result["index"] for result in results] == list(range(len(results)))
     return results
+
+
+def whole_status(statuses: list[int]) -> int:
+    """The status of a batch whose items have these."""
+    accepted = sum(status in (200, 201) for status in statuses)
+    if accepted:
+        return 200 if accepted == len(statuses) else 207
+    several = set(statuses)
+    return (several or {200}).pop() if len(several) < 2 else 422
 
 
 async def count(database: Database, table: str, condition: str = "true") -> int:
@@ -111,6 +122,72 @@ async def test_each_item_is_judged_alone(node: Node, tenants: Tenants, database:
         assert await count(database, "deliveries", f"org_id = '{tenant.id}'") == accepted
 
 
+FINE, TAKEN = event(dedup_id="d"), event(dedup_id="d", payload=2)
+EMPTY, BROKEN = event(type=""), b'{"type":"a","payload":"\xff"}'
+
+
+@pytest.mark.parametrize(
+    ("items", "status", "slug"),
+    [
+        ([], 200, None),
+        ([FINE, FINE], 200, None),
+        ([event()], 200, None),
+        ([FINE, EMPTY], 207, None),
+        ([EMPTY, BROKEN, event()], 207, None),
+        ([EMPTY], 422, "invalid"),
+        ([BROKEN, BROKEN], 400, "malformed-body"),
+        ([TAKEN, TAKEN], 409, "dedup-conflict"),
+        ([event(payload="x" * MAX_EVENT_BYTES)], 413, "too-large"),
+        ([EMPTY, BROKEN, TAKEN], 422, "batch-refused"),
+    ],
+)
+async def test_the_status_says_what_became_of_all_items(
+    client: httpx.AsyncClient, items: list[bytes], status: int, slug: str | None
+) -> None:
+    assert (await client.post("/v1/events", content=FINE, headers=JSON)).status_code == 201
+    for body, headers in ((as_array(items), JSON), (b"\n".join(items), NDJSON)):
+        answer = await client.post("/v1/events/batch", content=body, headers=headers)
+        assert answer.status_code == status, answer.text
+        members = answer.json()
+        assert [result["index"] for result in members["results"]] == list(range(len(items)))
+        assert "retry-after" not in answer.headers
+        if slug is None:
+            assert answer.headers["content-type"] == "application/json"
+            assert set(members) == {"results"}
+            continue
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert members["type"] == f"/problems/{slug}"
+        assert members["status"] == status
+        assert members["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_a_batch_is_counted_by_its_items(client: httpx.AsyncClient) -> None:
+    def rejected() -> float:
+        return REGISTRY.get_sample_value("triggers_events_total", {"result": "rejected"}) or 0
+
+    before = rejected()
+    for items in ([FINE, EMPTY], [EMPTY, BROKEN]):
+        await client.post("/v1/events/batch", content=as_array(items), headers=JSON)
+    await eventually(lambda: rejected() - before >= 3)
+    assert rejected() - before == 3
+
+
+async def test_a_batch_that_cannot_be_stored_now_says_when_to_send_it_again(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the waiting room is full; what is wrong with an item is known without storing it."""
+    monkeypatch.setattr(WaitingEvent, "take_memory", lambda *_: False)
+    for items, status, slug in (
+        ([event(), event()], 503, "overloaded"),
+        ([event(), EMPTY], 422, "batch-refused"),
+    ):
+        answer = await client.post("/v1/events/batch", content=as_array(items), headers=JSON)
+        assert answer.status_code == status
+        assert answer.json()["type"] == f"/problems/{slug}"
+        assert answer.json()["results"][0]["problem"]["type"] == "/problems/overloaded"
+        assert answer.headers.get_list("retry-after") == ["1"]
+
+
 async def test_a_batch_that_is_wrong_as_such_stores_nothing(
     client: httpx.AsyncClient, database: Database
 ) -> None:
@@ -171,11 +248,36 @@ async def test_each_item_counts_against_the_quota(node: Node, tenants: Tenants, 
         granted = statuses.count(201)
         assert 100 <= granted <= 102
         assert statuses == [201] * granted + [429] * (150 - granted)
-        assert answer.json()["results"][-1]["problem"]["type"] == "/problems/rate-limited"
+        assert answer.status_code == 207
+        problem = answer.json()["results"][-1]["problem"]
+        assert problem["type"] == "/problems/rate-limited"
+        assert str(problem["retry_after"]) == answer.headers["retry-after"]
         assert answer.headers["ratelimit"].startswith('"plan";r=0;')
         assert 1 <= int(answer.headers["retry-after"]) <= 60
-        assert (await client.post("/v1/events/batch", json=[])).status_code == 429
+        refused = await client.post("/v1/events/batch", json=[])
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
     assert await count(database, "events") == granted
+
+
+async def test_an_idempotency_key_names_each_item_without_a_dedup_id(client: httpx.AsyncClient) -> None:
+    items = [event(), event(dedup_id="mine"), EMPTY, event(payload=3)]
+    for body, headers in ((as_array(items), JSON), (b"\n\n".join(items), NDJSON)):
+        results = await post(client, body, headers | {"idempotency-key": '"k"'})
+        accepted = 201 if headers is JSON else 200
+        assert [result["status"] for result in results] == [accepted, accepted, 422, accepted]
+    events = (await client.get("/v1/events", params={"order": "asc"})).json()["events"]
+    assert [each["dedup_id"] for each in events] == ["k/0", "mine", "k/3"]
+
+    for key, statuses in (("x" * 253, [201, 200, 422, 201]), ("x" * 254, [422, 200, 422, 422]), ("", None)):
+        answer = await client.post(
+            "/v1/events/batch", content=as_array(items), headers=JSON | {"idempotency-key": key}
+        )
+        results = answer.json()["results"]
+        assert [result["status"] for result in results] == (statuses or [422, 200, 422, 422])
+        for result in results:
+            if result["status"] == 422 and result["index"] != 2:
+                assert result["problem"]["errors"][0]["pointer"] == "Idempotency-Key"
 
 
 async def test_a_poisoned_event_spoils_only_itself(

@@ -53,6 +53,7 @@ async def test_what_is_handed_over_is_what_a_read_finds(
         source="/shop",
         subject="order 7",
         occurred_at=datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC),
+        attributes=b'{"dataschema":"urn:order"}',
     )
     bare = NewEvent(org_id=tenant.id, id=EventId(clock.mint()), type="a", payload=b"1")
     async with database.connection() as connection:

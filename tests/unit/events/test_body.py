@@ -216,12 +216,14 @@ async def test_a_deep_item_spoils_only_itself(levels: int, begin: bytes, end: by
     deep = b'{"type":"a","payload":' + begin * levels + b'"\xc3\xa9]"' + end * levels + b"}"
     items = [ITEM, deep, ITEM, b'"\\ud800"', deep, ITEM]
     assert split_batch(b"[" + b" ,\n".join(items) + b" ]", ndjson=False) == items
-    parsed = await event_body.parse_batch(items, ORG, lambda: UUID(int=7))
+    parsed = await event_body.parse_batch(items, event_body.parse_event_in_steps, ORG, lambda: UUID(int=7))
     refused = TooLarge if len(deep) > MAX_EVENT_BYTES else MalformedBody
     assert [type(each) for each in parsed] == [NewEvent, refused, NewEvent, MalformedBody, refused, NewEvent]
 
 
 async def test_a_bad_item_spoils_only_itself() -> None:
-    parsed = await event_body.parse_batch([ITEM, b"{", b"1", ITEM], ORG, lambda: UUID(int=7))
+    parsed = await event_body.parse_batch(
+        [ITEM, b"{", b"1", ITEM], event_body.parse_event_in_steps, ORG, lambda: UUID(int=7)
+    )
     assert [type(each) for each in parsed] == [NewEvent, MalformedBody, Invalid, NewEvent]
     assert isinstance(parsed[1], RequestError)

@@ -85,6 +85,14 @@ def test_cloudevents_without_the_optional_members() -> None:
     }
 
 
+def test_cloudevents_hold_the_attributes_that_were_kept() -> None:
+    body = render("cloudevents", event(attributes=b'{"dataschema":"urn:x","n":-1,"ok":true}'))[1]
+    members = json.loads(body)
+    assert (members["dataschema"], members["n"], members["ok"]) == ("urn:x", -1, True)
+    assert members["data"] == json.loads(PAYLOAD)
+    assert PAYLOAD in body
+
+
 @pytest.mark.parametrize(
     ("source", "reference"),
     [

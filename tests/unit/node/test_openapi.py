@@ -125,6 +125,7 @@ class Sent(NamedTuple):
     source: str | None
     subject: str | None
     occurred_at: datetime | None
+    attributes: bytes | None
 
 
 @pytest.mark.parametrize("full", [True, False])
@@ -137,6 +138,7 @@ def test_what_receivers_are_said_to_be_sent_is_what_is_written(described: Any, f
         source="/shop" if full else None,
         subject="order 1" if full else None,
         occurred_at=datetime(2026, 1, 2, tzinfo=UTC) if full else None,
+        attributes=b'{"dataschema":"urn:x"}' if full else None,
     )
     delivery, notice = (described["webhooks"][name]["post"]["requestBody"] for name in ("delivery", "notice"))
     sent = [
