@@ -8,7 +8,7 @@ from typing import Final
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from triggers.errors import MalformedBody, TriggersError
+from triggers.errors import RequestError
 from triggers.http import turns
 from triggers.http.pipeline import Pipeline
 from triggers.http.request_parser import RequestParser
@@ -35,7 +35,7 @@ class PacedReader:
         flow: FlowControl,
         parser: RequestParser,
         pipeline: Pipeline,
-        refuse: Callable[[TriggersError], None],
+        refuse: Callable[[RequestError], None],
     ) -> None:
         """`refuse` is called with the error if something cannot be parsed. It also closes this reader."""
         self._transport = transport
@@ -91,7 +91,7 @@ class PacedReader:
                 end = parser.feed(data, begin)
                 spent += end - begin + PIECE_COST
                 begin = end
-        except MalformedBody as error:
+        except RequestError as error:
             self._refuse(error)
             return
         parser.pieces.remember(data)
