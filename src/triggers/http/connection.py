@@ -99,7 +99,7 @@ class CallerConnection(asyncio.Protocol):
         else:
             newest.end_connection()
 
-    def enforce_deadlines(self, now: float, seconds: float) -> None:
+    def enforce_deadlines(self, now: float, seconds: float, keep_alive_seconds: float) -> None:
         """End the connection if something has taken longer than `seconds`, or than its own limit."""
         transport, deadlines = self.transport, self.deadlines
         unread, is_closing = transport.get_write_buffer_size(), transport.is_closing()
@@ -112,7 +112,7 @@ class CallerConnection(asyncio.Protocol):
             deadlines.excuse_caller(now)
         elif deadlines.is_request_late(now, seconds):
             self.refuse(errors.RequestTimeout(f"It did not arrive within {seconds:g} s."))
-        elif deadlines.is_idle_too_long(now):
+        elif deadlines.is_idle_too_long(now, keep_alive_seconds):
             self.close()
 
     # ---- told by the parser ----------------------------------------------------------------------
