@@ -27,13 +27,13 @@ def answering(headers: list[tuple[bytes, bytes]], *pieces: bytes, status: int = 
 
 
 @asynccontextmanager
-async def running(app: Any) -> AsyncIterator[tuple[server.Server, Any]]:
+async def running(app: Any, keep_alive_seconds: float = 75) -> AsyncIterator[tuple[server.Server, Any]]:
     """A server of this app, swept every tenth of a second, and its address."""
     serves = server.make_server(app, shutdown_timeout=1)
     with server.bind("127.0.0.1", 0) as bound:
         tasks = [
             asyncio.create_task(serves.serve(sockets=[bound])),
-            asyncio.create_task(server.sweep(serves, 0.4)),
+            asyncio.create_task(server.sweep(serves, 0.4, keep_alive_seconds)),
         ]
         await serves.has_started.wait()
         try:

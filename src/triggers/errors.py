@@ -2,6 +2,8 @@
 
     TriggersError
     ├── RequestError                the caller can correct it
+    │   ├── MalformedRequest        not HTTP that can be read
+    │   ├── HttpVersionNotSupported neither HTTP/1.1 nor HTTP/1.0
     │   ├── MalformedBody           not JSON as in RFC 7493
     │   ├── Unauthenticated         no API key, or not a valid one
     │   ├── Forbidden               the key lacks a scope
@@ -57,6 +59,27 @@ class TriggersError(Exception):
 
 class RequestError(TriggersError):
     """The request is not valid."""
+
+
+class MalformedRequest(RequestError):
+    """The request is not valid HTTP/1.1.
+
+    The request line, a header or the framing of the body cannot be read, so the service closed the
+    connection. Nothing of this request was accepted. `detail` says what is wrong.
+
+    An HTTP/1.1 request needs exactly one `Host` header. `Transfer-Encoding` must be `chunked` or left out,
+    and a body must be as long as its `Content-Length` says. HTTP libraries do this by themselves, so check
+    code that writes requests byte by byte, and proxies between the caller and the service.
+    """
+
+
+class HttpVersionNotSupported(RequestError):
+    """The service supports only HTTP/1.1 and HTTP/1.0.
+
+    The request line names another version, and the service closed the connection. Nothing of this request was
+    accepted. Set the client or the proxy to HTTP/1.1. HTTP/2 needs a proxy in front of the service that
+    speaks HTTP/2 with callers and HTTP/1.1 with the service.
+    """
 
 
 class MalformedBody(RequestError):

@@ -33,6 +33,7 @@ class CallerConnection(asyncio.Protocol):
 
     open ──`refuse`──▶ refusing: earlier requests are answered, and then the error
     open or refusing ──the last answer──▶ hung up: the caller may still send, for `LINGER_SECONDS`
+    open ──`eof_received`──▶ half-closed: what came is answered, and then the connection is closed
     any of them ──`close`, or the caller leaves──▶ lost
     """
 
@@ -43,9 +44,9 @@ class CallerConnection(asyncio.Protocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """The arguments are those that uvicorn gives."""
         self._app = config.loaded_app
         self.server_state = server_state
+        self.is_half_closed = False  # the caller sends nothing more, and may still read
         self._loop = _loop or asyncio.get_running_loop()
 
     # ---- told by the event loop ------------------------------------------------------------------
@@ -56,17 +57,8 @@ class CallerConnection(asyncio.Protocol):
         self.flow = FlowControl(transport)
         self.deadlines = Deadlines(self._loop.time())
         self.pipeline = Pipeline(self._loop, self.flow, self.server_state.tasks)
-        self._client = _address(transport, "peername")
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
-            "scheme": "http",
-            "root_path": "",
-            "client": self._client,
-            "server": _address(transport, "sockname"),
-        }
-        self._parser = RequestParser(self, scope)
+        self._scope = _scope(transport)
+        self._parser = RequestParser(self, self._scope)
         self.reader = PacedReader(transport, self.flow, self._parser, self.pipeline, self.refuse)
         self._turns = turns.for_work(self._loop)
         self._burst = _burst(self._loop)
@@ -79,6 +71,13 @@ class CallerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.reader.take(data)
+
+    def eof_received(self) -> bool:
+        """Return whether to stay open. The event loop may call this again when reading is resumed."""
+        self.is_half_closed = True
+        self.pipeline.caller_finished()
+        self.reader.end(self._all_came)
+        return not self.has_ended
 
     def pause_writing(self) -> None:
         """Called by the transport when its write buffer is over the limit, which is rare."""
@@ -99,7 +98,7 @@ class CallerConnection(asyncio.Protocol):
         else:
             newest.end_connection()
 
-    def enforce_deadlines(self, now: float, seconds: float) -> None:
+    def enforce_deadlines(self, now: float, seconds: float, keep_alive_seconds: float) -> None:
         """End the connection if something has taken longer than `seconds`, or than its own limit."""
         transport, deadlines = self.transport, self.deadlines
         unread, is_closing = transport.get_write_buffer_size(), transport.is_closing()
@@ -112,7 +111,7 @@ class CallerConnection(asyncio.Protocol):
             deadlines.excuse_caller(now)
         elif deadlines.is_request_late(now, seconds):
             self.refuse(errors.RequestTimeout(f"It did not arrive within {seconds:g} s."))
-        elif deadlines.is_idle_too_long(now):
+        elif deadlines.is_idle_too_long(now, keep_alive_seconds):
             self.close()
 
     # ---- told by the parser ----------------------------------------------------------------------
@@ -184,7 +183,7 @@ class CallerConnection(asyncio.Protocol):
         self.reader.close()
         newest = self.pipeline.newest
         if newest is None or self._parser.in_head:
-            scope: dict[str, Any] = {"method": "GET", "client": self._client, exchange.FIELDS: {}}
+            scope = {**self._scope, "method": "GET", exchange.FIELDS: {}}
             cycle = RequestCycle(self, unreadable, scope, keep_alive=False)
             cycle.refuse(error)
             self.pipeline.add(cycle)
@@ -202,7 +201,9 @@ class CallerConnection(asyncio.Protocol):
         self._burst.flush()
         self.reader.close()
         self.pipeline.end()
-        if not self.has_ended:
+        if self.is_half_closed:
+            self.close()
+        elif not self.has_ended:
             self.deadlines.hung_up(self._loop.time())
             self.flow.resume_reading()
             self.transport.write_eof()
@@ -211,6 +212,14 @@ class CallerConnection(asyncio.Protocol):
         """Close the connection after the caller has read the answers."""
         self._burst.flush()
         self.transport.close()
+
+    def _all_came(self) -> None:
+        """The caller sends nothing more, and all that it sent is parsed: end after the last answer."""
+        if self._parser.in_head:  # of a request that is not complete, if it has begun
+            self.shutdown()
+            self.reader.close()
+        else:
+            self.refuse(errors.MalformedRequest("The request ended before its body was complete."))
 
     def _answer_next(self) -> None:
         if not self.transport.is_closing():
@@ -221,6 +230,19 @@ class CallerConnection(asyncio.Protocol):
 def _burst(loop: asyncio.AbstractEventLoop) -> Burst:
     """The Burst that all connections share."""
     return Burst(loop)
+
+
+def _scope(transport: asyncio.Transport) -> dict[str, Any]:
+    """What the ASGI scopes of all requests of a connection have in common."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "scheme": "http",
+        "root_path": "",
+        "client": _address(transport, "peername"),
+        "server": _address(transport, "sockname"),
+    }
 
 
 def _address(transport: asyncio.Transport, end: str) -> tuple[str, int] | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-KEEP_ALIVE_SECONDS = 75.0
-"""How long a connection may stay open without a request."""
 LINGER_SECONDS = 5.0
 """How long a caller may go on sending after its last answer, before the connection is cut."""
 SLOWEST_READER = 16 * 1024
@@ -87,9 +85,9 @@ class Deadlines:
         """Whether a request has been arriving for longer than `seconds`."""
         return self._arriving_since is not None and self._arriving_since < now - seconds
 
-    def is_idle_too_long(self, now: float) -> bool:
-        """Whether no request has been under way for longer than `KEEP_ALIVE_SECONDS`."""
-        return self.is_idle and self._idle_since < now - KEEP_ALIVE_SECONDS  # type: ignore[operator]
+    def is_idle_too_long(self, now: float, seconds: float) -> bool:
+        """Whether no request has been under way for longer than `seconds`."""
+        return self.is_idle and self._idle_since < now - seconds  # type: ignore[operator]
 
     def lingers_too_long(self, now: float) -> bool:
         """Whether the caller has not closed the connection within `LINGER_SECONDS` of its last answer."""

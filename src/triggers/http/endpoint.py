@@ -41,7 +41,7 @@ class Endpoint:
         self._signature = Signature(route.handler, route.path)
         self._decoder: msgspec.json.Decoder[Any] | None = None
         if (body := self._signature.body) is not None:
-            self._decoder = msgspec.json.Decoder(body.type if body.required else body.type | None)
+            self._decoder = msgspec.json.Decoder(body.type)
 
     async def respond(self, request: Request) -> Response:
         """Answer a request to this route.

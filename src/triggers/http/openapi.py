@@ -136,12 +136,7 @@ class _Operation:
         return f"{name}_{path.split('/')[2]}" if "{" in path else name + path.replace("/", "_")
 
     def _request_body(self, schemas: _Schemas) -> dict[str, Any]:
-        content = {}
-        for media_type, body in self._takes.items():
-            schema = schemas.of(body)
-            content[media_type] = {
-                "schema": schema if self._body_required else {"anyOf": [schema, {"type": "null"}]}
-            }
+        content = {media_type: {"schema": schemas.of(body)} for media_type, body in self._takes.items()}
         return {"required": self._body_required, "content": content}
 
     def _responses(self, service: Service, schemas: _Schemas) -> dict[str, Any]:

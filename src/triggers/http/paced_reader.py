@@ -8,7 +8,7 @@ from typing import Final
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from triggers.errors import MalformedBody, TriggersError
+from triggers.errors import RequestError
 from triggers.http import turns
 from triggers.http.pipeline import Pipeline
 from triggers.http.request_parser import RequestParser
@@ -24,6 +24,7 @@ class PacedReader:
     """The bytes of one connection on their way to its parser.
 
     open ──a turn's bytes are parsed, or the pipeline is full──▶ waiting ──`go_on`: its turn, and room──▶ open
+    open or waiting ──`end`: nothing more comes──▶ the same, until nothing waits
     open or waiting ──`close`: the last answer is decided──▶ closed: what comes is thrown away, slowly
 
     Nothing is read while it waits, except once when an app asks for more of a body.
@@ -35,7 +36,7 @@ class PacedReader:
         flow: FlowControl,
         parser: RequestParser,
         pipeline: Pipeline,
-        refuse: Callable[[TriggersError], None],
+        refuse: Callable[[RequestError], None],
     ) -> None:
         """`refuse` is called with the error if something cannot be parsed. It also closes this reader."""
         self._transport = transport
@@ -44,6 +45,7 @@ class PacedReader:
         self._pipeline = pipeline
         self._refuse = refuse
         self._waiting = b""  # what came and is not parsed yet
+        self._when_all_is_parsed: Callable[[], None] | None = None
         self.is_closed = False
         loop = asyncio.get_running_loop()
         self._turns = turns.for_work(loop)
@@ -69,6 +71,13 @@ class PacedReader:
         """Ask for a turn, in which to parse what waits and to read on."""
         self._turns.wait(self._take_turn)
 
+    def end(self, then: Callable[[], None]) -> None:
+        """The caller sends nothing more: call `then` when all that came is parsed."""
+        if self._waiting:
+            self._when_all_is_parsed = then
+        elif not self.is_closed:
+            then()
+
     def close(self) -> None:
         """Parse nothing any more."""
         self.is_closed = True
@@ -78,6 +87,7 @@ class PacedReader:
         """The connection is lost: drop the references to its parts."""
         self.close()
         self._parser.close()
+        self._when_all_is_parsed = None
         del self._refuse
 
     def _parse(self, data: bytes) -> None:
@@ -91,7 +101,7 @@ class PacedReader:
                 end = parser.feed(data, begin)
                 spent += end - begin + PIECE_COST
                 begin = end
-        except MalformedBody as error:
+        except RequestError as error:
             self._refuse(error)
             return
         parser.pieces.remember(data)
@@ -113,6 +123,8 @@ class PacedReader:
             data, self._waiting = self._waiting, b""
             self._flow.resume_reading()
             self._parse(data)
+            if self._when_all_is_parsed is not None:
+                self.end(self._when_all_is_parsed)
         elif not self._pipeline and not self._pipeline.has_much_unread:
             self._flow.resume_reading()
 

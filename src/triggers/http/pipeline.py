@@ -61,6 +61,11 @@ class Pipeline:
         if self._waiting:
             self._run(self._waiting.popleft())
 
+    def caller_finished(self) -> None:
+        """The caller sends nothing more: tell the running request, which may be waiting to hear of that."""
+        if self._running is not None:
+            self._running.caller_finished()
+
     def end(self) -> None:
         """Answer nothing more: tell the running request that the caller has left, and drop all others."""
         if self._running is not None:

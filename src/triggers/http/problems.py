@@ -23,6 +23,7 @@ class Kind(NamedTuple):
 
 
 KINDS: dict[type[errors.TriggersError], Kind] = {
+    errors.MalformedRequest: Kind(400, "malformed-request", "The request is not valid HTTP"),
     errors.MalformedBody: Kind(400, "malformed-body", "The body is not valid JSON"),
     errors.Unauthenticated: Kind(401, "unauthenticated", "A valid API key is needed"),
     errors.Forbidden: Kind(403, "forbidden", "The API key lacks a scope"),
@@ -45,6 +46,9 @@ KINDS: dict[type[errors.TriggersError], Kind] = {
     errors.Overloaded: Kind(503, "overloaded", "Too many events are waiting to be stored"),
     errors.DatabaseUnavailable: Kind(503, "database-unavailable", "The database does not answer"),
     errors.DiskFull: Kind(503, "disk-full", "Too little free disk space to accept events"),
+    errors.HttpVersionNotSupported: Kind(
+        505, "http-version-not-supported", "The HTTP version is not supported"
+    ),
     errors.TriggersError: Kind(500, "internal", "Internal error"),
 }
 

@@ -30,6 +30,7 @@ class RequestCycle:
 
     The head of an answer leaves with the first piece of its body. An answer that is complete with that piece,
     as nearly all are, leaves in one burst with those of other connections.
+    When the caller finished sending, an app that asks for more than the request is told that the caller left.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class RequestCycle:
         self._keep_alive = keep_alive
         self._body = bytearray()  # what came and the app has not received
         self._is_whole = False
+        self._is_handed_over = False  # whole, to the app
         self._news: asyncio.Event | None = None  # a small request that came whole needs none
         self._is_gone = False
         self._was_told_to_send = False
@@ -78,6 +80,10 @@ class RequestCycle:
     def caller_left(self) -> None:
         """Nobody reads the answer any more."""
         self._is_gone = True
+        self.caller_finished()
+
+    def caller_finished(self) -> None:
+        """The caller sends nothing more, but it may read the answer."""
         if self._news is not None:
             self._news.set()
 
@@ -117,24 +123,14 @@ class RequestCycle:
             return
         if self.has_begun:
             self._connection.close()
-            return
-        self._keep_alive = self._is_gone = False
-        self._start = None
-        request_id = exchange.request_id(None)
-        headers = [(b"x-request-id", request_id.encode())]
-        status = await exchange.answer_problem(self.send, error, request_id, headers)
-        client = self._scope.get("client")
-        log.info(
-            "request_refused",
-            request_id=request_id,
-            status=status,
-            client=client and client[0],
-            detail=error.logged,
-        )
+        else:
+            self._keep_alive = self._is_gone = False
+            self._start = None
+            await _answer_and_log(self.send, error, self._scope.get("client"))
 
     async def receive(self) -> dict[str, Any]:
         """ASGI's `receive`. The first call returns at once with the bytes so far, even if there are none."""
-        if not self._is_gone and not self.is_answered:
+        if not self._is_over:
             if self._waits_to_be_told:
                 self._was_told_to_send = True
                 self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -144,10 +140,16 @@ class RequestCycle:
             else:
                 await self._news.wait()
                 self._news.clear()
-        if self._is_gone or self.is_answered:
+        if self._is_over:
             return {"type": "http.disconnect"}
         body, self._body = bytes(self._body), bytearray()
+        self._is_handed_over = self._is_whole
         return {"type": "http.request", "body": body, "more_body": not self._is_whole}
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the app can receive nothing more."""
+        return self._is_gone or self.is_answered or (self._is_handed_over and self._connection.is_half_closed)
 
     @property
     def _waits_to_be_told(self) -> bool:
@@ -219,6 +221,20 @@ class RequestCycle:
             self._connection.answered()
         else:
             self._connection.answered_last(is_whole=self._is_whole)
+
+
+async def _answer_and_log(send: exchange.Send, error: errors.TriggersError, client: Any) -> None:
+    """Answer a request for the app, which has noted nothing of it."""
+    request_id = exchange.request_id(None)
+    headers = [(b"x-request-id", request_id.encode())]
+    status = await exchange.answer_problem(send, error, request_id, headers)
+    log.info(
+        "request_refused",
+        request_id=request_id,
+        status=status,
+        client=client and client[0],
+        detail=error.logged,
+    )
 
 
 async def unreadable(scope: Any, receive: Any, send: Any) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from triggers.errors import MalformedBody
+from triggers.errors import HttpVersionNotSupported, MalformedRequest, RequestError
 from triggers.http import exchange
 from triggers.http.request_pieces import RequestPieces
 
@@ -61,7 +61,8 @@ class RequestParser:
         """Parse one piece of `data`, in which at most one head ends; return where the piece ended.
 
         Raises:
-            MalformedBody: it is no HTTP request, or is over a bound. Nothing more may be fed.
+            MalformedRequest, HttpVersionNotSupported: it is no request that can be read, or is over a bound.
+                Nothing more may be fed.
         """
         end = self.pieces.take(data, begin)
         try:
@@ -70,8 +71,16 @@ class RequestParser:
             self._ignore_offer()
             return begin + int(offer.args[0])
         except httptools.HttpParserError as error:
-            raise MalformedBody(f"Not a request that can be read: {error}.") from error
+            raise self._refusal(error) from error
         return end
+
+    def _refusal(self, error: httptools.HttpParserError) -> RequestError:
+        """The answer to bytes that httptools, or `check_head`, refuses."""
+        if isinstance(error.__context__, RequestError):
+            return error.__context__
+        if self._parser.get_http_version() >= "2":  # earlier requests of the connection had a lower one
+            return HttpVersionNotSupported()
+        return MalformedRequest(f"The request cannot be read: {error}.")
 
     def close(self) -> None:
         """Let go of the receiver and the parsers, which refer to each other."""
@@ -119,14 +128,18 @@ class RequestParser:
 
     def on_headers_complete(self) -> None:
         parser, fields = self._parser, dict(self._headers)
-        self._length = None if b"transfer-encoding" in fields else int(fields.get(b"content-length", 0))
+        keep_alive, version = parser.should_keep_alive(), "1.1"
+        if not keep_alive or b"connection" in fields:  # without that header only HTTP/1.1 is kept alive
+            version = parser.get_http_version()
+            keep_alive = keep_alive and version != "1.0"  # which asks for it with that header, in vain
+        is_chunked = b"transfer-encoding" in fields
+        if is_chunked or b"host" not in fields or len(fields) != len(self._headers) or version != "1.1":
+            check_head(version, self._headers)
+        self._length = None if is_chunked else int(fields.get(b"content-length", 0))
         self.pieces.head_ended(self._length)
         method = parser.get_method().decode("ascii")
         url = b"/" if method == "CONNECT" else self._url  # which names a host, and no path of ours
         path, raw_path, query = _parts(url)
-        keep_alive = parser.should_keep_alive()
-        if b"connection" in fields and keep_alive:  # HTTP/1.0 is kept alive only by saying so, and not here
-            keep_alive = parser.get_http_version() != "1.0"
         scope = {
             **self._connection_scope,
             "method": method,
@@ -151,8 +164,26 @@ class RequestParser:
         self._receiver.request_ended()
 
 
+def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
+    """Refuse a head that httptools takes, but that a proxy before the service could take for another request.
+
+    Raises:
+        HttpVersionNotSupported: it is neither HTTP/1.1 nor HTTP/1.0.
+        MalformedRequest: HTTP/1.1 without a Host, more than one Host, or a coding other than `chunked`.
+    """
+    if version not in ("1.0", "1.1"):
+        raise HttpVersionNotSupported
+    hosts = sum(name == b"host" for name, _ in headers)
+    if hosts > 1 or (hosts == 0 and version == "1.1"):
+        raise MalformedRequest(f"The request must have exactly one Host header, and it has {hosts}.")
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    if codings and [each.strip().lower() for each in codings] != [b"chunked"]:
+        raise MalformedRequest("Transfer-Encoding must be chunked or left out.")
+
+
 @lru_cache(maxsize=64)
 def _parts(url: bytes) -> tuple[str, bytes, bytes]:
     """Path, raw path and query. Few paths make most requests, and those have no ids in them."""
     parsed = httptools.parse_url(url)
-    return unquote(parsed.path.decode("ascii")), parsed.path, parsed.query or b""
+    path = parsed.path or b"/"  # a URL with a host may have no path
+    return unquote(path.decode("ascii")), path, parsed.query or b""

@@ -46,7 +46,7 @@ class RequestPieces:
         A head ends with an empty line, and so does a chunked body.
 
         Raises:
-            MalformedBody: a head, or the framing of a body, is over its bound.
+            MalformedRequest: a head, or the framing of a body, is over its bound.
         """
         if self.left:
             end = min(len(data), begin + self.left)
@@ -60,7 +60,7 @@ class RequestPieces:
         if self.in_head:
             self._head += end - begin
             if self._head > MAX_HEAD_BYTES:
-                raise errors.MalformedBody(f"Request line and headers may have {MAX_HEAD_BYTES:,} bytes.")
+                raise errors.MalformedRequest(f"Request line and headers may have {MAX_HEAD_BYTES:,} bytes.")
             self._behind = len(data) - end
             # Nearly always a body follows, whole: the parser can have it at once if no other head ends in it.
             if self._behind > MAX_PIECE or data.find(_END, end) >= 0:
@@ -70,7 +70,7 @@ class RequestPieces:
             self._since_data > MAX_FRAMING_BYTES
             or self._framing > MAX_FRAMING_BYTES + FRAMING_PER_BYTE * self._data
         ):
-            raise errors.MalformedBody("The chunked body has too much in it that is no data.")
+            raise errors.MalformedRequest("The chunked body has too much in it that is no data.")
         end = min(end, begin + MAX_PIECE)
         self._framing += end - begin
         self._since_data += end - begin

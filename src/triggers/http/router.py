@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from urllib.parse import unquote
 
 from starlette.responses import Response
 
@@ -19,9 +20,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 class Router:
     """The ASGI app of a table of routes.
 
-    Slashes at the end of a path and repeated slashes are ignored. A path without parameters has priority
-    over one with parameters. HEAD is answered as GET, and the server leaves out the body. OPTIONS names the
-    methods of a path.
+    One slash at the end of a path is ignored. A path is split at its slashes before it is decoded, so no
+    route has a path with an empty part or with an encoded slash (`%2F`) in a part: proxies read such paths
+    in different ways. A path without parameters has priority over one with parameters. HEAD is answered as
+    GET, and the server leaves out the body. OPTIONS names the methods of a path.
     """
 
     def __init__(self, routes: Iterable[Route], rules: Rules) -> None:
@@ -33,8 +35,8 @@ class Router:
         """
         self.routes = tuple(routes)
         self._tree = _Step()
-        self._exact: dict[tuple[str, str], App] = {}
-        """By method and path: the paths without parameters, so that these are found in one look-up."""
+        self._exact: dict[tuple[str, bytes], App] = {}
+        """By method and encoded path: the paths without parameters. One look-up finds these."""
         self._no_route: App = Answering(self._refuse, rules.note)
         for route in self.routes:
             app: App = route.handler
@@ -45,7 +47,7 @@ class Router:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Return the coroutine of the app itself, so that the server does not await one inside another."""
-        app = self._exact.get((scope["method"], scope["path"]))
+        app = self._exact.get((scope["method"], scope["raw_path"]))
         if app is None:
             app = self._search(scope)
         return app(scope, receive, send)
@@ -57,11 +59,12 @@ class Router:
                 raise ValueError(f"The table has {each} {path} twice.")
             step.apps[each] = (app, names)
             if not names:
-                self._exact[each, path] = self._exact[each, path.rstrip("/") + "/"] = app
+                for spelling in (path, path.removesuffix("/") + "/"):
+                    self._exact[each, spelling.encode("ascii")] = app
 
     def _search(self, scope: Scope) -> App:
-        """What answers a path that has parameters or needless slashes, or that no route has."""
-        found = self._tree.find(_steps(scope["path"]))
+        """What answers a path that has parameters or needless escapes, or that no route has."""
+        found = self._tree.find(_steps(scope["raw_path"].decode("ascii")))
         if found is None or scope["method"] not in found[0].apps:
             return self._no_route
         step, values = found
@@ -70,7 +73,7 @@ class Router:
         return app
 
     async def _refuse(self, request: Request) -> Response:
-        found = self._tree.find(_steps(request.scope["path"]))
+        found = self._tree.find(_steps(request.scope["raw_path"].decode("ascii")))
         if found is None:
             raise errors.NotFound("No route has this path.")
         allowed = sorted({*found[0].apps, "OPTIONS"})
@@ -101,16 +104,21 @@ class _Step:
         return self.parameter.grown(steps[1:])
 
     def find(self, steps: Sequence[str]) -> tuple[_Step, tuple[str, ...]] | None:
-        """Where the path of a request ends, with the values of its parameters; None if no route has it."""
+        """Where the path of a request ends, with the values of its parameters; None if no route has it.
+
+        The steps are encoded, and the values are decoded.
+        """
         if not steps:
             return (self, ()) if self.apps else None
-        first, rest = steps[0], steps[1:]
+        first, rest = unquote(steps[0]), steps[1:]
         if (named := self.named.get(first)) is not None and (found := named.find(rest)) is not None:
             return found
-        if self.parameter is not None and (found := self.parameter.find(rest)) is not None:
-            return found[0], (first, *found[1])
-        return None
+        if self.parameter is None or first == "" or "/" in first:
+            return None
+        found = self.parameter.find(rest)
+        return None if found is None else (found[0], (first, *found[1]))
 
 
 def _steps(path: str) -> list[str]:
-    return [step for step in path.split("/") if step]
+    """The parts of a path between its slashes. The first one is empty if the path begins with a slash."""
+    return path.removesuffix("/").split("/")

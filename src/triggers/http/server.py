@@ -15,19 +15,19 @@ from triggers import errors
 from triggers.http.connection import CallerConnection
 
 
-async def sweep(server: uvicorn.Server, seconds: float) -> None:
+async def sweep(server: uvicorn.Server, seconds: float, keep_alive_seconds: float) -> None:
     """Close connections on which a request has been arriving, or an answer not been read, for longer
-    than `seconds`, and idle ones.
+    than `seconds`, and those without a request for longer than `keep_alive_seconds`.
 
     All connections are checked in turn, because a timer for each request would make every request slower.
     """
     loop = asyncio.get_running_loop()
     while True:
-        await asyncio.sleep(min(1.0, seconds / 4))
+        await asyncio.sleep(min(1.0, seconds / 4, keep_alive_seconds / 4))
         now = loop.time()
         for connection in list(server.server_state.connections):
             if isinstance(connection, CallerConnection):
-                connection.enforce_deadlines(now, seconds)
+                connection.enforce_deadlines(now, seconds, keep_alive_seconds)
 
 
 class Server(uvicorn.Server):

@@ -45,17 +45,24 @@ class LeaseQueue:
         It claims, waits in line, then listens for hints before it claims again, so that no hint between
         two claims is lost. The inbox may change meanwhile: it is returned as it was last seen.
 
-        A caller that has gone holds nothing: an interrupted consumer often releases what it held at the
-        same moment, and would be given it again by the request that it no longer waits for.
+        A caller that closes its side of the connection ends the wait and holds nothing: an interrupted
+        consumer often releases what it held at the same moment, and would be given it again by the request
+        that it no longer waits for. A request that does not wait is answered all the same, because its caller
+        may have closed only the side on which it has nothing more to send.
 
         Raises:
             Conflict: the inbox is being deleted.
         """
         refuse_deleting(inbox)
+        if not asked.wait_seconds:
+            return inbox, await self._claim(inbox, asked, lease_id)
         gone: asyncio.Future[Any] = asyncio.ensure_future(_disconnected(request))
         try:
+            await asyncio.wait({gone}, timeout=0)  # it may be known already
+            if gone.done():
+                return inbox, []
             messages = await self._claim(inbox, asked, lease_id)
-            if not messages and asked.wait_seconds and inbox.status != SubscriptionStatus.PAUSED:
+            if not messages and inbox.status != SubscriptionStatus.PAUSED:
                 inbox, messages = await self._wait_in_line(gone, inbox, asked, lease_id)
             if messages and gone.done():
                 await settlement_store.release(self._database, inbox, lease_id, None, 0)
@@ -91,7 +98,7 @@ class LeaseQueue:
         lease_id: UUID,
     ) -> tuple[Inbox, list[Message]]:
         with self._wakeup.waiting(inbox.org_id) as hint:
-            while True:
+            while not gone.done():
                 hint.clear()
                 messages = await self._claim(inbox, asked, lease_id)
                 if messages:
@@ -101,13 +108,14 @@ class LeaseQueue:
                 if inbox.status == SubscriptionStatus.PAUSED:  # it gives what it had, and waits for nothing
                     return inbox, await self._claim(inbox, asked, lease_id)
                 left = deadline - asyncio.get_running_loop().time()
-                if left <= 0 or gone.done() or self._stopping():
+                if left <= 0 or self._stopping():
                     return inbox, []
                 hinted = asyncio.ensure_future(hint.wait())
                 await asyncio.wait(
                     {hinted, gone}, timeout=min(left, POLL_SECONDS), return_when=asyncio.FIRST_COMPLETED
                 )
                 hinted.cancel()
+        return inbox, []
 
     async def _claim(self, inbox: Inbox, asked: LeaseBody, lease_id: UUID) -> list[Message]:
         return await inbox_store.claim(

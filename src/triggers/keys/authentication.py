@@ -42,18 +42,16 @@ MAX_KEY_LENGTH = 512
 
 
 def key_from(fields: Mapping[bytes, bytes]) -> bytes:
-    """The key that the headers, by their names in small letters, carry.
+    """The key that the headers contain. The names of `fields` are in lower case.
+
+    `Authorization: Bearer` has priority over `X-API-Key`. Other schemes are ignored, because a proxy may
+    check a password of its own and pass on `Authorization: Basic`.
 
     Raises:
         Unauthenticated: there is none, or it is not in a form that a key can have.
     """
-    if (authorization := fields.get(b"authorization")) is None:
-        key = fields.get(b"x-api-key", b"")
-    else:
-        scheme, _, key = authorization.partition(b" ")
-        if scheme.lower() != b"bearer":
-            raise Unauthenticated
-        key = key.strip()
+    scheme, _, key = fields.get(b"authorization", b"").partition(b" ")
+    key = key.strip() if scheme.lower() == b"bearer" else fields.get(b"x-api-key", b"")
     if not api_keys.PREFIX_LENGTH <= len(key) <= MAX_KEY_LENGTH or not key.isascii():
         raise Unauthenticated
     return key

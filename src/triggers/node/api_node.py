@@ -161,7 +161,10 @@ class ApiNode:
             self.health.redis = False
             await self._redis.start()
         self.background.run("accept sums", accept.sum_up(self._accept))
-        self.background.run("slow requests", server.sweep(self.server, self.settings.receive_timeout))
+        self.background.run(
+            "slow requests",
+            server.sweep(self.server, self.settings.receive_timeout, self.settings.keep_alive),
+        )
 
     async def stop(self) -> None:
         """Stop every part; what is waiting to be stored is stored."""

@@ -39,7 +39,8 @@ _USUAL: dict[int | str, Usual] = {
     ),
     "default": Usual(
         "Other",
-        "Possible for every request: 408 if it arrives too slowly, 500 for an internal error.",
+        "Possible for every request: 400 if it is not valid HTTP, 408 if it arrives too slowly, 500 for an"
+        " internal error, 505 if it uses another version than HTTP/1.1 or HTTP/1.0.",
     ),
 }
 

@@ -93,6 +93,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
             extra_json_schema={"duration": True},
         ),
     ] = 30
+    keep_alive: Annotated[
+        float,
+        Meta(
+            description="Time after which connections of callers without a request are closed. Must be longer"
+            " than the idle timeout of a load balancer in front.",
+            extra_json_schema={"duration": True},
+        ),
+    ] = 75
     shutdown_timeout: Annotated[
         float,
         Meta(

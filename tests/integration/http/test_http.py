@@ -6,6 +6,8 @@ import asyncio
 import gzip
 import json
 import random
+import re
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -14,6 +16,8 @@ import structlog
 
 from harness import Node, Tenant, Tenants, eventually
 from raw_requests import LINES, OFFERS, chunked, cut
+from triggers.node.routes import ROUTES
+from triggers.node.settings import Settings
 
 EVENT = b'{"type":"a","payload":1}'
 HEAD = (
@@ -110,6 +114,28 @@ async def test_a_path_of_its_own_does_not_answer_what_one_with_an_id_does(client
         assert (refused.status_code, refused.headers["allow"]) == (405, "OPTIONS, POST")
 
 
+async def test_every_path_answers_the_methods_that_it_allows_and_no_others(node: Node) -> None:
+    paths = {re.sub(r"\{\w+\}", "x", path) for route in ROUTES for path in route.paths}
+    async with httpx.AsyncClient() as stranger:  # a request without a key changes nothing
+        for url in sorted(f"{node.url}{path}" for path in paths):
+            allowed = (await stranger.options(url)).headers["allow"].split(", ")
+            for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"):
+                answer = await stranger.request(method, url)
+                assert (answer.status_code == 405) == (method not in allowed), (method, url)
+                assert answer.headers.get("allow", ", ".join(allowed)).split(", ") == allowed
+
+
+async def test_a_path_with_an_empty_part_or_an_encoded_slash_is_not_found(node: Node) -> None:
+    paths = {re.sub(r"\{\w+\}", "x", path) for route in ROUTES for path in route.paths}
+    async with httpx.AsyncClient() as stranger:
+        for path in sorted(paths):
+            encoded = path[1:].replace("/", "%2f")
+            for wrong in (f"/{path}", f"{path}//", f"{path}/%2f", f"{path}%2F", f"/{encoded}%2f"):
+                for method in ("GET", "POST", "OPTIONS"):
+                    answer = await stranger.request(method, node.url + wrong)
+                    assert (answer.status_code, "allow" in answer.headers) == (404, False), (method, wrong)
+
+
 @pytest.mark.parametrize("path", ["/v1/events/", "/v1/events/batch/", "/events/"])
 async def test_a_slash_at_the_end_is_no_other_path(client: httpx.AsyncClient, path: str) -> None:
     event = {"type": "a", "payload": 1}
@@ -127,6 +153,31 @@ async def test_who_leaves_in_the_middle_of_a_body_is_no_fault_of_ours(node: Node
         writer.close()
         await eventually(lambda: any(line.get("path") == "/v1/inboxes" for line in lines), 5)
     assert [(line["status"], line["log_level"]) for line in lines if "path" in line] == [(408, "info")]
+
+
+async def test_a_caller_that_half_closes_gets_its_answer(node: Node, tenant: Tenant) -> None:
+    reader, writer = await asyncio.open_connection(*node.url.removeprefix("http://").split(":"))
+    head = HEAD.format(key=tenant.key, offer="", length=len(EVENT)).encode()
+    batch = head.replace(b"/v1/events", b"/v1/events/batch")
+    asked = f"GET /v1/org HTTP/1.1\r\nhost: x\r\nx-api-key: {tenant.key}\r\n\r\n".encode()
+    writer.write(head + EVENT + batch + EVENT + asked)
+    writer.write_eof()
+    text = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    assert re.findall(rb"HTTP/1.1 (\d+) ", text) == [b"201", b"400", b"200"]
+    assert text.rpartition(b"\r\n\r\n")[2].startswith(b"{")
+
+
+async def test_a_connection_is_kept_as_long_as_the_operator_wants(
+    make_node: Callable[..., Any],
+) -> None:
+    """Longer than a load balancer in front, which else would send a request as the connection closes."""
+    assert Settings().keep_alive == 75
+    short: Node = await make_node(keep_alive=0.4)
+    reader, writer = await asyncio.open_connection(*short.url.removeprefix("http://").split(":"))
+    writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 200")
+    writer.close()
 
 
 async def test_a_key_in_a_trailer_is_no_key(node: Node, tenants: Tenants) -> None:

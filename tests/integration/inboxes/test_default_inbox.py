@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import Callable
 from datetime import datetime
@@ -421,6 +422,96 @@ async def test_a_client_that_leaves_a_long_poll_takes_nothing_with_it(
     assert row is not None
     assert row[0] == 0
     assert ids_of((await lease(client))["results"]) == ids
+
+
+async def asks_raw(
+    node: Node, tenant: Tenant, **body: Any
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that has asked for a lease, and can be half-closed."""
+    text = json.dumps(body)
+    reader, writer = await asyncio.open_connection(*node.url.removeprefix("http://").split(":"))
+    head = f"POST {MESSAGES}/lease HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {tenant.key}\r\n"
+    writer.write(f"{head}content-length: {len(text)}\r\n\r\n{text}".encode())
+    return reader, writer
+
+
+async def told(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Any:
+    """The status and the body of the last answer on a connection."""
+    head, _, body = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
+    writer.close()
+    return int(head.split()[1]), json.loads(body)
+
+
+async def lease_counts(client: httpx.AsyncClient) -> list[tuple[str, int]]:
+    """The status and the lease count of each message."""
+    found = (await client.get("/v1/inbox")).json()["events"]
+    return [(each["delivery_status"], each["lease_count"]) for each in found]
+
+
+async def test_the_end_of_what_a_caller_sends_ends_its_long_poll(
+    node: Node, tenant: Tenant, client: httpx.AsyncClient, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(lease_queue, "POLL_SECONDS", 60)
+    polls = [await asks_raw(node, tenant, wait_seconds=20) for _ in range(lease_queue.AT_ONCE + 2)]
+    await waiting(node, lease_queue.AT_ONCE)  # and the others wait in line
+    for _, writer in reversed(polls):
+        writer.write_eof()
+    for poll in polls:
+        status, body = await told(*poll)
+        assert (status, body["lease_id"], body["results"]) == (200, None, [])
+    await waiting(node, 0)
+    ids = await send(client, 1)
+    assert await lease_counts(client) == [("available", 0)]
+    assert ids_of((await lease(client))["results"]) == ids
+
+
+async def test_a_long_poll_whose_caller_sends_nothing_more_leases_nothing(
+    node: Node, tenant: Tenant, client: httpx.AsyncClient
+) -> None:
+    """Even if there are messages: the caller has left, as far as anybody can tell."""
+    await send(client, 1)
+    reader, writer = await asks_raw(node, tenant, wait_seconds=20)
+    writer.write_eof()
+    status, body = await told(reader, writer)
+    assert (status, body["results"]) == (200, [])
+    assert [status for status, _ in await lease_counts(client)] == ["available"]
+
+
+async def test_a_claim_under_way_is_released_if_the_caller_sends_nothing_more(
+    node: Node, tenant: Tenant, client: httpx.AsyncClient, database: Database
+) -> None:
+    await send(client, 1)
+    lease_id = uuid.uuid4()
+    async with database.connection() as connection, connection.transaction():
+        key = (lease_id.int >> 64) - (1 << 63)
+        await connection.execute("select pg_advisory_xact_lock($1)", key)
+        reader, writer = await asks_raw(node, tenant, wait_seconds=20, lease_id=str(lease_id))
+
+        async def claims() -> Any:
+            row = await database.row(
+                "select count(*) from pg_locks where locktype='advisory' and not granted"
+            )
+            return row and row[0]
+
+        await eventually(claims)
+        writer.write_eof()
+        served: Any = next(each for each in node.server.server_state.connections if each.pipeline.newest)
+        await eventually(lambda: served.is_half_closed)
+    status, body = await told(reader, writer)
+    assert (status, body["results"]) == (200, [])
+    assert await lease_counts(client) == [("available", 1)], "it was claimed, and released"
+
+
+async def test_a_lease_without_a_wait_is_given_to_a_caller_that_sends_nothing_more(
+    node: Node, tenant: Tenant, client: httpx.AsyncClient
+) -> None:
+    ids = await send(client, 1, 2)
+    for body, expected in (({"lease_limit": 1}, ids[:1]), ({"wait_seconds": 0}, ids[1:])):
+        reader, writer = await asks_raw(node, tenant, **body)
+        writer.write_eof()
+        status, answer = await told(reader, writer)
+        assert (status, ids_of(answer["results"])) == (201, expected)
+    assert await lease_counts(client) == [("leased", 1)] * 2
 
 
 async def test_long_polls_end_when_the_node_stops(

@@ -214,6 +214,12 @@ async def test_keys_in_every_form_they_may_be_sent(client: httpx.AsyncClient, te
         ({"x-api-key": "x" * 10_000}, 401),
         ({"x-api-key": "é".encode()}, 401),
         ({"authorization": f"Bearer {key[:-1]}", "x-api-key": key}, 401),
+        ({"authorization": f"Bearer {key}", "x-api-key": key[:-1]}, 200),
+        ({"authorization": "Bearer", "x-api-key": key}, 401),
+        ({"authorization": "Basic dXNlcjpwYXNzd29yZA==", "x-api-key": key}, 200),
+        ({"authorization": 'Digest username="a"', "x-api-key": key}, 200),
+        ({"authorization": "", "x-api-key": key}, 200),
+        ({"authorization": "Basic dXNlcjpwYXNzd29yZA==", "x-api-key": key[:-1]}, 401),
         ({}, 401),
     ):
         for method, path in (("GET", "/v1/org"), ("POST", "/v1/events")):

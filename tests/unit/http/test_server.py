@@ -288,14 +288,15 @@ async def test_who_asks_first_whether_to_send_is_told() -> None:
     assert b"".join(bodies) == b"body"
 
 
-async def test_an_idle_connection_is_closed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadlines, "KEEP_ALIVE_SECONDS", 0.5)
-    async with serving(answering(SIZED, b"12345")) as (reader, writer):
+async def test_an_idle_connection_is_closed_in_the_end() -> None:
+    async with running(answering(SIZED, b"12345"), keep_alive_seconds=0.5) as (_, address):
+        reader, writer = await asyncio.open_connection(*address)
         for _ in range(3):
             writer.write(GET)
             await asyncio.wait_for(reader.readuntil(b"12345"), 5)
             await asyncio.sleep(0.3)  # less than that: it stays open
         assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
 
 
 MORE_THAN_THE_KERNEL_HOLDS = 32 * 1024 * 1024
@@ -322,7 +323,7 @@ async def test_an_answer_that_nobody_reads_is_let_go(request_: bytes, size: int)
             await eventually(lambda: not serves.server_state.tasks)
 
 
-async def test_the_little_rest_of_a_closed_connection_is_let_go_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_little_rest_of_a_closed_connection_is_let_go_too() -> None:
     """Less waits than the transport says anything of."""
     async with running(answering(SIZED, b"12345")) as (serves, address):
         with socket.socket() as caller:
@@ -336,7 +337,7 @@ async def test_the_little_rest_of_a_closed_connection_is_let_go_too(monkeypatch:
             transport.write(b"x" * 60_000)
             await eventually(lambda: 0 < transport.get_write_buffer_size() < 60_000)
             assert not connection.deadlines.is_unread
-            monkeypatch.setattr(deadlines, "KEEP_ALIVE_SECONDS", 0)
+            connection.close()
             await eventually(lambda: not serves.server_state.connections)
 
 
@@ -424,7 +425,7 @@ async def test_a_caller_who_does_not_leave_is_cut_off(monkeypatch: pytest.Monkey
     monkeypatch.setattr(deadlines, "LINGER_SECONDS", 0.2)
     async with running(answering(SIZED, b"12345")) as (serves, address):
         _, writer = await asyncio.open_connection(*address)
-        writer.write(b"POST / HTTP/1.1\r\nconnection: close\r\ncontent-length: 9\r\n\r\nx")
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 9\r\n\r\nx")
         await eventually(lambda: serves.server_state.total_requests == 1)
         await eventually(lambda: not serves.server_state.connections)
         writer.close()
