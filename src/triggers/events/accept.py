@@ -149,7 +149,8 @@ class AcceptApp:
             if isinstance(accepted, TriggersError):
                 raise accepted
             status = 200 if accepted.duplicate else 201
-            request.headers.append((b"location", b"/v1/events/%b" % str(accepted.id).encode()))
+            location = f"{scope['root_path']}/v1/events/{accepted.id}"
+            request.headers.append((b"location", location.encode()))
             await exchange.answer_json(send, status, _answer(event, accepted), request.headers)
         except exchange.ClientGone:
             return
@@ -246,14 +247,14 @@ class AcceptApp:
         unavailable = [each for each in decided if isinstance(each, Unavailable)]
         if unavailable and len(unavailable) == len(decided):
             raise unavailable[0]
-        return await do(_items(decided), caller.org_id)
+        return await do(_items(decided, request.scope["root_path"]), caller.org_id)
 
     # ---- what is noted ---------------------------------------------------------------------------
 
     async def _refuse(
         self, send: exchange.Send, request: AcceptRequest, error: TriggersError, began: float
     ) -> None:
-        status = await exchange.answer_problem(send, error, request.id, request.headers)
+        status = await exchange.answer_problem(request.scope, send, error, request.id, request.headers)
         self.accepted["rejected"] += 1
         self._note(request, status, began, detail=error.logged)
 
@@ -294,18 +295,18 @@ def _answer(event: NewEvent, accepted: Accepted) -> EventAccepted:
     )
 
 
-def _items(outcomes: list[AcceptOutcome]) -> Steps[list[BatchItem]]:
+def _items(outcomes: list[AcceptOutcome], root_path: str) -> Steps[list[BatchItem]]:
     items = []
     for index, outcome in enumerate(outcomes):
-        items.append(_item(index, outcome))
+        items.append(_item(index, outcome, root_path))
         yield
     return items
 
 
-def _item(index: int, outcome: AcceptOutcome) -> BatchItem:
+def _item(index: int, outcome: AcceptOutcome, root_path: str) -> BatchItem:
     if isinstance(outcome, Accepted):
         return BatchItem(index=index, status=200 if outcome.duplicate else 201, id=outcome.id)
-    members = problems.problem(outcome)
+    members = problems.problem(outcome, root_path=root_path)
     return BatchItem(
         index=index, status=members["status"], problem=msgspec.convert(members, problems.Problem)
     )

@@ -45,6 +45,7 @@ class CallerConnection(asyncio.Protocol):
     ) -> None:
         """The arguments are those that uvicorn gives."""
         self._app = config.loaded_app
+        self._root_path = config.root_path
         self.server_state = server_state
         self._loop = _loop or asyncio.get_running_loop()
 
@@ -62,7 +63,7 @@ class CallerConnection(asyncio.Protocol):
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
             "scheme": "http",
-            "root_path": "",
+            "root_path": self._root_path,
             "client": self._client,
             "server": _address(transport, "sockname"),
         }
@@ -184,7 +185,12 @@ class CallerConnection(asyncio.Protocol):
         self.reader.close()
         newest = self.pipeline.newest
         if newest is None or self._parser.in_head:
-            scope: dict[str, Any] = {"method": "GET", "client": self._client, exchange.FIELDS: {}}
+            scope: dict[str, Any] = {
+                "method": "GET",
+                "root_path": self._root_path,
+                "client": self._client,
+                exchange.FIELDS: {},
+            }
             cycle = RequestCycle(self, unreadable, scope, keep_alive=False)
             cycle.refuse(error)
             self.pipeline.add(cycle)

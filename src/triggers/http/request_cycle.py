@@ -122,7 +122,7 @@ class RequestCycle:
         self._start = None
         request_id = exchange.request_id(None)
         headers = [(b"x-request-id", request_id.encode())]
-        status = await exchange.answer_problem(self.send, error, request_id, headers)
+        status = await exchange.answer_problem(self._scope, self.send, error, request_id, headers)
         client = self._scope.get("client")
         log.info(
             "request_refused",
