@@ -272,6 +272,20 @@ def _second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
+_LEAP_SECOND = re.compile(r"(\d\d:\d\d):60(?:\.\d+)?(?!\d)")
+
+
+def parse_time(text: str) -> datetime:
+    """The RFC 3339 time in `text`, whose fraction may have any length.
+
+    A leap second, `:60`, is read as `:59.999999`, because no `datetime` has one.
+
+    Raises:
+        ValueError: it is no such time.
+    """
+    return msgspec.convert(_LEAP_SECOND.sub(r"\1:59.999999", text, count=1), datetime)
+
+
 def parse_id(text: str) -> UUID | None:
     """The UUID in `text`, None if it is not one: an id that cannot exist is an id that does not."""
     try:

@@ -18,6 +18,7 @@ from triggers.domain import (
     OrgId,
     check_event_type,
     check_text,
+    parse_time,
 )
 from triggers.errors import Invalid, RequestError, TooLarge
 from triggers.http.field_errors import invalid_field, pointer_to
@@ -42,7 +43,14 @@ class EventBody(msgspec.Struct, forbid_unknown_fields=True):
     occurred_at: Annotated[datetime | None, Meta(description="RFC 3339 time when the event occurred.")] = None
 
 
+class _EventBodyAsWritten(EventBody, forbid_unknown_fields=True):
+    """The same, with the time left as a text."""
+
+    occurred_at: str | None = None  # type: ignore[assignment]
+
+
 _decode = msgspec.json.Decoder(EventBody).decode
+_decode_as_written: Callable[[bytes], EventBody] = msgspec.json.Decoder(_EventBodyAsWritten).decode
 
 
 def parse_event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEvent:
@@ -97,7 +105,9 @@ def _event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEvent:
     try:
         body = _decode(text)
     except msgspec.ValidationError as error:
-        raise _invalid(text, error) from None
+        if not str(error).endswith("`$.occurred_at`"):
+            raise _invalid(text, error) from None
+        body = _with_leap_second(text, error)
     payload = body.data if body.payload is UNSET else body.payload
     if payload is UNSET:
         raise Invalid("An event needs a `payload`.", pointer="/payload")
@@ -123,6 +133,19 @@ def _event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEvent:
         ordering_key=body.ordering_key,
         occurred_at=None if body.occurred_at is None else _moment(body.occurred_at),
     )
+
+
+def _with_leap_second(text: bytes, refusal: msgspec.ValidationError) -> EventBody:
+    """The event in a text whose time the decoder refused, because it knows no leap seconds."""
+    try:
+        body = _decode_as_written(text)
+    except msgspec.ValidationError as error:
+        raise _invalid(text, error) from None
+    try:
+        body.occurred_at = parse_time(str(body.occurred_at))
+    except ValueError:
+        raise _invalid(text, refusal) from None
+    return body
 
 
 def _moment(value: datetime) -> datetime:

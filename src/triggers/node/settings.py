@@ -32,8 +32,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     public_url: Annotated[
         str | None,
         Meta(
-            description="URL of this service for callers. Links begin with its path, which a proxy must remove"
-            " from the paths of requests. Default: host and port."
+            description="URL of this service for callers. Links begin with its path, which a proxy must"
+            " remove from the paths of requests. Default: host and port."
         ),
     ] = None
     data_dir: Annotated[
