@@ -274,6 +274,25 @@ def _second(seconds: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
+_LEAP_SECOND = re.compile(r"(\d\d:\d\d):60(?:\.\d+)?(?!\d)")
+
+
+def parse_time(text: str) -> datetime:
+    """The RFC 3339 time in `text`, whose fraction may have any length.
+
+    A leap second, `:60`, is read as `:59.999999`, because no `datetime` has one.
+
+    Raises:
+        ValueError: it is no such time.
+    """
+    return msgspec.convert(without_leap_second(text), datetime)
+
+
+def without_leap_second(text: str) -> str:
+    """The same RFC 3339 time, in which a leap second is `:59.999999`."""
+    return _LEAP_SECOND.sub(r"\1:59.999999", text, count=1)
+
+
 def parse_id(text: str) -> UUID | None:
     """The UUID in `text`, None if it is not one: an id that cannot exist is an id that does not."""
     try:

@@ -142,3 +142,22 @@ def test_a_caller_may_what_its_scopes_say() -> None:
     with pytest.raises(Forbidden) as raised:
         caller.require(domain.Scope.ADMIN)
     assert raised.value.facts == {"scope": "admin"}
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2016-12-31T23:59:60Z", datetime(2016, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
+        ("2017-01-01t01:59:60.5+02:00", datetime(2016, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
+        ("2016-12-31T23:59:59.123456789012Z", datetime(2016, 12, 31, 23, 59, 59, 123_457, tzinfo=UTC)),
+        ("2016-12-31T23:59:59Z", datetime(2016, 12, 31, 23, 59, 59, tzinfo=UTC)),
+    ],
+)
+def test_a_time_may_be_a_leap_second(text: str, moment: datetime) -> None:
+    assert domain.parse_time(text) == moment
+
+
+@pytest.mark.parametrize("text", ["", "now", "2016-12-31T23:59:61Z", "2016-12-31T23:60:60Z", "23:59:60Z"])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(ValueError):
+        domain.parse_time(text)

@@ -118,13 +118,23 @@ def list_deliveries(
         str,
         typer.Option(help="pending, leased, delivered, acknowledged, dead, cancelled or expired."),
     ] = "pending",
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="push, inbox or all. Default: push, but all with --subscription, and inbox for statuses that"
+            " only inboxes have."
+        ),
+    ] = None,
     subscription: Subscription = None,
     limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
     """List deliveries with one status, newest event first. Pending ones show what they wait for."""
+    if kind is None:
+        kind = "inbox" if status in ("leased", "acknowledged") else "all" if subscription else "push"
+    asked = {"status": status, "subscription_id": subscription, "kind": None if kind == "all" else kind}
     with open_client(url, key) as client:
-        found = _items(client, "/v1/deliveries", limit, status=status, subscription_id=subscription)
+        found = _items(client, "/v1/deliveries", limit, **asked)
         _print(found, _DELIVERY, _delivery_row, as_json=as_json)
 
 

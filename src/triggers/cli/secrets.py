@@ -24,7 +24,7 @@ def _group() -> None:
 @secrets.command("rotate")
 @with_settings(*DATABASE_SETTINGS, "secret_keys")
 def rotate(settings: Settings) -> None:
-    """Re-encrypt all stored secrets with the first key in TRIGGERS_SECRET_KEYS.
+    """Re-encrypt all stored secrets with the first key in TRIGGERS_SECRET_KEYS, in the newest format.
 
     To change the key:
     (1) Add the new key after the old one in TRIGGERS_SECRET_KEYS, and restart every node. With a private

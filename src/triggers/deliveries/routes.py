@@ -12,24 +12,29 @@ import msgspec
 from msgspec import Meta
 
 from triggers.deliveries import store as delivery_store
+from triggers.deliveries.body import (
+    AttemptList,
+    DeliveryDetail,
+    DeliveryList,
+    attempt_view,
+    attempts_view,
+    listed_view,
+    record_view,
+)
 from triggers.deliveries.owing import owe_once_more
 from triggers.deliveries.store import (
     UNHAPPY,
     UNSETTLED,
-    Attempt,
     Delivery,
     Position,
     Recipient,
 )
 from triggers.domain import (
-    AttemptOutcome,
     Caller,
     DeliveryStatus,
     PageRequest,
     Scope,
-    minted_at,
     parse_id,
-    rfc3339,
 )
 from triggers.errors import Conflict, Invalid, NotFound
 from triggers.events import store as event_store
@@ -38,9 +43,6 @@ from triggers.http.route import Answer, Method, Route
 from triggers.http.views import (
     Cursor,
     Limit,
-    Timestamp,
-    next_cursor,
-    optional_timestamp,
     page_request,
 )
 from triggers.postgres.database import Database
@@ -63,82 +65,18 @@ SubscriptionId = (
     ]
     | None
 )
-_NO_DELIVERY = "No delivery has this id. An id has the form `<event id>.<subscription id>`."
-_CURSOR = re.compile("[A-Za-z0-9_-]{48}")  # 36 bytes, which need no padding
-
-
-class AttemptView(msgspec.Struct, kw_only=True):
-    """One HTTP request to an endpoint."""
-
-    id: UUID
-    event_id: UUID
-    subscription_id: UUID
-    generation: int
-    attempt: Annotated[int, Meta(description="Number of the attempt of its delivery, from 1.")]
-    began_at: Timestamp
-    duration_ms: int
-    outcome: AttemptOutcome
-    reason: str
-    status_code: int | None
-    response: Annotated[str | None, Meta(description="The beginning of the answer's body.")]
-    retry_at: Timestamp | None
-
-
-class AttemptList(msgspec.Struct):
-    """A page of attempts."""
-
-    data: list[AttemptView]
-    next_cursor: str | None
-
-
-class DeliveryRecord(msgspec.Struct, kw_only=True):
-    """One generation of a delivery. The first is 0; each replay or retry of a settled one adds one."""
-
-    generation: int
-    status: str
-    reason: Annotated[str | None, Meta(description="Why the last attempt failed, or how the delivery ended.")]
-    attempts: int
-    lease_count: int
-    accepted_at: Timestamp
-    first_attempt_at: Annotated[
-        Timestamp | None, Meta(description="Only while the delivery is pending. Later its attempts show it.")
-    ]
-    due_at: Timestamp | None
-    settled_at: Timestamp | None
-    waiting_for: Annotated[
-        str | None,
+Kind = (
+    Annotated[
+        str,
         Meta(
-            description="Why an unsettled delivery waits: `its_turn`, `retry_time`, `failing_endpoint`,"
-            " `earlier_of_its_key`, `subscription_paused`, `subscription_disabled`, `subscription_deleting`."
-            " In an inbox: `consumer` or `delay`."
+            description="Only those of push subscriptions, or only those of inboxes.",
+            pattern="^(push|inbox)$",
         ),
     ]
-    next_at: Annotated[
-        Timestamp | None, Meta(description="Time of the next attempt, if it depends only on time.")
-    ]
-
-
-class DeliveryListed(DeliveryRecord, kw_only=True):
-    """A delivery in a list."""
-
-    id: str
-    event_id: UUID
-    event_type: Annotated[str | None, Meta(description="Null if the event is no longer stored.")]
-    subscription_id: UUID
-    kind: Annotated[str, Meta(description="Kind of the subscription: `push` or `inbox`.")]
-
-
-class DeliveryDetail(DeliveryListed, kw_only=True):
-    """The latest generation of a delivery, and the earlier ones."""
-
-    earlier: list[DeliveryRecord]
-
-
-class DeliveryList(msgspec.Struct):
-    """A page of deliveries."""
-
-    data: list[DeliveryListed]
-    next_cursor: str | None
+    | None
+)
+_NO_DELIVERY = "No delivery has this id. An id has the form `<event id>.<subscription id>`."
+_CURSOR = re.compile("[A-Za-z0-9_-]{48}")  # 36 bytes, which need no padding
 
 
 class DeliveryRoutes:
@@ -155,7 +93,7 @@ class DeliveryRoutes:
         to = await delivery_store.recipient(self._database, caller.org_id, parse_id(subscription_id))
         page = page_request(cursor, limit)
         found = await delivery_store.attempts_of_subscription(self._database, caller.org_id, to.id, page)
-        return _attempts(found, page)
+        return attempts_view(found, page)
 
     async def list_event_attempts(
         self,
@@ -173,18 +111,20 @@ class DeliveryRoutes:
         found = await delivery_store.attempts_of_event(
             self._database, caller.org_id, event, _subscription(only), page
         )
-        return _attempts(found, page)
+        return attempts_view(found, page)
 
     async def list_deliveries(
         self,
         caller: Caller,
         status: Status = "pending",
         only: SubscriptionId = None,
+        kind: Kind = None,
         limit: Limit = 100,
         cursor: PositionCursor = None,
     ) -> DeliveryList:
         """List deliveries with one status. Undelivered ones have a reason and the time of the next attempt.
 
+        The status is that of the latest generation: a dead letter that was replayed is no longer `dead`.
         The order is newest event first. Without `subscription_id` the list goes through the subscriptions,
         newest first.
         A page may hold fewer than `limit` deliveries, even none, and still have a `next_cursor`.
@@ -192,7 +132,7 @@ class DeliveryRoutes:
         page = await delivery_store.listed(
             self._database,
             caller.org_id,
-            delivery_store.WantedDeliveries(DeliveryStatus(status), _subscription(only)),
+            delivery_store.WantedDeliveries(DeliveryStatus(status), _subscription(only), kind),
             _read_position(cursor),
             limit,
         )
@@ -200,7 +140,7 @@ class DeliveryRoutes:
             self._database, caller.org_id, [delivery.event_id for delivery in page.deliveries]
         )
         return DeliveryList(
-            [_listed(delivery, types.get(delivery.event_id)) for delivery in page.deliveries],
+            [listed_view(delivery, types.get(delivery.event_id)) for delivery in page.deliveries],
             None if page.last is None else _write_position(page.last),
         )
 
@@ -261,9 +201,15 @@ class DeliveryRoutes:
     async def _detail(self, caller: Caller, event_id: UUID, subscription_id: UUID) -> DeliveryDetail:
         latest, *earlier = await self._generations(caller, event_id, subscription_id)
         types = await event_store.types(self._database, caller.org_id, [event_id])
+        to = await delivery_store.recipient(self._database, caller.org_id, subscription_id)
+        last = await delivery_store.attempts_of_event(
+            self._database, caller.org_id, event_id, subscription_id, PageRequest(None, 1)
+        )
         return DeliveryDetail(
-            **msgspec.structs.asdict(_listed(latest, types.get(event_id))),
-            earlier=[_record(delivery) for delivery in earlier],
+            **msgspec.structs.asdict(listed_view(latest, types.get(event_id))),
+            target_url=to.target_url,
+            last_attempt=attempt_view(last[0]) if last else None,
+            earlier=[record_view(delivery) for delivery in earlier],
         )
 
     async def _generations(self, caller: Caller, event_id: UUID, subscription_id: UUID) -> list[Delivery]:
@@ -289,45 +235,7 @@ def _subscription(text: str | None) -> UUID | None:
     return None if text is None else parse_id(text) or UUID(int=0)
 
 
-# ---- views ---------------------------------------------------------------------------------------
-
-
-def _attempts(found: list[Attempt], page: PageRequest) -> AttemptList:
-    return AttemptList([_attempt(attempt) for attempt in found], next_cursor(found, page))
-
-
-def _attempt(attempt: Attempt) -> AttemptView:
-    members = msgspec.structs.asdict(attempt)
-    members["began_at"] = minted_at(attempt.id)
-    members["retry_at"] = optional_timestamp(attempt.retry_at)
-    return AttemptView(**members)
-
-
-def _record(delivery: Delivery) -> DeliveryRecord:
-    return DeliveryRecord(
-        generation=delivery.generation,
-        status=delivery.status,
-        reason=delivery.reason,
-        attempts=delivery.attempts,
-        lease_count=delivery.lease_count,
-        accepted_at=rfc3339(delivery.accepted_at),
-        first_attempt_at=optional_timestamp(delivery.first_attempt_at),
-        due_at=optional_timestamp(delivery.due_at),
-        settled_at=optional_timestamp(delivery.settled_at),
-        waiting_for=delivery.waiting_for,
-        next_at=optional_timestamp(delivery.next_at),
-    )
-
-
-def _listed(delivery: Delivery, event_type: str | None) -> DeliveryListed:
-    return DeliveryListed(
-        **msgspec.structs.asdict(_record(delivery)),
-        id=f"{delivery.event_id}.{delivery.subscription_id}",
-        event_id=delivery.event_id,
-        event_type=event_type,
-        subscription_id=delivery.subscription_id,
-        kind=delivery.kind,
-    )
+# ---- cursors -------------------------------------------------------------------------------------
 
 
 def _write_position(position: Position) -> str:

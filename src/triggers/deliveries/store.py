@@ -36,6 +36,8 @@ _LAST_GENERATION: Final = 2**31 - 1
 _SUBSCRIPTIONS_A_PAGE: Final = 100
 _SCAN_LIMIT: Final = 5_000
 """Rows that a page may look at where no index leads to the status."""
+_REPLAYED_AT_ONCE: Final = 100
+"""Rows that are read at least where many may have been replayed."""
 
 UNHAPPY: Final = frozenset({DeliveryStatus.DEAD, DeliveryStatus.CANCELLED, DeliveryStatus.EXPIRED})
 """Statuses of deliveries that were not delivered. They have their own index, and can be retried."""
@@ -75,6 +77,7 @@ class Recipient(msgspec.Struct, frozen=True, kw_only=True):
     ordering: str
     ordering_pointer: str | None
     notifies_inbox: UUID | None
+    target_url: str | None
     changed_at: datetime
 
     @property
@@ -133,10 +136,11 @@ class Position(NamedTuple):
 
 
 class WantedDeliveries(NamedTuple):
-    """Which deliveries to list: those of a status, of one subscription or of all."""
+    """Which deliveries to list: those of a status, of one subscription or of all, of one kind or of both."""
 
     status: DeliveryStatus
     subscription_id: UUID | None
+    kind: str | None = None
 
 
 class Page(NamedTuple):
@@ -219,26 +223,29 @@ async def listed(
 ) -> Page:
     """Deliveries of a status, newest event first; of all subscriptions one after the other, youngest first.
 
+    The status of a delivery is that of its latest generation.
     A page may hold fewer than `limit`, even none, and still not be the last.
     """
-    status, subscription_id = wanted
+    status, subscription_id, kind = wanted
     if subscription_id is not None:
         owners = [subscription_id]
     else:
         begin = after.subscription_id if after else _LAST_ID
-        rows = await database.fetch(_WITH_STATUS[status], org_id, begin, _SUBSCRIPTIONS_A_PAGE)
+        rows = await database.fetch(_WITH_STATUS[status], org_id, begin, _SUBSCRIPTIONS_A_PAGE, kind)
         owners = [row["id"] for row in rows]
     found: list[Delivery] = []
     budget = _SCAN_LIMIT
     for owner in owners:
         start = after if after and after.subscription_id == owner else _before_all(owner)
-        # What has an index of its own is read no further than it is shown.
-        most = limit - len(found) if status in UNHAPPY or status == DeliveryStatus.PENDING else budget
-        rows = await database.fetch(
-            _OF_STATUS[status], org_id, owner, start.event_id, start.generation, most, _FIRST_ID
-        )
+        # What has an index of its own is read no further than it is shown, beside a few that were replayed.
+        most = budget
+        if status == DeliveryStatus.PENDING:
+            most = limit - len(found)
+        elif status in UNHAPPY:
+            most = max(limit - len(found), _REPLAYED_AT_ONCE)
+        rows = await database.fetch(_OF_STATUS[status], org_id, owner, *start[1:], most, _FIRST_ID, kind)
         for row in rows:
-            if row["status"] == status:
+            if row["status"] == status and not row["replayed"]:
                 found.append(_delivery(row))
                 if len(found) == limit:
                     return Page(found, _position(row))
@@ -253,7 +260,7 @@ async def generations(
     database: Database, org_id: OrgId, event_id: UUID, subscription_id: UUID
 ) -> list[Delivery]:
     """All generations of a delivery, latest first. Empty if the delivery does not exist."""
-    place = org_id, subscription_id, event_id, _LAST_GENERATION, 100, event_id
+    place = org_id, subscription_id, event_id, _LAST_GENERATION, 100, event_id, None
     async with database.connection() as connection, connection.transaction(isolation="repeatable_read"):
         rows = [
             *await connection.fetch(_SQL["unsettled"], *place),

@@ -1,6 +1,6 @@
 -- name: recipient
 select org_id, id, kind, key, status, lane_group, event_types, filter, ordering, ordering_pointer,
-    notifies_inbox, greatest(created_at, status_at, changed_at) as changed_at
+    notifies_inbox, target_url, greatest(created_at, status_at, changed_at) as changed_at
 from subscriptions where org_id = $1 and id = $2
 
 -- name: lock_recipient
@@ -24,7 +24,7 @@ cross join lateral (
     select from deliveries d where d.org_id = s.org_id and d.subscription_id = s.id
     order by d.event_id limit 1
 ) d
-where s.org_id = $1 and s.id <= $2 order by s.id desc limit $3
+where s.org_id = $1 and s.id <= $2 and ($4::text is null or s.kind = $4) order by s.id desc limit $3
 
 -- name: with_settled
 -- The statuses are literals, because a parameter cannot choose a partial index.
@@ -49,7 +49,7 @@ cross join lateral (
     -- end
     order by d.event_id limit 1
 ) d
-where s.org_id = $1 and s.id <= $2 order by s.id desc limit $3
+where s.org_id = $1 and s.id <= $2 and ($4::text is null or s.kind = $4) order by s.id desc limit $3
 
 -- name: unsettled
 -- With what holds each back: its subscription, its endpoint, or an earlier one of its key.
@@ -61,19 +61,29 @@ select d.subscription_id, d.event_id, d.generation, s.kind,
         select from deliveries e
         where e.org_id = d.org_id and e.subscription_id = d.subscription_id and e.ordering_key = d.ordering_key
           and (e.accepted_at, e.event_id, e.generation) < (d.accepted_at, d.event_id, d.generation)
-    ) as behind
+    ) as behind, false as replayed
 from deliveries d join subscriptions s on s.org_id = d.org_id and s.id = d.subscription_id
 where d.org_id = $1 and d.subscription_id = $2 and (d.event_id, d.generation) < ($3, $4) and d.event_id >= $6
+  and ($7::text is null or s.kind = $7)
 order by d.event_id desc, d.generation desc limit $5
 
 -- name: settled
 -- The bounds of event_id let the partitions, and an index without the generation, begin at the right place.
+-- One that was replayed has a younger generation, which alone tells what the delivery is now.
 select d.subscription_id, d.event_id, d.generation, s.kind, d.status,
-    d.reason, d.attempts, d.lease_count, d.accepted_at, null::timestamptz as first_attempt_at,
-    null::timestamptz as due_at, d.settled_at
+    d.reason, d.attempts, d.lease_count, d.accepted_at, d.first_attempt_at,
+    null::timestamptz as due_at, d.settled_at,
+    exists (
+        select from deliveries n
+        where n.org_id = d.org_id and n.subscription_id = d.subscription_id and n.event_id = d.event_id
+    ) or exists (
+        select from settled_deliveries n
+        where n.org_id = d.org_id and n.subscription_id = d.subscription_id and n.event_id = d.event_id
+          and n.generation > d.generation
+    ) as replayed
 from settled_deliveries d join subscriptions s on s.org_id = d.org_id and s.id = d.subscription_id
 where d.org_id = $1 and d.subscription_id = $2 and d.event_id <= $3
-  and (d.event_id, d.generation) < ($3, $4) and d.event_id >= $6
+  and (d.event_id, d.generation) < ($3, $4) and d.event_id >= $6 and ($7::text is null or s.kind = $7)
 -- if dead
   and d.status = 'dead'
 -- end
@@ -95,11 +105,13 @@ returning generation
 -- The subscription counts as changed: whoever has read this delivery ahead drops it.
 with gone as (
     delete from deliveries where org_id = $1 and subscription_id = $2 and event_id = $3
-    returning event_id, generation, lease_count, attempts, accepted_at
+    returning event_id, generation, lease_count, attempts, accepted_at, first_attempt_at
 ), settled as (
     insert into settled_deliveries (org_id, subscription_id, event_id, generation, status, reason, lease_count,
-        attempts, accepted_at, settled_at)
-    select $1, $2, event_id, generation, 'cancelled', $4, lease_count, attempts, accepted_at, now() from gone
+        attempts, accepted_at, first_attempt_at, settled_at)
+    select $1, $2, event_id, generation, 'cancelled', $4, lease_count, attempts, accepted_at, first_attempt_at,
+        now()
+    from gone
 ), told as (
     update subscriptions set changed_at = now()
     where org_id = $1 and id = $2 and kind = 'push' and exists (select from gone)

@@ -155,7 +155,8 @@ class AcceptApp:
             if isinstance(accepted, TriggersError):
                 raise accepted
             status = 200 if accepted.duplicate else 201
-            request.headers.append((b"location", b"/v1/events/%b" % str(accepted.id).encode()))
+            location = f"{scope['root_path']}/v1/events/{accepted.id}"
+            request.headers.append((b"location", location.encode()))
             await exchange.answer_json(send, status, _answer(event, accepted), request.headers)
         except exchange.ClientGone:
             return
@@ -193,7 +194,7 @@ class AcceptApp:
             items = await do(split(body), request.caller.org_id)
             del body
             outcomes = await self._accept_items(request, items, parse, grant)
-            results = await do(batch_answer.items(outcomes), request.caller.org_id)
+            results = await do(batch_answer.items(outcomes, scope["root_path"]), request.caller.org_id)
         except exchange.ClientGone:
             return
         except TriggersError as error:
@@ -208,7 +209,7 @@ class AcceptApp:
         if not isinstance(refusal, Unavailable) and (seconds := batch_answer.seconds_to_wait(outcomes)):
             request.headers.append((b"retry-after", b"%d" % seconds))
         if refusal is not None:
-            status = await exchange.answer_problem(send, refusal, request.id, request.headers)
+            status = await exchange.answer_problem(scope, send, refusal, request.id, request.headers)
             self._note(request, status, began, detail=refusal.logged)
             return
         status = 207 if counts["rejected"] else 200
@@ -265,7 +266,7 @@ class AcceptApp:
     async def _refuse(
         self, send: exchange.Send, request: AcceptRequest, error: TriggersError, began: float
     ) -> None:
-        status = await exchange.answer_problem(send, error, request.id, request.headers)
+        status = await exchange.answer_problem(request.scope, send, error, request.id, request.headers)
         self.accepted["rejected"] += 1
         self._note(request, status, began, detail=error.logged)
 

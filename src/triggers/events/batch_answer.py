@@ -20,11 +20,11 @@ class BatchAnswer(msgspec.Struct):
     results: list[BatchItem]
 
 
-def items(outcomes: Sequence[AcceptOutcome]) -> Steps[list[BatchItem]]:
-    """The outcomes as they are answered."""
+def items(outcomes: Sequence[AcceptOutcome], root_path: str) -> Steps[list[BatchItem]]:
+    """The outcomes as they are answered. `root_path` begins the links."""
     found = []
     for index, outcome in enumerate(outcomes):
-        found.append(_item(index, outcome))
+        found.append(_item(index, outcome, root_path))
         yield
     return found
 
@@ -57,10 +57,10 @@ def _refused(outcomes: Sequence[AcceptOutcome]) -> list[errors.TriggersError]:
     return [each for each in outcomes if isinstance(each, errors.TriggersError)]
 
 
-def _item(index: int, outcome: AcceptOutcome) -> BatchItem:
+def _item(index: int, outcome: AcceptOutcome, root_path: str) -> BatchItem:
     if isinstance(outcome, Accepted):
         return BatchItem(index=index, status=200 if outcome.duplicate else 201, id=outcome.id)
-    members = problems.problem(outcome)
+    members = problems.problem(outcome, root_path=root_path)
     return BatchItem(
         index=index, status=members["status"], problem=msgspec.convert(members, problems.Problem)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -18,6 +18,7 @@ from triggers.domain import (
     OrgId,
     check_event_type,
     check_text,
+    parse_time,
 )
 from triggers.errors import Invalid, RequestError, TooLarge
 from triggers.http.exchange import unquoted
@@ -46,8 +47,19 @@ class EventBody(msgspec.Struct, forbid_unknown_fields=True):
     occurred_at: Annotated[datetime | None, Meta(description="RFC 3339 time when the event occurred.")] = None
 
 
+T = TypeVar("T")
+
 _KEY: Final = "Idempotency-Key"
+
+
+class _EventBodyAsWritten(EventBody, forbid_unknown_fields=True):
+    """The same, with the time left as a text."""
+
+    occurred_at: str | None = None  # type: ignore[assignment]
+
+
 _decode = msgspec.json.Decoder(EventBody).decode
+_decode_as_written: Callable[[bytes], EventBody] = msgspec.json.Decoder(_EventBodyAsWritten).decode
 
 
 def parse_event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEvent:
@@ -133,7 +145,7 @@ def _too_large(text: bytes) -> TooLarge:
 def _event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEvent:
     """Read an event from text that is known to be I-JSON."""
     try:
-        body = _decode(text)
+        body = _decoded(text)
     except msgspec.ValidationError as error:
         raise _invalid(text, error) from None
     payload = body.data if body.payload is UNSET else body.payload
@@ -161,6 +173,33 @@ def _event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEvent:
         ordering_key=body.ordering_key,
         occurred_at=None if body.occurred_at is None else in_utc(body.occurred_at, "/occurred_at"),
     )
+
+
+def _decoded(text: bytes) -> EventBody:
+    try:
+        return _decode(text)
+    except msgspec.ValidationError as error:
+        if not str(error).endswith("`$.occurred_at`"):
+            raise
+        return with_leap_second(text, _decode_as_written, "occurred_at", error)
+
+
+def with_leap_second(
+    text: bytes, decode: Callable[[bytes], T], member: str, refusal: msgspec.ValidationError
+) -> T:
+    """The value of a text whose time the decoder refused, because it knows no leap seconds.
+
+    `decode` leaves the time, in `member`, as a text.
+
+    Raises:
+        msgspec.ValidationError: what else is wrong, or `refusal` if the time is no time.
+    """
+    value = decode(text)
+    try:
+        setattr(value, member, parse_time(str(getattr(value, member))))
+    except ValueError:
+        raise refusal from None
+    return value
 
 
 def in_utc(value: datetime, pointer: str) -> datetime:

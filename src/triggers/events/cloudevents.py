@@ -21,9 +21,9 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from triggers.domain import EventId, NewEvent, OrgId, check_event_type, check_text
+from triggers.domain import EventId, NewEvent, OrgId, check_event_type, check_text, without_leap_second
 from triggers.errors import Invalid, UnsupportedMediaType
-from triggers.events.body import check_in_steps, in_utc
+from triggers.events.body import check_in_steps, in_utc, with_leap_second
 from triggers.http.exchange import unquoted
 from triggers.http.field_errors import invalid_field, pointer_to
 from triggers.pace import Steps
@@ -75,8 +75,15 @@ class CloudEventBody(msgspec.Struct, kw_only=True):
     ] = None
 
 
+class _CloudEventBodyAsWritten(CloudEventBody):
+    """The same, with the time left as a text."""
+
+    time: str | None = None  # type: ignore[assignment]
+
+
 _MEMBERS: Final = frozenset(CloudEventBody.__struct_fields__)
 _decode = msgspec.json.Decoder(CloudEventBody).decode
+_decode_as_written: Callable[[bytes], CloudEventBody] = msgspec.json.Decoder(_CloudEventBodyAsWritten).decode
 _decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_attribute = msgspec.json.Decoder(_Attribute).decode
 _encode = msgspec.json.Encoder().encode
@@ -90,7 +97,7 @@ def parse_structured_in_steps(text: bytes, org_id: OrgId, mint: Callable[[], UUI
     """
     yield from check_in_steps(text)
     try:
-        event = _decode(text)
+        event = _decoded(text)
     except msgspec.ValidationError as error:
         raise invalid_field(error) from None
     _check_version(event)
@@ -114,6 +121,15 @@ def parse_structured_in_steps(text: bytes, org_id: OrgId, mint: Callable[[], UUI
     return _event(event, extensions, payload, org_id, mint)
 
 
+def _decoded(text: bytes) -> CloudEventBody:
+    try:
+        return _decode(text)
+    except msgspec.ValidationError as error:
+        if not str(error).endswith("`$.time`"):
+            raise
+        return with_leap_second(text, _decode_as_written, "time", error)
+
+
 def parse_binary_in_steps(
     fields: Mapping[bytes, bytes], body: bytes, org_id: OrgId, mint: Callable[[], UUID]
 ) -> Steps[NewEvent]:
@@ -128,6 +144,8 @@ def parse_binary_in_steps(
         yield from check_in_steps(body)
     try:
         attributes = _from_headers(fields)
+        if "time" in attributes:
+            attributes["time"] = without_leap_second(attributes["time"])
         try:
             event = msgspec.convert(attributes, CloudEventBody)
         except msgspec.ValidationError as error:

@@ -30,7 +30,7 @@ class Told(NamedTuple):
 
     org_id: UUID
     type: str
-    payload: Mapping[str, str | int]
+    payload: Mapping[str, str | int | None]
 
 
 async def tell(connection: Connection, clock: DatabaseClock, judging: Judging, told: Sequence[Told]) -> None:

@@ -45,6 +45,7 @@ class CallerConnection(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._app = config.loaded_app
+        self._root_path = config.root_path
         self.server_state = server_state
         self.is_half_closed = False  # the caller sends nothing more, and may still read
         self._loop = _loop or asyncio.get_running_loop()
@@ -57,7 +58,7 @@ class CallerConnection(asyncio.Protocol):
         self.flow = FlowControl(transport)
         self.deadlines = Deadlines(self._loop.time())
         self.pipeline = Pipeline(self._loop, self.flow, self.server_state.tasks)
-        self._scope = _scope(transport)
+        self._scope = _scope(transport, root_path=self._root_path)
         self._parser = RequestParser(self, self._scope)
         self.reader = PacedReader(transport, self.flow, self._parser, self.pipeline, self.refuse)
         self._turns = turns.for_work(self._loop)
@@ -232,14 +233,14 @@ def _burst(loop: asyncio.AbstractEventLoop) -> Burst:
     return Burst(loop)
 
 
-def _scope(transport: asyncio.Transport) -> dict[str, Any]:
+def _scope(transport: asyncio.Transport, *, root_path: str) -> dict[str, Any]:
     """What the ASGI scopes of all requests of a connection have in common."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "scheme": "http",
-        "root_path": "",
+        "root_path": root_path,
         "client": _address(transport, "peername"),
         "server": _address(transport, "sockname"),
     }

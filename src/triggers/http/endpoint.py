@@ -111,9 +111,9 @@ class Answering:
             return await self._respond(request)
         except errors.TriggersError as error:
             request.problem = error.logged
-            return problem_response(error, request.id)
+            return problem_response(error, request.root_path, request.id)
         except Exception as bug:
             log.error("unhandled_error", request_id=request.id, exc_info=bug)
             ours = errors.TriggersError("This is an error of ours; the request id names it in the log.")
             request.problem = ours.logged
-            return problem_response(ours, request.id)
+            return problem_response(ours, request.root_path, request.id)

@@ -216,11 +216,11 @@ def answer_json(
 
 
 async def answer_problem(
-    send: Send, error: TriggersError, request_id: str, headers: Iterable[tuple[bytes, bytes]]
+    scope: Scope, send: Send, error: TriggersError, request_id: str, headers: Iterable[tuple[bytes, bytes]]
 ) -> int:
     """Send an error as problem+json; return its status."""
     own = [(name.encode(), value.encode()) for name, value in problems.headers(error)]
-    document = problems.problem(error, request_id)
+    document = problems.problem(error, root_path=scope.get("root_path", ""), request_id=request_id)
     await _answer(send, document["status"], b"application/problem+json", _encode(document), [*headers, *own])
     status: int = document["status"]
     return status

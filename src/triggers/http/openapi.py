@@ -51,8 +51,8 @@ class Service(NamedTuple):
     """Types that the webhooks name."""
 
 
-def document(routes: Iterable[Route], service: Service) -> dict[str, Any]:
-    """The whole document, OpenAPI 3.1."""
+def document(routes: Iterable[Route], service: Service, root_path: str = "") -> dict[str, Any]:
+    """The whole document, OpenAPI 3.1. The paths begin behind `root_path`, the path of the public URL."""
     operations = [_Operation(route) for route in routes if not route.hidden]
     schemas = _Schemas([Problem, *service.types, *(each for one in operations for each in one.types)])
     paths: dict[str, dict[str, Any]] = {}
@@ -63,7 +63,7 @@ def document(routes: Iterable[Route], service: Service) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": service.info,
-        "servers": [{"url": "/"}],
+        "servers": [{"url": root_path or "/"}],
         "paths": paths,
         "webhooks": service.webhooks,
         "components": {

@@ -32,14 +32,14 @@ def _environment() -> Environment:
 # template takes some 20 ms.
 
 
-async def page(template: str, **values: Any) -> HTMLResponse:
-    """A page made from a template."""
-    return _answer(await asyncio.to_thread(_render, template, **values))
+async def page(template: str, root_path: str, **values: Any) -> HTMLResponse:
+    """A page made from a template. Its links begin with `root_path`, the path of the public URL."""
+    return _answer(await asyncio.to_thread(_render, template, root_path, **values))
 
 
-async def reference_page(document: bytes, url: str) -> HTMLResponse:
+async def reference_page(document: bytes, root_path: str, url: str) -> HTMLResponse:
     """The OpenAPI document as a page. `url` is the base URL for the reader's own calls."""
-    html = await asyncio.to_thread(_render_reference, document)
+    html = await asyncio.to_thread(_render_reference, document, root_path)
     return _answer(html.replace(_URL, str(escape(url))))
 
 
@@ -47,14 +47,14 @@ _URL = "url-of-the-service"
 
 
 @cache
-def _render_reference(document: bytes) -> str:
+def _render_reference(document: bytes, root_path: str) -> str:
     """The page with a placeholder instead of the URL, which depends on the request."""
     found = arrange(document)
-    return _render("docs.html", subjects=found.subjects, types=found.types, url=_URL)
+    return _render("docs.html", root_path, subjects=found.subjects, types=found.types, url=_URL)
 
 
-def _render(template: str, **values: Any) -> str:
-    return _environment().get_template(template).render(version=__version__, **values)
+def _render(template: str, root_path: str, **values: Any) -> str:
+    return _environment().get_template(template).render(version=__version__, root_path=root_path, **values)
 
 
 def _answer(html: str) -> HTMLResponse:

@@ -70,7 +70,14 @@ class UnsettledMessage(msgspec.Struct, frozen=True):
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     """An error in the format of RFC 9457. Optional fields are present only if they apply."""
 
-    type: Annotated[str, Meta(description="`/problems/<slug>`, a page that says what to do.")]
+    type: Annotated[
+        str,
+        Meta(
+            description="Link to a page that says what to do: `/problems/<slug>`, behind the path of the"
+            " public URL. Compare `code` instead."
+        ),
+    ]
+    code: Annotated[str, Meta(description="The slug of the error, which never changes.")]
     title: str
     status: int
     detail: Annotated[str, Meta(description="What is wrong with this request.")]
@@ -106,11 +113,12 @@ def kind_of(error: errors.TriggersError) -> Kind:
     return next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
 
 
-def problem(error: errors.TriggersError, request_id: str | None = None) -> dict[str, Any]:
-    """The members of the problem document."""
+def problem(error: errors.TriggersError, *, root_path: str, request_id: str | None = None) -> dict[str, Any]:
+    """The members of the problem document. `root_path` is the path of the public URL."""
     kind = kind_of(error)
     members: dict[str, Any] = {
-        "type": f"/problems/{kind.slug}",
+        "type": f"{root_path}/problems/{kind.slug}",
+        "code": kind.slug,
         "title": kind.title,
         "status": kind.status,
         "detail": error.message,

@@ -36,6 +36,8 @@ class Request(starlette.requests.Request):
         self.route = route
         self.fields: dict[bytes, bytes] = scope[exchange.FIELDS]
         self.id = exchange.request_id(self.fields.get(b"x-request-id"))
+        self.root_path: str = scope.get("root_path", "")
+        """The path of the public URL, which every link begins with. Empty if it has none."""
 
     async def body(self) -> bytes:
         """The body, inflated.

@@ -126,7 +126,7 @@ class RequestCycle:
         else:
             self._keep_alive = self._is_gone = False
             self._start = None
-            await _answer_and_log(self.send, error, self._scope.get("client"))
+            await _answer_and_log(self._scope, self.send, error)
 
     async def receive(self) -> dict[str, Any]:
         """ASGI's `receive`. The first call returns at once with the bytes so far, even if there are none."""
@@ -223,11 +223,12 @@ class RequestCycle:
             self._connection.answered_last(is_whole=self._is_whole)
 
 
-async def _answer_and_log(send: exchange.Send, error: errors.TriggersError, client: Any) -> None:
+async def _answer_and_log(scope: exchange.Scope, send: exchange.Send, error: errors.TriggersError) -> None:
     """Answer a request for the app, which has noted nothing of it."""
     request_id = exchange.request_id(None)
     headers = [(b"x-request-id", request_id.encode())]
-    status = await exchange.answer_problem(send, error, request_id, headers)
+    status = await exchange.answer_problem(scope, send, error, request_id, headers)
+    client = scope.get("client")
     log.info(
         "request_refused",
         request_id=request_id,

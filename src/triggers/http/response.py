@@ -28,9 +28,9 @@ class JsonResponse(Response, Generic[T]):
         return _encode(content)
 
 
-def problem_response(error: TriggersError, request_id: str) -> Response:
+def problem_response(error: TriggersError, root_path: str, request_id: str) -> Response:
     """An error as problem+json."""
-    document = problems.problem(error, request_id)
+    document = problems.problem(error, root_path=root_path, request_id=request_id)
     return Response(
         _encode(document), document["status"], dict(problems.headers(error)), problems.PROBLEM_JSON
     )

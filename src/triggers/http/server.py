@@ -67,8 +67,9 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def make_server(app: Any, *, shutdown_timeout: float) -> Server:
-    """A server for one ASGI app."""
+def make_server(app: Any, *, shutdown_timeout: float, root_path: str = "") -> Server:
+    """A server for one ASGI app. `root_path` is the path of the public URL, where links lead to: a proxy in
+    front of the server takes it off the paths of requests."""
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what it warns of has a line of ours
     config = uvicorn.Config(
         app,
@@ -77,6 +78,7 @@ def make_server(app: Any, *, shutdown_timeout: float) -> Server:
         loop="uvloop",
         ws="none",
         lifespan="off",
+        root_path=root_path,
         access_log=False,
         log_config=None,
         server_header=False,

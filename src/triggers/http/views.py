@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from triggers.domain import PageRequest, rfc3339
+from triggers.domain import PageRequest, parse_time, rfc3339
 from triggers.errors import Invalid
 
 _CURSOR = re.compile("[A-Za-z0-9_-]{22}")
@@ -77,11 +77,11 @@ def moment_of(text: str | None, name: str) -> datetime | None:
         return None
     try:
         # A plus sign that was not escaped arrives as a space.
-        moment = msgspec.convert(text.replace(" ", "+"), datetime)
+        moment = parse_time(text.replace(" ", "+"))
         if moment.tzinfo is None:
             raise ValueError(text)
         return moment.astimezone(UTC)
-    except (ValueError, OverflowError, msgspec.ValidationError):
+    except (ValueError, OverflowError):
         raise Invalid("Must be an RFC 3339 time with a time zone.", pointer=name) from None
 
 

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from uuid import UUID
 
 import structlog
@@ -78,7 +78,8 @@ class KeyCache:
         self._lookups_of_strangers = _Lookups()
         self._version = 0
         self._read_at = float("-inf")
-        self._used: set[UUID] = set()
+        self._used_at: dict[UUID, float] = {}
+        """The last uses that are not stored yet, in seconds since the epoch on the database's clock."""
 
     async def start(self) -> None:
         """Read which keys are valid, before any of them is asked for."""
@@ -101,9 +102,10 @@ class KeyCache:
         if time.monotonic() - self._read_at >= TRUST_SECONDS:
             return None
         caller = self._callers.get(hashlib.sha256(key).digest())
-        if caller is None or caller.expires_at <= self._clock.now():
+        now = self._clock.now()
+        if caller is None or caller.expires_at <= now:
             return None
-        self._used.add(caller.key_id)
+        self._used_at[caller.key_id] = now
         return caller
 
     async def caller(self, key: bytes) -> Caller:
@@ -118,9 +120,10 @@ class KeyCache:
         caller = self._callers.get(digest) if trusted else None
         if caller is None and not (trusted and digest in self._unknown):
             caller = await self._look_up(key, digest)
-        if caller is None or caller.expires_at <= self._clock.now():
+        now = self._clock.now()
+        if caller is None or caller.expires_at <= now:
             raise Unauthenticated
-        self._used.add(caller.key_id)
+        self._used_at[caller.key_id] = now
         return caller
 
     async def _look_up(self, key: bytes, digest: bytes) -> Caller | None:
@@ -167,10 +170,14 @@ class KeyCache:
         self._read_at = began
 
     async def _touch(self) -> None:
-        used: Iterable[UUID]
-        used, self._used = self._used, set()
-        if used:
+        used, self._used_at = self._used_at, {}
+        if not used:
+            return
+        try:
             await api_keys.touch(self._database, used)
+        except BaseException:  # noted the next time, unless the key is used again until then
+            self._used_at = used | self._used_at
+            raise
 
 
 def _make_room(remembered: dict[bytes, Caller] | set[bytes], digest: bytes) -> None:

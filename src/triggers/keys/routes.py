@@ -60,7 +60,10 @@ class ApiKeyView(msgspec.Struct, kw_only=True):
     created_at: Timestamp
     expires_at: Timestamp | None
     revoked_at: Timestamp | None
-    last_used_at: Timestamp | None
+    last_used_at: Annotated[
+        Timestamp | None,
+        Meta(description="Time of the last use. It is stored within a minute after the use."),
+    ]
 
 
 class NewApiKey(ApiKeyView, kw_only=True):
@@ -158,9 +161,11 @@ class KeyRoutes:
     async def revoke_key(self, caller: Caller, key_id: str) -> ApiKeyView:
         """Revoke an API key. It stops working within a second.
 
-        Revoking it again changes nothing.
+        Revoking it again changes nothing. Only a key with the scope `admin` can revoke one with that scope.
         """
         found = await self._find(caller.org_id, key_id)
+        if Scope.ADMIN in found.scopes:
+            caller.require(Scope.ADMIN)
         return _view(await api_keys.revoke(self._database, caller.org_id, found.id))
 
     async def admin_list_orgs(

@@ -7,7 +7,7 @@ import hmac
 import math
 import re
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -180,11 +180,14 @@ async def revoke(database: Database, org_id: OrgId, key_id: UUID) -> ApiKey:
     return _api_key(row)
 
 
-async def touch(database: Database, key_ids: Iterable[UUID]) -> None:
-    """Note that these keys were used about now. The time is only approximate, so no fsync is needed."""
+async def touch(database: Database, used_at: Mapping[UUID, float]) -> None:
+    """Note when these keys were last used, in seconds since the epoch.
+
+    A crash may lose the newest uses, so no fsync is needed.
+    """
     async with database.connection() as connection, connection.transaction():
         await connection.execute("set local synchronous_commit = off")
-        await connection.execute(_SQL["touch"], list(key_ids))
+        await connection.execute(_SQL["touch"], list(used_at), list(used_at.values()))
 
 
 async def _insert(connection: Connection, clock: DatabaseClock, org_id: OrgId, new: _Columns) -> ApiKey:

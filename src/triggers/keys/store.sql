@@ -48,4 +48,7 @@ where org_id = $1 and id = $2
 returning id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at
 
 -- name: touch
-update api_keys set last_used_at = now() where id = any($1)
+-- Another node may have noted a later use of the same key.
+update api_keys k set last_used_at = greatest(k.last_used_at, to_timestamp(u.used_at))
+from unnest($1::uuid[], $2::float8[]) as u (id, used_at)
+where k.id = u.id

@@ -115,6 +115,7 @@ class ApiNode:
         self.server = server.make_server(
             build_app(self._keys, self._limiter, bodies, self._routes()),
             shutdown_timeout=settings.shutdown_timeout,
+            root_path=settings.root_path,
         )
 
     def _routes(self) -> list[Route]:

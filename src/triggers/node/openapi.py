@@ -68,7 +68,10 @@ _SERVICE = Service(
             "description": "Id of the request in the answer and the log. A valid id of the caller is kept.",
             "schema": {"type": "string"},
         },
-        "Location": {"description": "Path of the created resource.", "schema": {"type": "string"}},
+        "Location": {
+            "description": "Path of the created resource, behind the path of the public URL.",
+            "schema": {"type": "string"},
+        },
         "RateLimit": {
             "description": 'Only for plans with a limit: `"plan";r=<remaining requests>;t=<seconds>`.'
             " `t` is the time until the quota is full, or, with `r=0`, until one request is allowed.",
@@ -90,6 +93,6 @@ _SERVICE = Service(
 
 
 @cache
-def encoded() -> bytes:
+def encoded(root_path: str = "") -> bytes:
     """The document. Few ever ask for it, and it takes a while to make, so it is made when it is asked for."""
-    return msgspec.json.encode(openapi.document(ROUTES, _SERVICE))
+    return msgspec.json.encode(openapi.document(ROUTES, _SERVICE, root_path))

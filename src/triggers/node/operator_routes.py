@@ -56,9 +56,9 @@ class OperatorRoutes:
         database: Database,
         more_metrics: list[Callable[[], bytes]],
         public_url: str | None,
-        openapi: Callable[[], bytes],
+        openapi: Callable[[str], bytes],
     ) -> None:
-        """`openapi` makes the OpenAPI document."""
+        """`openapi` makes the OpenAPI document of a service behind this path."""
         self._health = health
         self._acceptor = acceptor
         self._database = database
@@ -94,44 +94,48 @@ class OperatorRoutes:
         text = generate_latest() + b"".join(more() for more in self._more_metrics)
         return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
 
-    async def openapi(self) -> Response:
+    async def openapi(self, request: Request) -> Response:
         """Get the OpenAPI document, which is generated from the code."""
-        return Response(await self._document(), media_type="application/json")
+        return Response(await self._document(request), media_type="application/json")
 
-    async def problem_page(self, slug: str) -> HTMLResponse:
+    async def problem_page(self, request: Request, slug: str) -> HTMLResponse:
         """Get the page of one error: its meaning, what to do, and an example."""
         found = next((error for error, kind in KINDS.items() if kind.slug == slug), None)
         if found is None:
             raise errors.NotFound("No error has this name.")
         example = found(**EXAMPLE_FACTS.get(found, {}))
-        document = msgspec.json.encode(problem(example, "5f1c2d9a7b3e-2a"))
+        document = msgspec.json.encode(
+            problem(example, root_path=request.root_path, request_id="5f1c2d9a7b3e-2a")
+        )
         return await pages.page(
             "problem.html",
+            request.root_path,
             kind=KINDS[found],
             text=inspect.cleandoc(found.__doc__ or ""),
             headers=headers(example),
             example=msgspec.json.format(document, indent=2).decode(),
         )
 
-    async def problem_index(self) -> HTMLResponse:
+    async def problem_index(self, request: Request) -> HTMLResponse:
         """Get the list of all errors."""
-        return await pages.page("problems.html", kinds=sorted(KINDS.values()))
+        return await pages.page("problems.html", request.root_path, kinds=sorted(KINDS.values()))
 
     async def docs(self, request: Request) -> HTMLResponse:
         """Get the OpenAPI document as a page for people."""
-        return await pages.reference_page(await self._document(), self._url(request))
+        document = await self._document(request)
+        return await pages.reference_page(document, request.root_path, self._url(request))
 
     async def home(self, request: Request) -> HTMLResponse:
         """Get the start page."""
-        return await pages.page("home.html", url=self._url(request))
+        return await pages.page("home.html", request.root_path, url=self._url(request))
 
     def _url(self, request: Request) -> str:
         """The URL that examples on pages use."""
         return (self._public_url or str(request.base_url)).rstrip("/")
 
-    async def _document(self) -> bytes:
+    async def _document(self, request: Request) -> bytes:
         """The document. It is generated in a thread at the first request."""
-        return await asyncio.to_thread(self._openapi)
+        return await asyncio.to_thread(self._openapi, request.root_path)
 
 
 ROUTES = (

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -29,7 +30,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(description="Port to listen on; 0 chooses a free port.", ge=0, le=65535)] = 8080
     public_url: Annotated[
-        str | None, Meta(description="URL of this service for callers. Default: host and port.")
+        str | None,
+        Meta(
+            description="URL of this service for callers. Links begin with its path, which a proxy must"
+            " remove from the paths of requests. Default: host and port."
+        ),
     ] = None
     data_dir: Annotated[
         str | None,
@@ -183,6 +188,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         if self.outbound_proxy and not re.match(r"http://[^/]", self.outbound_proxy):
             raise SettingsError("TRIGGERS_OUTBOUND_PROXY must be http://[user:password@]host:port.")
         self.outbound_policy()
+
+    @property
+    def root_path(self) -> str:
+        """The path of the public URL, percent-encoded and without a slash at its end."""
+        return quote(urlsplit(self.public_url or "").path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
 
     def outbound_policy(self) -> OutboundPolicy:
         """The addresses that deliveries may reach."""

@@ -54,6 +54,7 @@ async def work(settings: Settings) -> None:
             ring,
             Outbound(settings.outbound_policy(), max_connections=SLOTS),
             disable_after_seconds=settings.disable_after,
+            public_url=settings.public_url or "",
         )
         wakeup = Wakeup()
         wakeup.listen_for_lanes(worker.hint)

@@ -136,6 +136,18 @@ def read_url(url: str) -> Target:
     )
 
 
+def origin_of(url: str) -> str | None:
+    """Scheme, host and port of a URL in one spelling, such as `https://example.com`; None if it is not valid.
+
+    The port is left out if it is the scheme's default.
+    """
+    try:
+        target = read_url(url)
+    except Invalid:
+        return None
+    return f"{target.scheme}://{target.authority}"
+
+
 def check_url(url: str, policy: OutboundPolicy) -> Target:
     """Refuses a URL that no delivery could be sent to; raises Invalid. Looks nothing up.
 

@@ -87,11 +87,11 @@ class TestAnswer(msgspec.Struct, kw_only=True):
 
 
 class DryRunBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Event types and a filter to try on the newest events, and the number of these events."""
+    """Event types, a filter to try on the newest events of these types, and the number of these events."""
 
     event_types: EventTypes | None = None
     filter: Filter | None = None
-    last: Annotated[int, Meta(ge=1, le=1000)] = 100
+    last: Annotated[int, Meta(ge=1, le=1000, description="Number of events of these types.")] = 100
 
 
 class DryRunMatch(msgspec.Struct, kw_only=True):
@@ -106,11 +106,15 @@ class DryRunMatch(msgspec.Struct, kw_only=True):
 class DryRunAnswer(msgspec.Struct, kw_only=True):
     """The newest events that match, newest first."""
 
-    judged: int
+    judged: Annotated[int, Meta(description="Number of events of these types that were looked at.")]
     matched: int
     failed: Annotated[int, Meta(description="Number of matches caused by a failing filter.")]
     complete: Annotated[
-        bool, Meta(description="False if it took too long, so that older events were not tried.")
+        bool,
+        Meta(
+            description="False if older events were not tried, because it took too long or because the newest"
+            " 20,000 events of all types hold fewer than `last` of these types."
+        ),
     ]
     matches: list[DryRunMatch]
 
@@ -196,7 +200,7 @@ class PreviewRoutes:
         The answer is an array without an envelope, as hook platforms expect. It is empty if none of the
         newest 20,000 events has the type.
         """
-        wanted = await self._newest_of(
+        wanted, _ = await self._newest_of(
             caller.org_id, [check_type_pattern(event_type, "type")] if event_type else None, limit
         )
         samples: list[Any] = []
@@ -217,25 +221,19 @@ class PreviewRoutes:
         """List the newest events that a subscription with these types and this filter would receive."""
         patterns = check_type_patterns(data.event_types)
         payload_filter = None if data.filter is None else PayloadFilter.compile(data.filter)
-        page = await event_store.listed(
-            self._database,
-            caller.org_id,
-            EventRange(UUID(int=0), _BEYOND, newest_first=True),
-            event_type=None,
-            limit=data.last,
-        )
+        events, found_all = await self._newest_of(caller.org_id, patterns, data.last)
         if payload_filter is None:
-            matches = [_match(event, None) for event in page.events if type_matches(event.type, patterns)]
+            matches = [_match(event, None) for event in events]
             return DryRunAnswer(
-                judged=len(page.events), matched=len(matches), failed=0, complete=True, matches=matches
+                judged=len(events), matched=len(events), failed=0, complete=found_all, matches=matches
             )
         judging = _Judging(self._database, caller.org_id, patterns, payload_filter)
-        judged = await judging.run(page.events)
+        judged = await judging.run(events)
         return DryRunAnswer(
             judged=judged,
             matched=len(judging.matches),
             failed=sum(match.filter_error is not None for match in judging.matches),
-            complete=judged == len(page.events),
+            complete=found_all and judged == len(events),
             matches=judging.matches,
         )
 
@@ -251,23 +249,27 @@ class PreviewRoutes:
             await asyncio.sleep(min(left, pause))
             pause = min(longest, pause * 1.5)
 
-    async def _newest_of(self, org_id: OrgId, patterns: list[str] | None, limit: int) -> list[StoredEvent]:
-        """The newest events of some types, within what may be looked through."""
+    async def _newest_of(
+        self, org_id: OrgId, patterns: list[str] | None, limit: int
+    ) -> tuple[list[StoredEvent], bool]:
+        """The newest events of some types, and whether the search ended before MAX_SCANNED events."""
         found: list[StoredEvent] = []
         below: UUID | None = _BEYOND
-        for _ in range(MAX_SCANNED // SLICE):
+        size, scanned = SLICE if patterns else limit, 0
+        while scanned < MAX_SCANNED:
             page = await event_store.listed(
                 self._database,
                 org_id,
                 EventRange(UUID(int=0), below or _BEYOND, newest_first=True),
                 event_type=None,
-                limit=limit if patterns is None else SLICE,
+                limit=size,
             )
+            size, scanned = SLICE, scanned + size
             found += [event for event in page.events if type_matches(event.type, patterns)]
             below = page.last
             if len(found) >= limit or below is None:
-                break
-        return found[:limit]
+                return found[:limit], True
+        return found, False
 
 
 # ---- steps ---------------------------------------------------------------------------------------

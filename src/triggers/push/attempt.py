@@ -202,6 +202,7 @@ def _settlement(target: Target, due: Due, state: _State, began: datetime) -> Set
         due_at=state.due_at,
         reason=state.reason,
         began_at=began,
+        target_url=target.endpoint.target_url,
     )
 
 

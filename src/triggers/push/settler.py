@@ -19,6 +19,7 @@ from triggers.events.service_events import (
     Told,
     tell,
 )
+from triggers.outbound.addresses import origin_of
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
     PLAN_ONCE,
@@ -88,7 +89,11 @@ class Ended(msgspec.Struct):
 class Settler:
     """Writes attempts that ended. It repeats a write until it succeeds or this worker stops."""
 
-    def __init__(self, database: Database, clock: DatabaseClock, ownership: Ownership) -> None:
+    def __init__(
+        self, database: Database, clock: DatabaseClock, ownership: Ownership, public_url: str = ""
+    ) -> None:
+        """`public_url` is what links in the service's own events begin with, or empty."""
+        self._public_url = public_url.rstrip("/")
         self._connection = KeptConnection(database, SETTLE_SECONDS, PLAN_ONCE)
         self._clock = clock
         self._ownership = ownership
@@ -214,7 +219,7 @@ class Settler:
             about = ended.settlement
             ours = about.delivery in changed
             if ours and ended.is_dead_letter and not ended.event_type.startswith("triggers."):
-                told.append(Told(about.org_id, DEAD_LETTER, _dead_letter(ended)))
+                told.append(Told(about.org_id, DEAD_LETTER, self._dead_letter(ended)))
             if ended.disable is None or (ended.disable.reason == FAILING_TOO_LONG and not ours):
                 continue  # what a stale owner remembers may be out of date; an endpoint's own word stands
             reason, url = ended.disable
@@ -223,17 +228,22 @@ class Settler:
                 told.append(Told(about.org_id, DISABLED, subscription))
         await tell(connection, self._clock, self._judging, told)
 
-
-def _dead_letter(ended: Ended) -> dict[str, str | int]:
-    about = ended.settlement
-    return {
-        "event_id": str(about.event_id),
-        "subscription_id": str(about.subscription_id),
-        "generation": about.generation,
-        "event_type": ended.event_type,
-        "attempts": about.attempts,
-        "reason": about.reason,
-    }
+    def _dead_letter(self, ended: Ended) -> dict[str, str | int | None]:
+        """What a dead letter tells. Its readers may lack the scope `subscriptions`, so the path of the URL,
+        which may hold a secret, and the answer are only behind the link."""
+        about = ended.settlement
+        delivery_id = f"{about.event_id}.{about.subscription_id}"
+        return {
+            "event_id": str(about.event_id),
+            "subscription_id": str(about.subscription_id),
+            "generation": about.generation,
+            "event_type": ended.event_type,
+            "attempts": about.attempts,
+            "reason": about.reason,
+            "status_code": about.status_code,
+            "endpoint": origin_of(about.target_url),
+            "delivery": f"{self._public_url}/v1/deliveries/{delivery_id}",
+        }
 
 
 def _named(settlement: Settlement) -> dict[str, str | int]:

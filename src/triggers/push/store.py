@@ -121,7 +121,10 @@ class Settlement(msgspec.Struct, kw_only=True, gc=False):
     due_at: datetime | None
     reason: str
     began_at: datetime
+    target_url: str = ""
+    """The URL of the request. It is not stored."""
     attempt_id: UUID | None = None
+    """None if no request was made."""
     status_code: int | None = None
     response: str | None = None
     duration_ms: int = 0
@@ -155,16 +158,14 @@ _COLUMNS = attrgetter(
 def _settled(settlement: Settlement) -> tuple[Any, ...]:
     """A row for the statement. It omits values that are not needed, because most attempts are successes."""
     reason: str | None = settlement.reason
-    began_at: datetime | None = None
     match settlement.outcome:
         case AttemptOutcome.DELIVERED:
             reason = None
-        case AttemptOutcome.RETRY:
-            began_at = settlement.began_at
-        case AttemptOutcome.DEAD:
+        case AttemptOutcome.RETRY | AttemptOutcome.DEAD:
             pass
         case _:
             assert_never(settlement.outcome)
+    began_at = None if settlement.attempt_id is None else settlement.began_at
     return (*_COLUMNS(settlement), reason, began_at)
 
 

@@ -132,11 +132,14 @@ with fence as materialized (
 ), ended as (
     delete from deliveries d using found b
     where b.outcome <> 'retry' and d.ctid = b.tid and d.attempts = b.read_attempts
-    returning d.org_id, d.subscription_id, d.event_id, d.generation, b.outcome, b.reason, b.attempts, d.accepted_at
+    returning d.org_id, d.subscription_id, d.event_id, d.generation, b.outcome, b.reason, b.attempts, d.accepted_at,
+        coalesce(d.first_attempt_at, b.began_at) as first_attempt_at
 ), settled as (
     insert into settled_deliveries
-        (org_id, subscription_id, event_id, generation, status, reason, lease_count, attempts, accepted_at, settled_at)
-    select org_id, subscription_id, event_id, generation, outcome, reason, 0, attempts, accepted_at, now()
+        (org_id, subscription_id, event_id, generation, status, reason, lease_count, attempts, accepted_at,
+        first_attempt_at, settled_at)
+    select org_id, subscription_id, event_id, generation, outcome, reason, 0, attempts, accepted_at,
+        first_attempt_at, now()
     from ended
     -- if repeated
     on conflict do nothing

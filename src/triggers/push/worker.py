@@ -61,9 +61,13 @@ class Worker:
         outbound: Outbound,
         *,
         disable_after_seconds: float,
+        public_url: str = "",
         slots: int = SLOTS,
     ) -> None:
-        """`slots`: how many attempts are in flight at most, each on a connection of `outbound`."""
+        """`public_url`: what links in the service's own events begin with; if it is empty, they are paths.
+
+        `slots`: how many attempts are in flight at most, each on a connection of `outbound`.
+        """
         self._database = database
         self._outbound = outbound
         self._dispatcher = Dispatcher(slots, clock.moment)
@@ -84,7 +88,7 @@ class Worker:
         self._handovers = Handovers(self.lanes, memory, self.ownership.owns, self._pacing.offer)
         supply = Supply(self.lanes, to_read, memory, self.ownership.owns, self._pacing.offer)
         self._reader = Reader(database, supply)
-        self._settler = Settler(database, clock, self.ownership)
+        self._settler = Settler(database, clock, self.ownership, public_url)
         self._suspects = Suspects(database)
         self._health = EndpointHealth(database, self.lanes, timedelta(seconds=disable_after_seconds))
         settlements = Settlements(

@@ -13,6 +13,7 @@ from triggers.deliveries import store as delivery_store
 from triggers.deliveries.store import Recipient
 from triggers.domain import Caller, Scope, check_type_patterns, minted_at, parse_id, rfc3339
 from triggers.errors import Conflict, Invalid, NotFound
+from triggers.http.request import Request
 from triggers.http.response import JsonResponse
 from triggers.http.route import Answer, Route
 from triggers.http.views import (
@@ -106,7 +107,9 @@ class ReplayRoutes:
         self._clock = clock
         self._database = database
 
-    async def create_replay(self, caller: Caller, data: ReplayBody) -> JsonResponse[ReplayView]:
+    async def create_replay(
+        self, caller: Caller, request: Request, data: ReplayBody
+    ) -> JsonResponse[ReplayView]:
         """Replay events to a subscription or an inbox.
 
         The replay runs in the background, behind live deliveries. It creates the next generation of each
@@ -123,7 +126,8 @@ class ReplayRoutes:
             caller.org_id,
             new_replay(self._clock.mint(), to, chosen, found),
         )
-        return JsonResponse(_view(job), status_code=201, headers={"location": f"/v1/replays/{job.id}"})
+        location = f"{request.root_path}/v1/replays/{job.id}"
+        return JsonResponse(_view(job), status_code=201, headers={"location": location})
 
     async def list_replays(
         self,

@@ -2,11 +2,12 @@
 
 A sealed value is
 
-    version (1 byte, 0x01) · key id (4 bytes) · nonce (12 bytes) · AES-256-GCM ciphertext and tag
+    format (1 byte, 0x02) · key id (4 bytes) · nonce (12 bytes) · AES-256-GCM ciphertext and tag
 
-and is bound to its organisation and subscription: copied into another row it does not open. The first key of
-a ring encrypts, all of them decrypt. To rotate, put a new key in front, seal again whatever is not
-`is_current`, then drop the old key.
+and is bound to its organisation, its subscription and its purpose: copied into another row or column it does
+not open. The associated data of AES-GCM is the format, the key id, the two ids and the purpose. Values of
+format 1, which are not bound to a purpose, are still read. The first key of a ring encrypts, all of them
+decrypt. To rotate, put a new key in front, seal again whatever is not `is_current`, then drop the old key.
 
 96-bit nonces are random: a key is good for 2^32 sealed values (NIST SP 800-38D), which no node comes near.
 """
@@ -20,7 +21,7 @@ import secrets
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -31,11 +32,15 @@ from triggers.errors import KeyMissing, SealBroken, SettingsError
 SETTING: Final = "TRIGGERS_SECRET_KEYS"
 KEY_BYTES: Final = 32
 _MAX_FILE_BYTES: Final = 64 * 1024
-_VERSION: Final = b"\x01"
+_WITHOUT_PURPOSE: Final = b"\x01"
+_FORMAT: Final = b"\x02"
 _ID_BYTES: Final = 4
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
-_HEADER_BYTES: Final = len(_VERSION) + _ID_BYTES + _NONCE_BYTES
+_HEADER_BYTES: Final = len(_FORMAT) + _ID_BYTES + _NONCE_BYTES
+
+Purpose: TypeAlias = Literal["secrets", "headers"]
+"""What a sealed value is for: the signing secrets of a subscription, or its own headers."""
 
 
 class KeyRing:
@@ -94,13 +99,13 @@ class KeyRing:
         """In the order of the ring, in hex. An id is the start of a hash: it tells nothing about the key."""
         return tuple(key_id.hex() for key_id in self._ciphers)
 
-    def encrypt(self, plaintext: bytes, *, org: UUID, subscription: UUID) -> bytes:
+    def encrypt(self, plaintext: bytes, *, org: UUID, subscription: UUID, purpose: Purpose) -> bytes:
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        header = _VERSION + self._current_id
-        bound_to = _bound_to(header, org, subscription)
+        header = _FORMAT + self._current_id
+        bound_to = _bound_to(header, org, subscription, purpose)
         return header + nonce + self._ciphers[self._current_id].encrypt(nonce, plaintext, bound_to)
 
-    def decrypt(self, sealed: bytes, *, org: UUID, subscription: UUID) -> bytes:
+    def decrypt(self, sealed: bytes, *, org: UUID, subscription: UUID, purpose: Purpose) -> bytes:
         """Raises KeyMissing with the id of the key to bring back, or SealBroken."""
         key_id = _key_id_of(sealed)
         cipher = self._ciphers.get(key_id)
@@ -112,13 +117,15 @@ class KeyRing:
             )
         header, nonce = sealed[: 1 + _ID_BYTES], sealed[1 + _ID_BYTES : _HEADER_BYTES]
         try:
-            return cipher.decrypt(nonce, sealed[_HEADER_BYTES:], _bound_to(header, org, subscription))
+            bound_to = _bound_to(header, org, subscription, purpose)
+            return cipher.decrypt(nonce, sealed[_HEADER_BYTES:], bound_to)
         except InvalidTag:
             raise SealBroken(org=str(org), subscription=str(subscription)) from None
 
     def is_current(self, sealed: bytes) -> bool:
-        """Whether it was encrypted with the first key; if not, rotation has still to seal it again."""
-        return _key_id_of(sealed) == self._current_id
+        """Whether it was encrypted with the first key, in the newest format. If not, rotation has still to
+        seal it again."""
+        return _key_id_of(sealed) == self._current_id and sealed.startswith(_FORMAT)
 
 
 def _key_id(key: bytes) -> bytes:
@@ -128,13 +135,14 @@ def _key_id(key: bytes) -> bytes:
 def _key_id_of(sealed: bytes) -> bytes:
     if len(sealed) < _HEADER_BYTES + _TAG_BYTES:
         raise SealBroken(f"A stored secret has {len(sealed)} bytes, which is too short.")
-    if sealed[:1] != _VERSION:
+    if not sealed.startswith((_WITHOUT_PURPOSE, _FORMAT)):
         raise SealBroken(f"A stored secret has the format {sealed[0]}, which this version does not know.")
     return sealed[1 : 1 + _ID_BYTES]
 
 
-def _bound_to(header: bytes, org: UUID, subscription: UUID) -> bytes:
-    return header + org.bytes + subscription.bytes
+def _bound_to(header: bytes, org: UUID, subscription: UUID, purpose: Purpose) -> bytes:
+    place = header + org.bytes + subscription.bytes
+    return place if header.startswith(_WITHOUT_PURPOSE) else place + purpose.encode()
 
 
 def _decoded(part: str, position: int) -> bytes:

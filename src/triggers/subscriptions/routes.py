@@ -54,6 +54,7 @@ from triggers.subscriptions.body import (
 from triggers.subscriptions.rules import (
     PushSettings,
     check_ordering,
+    check_origin,
     checked,
     new_secret,
     same_types,
@@ -131,7 +132,8 @@ class SubscriptionRoutes:
         """Change a subscription.
 
         The change applies to events that are accepted from now on. The delivery worker applies it within a
-        second.
+        second. If the new URL has another scheme, host or port, and the subscription has headers, `headers`
+        is required too.
         """
         changes = _settings_in(data, UNSET)
         return await self._followed(
@@ -244,7 +246,9 @@ class SubscriptionRoutes:
                 chosen["headers"] = {}
             wanted = msgspec.structs.replace(present, **chosen)
             check_ordering(present.ordering, wanted.ordering)
-            return checked(wanted, *self._judged_by(), changed=changes.keys())
+            valid = checked(wanted, *self._judged_by(), changed=changes.keys())
+            check_origin(present, valid, changes.keys())
+            return valid
 
         return edit
 

@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 
 from triggers.domain import check_text, check_type_patterns
 from triggers.errors import Invalid
-from triggers.outbound.addresses import OutboundPolicy, check_url
+from triggers.outbound.addresses import OutboundPolicy, check_url, origin_of
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import (
     AsymmetricSecret,
@@ -168,6 +168,21 @@ def check_target(url: str, policy: OutboundPolicy, pointer: str) -> str:
     return url
 
 
+def check_origin(present: PushSettings, wanted: PushSettings, changed: Collection[str]) -> None:
+    """Raise Invalid if headers that nobody named would go to another scheme, host or port.
+
+    Answers never show their values, so a key that may change a URL could else read them at its own endpoint.
+    """
+    if not present.headers or "headers" in changed or wanted.target_url == present.target_url:
+        return
+    if origin_of(wanted.target_url) != origin_of(present.target_url):
+        raise Invalid(
+            "The new URL has another scheme, host or port. Send `headers` too, because their values would go"
+            " there; null removes them.",
+            pointer="/headers",
+        )
+
+
 def check_filter(expression: str) -> str:
     """Return a valid filter, or raise Invalid."""
     PayloadFilter.compile(expression)
@@ -307,12 +322,14 @@ def seal_secrets(
     ring: KeyRing, org_id: UUID, subscription_id: UUID, secrets: Sequence[StoredSecret]
 ) -> bytes:
     """Encrypt secrets for the column `secrets`: `[{"secret", "ends_at"}]`, the current one first."""
-    return ring.encrypt(msgspec.json.encode(secrets), org=org_id, subscription=subscription_id)
+    return ring.encrypt(
+        msgspec.json.encode(secrets), org=org_id, subscription=subscription_id, purpose="secrets"
+    )
 
 
 def open_secrets(ring: KeyRing, org_id: UUID, subscription_id: UUID, sealed: bytes) -> list[StoredSecret]:
     """Decrypt the column `secrets`. Some secrets may have expired since."""
-    return _read_secrets(ring.decrypt(sealed, org=org_id, subscription=subscription_id))
+    return _read_secrets(ring.decrypt(sealed, org=org_id, subscription=subscription_id, purpose="secrets"))
 
 
 def seal_headers(
@@ -321,14 +338,16 @@ def seal_headers(
     """Encrypt headers for the column `headers`: a JSON object by name, None for no headers."""
     if not headers:
         return None
-    return ring.encrypt(msgspec.json.encode(headers), org=org_id, subscription=subscription_id)
+    return ring.encrypt(
+        msgspec.json.encode(headers), org=org_id, subscription=subscription_id, purpose="headers"
+    )
 
 
 def open_headers(ring: KeyRing, org_id: UUID, subscription_id: UUID, sealed: bytes | None) -> dict[str, str]:
     """Decrypt the column `headers`."""
     if sealed is None:
         return {}
-    return _read_headers(ring.decrypt(sealed, org=org_id, subscription=subscription_id))
+    return _read_headers(ring.decrypt(sealed, org=org_id, subscription=subscription_id, purpose="headers"))
 
 
 _read_secrets = msgspec.json.Decoder(list[StoredSecret]).decode

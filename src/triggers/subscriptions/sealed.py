@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
 from uuid import UUID
 
 from triggers.errors import KeyMissing, OperatorError, SealBroken
-from triggers.postgres.database import Database, statements
-from triggers.secrets.key_ring import KeyRing
+from triggers.postgres.database import Database, Row, statements
+from triggers.secrets.key_ring import KeyRing, Purpose
 
 _SQL = statements(__name__)
+_PURPOSES: Final[tuple[Purpose, ...]] = ("secrets", "headers")
+"""The columns that are sealed, in the order of the statement that writes them."""
 
 
 async def reseal(
     database: Database, ring: KeyRing, after: tuple[UUID, UUID], limit: int
 ) -> tuple[int, tuple[UUID, UUID] | None]:
-    """Seal with the ring's first key what is sealed with another, in one slice of subscriptions.
+    """Seal with the ring's first key, in the newest format, what is not, in one slice of subscriptions.
 
     Returns how many, and where the next slice begins, None after the last. One that changes at the
     same moment is sealed by that change, with the first key of the ring of its node.
@@ -22,13 +25,20 @@ async def reseal(
     rows = await database.fetch(_SQL["sealed"], *after, limit)
     count = 0
     for row in rows:
-        old = row["secrets"], row["headers"]
+        old = [row[purpose] for purpose in _PURPOSES]
         if all(sealed is None or ring.is_current(sealed) for sealed in old):
             continue
-        ids = {"org": row["org_id"], "subscription": row["id"]}
-        new = [None if sealed is None else ring.encrypt(ring.decrypt(sealed, **ids), **ids) for sealed in old]
+        new = [_sealed_again(ring, row, purpose) for purpose in _PURPOSES]
         count += await database.row(_SQL["reseal"], row["org_id"], row["id"], *new, *old) is not None
     return count, (rows[-1]["org_id"], rows[-1]["id"]) if len(rows) == limit else None
+
+
+def _sealed_again(ring: KeyRing, row: Row, purpose: Purpose) -> bytes | None:
+    org_id, subscription_id, sealed = row["org_id"], row["id"], row[purpose]
+    if sealed is None:
+        return None
+    text = ring.decrypt(sealed, org=org_id, subscription=subscription_id, purpose=purpose)
+    return ring.encrypt(text, org=org_id, subscription=subscription_id, purpose=purpose)
 
 
 async def require_key(database: Database, ring: KeyRing) -> None:
@@ -40,7 +50,7 @@ async def require_key(database: Database, ring: KeyRing) -> None:
     missing: KeyMissing | None = None
     for row in await database.fetch(_SQL["some_sealed"], 20):
         try:
-            ring.decrypt(row["secrets"], org=row["org_id"], subscription=row["id"])
+            ring.decrypt(row["secrets"], org=row["org_id"], subscription=row["id"], purpose="secrets")
         except KeyMissing as error:
             missing = error
         except SealBroken:  # that one stands alone, whatever the ring

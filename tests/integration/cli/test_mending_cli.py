@@ -104,6 +104,28 @@ async def test_deliveries_are_listed_and_mended(
     assert [json.loads(line) for line in for_scripts.output.splitlines()] == answered
 
 
+async def test_push_is_listed_unless_something_else_is_asked_for(
+    terminal: Terminal, client: httpx.AsyncClient
+) -> None:
+    hook = await client.post("/v1/subscriptions", json={"target_url": "https://receiver.example/"})
+    subscription = hook.json()["id"]
+    sent = await client.post("/v1/events", json={"type": "new", "payload": 1})
+    [inbox] = (await client.get("/v1/inboxes")).json()["data"]
+
+    async def listed(*arguments: str) -> set[str]:
+        found = await terminal.run("deliveries", "list", "--json", *arguments)
+        rows = [json.loads(line) for line in found.output.splitlines()]
+        return {row["kind"] for row in rows if row["event_id"] == sent.json()["id"]}
+
+    assert await listed() == {"push"}
+    assert await listed("--kind", "inbox") == {"inbox"}
+    assert await listed("--kind", "all") == {"push", "inbox"}
+    assert await listed("--subscription", inbox["id"]) == {"inbox"}
+    assert await listed("--subscription", subscription) == {"push"}
+    await client.post("/v1/ack", json={"event_ids": [sent.json()["id"]]})
+    assert await listed("--status", "acknowledged") == {"inbox"}
+
+
 async def test_attempts_are_listed(terminal: Terminal, dead: str, node: Node, tenant: Tenant) -> None:
     event = node.clock.mint()
     await node.database.fetch(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,7 @@ import pytest
 
 from harness import Node, Tenant, Tenants
 from triggers.deliveries import store as delivery_store
+from triggers.deliveries.ending import follow
 from triggers.domain import DeliveryStatus, LaneId
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
@@ -136,6 +137,7 @@ async def test_pages_of_any_size_make_the_whole_list(
     """Bounds small enough to be met: of subscriptions looked at, and of rows looked through."""
     monkeypatch.setattr(delivery_store, "_SUBSCRIPTIONS_A_PAGE", 2)
     monkeypatch.setattr(delivery_store, "_SCAN_LIMIT", 9)
+    monkeypatch.setattr(delivery_store, "_REPLAYED_AT_ONCE", 2)
     chance = random.Random(seed)
     push = [await owed.subscription() for _ in range(4)]
     inboxes = [await owed.inbox(f"inbox {n}") for n in range(2)]
@@ -144,20 +146,29 @@ async def test_pages_of_any_size_make_the_whole_list(
     for subscription in [*push, *inboxes]:
         words = ["pending", "dead", "cancelled", "expired"]
         words += ["delivered"] if subscription in push else ["leased", "acknowledged"]
+        ended = [word for word in words if word not in UNSETTLED]
         for event in events:
-            for generation in range(chance.choice([0, 1, 1, 1, 3])):
-                status = chance.choice(words)
+            latest = chance.choice([0, 1, 1, 1, 3]) - 1
+            for generation in range(latest + 1):
+                status = chance.choice(words if generation == latest else ended)
                 await owed.delivery(subscription, event, status, due_in=60, generation=generation)
-                expected[status].append((subscription, event, generation))
+                if generation == latest:
+                    expected[status].append((subscription, event, generation))
+    kinds = {"push": push, "inbox": inboxes, None: [*push, *inboxes]}
     for status, all_of_it in expected.items():
         all_of_it.sort(reverse=True)
-        for only in (None, chance.choice(push), inboxes[0]):
-            wanted = [each for each in all_of_it if only in (None, each[0])]
+        for only, kind in (
+            (None, None),
+            (None, chance.choice(["push", "inbox"])),
+            (chance.choice(push), None),
+            (inboxes[0], chance.choice(["push", "inbox"])),
+        ):
+            wanted = [each for each in all_of_it if only in (None, each[0]) and each[0] in kinds[kind]]
             limit = chance.choice([1, 2, 3, 7, 100])
-            parameters = {"subscription_id": str(only)} if only else {}
+            parameters = ({"subscription_id": str(only)} if only else {}) | ({"kind": kind} if kind else {})
             found = await whole(client, "/v1/deliveries", status=status, limit=limit, **parameters)
             names = [(UUID(d["subscription_id"]), UUID(d["event_id"]), d["generation"]) for d in found]
-            assert names == wanted, (status, only, limit)
+            assert names == wanted, (status, only, kind, limit)
             assert {d["status"] for d in found} <= {status}
 
 
@@ -311,6 +322,60 @@ async def test_what_ended_badly_is_owed_once_more(client: httpx.AsyncClient, owe
     assert (row["lane_group"], row["ordering_key"], row["payload_size"]) == (7, "", 2)
 
 
+@pytest.mark.parametrize("status", ["dead", "cancelled", "expired"])
+async def test_what_was_replayed_is_no_longer_among_what_ended_badly(
+    client: httpx.AsyncClient, owed: Owed, status: str
+) -> None:
+    subscription = await owed.subscription()
+    kept = await owed.delivery(subscription, await owed.event(), status)
+    for outcome in ("pending", "delivered", status):
+        event = await owed.event()
+        delivery = await owed.delivery(subscription, event, status)
+        if outcome == "pending":
+            await mend(client, delivery, "retry")
+        else:
+            await owed.delivery(subscription, event, outcome, generation=1)
+    listed = await whole(client, "/v1/deliveries", status=status)
+    assert [(each["id"], each["generation"]) for each in listed] == [(delivery, 1), (kept, 0)]
+    assert len(await whole(client, "/v1/deliveries", status="pending")) == 1
+    assert len(await whole(client, "/v1/deliveries", status="delivered")) == 1
+
+
+async def test_a_dead_letter_shows_where_it_went_and_what_was_answered(
+    client: httpx.AsyncClient, owed: Owed
+) -> None:
+    """What `triggers.delivery.dead` leaves out. An inbox has neither."""
+    subscription = await owed.subscription(target_url="https://example.com/secret?token=1")
+    event = await owed.event()
+    delivery = await owed.delivery(subscription, event, "dead", attempts=2)
+    other = await owed.subscription()
+    for attempt, response in ((1, "first"), (2, "second")):
+        await owed.attempt(subscription, event, attempt=attempt, status_code=500, response=response)
+    await owed.attempt(other, event, response="another subscription's")
+    found = (await client.get(f"/v1/deliveries/{delivery}")).json()
+    assert found["target_url"] == "https://example.com/secret?token=1"
+    last = found["last_attempt"]
+    assert (last["attempt"], last["status_code"], last["response"]) == (2, 500, "second")
+    message = await owed.delivery(await owed.inbox("mine"), event)
+    found = (await client.get(f"/v1/deliveries/{message}")).json()
+    assert (found["target_url"], found["last_attempt"]) == (None, None)
+
+
+async def test_what_is_cancelled_keeps_the_time_of_its_first_attempt(
+    client: httpx.AsyncClient, owed: Owed
+) -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    subscription, ending = await owed.subscription(), await owed.subscription(status="disabled")
+    event = await owed.event()
+    delivery = await owed.delivery(subscription, event, first_attempt_at=moment, due_in=60)
+    ended = await owed.delivery(ending, event, first_attempt_at=moment, due_in=60)
+    await mend(client, delivery, "cancel")
+    await follow(owed.database, 10)
+    for each in (delivery, ended):
+        found = (await client.get(f"/v1/deliveries/{each}")).json()
+        assert (found["status"], found["first_attempt_at"]) == ("cancelled", "2026-01-02T03:04:05.000Z")
+
+
 async def test_what_cannot_be_retried(client: httpx.AsyncClient, owed: Owed) -> None:
     subscription, inbox = await owed.subscription(), await owed.inbox("mine")
     disabled = await owed.subscription(status="disabled")
@@ -406,8 +471,8 @@ async def test_lists_are_read_by_an_index(owed: Owed) -> None:
         for status in DeliveryStatus:
             await connection.execute("set plan_cache_mode = force_generic_plan; set enable_seqscan = off")
             for statement, values in (
-                (delivery_store._OF_STATUS[status], f"{place}, '{last}', 5, 5, '{first}'"),
-                (delivery_store._WITH_STATUS[status], f"'{owed.org_id}', '{last}', 5"),
+                (delivery_store._OF_STATUS[status], f"{place}, '{last}', 5, 5, '{first}', null"),
+                (delivery_store._WITH_STATUS[status], f"'{owed.org_id}', '{last}', 5, null"),
             ):
                 await connection.execute(f"prepare asked as {statement}")
                 rows = await connection.fetch(f"explain (costs off) execute asked({values})")

@@ -297,16 +297,64 @@ async def test_unknown_keys_are_looked_up_once(
         assert await works(client, tenant.key)
 
 
-async def test_the_last_use_is_noted(
+async def test_the_last_use_is_noted_with_its_time(
     make_node: Callable[..., Any], tenant: Tenant, database: Database
 ) -> None:
+    """Not with the time at which it is stored, which is up to a minute later."""
     node: Node = await make_node()
+
+    async def last_use() -> datetime | None:
+        row = await database.row("select last_used_at from api_keys")
+        assert row is not None
+        return row[0]
+
     async with node.client(tenant) as client:
-        assert await works(client, tenant.key)
+        for looked_up in (True, False):
+            assert (node._keys.remembered(tenant.key.encode()) is None) == looked_up
+            before = datetime.fromtimestamp(node.clock.now(), UTC)
+            assert await works(client, tenant.key)
+            after = datetime.fromtimestamp(node.clock.now(), UTC)
+            await eventually(lambda after=after: node.clock.now() > after.timestamp() + 0.05)
+            await node._keys._touch()
+            used_at = await last_use()
+            assert used_at is not None
+            assert before - timedelta(milliseconds=1) <= used_at <= after + timedelta(milliseconds=1)
+    late = used_at - timedelta(hours=1)
+    await api_keys.touch(database, {tenant.key_id: late.timestamp()})
+    assert await last_use() == used_at, "another node had noted a later use"
+
+
+async def test_a_use_that_cannot_be_stored_is_stored_later(
+    node: Node, client: httpx.AsyncClient, tenant: Tenant, database: Database
+) -> None:
+    assert await works(client, tenant.key)
+    used_at = dict(node._keys._used_at)
+    assert used_at
+    await database.fetch("alter table api_keys rename column last_used_at to elsewhere")
+    with pytest.raises(Exception, match="last_used_at"):
+        await node._keys._touch()
+    assert node._keys._used_at == used_at
+    await database.fetch("alter table api_keys rename column elsewhere to last_used_at")
     await node._keys._touch()
-    row = await database.row("select last_used_at > now() - interval '1 minute' from api_keys")
+    row = await database.row("select extract(epoch from last_used_at)::float8 from api_keys")
     assert row is not None
-    assert row[0]
+    assert row[0] == pytest.approx(used_at[tenant.key_id], abs=0.001)
+
+
+async def test_a_tenant_cannot_revoke_the_operators_key(node: Node, tenant: Tenant, tenants: Tenants) -> None:
+    operator = await tenants.key_of(tenant.id, tenant.name, [Scope.ADMIN, Scope.KEYS])
+    path = f"/v1/keys/{operator.key_id}"
+    async with node.client(tenant) as client:
+        for answer in (
+            await client.delete(path),
+            await client.post(f"{path}/rotate", json={"overlap_seconds": 0}),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+        assert (await client.delete(path)).json()["scope"] == "admin"
+        assert await works(client, operator.key)
+    async with node.client(operator) as client:
+        assert (await client.delete(f"/v1/keys/{tenant.key_id}")).status_code == 200
+        assert (await client.delete(path)).json()["revoked_at"]
 
 
 # ---- the operator's routes ------------------------------------------------------------------------

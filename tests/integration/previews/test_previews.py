@@ -85,17 +85,19 @@ async def test_a_dry_run_says_what_would_match(client: httpx.AsyncClient) -> Non
     small = await send(client, "order.created", '{"total": 5}')
     large = await send(client, "order.created", '{"total": 500}')
     broken = await send(client, "order.created", '{"sum": 500}')
-    await send(client, "other", '{"total": 500}')
-    body = {"event_types": ["order.*"], "filter": "payload.total > 100"}
+    for _ in range(3):
+        await send(client, "other", '{"total": 500}')
+    body = {"event_types": ["order.*"], "filter": "payload.total > 100", "last": 3}
     answer = await client.post("/v1/subscriptions/dry-run", json=body)
     assert answer.status_code == 200, answer.text
     found = answer.json()
-    assert (found["judged"], found["matched"], found["failed"], found["complete"]) == (4, 2, 1, True)
+    assert (found["judged"], found["matched"], found["failed"], found["complete"]) == (3, 2, 1, True)
     assert [match["id"] for match in found["matches"]] == [broken, large]
     assert found["matches"][0]["filter_error"]
     assert found["matches"][1]["filter_error"] is None
-    by_type = (await client.post("/v1/hooks/dry-run", json={"event_types": ["order.*"], "last": 3})).json()
+    by_type = (await client.post("/v1/hooks/dry-run", json={"event_types": ["order.*"], "last": 2})).json()
     assert [match["id"] for match in by_type["matches"]] == [broken, large]
+    assert (by_type["judged"], by_type["complete"]) == (2, True)
     assert small not in str(by_type)
 
 
@@ -114,6 +116,21 @@ async def test_a_dry_run_stops_when_it_took_enough(
     monkeypatch.setattr(trials, "DRY_RUN_BYTES", 2100)
     found = (await client.post("/v1/subscriptions/dry-run", json={"filter": "size(payload) > 1"})).json()
     assert (found["judged"], found["matched"], found["complete"]) == (2, 2, False)
+
+
+async def test_a_dry_run_looks_through_so_many_events_and_no_more(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "SLICE", 2)
+    monkeypatch.setattr(trials, "MAX_SCANNED", 4)
+    await send(client, "rare")
+    for _ in range(3):
+        await send(client, "often")
+    body = {"event_types": ["rare"], "last": 2}
+    assert (await client.post("/v1/subscriptions/dry-run", json=body)).json()["judged"] == 1
+    await send(client, "often")
+    found = (await client.post("/v1/subscriptions/dry-run", json=body)).json()
+    assert (found["judged"], found["complete"]) == (0, False)
 
 
 async def test_a_dry_run_goes_on_over_pages(

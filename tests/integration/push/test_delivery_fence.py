@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -254,7 +255,7 @@ async def test_what_is_told_is_stored_with_what_it_tells_of(
     """While the telling cannot be stored the dead letter is not one either; then both are."""
     async with Receiver() as told:
         receiver.answer = lambda _: FAILED
-        failing = await subscribed(receiver.url, delays=[], event_types=["a"])
+        failing = await subscribed(f"{receiver.url}/secret", delays=[], event_types=["a"])
         await subscribed(told.url, event_types=["triggers.delivery.dead"])
         await post(client, [{}])
         # Whoever would store an event waits for this, and gives up at its lock timeout.
@@ -267,6 +268,21 @@ async def test_what_is_told_is_stored_with_what_it_tells_of(
         assert await states.settled(failing.id) == {"dead": 1}
         assert len(told.hooks) == 1
         assert len(receiver.hooks) == 1
+        news = json.loads(told.hooks[0].body)["data"]
+        assert (news["endpoint"], news["status_code"], news["attempts"]) == (
+            receiver.url.removesuffix("/hook"),
+            500,
+            1,
+        )
+        assert "secret" not in str(news)
+        assert news["delivery"] == f"/v1/deliveries/{news['event_id']}.{failing.id}"
+        found = (await client.get(news["delivery"])).json()
+        assert found["target_url"] == f"{receiver.url}/secret"
+        assert found["last_attempt"]["status_code"] == 500
+        await eventually(lambda: database.row("select 1 from settled_deliveries where status = 'delivered'"))
+        kept = await database.fetch("select first_attempt_at from settled_deliveries")
+        assert len(kept) == 2, "the dead letter, and the delivery that tells of it"
+        assert all(row["first_attempt_at"] for row in kept)
 
 
 async def test_the_last_worker_takes_nothing_once_it_is_declared_dead(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import msgspec
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from harness import SECRET_KEYS, Node, Tenant, Tenants, behind_a_lock, eventually
 from triggers.domain import first_id_at
@@ -433,6 +436,36 @@ async def test_patch_refuses_what_cannot_be(client: httpx.AsyncClient, change: d
     assert (await client.patch(f"/v1/subscriptions/{made['id']}", json=change)).status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("target_url", "same_origin"),
+    [
+        ("http://127.0.0.1:80/other?x=1", True),
+        ("http://127.0.0.1:81/", False),
+        ("http://127.0.0.2/", False),
+        ("https://127.0.0.1:80/", False),
+        ("HTTP://127.0.0.1/", True),
+    ],
+)
+async def test_headers_go_to_another_origin_only_if_they_are_named(
+    client: httpx.AsyncClient, target_url: str, same_origin: bool
+) -> None:
+    """Or a key that may change a URL could read the values, which no answer shows, at its own endpoint."""
+    made = await make(client, target_url="http://127.0.0.1/hook", headers={"X-Secret": "1"})
+    path = f"/v1/subscriptions/{made['id']}"
+    answer = await client.patch(path, json={"target_url": target_url})
+    if same_origin:
+        assert answer.status_code == 200
+        return
+    assert answer.status_code == 422
+    assert [each["pointer"] for each in answer.json()["errors"]] == ["/headers"]
+    assert (await client.get(path)).json()["target_url"] == "http://127.0.0.1/hook"
+    moved = await client.patch(path, json={"target_url": target_url, "headers": {"X-Secret": "2"}})
+    assert moved.status_code == 200
+    back = await client.patch(path, json={"target_url": "http://127.0.0.1/hook", "headers": None})
+    assert (back.status_code, back.json()["header_names"]) == (200, [])
+    assert (await client.patch(path, json={"target_url": target_url})).status_code == 200, "none to be read"
+
+
 async def test_order_is_chosen_once(client: httpx.AsyncClient) -> None:
     made = await make(client)
     answer = await client.patch(f"/v1/subscriptions/{made['id']}", json={"ordering": "key"})
@@ -675,3 +708,30 @@ async def test_resealing_brings_everything_under_the_first_key(
     assert open_headers(alone, tenant.id, row["id"], row["headers"]) == {"X-A": "1"}
     assert open_secrets(alone, tenant.id, row["id"], row["secrets"])[0].secret == made["secret"]
     assert await sealed_secrets.reseal(database, ring, (UUID(int=0), UUID(int=0)), 10) == (0, None)
+
+
+async def test_resealing_renews_the_format(
+    client: httpx.AsyncClient, tenant: Tenant, database: Database
+) -> None:
+    """Values of format 1, which had no purpose, are read, and written in format 2 with the same key."""
+    made = await make(client, headers={"X-A": "1"})
+    key = base64.b64decode(SECRET_KEYS)
+    for column, text in (
+        ("secrets", msgspec.json.encode([{"secret": made["secret"]}])),
+        ("headers", b'{"X-A":"2"}'),
+    ):
+        header, nonce = b"\x01" + hashlib.sha256(key).digest()[:4], bytes(12)
+        bound_to = header + tenant.id.bytes + UUID(made["id"]).bytes
+        sealed = header + nonce + AESGCM(key).encrypt(nonce, text, bound_to)
+        await database.fetch(
+            f"update subscriptions set {column} = $1 where id = $2", sealed, UUID(made["id"])
+        )
+    shown = (await client.get(f"/v1/subscriptions/{made['id']}")).json()
+    assert shown["header_names"] == ["X-A"]
+    everything = UUID(int=0), UUID(int=0)
+    assert await sealed_secrets.reseal(database, RING, everything, 10) == (1, None)
+    row = await stored(database, made["id"])
+    assert (row["secrets"][0], row["headers"][0]) == (2, 2)
+    assert open_headers(RING, tenant.id, row["id"], row["headers"]) == {"X-A": "2"}
+    assert open_secrets(RING, tenant.id, row["id"], row["secrets"])[0].secret == made["secret"]
+    assert await sealed_secrets.reseal(database, RING, everything, 10) == (0, None)

@@ -108,6 +108,9 @@ def test_a_fingerprint_is_of_type_and_payload_alone() -> None:
         ("2024-02-29t12:00:00.5+02:00", datetime(2024, 2, 29, 10, 0, 0, 500_000, tzinfo=UTC)),
         ("1970-01-01T00:00:00-00:00", datetime(1970, 1, 1, tzinfo=UTC)),
         ("2024-01-01T00:00:00.123456789Z", datetime(2024, 1, 1, 0, 0, 0, 123_457, tzinfo=UTC)),
+        (f"2024-01-01T00:00:00.{'1' * 5_000}Z", datetime(2024, 1, 1, 0, 0, 0, 111_111, tzinfo=UTC)),
+        ("2016-12-31T23:59:60Z", datetime(2016, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
+        ("2017-01-01T00:59:60.123456789+01:00", datetime(2016, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
         ("0002-01-01T00:00:00+23:59", datetime(1, 12, 31, 0, 1, tzinfo=UTC)),
         ("9998-12-31T23:59:59-23:59", datetime(9999, 1, 1, 23, 58, 59, tzinfo=UTC)),
     ],
@@ -127,10 +130,20 @@ def test_when_it_occurred(text: str, moment: datetime) -> None:
         1704067200,
         "0001-01-01T00:00:00Z",
         "9999-01-01T00:00:00Z",
+        "2016-12-31T23:59:61Z",
+        "2016-12-31T23:59:600Z",
+        "2016-12-31T23:59:60",
+        "2016-12-31T23:60:60Z",
     ],
 )
 def test_when_it_cannot_have_occurred(text: Any) -> None:
     assert pointers({"occurred_at": text}) == ["/occurred_at"]
+
+
+def test_a_leap_second_changes_no_other_error() -> None:
+    leap = {"occurred_at": "2016-12-31T23:59:60Z"}
+    assert pointers(leap | {"unknown": 1}) == ["/unknown"]
+    assert pointers(leap | {"source": 1}) == ["/source"]
 
 
 def test_an_event_has_a_size() -> None:

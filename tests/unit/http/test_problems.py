@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from triggers import errors
-from triggers.http import problems
+from triggers.http import exchange, problems
+from triggers.http.request import Request
 from triggers.node.operator_routes import OperatorRoutes
 
 
@@ -23,6 +24,7 @@ ALL = sorted(set(below(errors.TriggersError)), key=lambda error: error.__name__)
 OPERATORS = {errors.OperatorError, *below(errors.OperatorError)}
 ABSTRACT = {errors.RequestError}
 PAGES = object.__new__(OperatorRoutes)  # its pages about errors use nothing of the node
+REQUEST = Request({"type": "http", "root_path": "/a", exchange.FIELDS: {}}, None, "none")  # type: ignore[arg-type]
 OURS = {errors.SealBroken}  # an error of ours like any bug, and no business of the caller's
 
 
@@ -34,9 +36,10 @@ def test_every_error_is_mapped(error: type[errors.TriggersError]) -> None:
         return
     kind = problems.KINDS[error]
     assert 400 <= kind.status < 600
-    document = problems.problem(error("What happened.", fact=1), "r-1")
+    document = problems.problem(error("What happened.", fact=1), root_path="/a", request_id="r-1")
     assert document == {
-        "type": f"/problems/{kind.slug}",
+        "type": f"/a/problems/{kind.slug}",
+        "code": kind.slug,
         "title": kind.title,
         "status": kind.status,
         "detail": "What happened.",
@@ -70,17 +73,17 @@ def test_slugs_are_stable_and_apart() -> None:
 
 @pytest.mark.parametrize("kind", problems.KINDS.values(), ids=lambda kind: kind.slug)
 async def test_every_slug_has_a_page(kind: problems.Kind) -> None:
-    page = await PAGES.problem_page(kind.slug)
+    page = await PAGES.problem_page(REQUEST, kind.slug)
     assert kind.title in bytes(page.body).decode().replace("&#39;", "'")
     assert str(kind.status) in bytes(page.body).decode()
 
 
 async def test_the_list_of_pages_names_them_all() -> None:
-    page = await PAGES.problem_index()
+    page = await PAGES.problem_index(REQUEST)
     for kind in problems.KINDS.values():
-        assert f"/problems/{kind.slug}" in bytes(page.body).decode()
+        assert f'"/a/problems/{kind.slug}"' in bytes(page.body).decode()
     with pytest.raises(errors.NotFound):
-        await PAGES.problem_page("nothing")
+        await PAGES.problem_page(REQUEST, "nothing")
 
 
 def test_headers() -> None:

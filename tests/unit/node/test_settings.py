@@ -45,6 +45,21 @@ def other_value(setting: Setting) -> tuple[str, Any]:
     return "/tmp/other", "/tmp/other"
 
 
+@pytest.mark.parametrize(
+    ("public_url", "root_path"),
+    [
+        (None, ""),
+        ("https://example.com", ""),
+        ("https://example.com/", ""),
+        ("https://example.com/triggers/", "/triggers"),
+        ("https://example.com:8443/a/b", "/a/b"),
+        ("https://example.com/größe/%41", "/gr%C3%B6%C3%9Fe/%41"),  # it stands in headers, so in ASCII
+    ],
+)
+def test_links_begin_with_the_path_of_the_public_url(public_url: str | None, root_path: str) -> None:
+    assert Settings(public_url=public_url).root_path == root_path
+
+
 @pytest.mark.parametrize("setting", settings_list(), ids=lambda setting: setting.name)
 def test_a_setting_comes_from_the_environment_or_a_flag(setting: Setting) -> None:
     text, value = other_value(setting)

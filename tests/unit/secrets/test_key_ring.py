@@ -34,11 +34,11 @@ def in_base64(*ring: bytes) -> str:
 
 
 def sealed_by(ring: KeyRing, plaintext: bytes = b"whsec_x") -> bytes:
-    return ring.encrypt(plaintext, org=ORG, subscription=SUBSCRIPTION)
+    return ring.encrypt(plaintext, org=ORG, subscription=SUBSCRIPTION, purpose="secrets")
 
 
 def opened_by(ring: KeyRing, sealed: bytes) -> bytes:
-    return ring.decrypt(sealed, org=ORG, subscription=SUBSCRIPTION)
+    return ring.decrypt(sealed, org=ORG, subscription=SUBSCRIPTION, purpose="secrets")
 
 
 # --- sealing -----------------------------------------------------------------------------------------------
@@ -49,8 +49,8 @@ def test_what_is_sealed_opens_in_its_place(
     plaintext: bytes, org: UUID, subscription: UUID, ring_keys: list[bytes]
 ) -> None:
     ring = KeyRing(ring_keys)
-    sealed = ring.encrypt(plaintext, org=org, subscription=subscription)
-    assert ring.decrypt(sealed, org=org, subscription=subscription) == plaintext
+    sealed = ring.encrypt(plaintext, org=org, subscription=subscription, purpose="headers")
+    assert ring.decrypt(sealed, org=org, subscription=subscription, purpose="headers") == plaintext
     assert ring.is_current(sealed)
     assert len(sealed) == 1 + 4 + 12 + len(plaintext) + 16
 
@@ -59,11 +59,37 @@ def test_the_format_is_the_documented_one() -> None:
     """Made with the primitive itself, so that a change of format cannot pass unseen."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-    header, nonce = b"\x01" + bytes.fromhex(OLD_ID), bytes(range(12))
-    bound_to = header + ORG.bytes + SUBSCRIPTION.bytes
+    header, nonce = b"\x02" + bytes.fromhex(OLD_ID), bytes(range(12))
+    bound_to = header + ORG.bytes + SUBSCRIPTION.bytes + b"secrets"
     sealed = header + nonce + AESGCM(OLD).encrypt(nonce, b"whsec_x", bound_to)
     assert opened_by(KeyRing([OLD]), sealed) == b"whsec_x"
     assert sealed_by(KeyRing([OLD]))[:5] == header
+
+
+def in_format_1(plaintext: bytes) -> bytes:
+    """Sealed as by earlier versions, which bound a value to no purpose."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    header, nonce = b"\x01" + bytes.fromhex(OLD_ID), bytes(range(12))
+    bound_to = header + ORG.bytes + SUBSCRIPTION.bytes
+    return header + nonce + AESGCM(OLD).encrypt(nonce, plaintext, bound_to)
+
+
+def test_format_1_is_read_and_is_not_current() -> None:
+    ring, sealed = KeyRing([OLD]), in_format_1(b"whsec_x")
+    assert opened_by(ring, sealed) == b"whsec_x"
+    assert not ring.is_current(sealed)
+    assert ring.is_current(sealed_by(ring))
+
+
+def test_a_value_moved_to_another_column_does_not_open() -> None:
+    """Or whoever can write to the database, but has no key, could make secrets of headers that he knows."""
+    ring = KeyRing([OLD])
+    headers = ring.encrypt(b"{}", org=ORG, subscription=SUBSCRIPTION, purpose="headers")
+    with pytest.raises(SealBroken):
+        opened_by(ring, headers)
+    with pytest.raises(SealBroken):
+        opened_by(ring, b"\x01" + headers[1:])
 
 
 @given(st.data())
@@ -89,14 +115,14 @@ def test_a_value_moved_to_another_row_does_not_open(org: UUID, subscription: UUI
         return
     ring = KeyRing([OLD])
     with pytest.raises(SealBroken) as caught:
-        ring.decrypt(sealed_by(ring), org=org, subscription=subscription)
+        ring.decrypt(sealed_by(ring), org=org, subscription=subscription, purpose="secrets")
     assert caught.value.__suppress_context__
 
 
 def test_organisation_and_subscription_are_not_interchangeable() -> None:
     ring = KeyRing([OLD])
     with pytest.raises(SealBroken):
-        ring.decrypt(sealed_by(ring), org=SUBSCRIPTION, subscription=ORG)
+        ring.decrypt(sealed_by(ring), org=SUBSCRIPTION, subscription=ORG, purpose="secrets")
 
 
 def test_the_same_text_is_never_sealed_the_same_way() -> None:
@@ -107,8 +133,8 @@ def test_the_same_text_is_never_sealed_the_same_way() -> None:
 
 def test_an_unknown_format_is_named() -> None:
     ring = KeyRing([OLD])
-    with pytest.raises(SealBroken, match="format 2"):
-        opened_by(ring, b"\x02" + sealed_by(ring)[1:])
+    with pytest.raises(SealBroken, match="format 3"):
+        opened_by(ring, b"\x03" + sealed_by(ring)[1:])
 
 
 # --- rotation ----------------------------------------------------------------------------------------------
