@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
-from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -15,15 +15,13 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from triggers import strict_json
+from triggers.cli.service import DEFAULT_URL, Key, Url, ask, call, decode, open_client, segment
 from triggers.domain import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 from triggers.errors import MalformedBody, OperatorError
 
 inbox = typer.Typer(no_args_is_help=True, help="Read and acknowledge an inbox.")
 
-Url = Annotated[str, typer.Option("--url", envvar="TRIGGERS_URL", help="URL of the service.")]
-Key = Annotated[str, typer.Option("--key", envvar="TRIGGERS_API_KEY", help="API key of an organisation.")]
 InboxName = Annotated[str, typer.Option("--inbox", help="Id or key of the inbox.")]
-DEFAULT_URL = "http://127.0.0.1:8080"
 
 _IN_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 """A JSON string holds no raw line break, so a space in place of a line break changes no value."""
@@ -70,7 +68,7 @@ def send(
         if ndjson:
             _send_lines(client, event_type, stream, source)
             return
-        payload = stream.read().strip()
+        payload = stream.read().removeprefix(codecs.BOM_UTF8).strip()
         if not payload:
             raise OperatorError("The payload is empty. To send an event without data, send {} or null.")
         strict_json.check(payload)  # an unbalanced payload could add fields to the event
@@ -93,7 +91,7 @@ def list_messages(
     with open_client(url, key) as client:
         while parameters["limit"]:  # a page with large payloads holds fewer than `limit`
             answer = call(client, "GET", "/v1/inbox", params=parameters)
-            page = msgspec.json.decode(answer.content, type=_Page)
+            page = decode(answer, _Page)
             for event in page.events:
                 _print(event)
             if page.next_cursor is None:
@@ -147,7 +145,7 @@ def tail(
         try:
             while True:
                 answer = call(client, "POST", f"{path}/lease", json=body)
-                found = msgspec.json.decode(answer.content, type=_Lease)
+                found = decode(answer, _Lease)
                 if found.lease_id is None:
                     continue
                 held.append(found.lease_id)  # before printing, so that an interrupt releases this lease too
@@ -169,7 +167,7 @@ def _print(message: msgspec.Raw) -> None:
 
 
 def _messages_of(inbox: str) -> str:
-    return f"/v1/inboxes/{quote(inbox, safe='')}/messages"
+    return f"/v1/inboxes/{segment(inbox)}/messages"
 
 
 def _send_lines(client: httpx.Client, event_type: str, stream: BinaryIO, source: str) -> None:
@@ -186,14 +184,14 @@ def _send_lines(client: httpx.Client, event_type: str, stream: BinaryIO, source:
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("sending", total=size)
         for lines in _batches(_payloads(stream, refuse), len(prefix) + 2):
-            answer = call(
+            answer = ask(
                 client,
                 "POST",
                 "/v1/events/batch",
                 content=b"\n".join(prefix + line + b"}" for _, line in lines),
                 headers={"content-type": "application/x-ndjson"},
             )
-            for item in answer.json()["results"]:
+            for item in answer["results"]:
                 match item["status"]:
                     case 201:
                         counts["accepted"] += 1
@@ -211,7 +209,7 @@ def _send_lines(client: httpx.Client, event_type: str, stream: BinaryIO, source:
 def _payloads(stream: BinaryIO, refuse: Callable[[int, str], None]) -> Iterator[tuple[int, bytes]]:
     """Each line that is valid JSON, with its number. Blank lines are skipped, invalid lines refused."""
     for number, line in enumerate(stream, start=1):
-        stripped = line.strip()
+        stripped = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip()
         if not stripped:
             continue
         try:
@@ -237,43 +235,8 @@ def _batches(payloads: Iterable[tuple[int, bytes]], overhead: int) -> Iterator[l
         yield lines
 
 
-def open_client(url: str, key: str) -> httpx.Client:
-    """An HTTP client for a running service."""
-    if not key.isascii():
-        raise OperatorError("The API key is not ASCII. Check --key or TRIGGERS_API_KEY.")
-    return httpx.Client(
-        base_url=url,
-        headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
-        timeout=60,
-    )
-
-
 def _open(source: str) -> BinaryIO:
     try:
         return sys.stdin.buffer if source == "-" else Path(source).open("rb")
     except OSError as error:
         raise OperatorError(f"Cannot read {source}: {error.strerror}.") from None
-
-
-def call(client: httpx.Client, method: str, path: str, **arguments: Any) -> httpx.Response:
-    """Send one request and return the answer.
-
-    Raises:
-        OperatorError: the service cannot be reached, or its answer is an error.
-    """
-    try:
-        answer = client.request(method, path, **arguments)
-    except httpx.HTTPError as error:
-        raise OperatorError(
-            f"No answer from {client.base_url}: {str(error).rstrip('.')}. Check --url or TRIGGERS_URL,"
-            " and that `triggers serve` is running."
-        ) from None
-    if answer.is_error:
-        try:
-            problem = answer.json()
-            wrong = [f"{each['pointer']}: {each['detail']}" for each in problem.get("errors", ())]
-            detail = " ".join(each.removeprefix(": ") for each in wrong) or problem["detail"]
-        except (ValueError, KeyError, TypeError):
-            detail = answer.text[:200]
-        raise OperatorError(f"{answer.status_code} {detail}")
-    return answer
