@@ -1,6 +1,9 @@
 """Entry point of `triggers` and `python -m triggers`."""
 
+import io
+import os
 import signal
+import sys
 
 
 def main() -> None:
@@ -10,6 +13,7 @@ def main() -> None:
     in the middle of some import, and a module written in C could turn it into another error. Interrupts
     that are ignored, as in the background of a script, stay ignored.
     """
+    _prepare_streams()
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heeded:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -18,6 +22,19 @@ def main() -> None:
     if heeded:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     cli.main()
+
+
+def _prepare_streams() -> None:
+    """Make the standard streams usable, whatever the environment made of them.
+
+    A closed one becomes /dev/null, or the next file or socket would get its number. A character that the
+    encoding of the output lacks is escaped.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until the end
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

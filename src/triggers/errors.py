@@ -149,7 +149,7 @@ class DedupConflict(Conflict):
 
     A retry must send the same bytes as the first request, so build the body once and keep it. If this is a
     different event, use a different `dedup_id`. The `dedup_id` can be used again after the deduplication
-    window (default: 24 hours).
+    window, which the operator sets with `TRIGGERS_DEDUP_WINDOW` (default: 24 hours).
     """
 
 
@@ -236,7 +236,7 @@ class RateLimited(RequestError):
     Nothing was accepted. Wait for the number of seconds in `Retry-After`, then send the request again. The
     plan sets the quota of the whole organisation. The quota refills evenly, and each event of a batch counts
     as one request. `RateLimit` and `RateLimit-Policy` show the remaining quota. The operator can change the
-    plan.
+    plan with `triggers orgs set-plan`.
     """
 
 
@@ -258,7 +258,8 @@ class Overloaded(Unavailable):
 
     Events arrive faster than the database can store them, from this organisation or from all organisations
     together. Wait for the number of seconds in `Retry-After`, then send the request again. Batches need less
-    work per event than single events.
+    work per event than single events. Operators: `TRIGGERS_MAX_WAITING_EVENTS` and
+    `TRIGGERS_MAX_WAITING_BYTES` set how much may wait.
     """
 
 

@@ -11,7 +11,7 @@ import sys
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -101,6 +101,24 @@ def show_trouble(gauge: Gauge, trouble: Iterable[str]) -> None:
         gauge.labels(name).set(1)
 
 
+class _LogWriter:
+    """Writes log lines. A line that cannot be written is lost, and the service goes on: the disk of the log
+    may be full, or its reader gone."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def msg(self, message: str) -> None:
+        """Write one line."""
+        try:
+            self._file.write(message + "\n")
+            self._file.flush()
+        except OSError:
+            pass
+
+    debug = info = warning = error = critical = msg
+
+
 def configure_logging(log_format: Literal["auto", "console", "json"], level: str) -> None:
     """One line per event: for people on a terminal, JSON otherwise."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
@@ -118,7 +136,7 @@ def configure_logging(log_format: Literal["auto", "console", "json"], level: str
     structlog.configure(
         processors=shared + written,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _LogWriter(sys.stderr),
         cache_logger_on_first_use=True,
     )
     # What libraries log through the standard library keeps to warnings, on the same stream and as we write.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import signal
 import socket
@@ -14,7 +16,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from .processes import Service, ask, wait_for
+from .processes import TRIGGERS, Service, ask, wait_for
 
 
 def test_the_printed_curl_is_accepted_listed_and_acknowledged(
@@ -23,7 +25,9 @@ def test_the_printed_curl_is_accepted_listed_and_acknowledged(
     service = launch(fresh=True)
     note(f"first start to ready: {service.start():.1f} s")
     key = service.first_key()
-    assert service.log.read_text().count(key) == 2, "once by itself, once in the curl"
+    assert key not in service.log.read_text(), "a log is kept, and read by many"
+    assert f"is in {service.data_dir}/first-key\n" in service.said()
+    assert (service.data_dir / "first-key").stat().st_mode & 0o777 == 0o600
 
     (curl,) = re.findall(r"^ *(curl .*)$", service.said(), re.MULTILINE)
     pasted = subprocess.run(["/bin/sh", "-c", curl], capture_output=True, text=True, check=True, timeout=20)
@@ -43,11 +47,34 @@ def test_the_printed_curl_is_accepted_listed_and_acknowledged(
     assert service.stop() == 0
     assert service.postgres_processes() == []
     note(f"restart to ready: {service.start():.1f} s")
-    assert "zap_" not in service.said()
+    assert "first-key" not in service.said()
     assert "curl" not in service.said()
     _, listed = ask(service.port, "/v1/inbox", key)
     assert [each["id"] for each in listed["events"]] == [kept["id"]]
     assert service.stop() == 0
+
+
+def test_a_terminal_shows_the_key(launch: Callable[..., Service]) -> None:
+    service = launch()
+    ours, theirs = pty.openpty()
+    with (
+        open(ours, "rb", buffering=0) as terminal,
+        subprocess.Popen(
+            [TRIGGERS, "serve", "--port", str(service.port)],
+            env=service.environment,
+            stdin=subprocess.DEVNULL,
+            stderr=theirs,
+        ) as service.process,
+    ):
+        os.close(theirs)
+        said = b""
+        while b"curl" not in said:
+            said += terminal.read(4096)
+        key = re.search(rb"zap_test_[\w-]{43}", said)
+        assert key
+        assert ask(service.port, "/v1/org", key[0].decode())[0] == 200
+        assert not (service.data_dir / "first-key").exists()
+        service.process.terminate()
 
 
 def test_commands_work_beside_a_running_serve(shared: Service) -> None:

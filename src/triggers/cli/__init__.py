@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from typing import NoReturn
 
 import typer
 
 from triggers import __version__
-from triggers.cli import client, demo, mending, routes, secrets, serving, subscriptions, tenants
-from triggers.errors import TriggersError
-from triggers.postgres.database import PostgresError
+from triggers.cli import client, demo, mending, routes, secrets, service, serving, subscriptions, tenants
+from triggers.node.failures import explained
+from triggers.node.settings import unknown_variables
 
 app = typer.Typer(
     name="triggers",
@@ -31,6 +33,13 @@ demo.add_to(app)
 routes.add_to(app)
 
 
+@app.callback()
+def _warn_of_unknown_variables() -> None:
+    for name, meant in unknown_variables(os.environ, service.VARIABLES).items():
+        perhaps = f" Did you mean {meant}?" if meant else ""
+        _say(f"{name} is not a setting, so it is ignored.{perhaps}", typer.colors.YELLOW)
+
+
 @app.command()
 def version() -> None:
     """Print the version."""
@@ -38,18 +47,23 @@ def version() -> None:
 
 
 def main() -> None:
-    """Run a command. An error of the service or of PostgreSQL prints one line and exits with code 1; a bad
-    flag exits with code 2, Ctrl-C with 130."""
+    """Run a command. A failure that is no bug prints one line and exits with code 1; a bad flag exits with
+    code 2, Ctrl-C with 130."""
     try:
         app()
-    except TriggersError as error:
-        _fail(error.message)
-    except PostgresError as error:
-        _fail(f"PostgreSQL reported an error: {error}.")
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if (failure := explained(error)) is None:
+            raise
+        _fail(failure)
 
 
 def _fail(message: str) -> NoReturn:
-    typer.secho(f"triggers: {message}", fg=typer.colors.RED, err=True)
+    _say(message, typer.colors.RED)
     sys.exit(1)
+
+
+def _say(message: str, colour: str) -> None:
+    with contextlib.suppress(OSError):  # the standard error may be on a full disk too
+        typer.secho(f"triggers: {message}", fg=colour, err=True)

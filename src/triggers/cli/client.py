@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, NamedTuple
-from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -15,15 +15,24 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from triggers import strict_json
+from triggers.cli.service import (
+    DEFAULT_URL,
+    Key,
+    Url,
+    call,
+    checked,
+    decode,
+    members_of,
+    open_client,
+    request,
+    segment,
+)
 from triggers.domain import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 from triggers.errors import MalformedBody, OperatorError
 
 inbox = typer.Typer(no_args_is_help=True, help="Read and acknowledge an inbox.")
 
-Url = Annotated[str, typer.Option("--url", envvar="TRIGGERS_URL", help="URL of the service.")]
-Key = Annotated[str, typer.Option("--key", envvar="TRIGGERS_API_KEY", help="API key of an organisation.")]
 InboxName = Annotated[str, typer.Option("--inbox", help="Id or key of the inbox.")]
-DEFAULT_URL = "http://127.0.0.1:8080"
 
 _IN_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 """A JSON string holds no raw line break, so a space in place of a line break changes no value."""
@@ -81,7 +90,7 @@ def send(
             size = None if source == "-" else Path(source).stat().st_size
             _send_lines(client, stream, size, event_of)
             return
-        payload = stream.read().strip()
+        payload = stream.read().removeprefix(codecs.BOM_UTF8).strip()
         if not payload:
             raise OperatorError("The payload is empty. To send an event without data, send {} or null.")
         strict_json.check(payload)  # an unbalanced payload could add fields to the event
@@ -103,7 +112,7 @@ def list_messages(
     with open_client(url, key) as client:
         while parameters["limit"]:  # a page with large payloads holds fewer than `limit`
             answer = call(client, "GET", "/v1/inbox", params=parameters)
-            page = msgspec.json.decode(answer.content, type=_Page)
+            page = decode(answer, _Page)
             for event in page.events:
                 _print(event)
             if page.next_cursor is None:
@@ -179,7 +188,7 @@ def tail(
         try:
             while True:
                 answer = call(client, "POST", f"{path}/lease", json=body)
-                found = msgspec.json.decode(answer.content, type=_Lease)
+                found = decode(answer, _Lease)
                 if found.lease_id is None:
                     continue
                 held.append(found.lease_id)  # before printing, so that an interrupt releases this lease too
@@ -216,7 +225,7 @@ def _print(message: msgspec.Raw) -> None:
 
 
 def _messages_of(inbox: str) -> str:
-    return f"/v1/inboxes/{quote(inbox, safe='')}/messages"
+    return f"/v1/inboxes/{segment(inbox)}/messages"
 
 
 class _Line(NamedTuple):
@@ -275,10 +284,9 @@ def _send_batch(client: httpx.Client, events: bytes) -> list[dict[str, Any]]:
     headers = {"content-type": "application/x-ndjson"}
     answer = request(client, "POST", "/v1/events/batch", content=events, headers=headers)
     # If no event was accepted, the answer is an error, but it may still say why for each.
-    members = {} if answer.status_code == 503 else _members(answer)
-    if "results" not in members:
-        members = checked(answer).json()
-    results: list[dict[str, Any]] = members["results"]
+    if answer.status_code == 503 or b'"results"' not in answer.content:
+        checked(answer)
+    results: list[dict[str, Any]] = members_of(answer)["results"]
     return results
 
 
@@ -287,7 +295,7 @@ def _lines(
 ) -> Iterator[_Line]:
     """Each line that is valid JSON. Blank lines are skipped, invalid lines refused."""
     for number, line in enumerate(stream, start=1):
-        stripped = line.strip()
+        stripped = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).strip()
         if not stripped:
             continue
         try:
@@ -313,69 +321,8 @@ def _batches(lines: Iterable[_Line]) -> Iterator[list[_Line]]:
         yield batch
 
 
-def open_client(url: str, key: str) -> httpx.Client:
-    """An HTTP client for a running service."""
-    if not key.isascii():
-        raise OperatorError("The API key is not ASCII. Check --key or TRIGGERS_API_KEY.")
-    return httpx.Client(
-        base_url=url,
-        headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
-        timeout=60,
-    )
-
-
 def _open(source: str) -> BinaryIO:
     try:
         return sys.stdin.buffer if source == "-" else Path(source).open("rb")
     except OSError as error:
         raise OperatorError(f"Cannot read {source}: {error.strerror}.") from None
-
-
-def call(client: httpx.Client, method: str, path: str, **arguments: Any) -> httpx.Response:
-    """Send one request and return the answer.
-
-    Raises:
-        OperatorError: the service cannot be reached, or its answer is an error, with its `status` as a fact.
-    """
-    return checked(request(client, method, path, **arguments))
-
-
-def request(client: httpx.Client, method: str, path: str, **arguments: Any) -> httpx.Response:
-    """Send one request and return the answer, which may be an error.
-
-    Raises:
-        OperatorError: the service cannot be reached.
-    """
-    try:
-        return client.request(method, path, **arguments)
-    except httpx.HTTPError as error:
-        raise OperatorError(
-            f"No answer from {client.base_url}: {str(error).rstrip('.')}. Check --url or TRIGGERS_URL,"
-            " and that `triggers serve` is running."
-        ) from None
-
-
-def checked(answer: httpx.Response) -> httpx.Response:
-    """Return the answer.
-
-    Raises:
-        OperatorError: the answer is an error.
-    """
-    if answer.is_error:
-        try:
-            problem = answer.json()
-            wrong = [f"{each['pointer']}: {each['detail']}" for each in problem.get("errors", ())]
-            detail = " ".join(each.removeprefix(": ") for each in wrong) or problem["detail"]
-        except (ValueError, KeyError, TypeError):
-            detail = answer.text[:200]
-        raise OperatorError(f"{answer.status_code} {detail}", status=answer.status_code)
-    return answer
-
-
-def _members(answer: httpx.Response) -> dict[str, Any]:
-    """The members of an answer that is a JSON object; none of any other answer."""
-    try:
-        members = answer.json()
-    except ValueError:
-        return {}
-    return members if isinstance(members, dict) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,9 @@ import httpx
 import typer
 from rich.console import Console
 
+from triggers.cli.service import ask, call, open_client
 from triggers.errors import OperatorError
+from triggers.node.first_run import KEY_FILE
 from triggers.node.settings import ENV_PREFIX
 
 T = TypeVar("T")
@@ -69,6 +72,13 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         Thread(target=self._server.serve_forever, daemon=True).start()
 
+    def next_arrival(self) -> Arrival:
+        """Wait for the next request."""
+        try:
+            return self.arrivals.get(timeout=DEADLINE_SECONDS)
+        except queue.Empty:
+            raise OperatorError(_waited("a delivery")) from None
+
     def answer(self, path: str) -> int:
         if path == "/flaky":
             return next(self._failures, 204)
@@ -109,7 +119,7 @@ def _deliver(client: httpx.Client, receiver: Receiver) -> None:
         sent[event["id"]] = time.time()
         _say(f"accepted  {event['id']}  order {number}")
     for _ in sent:
-        arrival = receiver.arrivals.get(timeout=DEADLINE_SECONDS)
+        arrival = receiver.next_arrival()
         milliseconds = max(0.0, arrival.at - sent[arrival.event_id]) * 1000
         _say(
             f"delivered {arrival.event_id}  order {arrival.body['data']['order']}"
@@ -126,7 +136,7 @@ def _recover(client: httpx.Client, receiver: Receiver) -> None:
     event = _post(client, "/v1/events", {"type": "status.changed", "payload": {}})
     _say(f"accepted  {event['id']}")
     while True:
-        arrival = receiver.arrivals.get(timeout=DEADLINE_SECONDS)
+        arrival = receiver.next_arrival()
         if arrival.answered < 300:
             _say(f"the endpoint answered {arrival.answered}: delivered", "green")
             return
@@ -158,7 +168,7 @@ def _replay(client: httpx.Client, receiver: Receiver) -> None:
 
 
 def _arrived(receiver: Receiver, event_id: str) -> bool:
-    arrival = receiver.arrivals.get(timeout=DEADLINE_SECONDS)
+    arrival = receiver.next_arrival()
     return arrival.event_id == event_id and arrival.answered < 300
 
 
@@ -174,18 +184,11 @@ def _subscribe(client: httpx.Client, url: str, pattern: str, delays: list[float]
 
 
 def _post(client: httpx.Client, path: str, body: Any) -> dict[str, Any]:
-    return _read(client.post(path, json=body) if body is not None else client.post(path))
+    return ask(client, "POST", path, **({} if body is None else {"json": body}))
 
 
 def _get(client: httpx.Client, path: str, **parameters: str) -> dict[str, Any]:
-    return _read(client.get(path, params=parameters))
-
-
-def _read(answer: httpx.Response) -> dict[str, Any]:
-    found: dict[str, Any] = answer.json()
-    if answer.is_error:
-        raise OperatorError(f"{answer.request.method} {answer.request.url.path}: {found.get('detail')}")
-    return found
+    return ask(client, "GET", path, params=parameters)
 
 
 def _until(what: str, look: Callable[[], T | None]) -> T:
@@ -194,7 +197,11 @@ def _until(what: str, look: Callable[[], T | None]) -> T:
         if found := look():
             return found
         time.sleep(0.05)
-    raise OperatorError(f"The demo waited {DEADLINE_SECONDS:g} s for {what}, which did not happen.")
+    raise OperatorError(_waited(what))
+
+
+def _waited(what: str) -> str:
+    return f"The demo waited {DEADLINE_SECONDS:g} seconds for {what}, which did not happen."
 
 
 @contextmanager
@@ -216,9 +223,10 @@ def _service() -> Iterator[httpx.Client]:
             [sys.executable, "-m", "triggers", "serve"], env=environ, stdout=output, stderr=output
         )
     try:
-        url, key = _until("the service to start", lambda: _announced(serve, log))
+        url = _until("the service to start", lambda: _announced(serve, log))
+        key = (home / "data" / KEY_FILE).read_text(encoding="ascii")
         _say(f"the API listens on {url}")
-        with httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30) as client:
+        with open_client(url, key) as client:
             _until("the delivery worker", lambda: _delivers(client))
             _say("the delivery worker is ready")
             yield client
@@ -233,21 +241,19 @@ def _service() -> Iterator[httpx.Client]:
 
 def _delivers(client: httpx.Client) -> bool:
     """Whether the worker owns its lanes, which is the last step of its start."""
-    metrics = client.get("/metrics").text.splitlines()
+    metrics = call(client, "GET", "/metrics", media_type="text/plain").text.splitlines()
     return any(
         line.startswith("triggers_lane_groups_owned") and not line.endswith(" 0.0") for line in metrics
     )
 
 
-def _announced(serve: subprocess.Popen[bytes], log: Path) -> tuple[str, str] | None:
-    """The URL and the first API key, once the service has printed them."""
+def _announced(serve: subprocess.Popen[bytes], log: Path) -> str | None:
+    """The URL, once the service has printed it."""
     said = log.read_text(encoding="utf-8", errors="replace")
     if serve.poll() is not None:
         raise OperatorError(f"The service did not start:\n{said}")
-    words = said.split()
-    key = next((word for word in words if word.startswith("zap_test_")), None)
-    url = next((word for word in words if word.startswith("http://127.0.0.1:")), None)
-    return (url, key) if url and key and "curl" in words else None
+    found = re.search(r"answers on (http://\S+) ", said)
+    return found and found[1]
 
 
 def _chapter(title: str) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from triggers.cli.client import DEFAULT_URL, Key, Url, call, open_client
+from triggers.cli.service import DEFAULT_URL, Key, Url, ask, open_client, segment
 from triggers.cli.tables import show
 from triggers.errors import OperatorError
 
@@ -68,13 +68,13 @@ def replay(  # noqa: PLR0913, PLR0917 - each is a flag
     asked |= {"since": since, "until": until, "event_types": event_type or None}
     console = Console(stderr=True, highlight=False)
     with open_client(url, key) as client:
-        plan = call(client, "POST", "/v1/replays", json=asked | {"plan_only": True}).json()
+        plan = ask(client, "POST", "/v1/replays", json=asked | {"plan_only": True})
         console.print(_plan(plan))
         if not plan["planned"] and plan["planned_exact"]:
             return
         if not yes and not typer.confirm("Start the replay?", err=True):
             raise typer.Exit(1)
-        _watch(client, console, call(client, "POST", "/v1/replays", json=asked).json())
+        _watch(client, console, ask(client, "POST", "/v1/replays", json=asked))
 
 
 @replays.command("list")
@@ -95,7 +95,7 @@ def list_replays(
 def watch_replay(replay_id: ReplayId, key: Key, url: Url = DEFAULT_URL) -> None:
     """Show the progress of a replay until it ends."""
     with open_client(url, key) as client:
-        found = call(client, "GET", f"/v1/replays/{replay_id}").json()
+        found = ask(client, "GET", f"/v1/replays/{segment(replay_id)}")
         _watch(client, Console(stderr=True, highlight=False), found)
 
 
@@ -103,7 +103,7 @@ def watch_replay(replay_id: ReplayId, key: Key, url: Url = DEFAULT_URL) -> None:
 def cancel_replay(replay_id: ReplayId, key: Key, url: Url = DEFAULT_URL) -> None:
     """Cancel a replay. Deliveries that it created already are kept."""
     with open_client(url, key) as client:
-        found = call(client, "DELETE", f"/v1/replays/{replay_id}").json()
+        found = ask(client, "DELETE", f"/v1/replays/{segment(replay_id)}")
     typer.echo(f"{found['status']}: {_created(found)}")
 
 
@@ -161,10 +161,12 @@ def attempts(
     as_json: Json = False,
 ) -> None:
     """List delivery attempts, newest first. Needs --event, --subscription or both."""
-    if event is None and subscription is None:
+    if event is not None:
+        path, more = f"/v1/events/{segment(event)}/attempts", {"subscription_id": subscription}
+    elif subscription is not None:
+        path, more = f"/v1/subscriptions/{segment(subscription)}/attempts", {}
+    else:
         raise OperatorError("Give --subscription, --event or both.")
-    path = f"/v1/subscriptions/{subscription}/attempts" if event is None else f"/v1/events/{event}/attempts"
-    more = {} if event is None else {"subscription_id": subscription}
     with open_client(url, key) as client:
         _print(_items(client, path, limit, **more), _ATTEMPT, _attempt_row, as_json=as_json)
 
@@ -239,7 +241,7 @@ def _items(client: httpx.Client, path: str, limit: int, **parameters: Any) -> It
     asked = {name: value for name, value in parameters.items() if value is not None}
     left = limit
     while left:
-        page = call(client, "GET", path, params=asked | {"limit": min(left, 1000)}).json()
+        page = ask(client, "GET", path, params=asked | {"limit": min(left, 1000)})
         yield from page["data"]
         left -= len(page["data"])
         if page["next_cursor"] is None:
@@ -250,7 +252,7 @@ def _items(client: httpx.Client, path: str, limit: int, **parameters: Any) -> It
 def _change(ids: list[str], key: str, url: str, what: str) -> None:
     with open_client(url, key) as client:
         for each in ids:
-            found = call(client, "POST", f"/v1/deliveries/{each}/{what}").json()
+            found = ask(client, "POST", f"/v1/deliveries/{segment(each)}/{what}")
             typer.echo(f"{found['id']} {found['status']}")
 
 
@@ -289,7 +291,7 @@ def _watch(client: httpx.Client, console: Console, found: dict[str, Any]) -> Non
                 made, reason = found["made"], found["reason"] or ""
                 progress.update(bar, completed=_share(found), made=made, reason=reason)
                 time.sleep(_LOOK_SECONDS)
-                found = call(client, "GET", f"/v1/replays/{found['id']}").json()
+                found = ask(client, "GET", f"/v1/replays/{found['id']}")
     except KeyboardInterrupt:
         console.print(
             f"The replay continues. To cancel it: triggers replays cancel {found['id']}\n"

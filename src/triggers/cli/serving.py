@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+import sys
 
 import typer
 from rich.console import Console
@@ -10,6 +12,7 @@ from rich.console import Console
 from triggers.cli.options import DATABASE_SETTINGS, run_async, with_settings
 from triggers.errors import OperatorError
 from triggers.node.check import check_configuration
+from triggers.node.first_run import FIRST_ORGANISATION, FirstRun
 from triggers.node.resources import database_url_of, migrate_only
 from triggers.node.serve import serve as run_serve
 from triggers.node.settings import Settings
@@ -31,7 +34,7 @@ def add_to(app: typer.Typer) -> None:
 
 def serve(settings: Settings) -> None:
     """Run the API and a delivery worker. Without a database URL it starts a private PostgreSQL."""
-    run_async(run_serve(settings, _announce))
+    run_async(run_serve(settings, _announce, terminal=sys.stderr.isatty()))
 
 
 def api(settings: Settings) -> None:
@@ -40,7 +43,7 @@ def api(settings: Settings) -> None:
         raise OperatorError(
             "`triggers api` needs TRIGGERS_DATABASE_URL. `triggers serve` can start a private database."
         )
-    run_async(run_serve(settings, _announce, with_worker=False))
+    run_async(run_serve(settings, _announce, terminal=sys.stderr.isatty(), with_worker=False))
 
 
 def worker(settings: Settings) -> None:
@@ -77,17 +80,29 @@ def url(settings: Settings) -> None:
     typer.echo(database_url_of(settings))
 
 
-def _announce(address: str, first_key: str | None) -> None:
+def _announce(address: str, made: FirstRun | None) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"\n[bold]Triggers[/] answers on [bold]{address}[/]   docs: {address}/docs")
-    if first_key is not None:
-        body = '{"type": "hello.world", "payload": {"n": 1}}'
+    with contextlib.suppress(OSError):  # nobody reads it, or the disk of the log is full: the service goes on
+        console.print(f"\n[bold]Triggers[/] answers on [bold]{address}[/]   docs: {address}/docs")
+        if made is not None:
+            _announce_key(console, address, made)
+
+
+def _announce_key(console: Console, address: str, made: FirstRun) -> None:
+    if made.key is not None:
+        console.print(f"\nThis is your API key. It is shown only once:\n\n    [bold green]{made.key}[/]")
+        key = made.key
+    elif made.key_file is not None:
         console.print(
-            "\nThis is your API key. It is shown only once:\n\n"
-            f"    [bold green]{first_key}[/]\n\nSend your first event:\n"
+            f"\nYour API key is in {made.key_file}\nStore it elsewhere, and delete this file.", markup=False
         )
-        console.print(
-            f"    curl -i {shlex.quote(address + '/v1/events')} -H 'Authorization: Bearer {first_key}'"
-            f" -H 'Content-Type: application/json' -d '{body}'\n",
-            markup=False,
-        )
+        key = f"$(cat {shlex.quote(str(made.key_file))})"
+    else:
+        console.print(f"\nCreate an API key:\n\n    triggers keys create --org {FIRST_ORGANISATION}\n")
+        return
+    body = '{"type": "hello.world", "payload": {"n": 1}}'
+    console.print(
+        f"\nSend your first event:\n\n    curl -i {shlex.quote(address + '/v1/events')}"
+        f" -H \"Authorization: Bearer {key}\" -H 'Content-Type: application/json' -d '{body}'\n",
+        markup=False,
+    )

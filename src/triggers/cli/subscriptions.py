@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 import typer
 
-from triggers.cli.client import DEFAULT_URL, Key, Url, call, open_client
+from triggers.cli.service import DEFAULT_URL, Key, Url, ask, call, open_client, segment
 from triggers.errors import OperatorError
 from triggers.node.settings import DURATION, parse_duration
 
@@ -129,7 +129,7 @@ def list_subscriptions(
     parameters = {"limit": "1000"} | ({"status": status} if status else {})
     with open_client(url, key) as client:
         while True:
-            page = call(client, "GET", _PATH, params=parameters).json()
+            page = ask(client, "GET", _PATH, params=parameters)
             for each in page["data"]:
                 typer.echo(msgspec.json.encode(each))
             if page["next_cursor"] is None:
@@ -140,7 +140,7 @@ def list_subscriptions(
 @subscriptions.command("get")
 def get(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
     """Show one subscription."""
-    _print(url, key, "GET", f"/{subscription_id}")
+    _print(url, key, "GET", f"/{segment(subscription_id)}")
 
 
 @subscriptions.command("update")
@@ -158,19 +158,19 @@ def update(
     cleared = dict.fromkeys((name.replace("-", "_") for name in clear or ()), None)
     if both := cleared.keys() & body.keys():
         raise OperatorError(f"{', '.join(sorted(both))} cannot be both set and cleared.")
-    _print(url, key, "PATCH", f"/{subscription_id}", body | cleared)
+    _print(url, key, "PATCH", f"/{segment(subscription_id)}", body | cleared)
 
 
 @subscriptions.command("pause")
 def pause(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
     """Pause a subscription. Nothing is sent, but matching events are still collected."""
-    _print(url, key, "POST", f"/{subscription_id}/pause")
+    _print(url, key, "POST", f"/{segment(subscription_id)}/pause")
 
 
 @subscriptions.command("resume")
 def resume(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
     """Resume a subscription, starting with the collected events."""
-    _print(url, key, "POST", f"/{subscription_id}/resume")
+    _print(url, key, "POST", f"/{segment(subscription_id)}/resume")
 
 
 @subscriptions.command("disable")
@@ -181,19 +181,19 @@ def disable(
     reason: Annotated[str | None, typer.Option(help="Reason that the subscription shows.")] = None,
 ) -> None:
     """Disable a subscription, so that it matches no events. Its pending deliveries are cancelled."""
-    _print(url, key, "POST", f"/{subscription_id}/disable", {"reason": reason} if reason else None)
+    _print(url, key, "POST", f"/{segment(subscription_id)}/disable", {"reason": reason} if reason else None)
 
 
 @subscriptions.command("enable")
 def enable(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
     """Enable a subscription, so that it matches events from now on."""
-    _print(url, key, "POST", f"/{subscription_id}/enable")
+    _print(url, key, "POST", f"/{segment(subscription_id)}/enable")
 
 
 @subscriptions.command("delete")
 def delete(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
     """Delete a subscription, and cancel its pending deliveries."""
-    _print(url, key, "DELETE", f"/{subscription_id}")
+    _print(url, key, "DELETE", f"/{segment(subscription_id)}")
 
 
 @subscriptions.command("rotate-secret")
@@ -207,13 +207,13 @@ def rotate_secret(
 ) -> None:
     """Sign with a new secret, and print it. It is shown only once."""
     body = {"overlap_seconds": int(_seconds(overlap)), "signature": signature, "secret": secret}
-    _print(url, key, "POST", f"/{subscription_id}/rotate-secret", body)
+    _print(url, key, "POST", f"/{segment(subscription_id)}/rotate-secret", body)
 
 
 @subscriptions.command("test")
 def send_test(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
     """Send a test event, and print its first attempt."""
-    _print(url, key, "POST", f"/{subscription_id}/test")
+    _print(url, key, "POST", f"/{segment(subscription_id)}/test")
 
 
 def _print(url: str, key: str, method: str, path: str, body: dict[str, Any] | None = None) -> None:

@@ -58,12 +58,11 @@ def bind(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: what no host name can be, such as `a..b`
         if bound is not None:
             bound.close()
-        raise errors.OperatorError(
-            f"Cannot listen on {host} port {port}: {error.strerror or error}."
-        ) from error
+        reason = (isinstance(error, OSError) and error.strerror) or "this is not an address"
+        raise errors.OperatorError(f"Cannot listen on {host} port {port}: {reason}.") from error
     return bound
 
 

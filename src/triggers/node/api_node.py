@@ -9,8 +9,7 @@ from pathlib import Path
 
 from triggers.background import Background
 from triggers.deliveries.routes import DeliveryRoutes
-from triggers.domain import MAX_BATCH_BYTES, TENANT_SCOPES, OrgId, Plan
-from triggers.errors import NameTaken
+from triggers.domain import MAX_BATCH_BYTES
 from triggers.events import accept
 from triggers.events.group_commit import Acceptor
 from triggers.events.routes import EventRoutes
@@ -19,8 +18,6 @@ from triggers.http.route import Route
 from triggers.inboxes.default_inbox import DefaultInboxRoutes
 from triggers.inboxes.messages import MessageRoutes
 from triggers.inboxes.routes import InboxRoutes
-from triggers.keys import organisations
-from triggers.keys import store as api_keys
 from triggers.keys.authentication import KeyCache
 from triggers.keys.rate_limit import RateLimiter
 from triggers.keys.routes import KeyRoutes
@@ -41,28 +38,6 @@ from triggers.room import Room
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.subscriptions.routes import SubscriptionRoutes
 from triggers.wakeups.wakeup import Wakeup
-
-FIRST_ORGANISATION = "default"
-
-
-async def ensure_first_key(database: Database, clock: DatabaseClock) -> str | None:
-    """On the first run make an organisation without limits and return its key, else None.
-
-    The key is kept nowhere: whoever gets it here shows it, once. Both are one transaction, or a node
-    killed in between would leave an organisation for which no key is ever made. Of nodes that start
-    at once one makes them.
-    """
-    if await organisations.exist(database):
-        return None
-    try:
-        async with database.connection() as connection, connection.transaction():
-            org = await organisations.insert(connection, clock, FIRST_ORGANISATION, Plan.ENTERPRISE, None)
-            key = await api_keys.create(
-                connection, clock, OrgId(org.id), api_keys.NewKey(TENANT_SCOPES, name="first key")
-            )
-    except NameTaken:  # by a node that started at the same time, which shows the key
-        return None
-    return key.key
 
 
 class ApiNode:

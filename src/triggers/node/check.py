@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import shutil
+from collections.abc import Awaitable, Callable
 
-from triggers.errors import OperatorError, TriggersError
+from triggers.errors import OperatorError
 from triggers.http import server
+from triggers.node.failures import explained
 from triggers.node.resources import KEY_FILE, data_dir_of, key_ring_of
 from triggers.node.settings import Settings
 from triggers.postgres import embedded, migrate
-from triggers.postgres.database import Database, PostgresError
+from triggers.postgres.database import Database
 from triggers.secrets.key_ring import KeyRing
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.wakeups.wakeup import Wakeup
@@ -17,22 +20,33 @@ from triggers.wakeups.wakeup import Wakeup
 
 async def check_configuration(settings: Settings) -> list[tuple[str, str]]:
     """Each checked part, with `ok …` or the error."""
-    found = [("settings", "ok " + " ".join(f"{k}={v}" for k, v in settings.masked().items()))]
-    found.append(("address", _check_address(settings)))
-    found.append(("database", await _check_database(settings)))
-    found.append(("secrets", _check_key_ring(settings)))
-    if settings.redis_url:
-        from triggers.wakeups.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used
-
-        link = RedisLink(settings.redis_url, Wakeup(), None, lambda _: None)
-        found.append(
-            ("redis", "ok" if await link.ping() else "Redis does not answer. Check TRIGGERS_REDIS_URL.")
-        )
-        await link.stop()
-    return found
+    checks = {
+        "settings": _check_settings,
+        "address": _check_address,
+        "database": _check_database,
+        "disk": _check_disk,
+        "secrets": _check_key_ring,
+        "redis": _check_redis,
+    }
+    found = [(name, await _outcome(check, settings)) for name, check in checks.items()]
+    return [(name, outcome) for name, outcome in found if outcome is not None]
 
 
-def _check_address(settings: Settings) -> str:
+async def _outcome(check: Callable[[Settings], Awaitable[str | None]], settings: Settings) -> str | None:
+    """What a check says, or why it failed; None if there is nothing to check."""
+    try:
+        return await check(settings)
+    except Exception as error:
+        if (failure := explained(error)) is None:
+            raise
+        return failure
+
+
+async def _check_settings(settings: Settings) -> str:
+    return "ok " + " ".join(f"{name}={value}" for name, value in settings.masked().items())
+
+
+async def _check_address(settings: Settings) -> str:
     place = f"{settings.host} port {settings.port}"
     try:
         server.bind(settings.host, settings.port).close()
@@ -40,25 +54,47 @@ def _check_address(settings: Settings) -> str:
         # The check also runs beside a running service, and cannot tell who uses the port.
         if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE:
             return f"ok, {place} is in use. If another program uses it, the service cannot start."
-        return error.message
+        raise
     return f"ok, {place}"
 
 
 async def _check_database(settings: Settings) -> str:
-    try:
-        if settings.database_url:
-            return f"ok, {await _schema(settings, settings.database_url)}"
-        data_dir = data_dir_of(settings)
-        has_data, url = embedded.inspect(data_dir)
-        if url is not None:
-            return f"ok, private PostgreSQL in {data_dir}: {await _schema(settings, url)}"
-    except TriggersError as error:
-        return error.message
-    except PostgresError as error:
-        return f"PostgreSQL reported an error: {error}."
+    if settings.database_url:
+        return f"ok, {await _schema(settings, settings.database_url)}"
+    data_dir = data_dir_of(settings)
+    has_data, url = embedded.inspect(data_dir)
+    if url is not None:
+        return f"ok, private PostgreSQL in {data_dir}: {await _schema(settings, url)}"
     if has_data:
         return f"ok, private PostgreSQL in {data_dir}. It is not running, so its schema was not checked."
     return f"ok, a private PostgreSQL will be created in {data_dir}"
+
+
+async def _check_disk(settings: Settings) -> str | None:
+    """The free space that `serve` would see. The disk of another PostgreSQL cannot be seen from here."""
+    if settings.database_url:
+        return None
+    data_dir = data_dir_of(settings)
+    existing = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+    free_mib = shutil.disk_usage(existing).free // (1024 * 1024)
+    if free_mib < settings.min_free_disk:
+        return (
+            f"Only {free_mib:,} MiB are free on the disk of {data_dir}, so events would be refused. Free some"
+            f" space, or lower TRIGGERS_MIN_FREE_DISK, which is {settings.min_free_disk:,} MiB."
+        )
+    return f"ok, {free_mib:,} MiB are free"
+
+
+async def _check_redis(settings: Settings) -> str | None:
+    if not settings.redis_url:
+        return None
+    from triggers.wakeups.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used
+
+    link = RedisLink(settings.redis_url, Wakeup(), None, lambda _: None)
+    try:
+        return "ok" if await link.ping() else "Redis does not answer. Check TRIGGERS_REDIS_URL."
+    finally:
+        await link.stop()
 
 
 async def _schema(settings: Settings, url: str) -> str:
@@ -75,18 +111,11 @@ async def _schema(settings: Settings, url: str) -> str:
     return f"{len(missing)} pending migrations" if missing else "schema up to date"
 
 
-def _check_key_ring(settings: Settings) -> str:
-    try:
-        ring = _ring(settings)
-        return (
-            "ok, an encryption key will be created on the first run"
-            if ring is None
-            else f"ok, encryption keys {', '.join(ring.key_ids)}"
-        )
-    except TriggersError as error:
-        return error.message
-    except OSError as error:
-        return f"{error.strerror}: {error.filename}"
+async def _check_key_ring(settings: Settings) -> str:
+    ring = _ring(settings)
+    if ring is None:
+        return "ok, an encryption key will be created on the first run"
+    return f"ok, encryption keys {', '.join(ring.key_ids)}"
 
 
 def _ring(settings: Settings) -> KeyRing | None:

@@ -17,6 +17,8 @@ from triggers.push.ownership import HEARTBEAT
 VITAL: Final = frozenset({FLUSHER, KEY_VERSION, HEARTBEAT})
 """Background work without which a node is not ready. Trouble of any other makes it degraded."""
 
+_DISK_FULL: Final = "free space is below TRIGGERS_MIN_FREE_DISK: events are refused"
+
 Trouble = Callable[[], dict[str, str]]
 """Gives the background work that has failed the last time, or has ended, by name."""
 
@@ -25,7 +27,8 @@ class Readiness(NamedTuple):
     """What `/readyz` says."""
 
     status: str
-    """`ready`, `degraded` (some background work fails; send traffic all the same), or `not ready`."""
+    """`ready`, `degraded` (some background work fails, or the disk is full; send traffic all the same), or
+    `not ready`."""
     checks: dict[str, str]
     """Each check by name: `ok`, or what is wrong."""
 
@@ -63,12 +66,13 @@ class Health:
         ready = all(found == "ok" for found in decisive.values())
         checks = {
             **decisive,
-            "disk": "free space is below the mark: events are refused" if self.disk_full else "ok",
+            "disk": _DISK_FULL if self.disk_full else "ok",
             **trouble,
         }
         if self.redis is not None:
             checks["redis"] = "ok" if self.redis else "unreachable: slower, nothing else"
-        return Readiness("not ready" if not ready else "degraded" if trouble else "ready", checks)
+        degraded = bool(trouble) or self.disk_full
+        return Readiness("not ready" if not ready else "degraded" if degraded else "ready", checks)
 
     async def _schema(self) -> str:
         try:

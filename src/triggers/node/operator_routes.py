@@ -39,7 +39,8 @@ EXAMPLE_FACTS: dict[type[errors.TriggersError], dict[str, Any]] = {
 class ReadinessAnswer(msgspec.Struct, omit_defaults=True):
     """The readiness of this node. `checks` is present with `?verbose`, or if the node is not ready.
 
-    `status` is `ready`, `degraded` (some background work fails, but send traffic) or `not ready`.
+    `status` is `ready`, `degraded` (some background work fails or the disk is full, but send traffic) or
+    `not ready`.
     """
 
     status: str

@@ -25,7 +25,15 @@ KEY_FILE = "secret-keys"
 
 def data_dir_of(settings: Settings) -> Path:
     """The directory of the private PostgreSQL."""
-    return Path(settings.data_dir).expanduser().absolute() if settings.data_dir else default_data_dir()
+    if not settings.data_dir:
+        return default_data_dir()
+    try:
+        return Path(settings.data_dir).expanduser().absolute()
+    except RuntimeError:
+        raise SettingsError(
+            f"TRIGGERS_DATA_DIR is {settings.data_dir!r}, which begins with a home directory that does not"
+            " exist on this machine."
+        ) from None
 
 
 def database_url_of(settings: Settings) -> str:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import structlog
 
 from triggers.errors import OperatorError
 from triggers.http import server
-from triggers.node.api_node import ApiNode, ensure_first_key
+from triggers.node.api_node import ApiNode
+from triggers.node.first_run import FirstRun, first_run
 from triggers.node.resources import data_dir_of, migrate_only, secret_keys_of
 from triggers.node.settings import Settings
 from triggers.node.signals import Stopping, settle_memory
@@ -24,12 +24,17 @@ log = structlog.get_logger()
 
 
 async def serve(
-    settings: Settings, ready: Callable[[str, str | None], None], *, with_worker: bool = True
+    settings: Settings,
+    ready: Callable[[str, FirstRun | None], None],
+    *,
+    terminal: bool,
+    with_worker: bool = True,
 ) -> None:
     """Run the API, and a delivery worker beside it, until a signal asks to stop.
 
-    `ready` is called as soon as requests are answered, with the URL and, on the first run, the first API
-    key. If a signal asks to stop before that, `serve` returns without calling it.
+    `ready` is called as soon as requests are answered, with the URL and, on the first run, where the first
+    API key is. It gets the key itself only if it prints to a terminal. If a signal asks to stop before that,
+    `serve` returns without calling it.
 
     Raises:
         OperatorError: the service cannot start; the message says why and what to do.
@@ -43,7 +48,11 @@ async def serve(
             await migrate_only(settings, url)
             data_dir = None if settings.database_url else data_dir_of(settings)
             node = ApiNode(settings, url, data_dir=data_dir)
-            announce = functools.partial(ready, _url_of(settings, bound))
+
+            async def announce() -> None:
+                made = await first_run(node.database, node.clock, terminal=terminal, data_dir=data_dir)
+                ready(_url_of(settings, bound), made)
+
             if not with_worker:
                 await _run_api(node, bound, stopping, announce)
                 return
@@ -110,7 +119,7 @@ async def _hurry_postgres(postgres: EmbeddedPostgres, stopping: Stopping) -> Non
 
 
 async def _run_api(
-    node: ApiNode, bound: socket.socket, stopping: Stopping, ready: Callable[[str | None], None]
+    node: ApiNode, bound: socket.socket, stopping: Stopping, announce: Callable[[], Awaitable[None]]
 ) -> None:
     """Serve until asked to stop; then answer what is in flight and store what is waiting."""
     await node.start()
@@ -123,7 +132,7 @@ async def _run_api(
         await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
         settle_memory()
         if node.server.started:
-            ready(await ensure_first_key(node.database, node.clock))
+            await announce()
         await asyncio.wait({serving, asked, broken}, return_when=asyncio.FIRST_COMPLETED)
         node.health.stopping = True
         node.server.should_exit = True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import quote, urlsplit
@@ -19,6 +20,10 @@ ENV_PREFIX = "TRIGGERS_"
 DURATION = "a duration such as 500ms, 30s, 15m, 24h or 7d, of at most 100 years"
 
 _LONGEST_SECONDS = 100 * 365 * 86_400.0  # added to any time of ours it is a time that Python can name
+
+# Kubernetes sets these in every pod, for each Service named `triggers` or `triggers-<something>`.
+_KUBERNETES_NAME = re.compile(r"TRIGGERS_(\w+_)?(SERVICE|PORT)_\w+")
+_KUBERNETES_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
@@ -185,7 +190,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
             raise SettingsError("TRIGGERS_DATABASE_URL must begin with postgresql://.")
         if self.redis_url and not re.match(r"(rediss?|unix)://", self.redis_url):
             raise SettingsError("TRIGGERS_REDIS_URL must begin with redis://, rediss:// or unix://.")
-        if self.outbound_proxy and not re.match(r"http://[^/]", self.outbound_proxy):
+        if self.outbound_proxy and not _is_proxy(self.outbound_proxy):
             raise SettingsError("TRIGGERS_OUTBOUND_PROXY must be http://[user:password@]host:port.")
         self.outbound_policy()
 
@@ -200,9 +205,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         for text in filter(None, map(str.strip, (self.outbound_allow or "").split(","))):
             try:
                 allow.append(ipaddress.ip_network(text))
-            except ValueError as error:
+            except ValueError:
                 raise SettingsError(
-                    f"TRIGGERS_OUTBOUND_ALLOW must be a list of CIDRs; {text!r} is not one: {error}."
+                    "TRIGGERS_OUTBOUND_ALLOW must be a list of CIDRs, such as 10.20.0.0/16,fd00:1::/64."
+                    f" {text!r} is not one, or its address is not the first one of its network."
                 ) from None
         return OutboundPolicy(
             allow=tuple(allow), allow_http=self.outbound_allow_http, proxy_url=self.outbound_proxy
@@ -217,6 +223,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{k}={v!r}' for k, v in self.masked().items())})"
+
+
+def _is_proxy(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -257,7 +271,7 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
     for setting in settings_list():
         raw: Any = flags.get(setting.name)
         if raw is None:
-            raw = environ.get(env_name(setting.name)) or _from_file(setting, environ)
+            raw = _from_environment(setting, environ) or _from_file(setting, environ)
         if raw is None:
             continue
         values[setting.name] = _parse(setting, raw)
@@ -265,6 +279,27 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
         return msgspec.convert(values, Settings)
     except msgspec.ValidationError as error:
         raise SettingsError(f"A setting is wrong: {error}.") from None
+
+
+def unknown_variables(environ: Mapping[str, str], others: Collection[str] = ()) -> dict[str, str | None]:
+    """Variables that look like settings and are none, each with the variable that may be meant.
+
+    `others` are variables that are read too. Those that Kubernetes sets are left out.
+    """
+    known = {env_name(setting.name) for setting in settings_list()}
+    known |= {env_name(setting.name) + "_FILE" for setting in settings_list() if setting.secret}
+    known |= set(others)
+    # All begin alike, which would make all of them similar.
+    similar = {name.removeprefix(ENV_PREFIX): name for name in known}
+    return {
+        name: next(
+            (similar[near] for near in get_close_matches(name.removeprefix(ENV_PREFIX), similar, n=1)), None
+        )
+        for name, value in sorted(environ.items())
+        if name.startswith(ENV_PREFIX)
+        and name not in known
+        and not (_KUBERNETES_NAME.fullmatch(name) or _is_service_address(name, value))
+    }
 
 
 def parse_duration(text: str) -> float:
@@ -295,17 +330,31 @@ def _wanted(setting: Setting, error: Exception) -> str:
         return "It must be 1, 0, true or false"
     if get_origin(kind := get_args(setting.type)[0]) is Literal:
         return f"It must be one of {', '.join(get_args(kind))}"
-    return re.sub("Expected `int`(, got `str`)?", "It must be a whole number", str(error))
+    return re.sub(r"Expected `int( \| null)?`(, got `str`)?", "It must be a whole number", str(error))
+
+
+def _is_service_address(name: str, value: str) -> bool:
+    """Whether it is the address that Kubernetes gives a Service, such as `TRIGGERS_PORT=tcp://10.0.0.7:80`."""
+    return name.endswith("_PORT") and _KUBERNETES_ADDRESS.match(value) is not None
+
+
+def _from_environment(setting: Setting, environ: Mapping[str, str]) -> str | None:
+    name = env_name(setting.name)
+    value = environ.get(name)
+    return None if value is None or _is_service_address(name, value) else value
 
 
 def _from_file(setting: Setting, environ: Mapping[str, str]) -> str | None:
     path = setting.secret and environ.get(env_name(setting.name) + "_FILE")
     if not path:
         return None
+    name = f"{env_name(setting.name)}_FILE"
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        return Path(path).read_text(encoding="utf-8-sig").strip()
     except OSError as error:
-        raise SettingsError(f"{env_name(setting.name)}_FILE: {error}.") from None
+        raise SettingsError(f"{name}: {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{name}: {path} is not a text file in UTF-8.") from None
 
 
 def _read_fields() -> dict[str, Setting]:

@@ -15,7 +15,8 @@ import structlog
 import uvloop
 from prometheus_client import generate_latest, start_http_server
 
-from triggers.errors import DatabaseUnavailable, OperatorError, TriggersError
+from triggers.errors import DatabaseUnavailable, OperatorError
+from triggers.node.failures import explained
 from triggers.node.resources import (
     data_dir_of,
     database_url_of,
@@ -25,7 +26,7 @@ from triggers.node.resources import (
 )
 from triggers.node.settings import Settings, load
 from triggers.node.signals import Stopping, settle_memory
-from triggers.node.worker_process import ParentSocket
+from triggers.node.worker_process import SOCKET_ENV, ParentSocket
 from triggers.observability import configure_logging, show_trouble
 from triggers.outbound.client import Outbound
 from triggers.postgres.database import PAUSE_SECONDS, REQUEST_SECONDS, Database
@@ -37,10 +38,10 @@ from triggers.wakeups.wakeup import Wakeup
 log = structlog.get_logger()
 
 
-async def work(settings: Settings) -> None:
-    """Deliver until a signal asks to stop."""
+async def work(settings: Settings, parent_socket: str = "") -> None:
+    """Deliver until a signal asks to stop. `parent_socket` is what the `serve` that started it passed."""
     stopping = Stopping()
-    parent = ParentSocket()
+    parent = ParentSocket(parent_socket)
     url = database_url_of(settings)
     if parent.has_parent and not await _database_answers(url, stopping, parent):
         return
@@ -113,10 +114,9 @@ async def _database_answers(url: str, stopping: Stopping, parent: ParentSocket) 
 def _show_metrics(host: str, port: int) -> None:
     try:
         start_http_server(port, host, metrics.registry)
-    except OSError as error:
-        raise OperatorError(
-            f"Cannot show metrics on {host} port {port}: {error.strerror or error}."
-        ) from error
+    except (OSError, UnicodeError) as error:  # UnicodeError: what no host name can be, such as `a..b`
+        reason = (isinstance(error, OSError) and error.strerror) or "this is not an address"
+        raise OperatorError(f"Cannot show metrics on {host} port {port}: {reason}.") from error
 
 
 def main() -> None:
@@ -124,9 +124,11 @@ def main() -> None:
     try:
         settings = load(os.environ)
         configure_logging(settings.log_format, settings.log_level)
-        uvloop.run(work(settings))
-    except TriggersError as error:
-        sys.exit(f"triggers: {error.message}")
+        uvloop.run(work(settings, os.environ.get(SOCKET_ENV, "")))
+    except Exception as error:
+        if (failure := explained(error)) is None:
+            raise
+        sys.exit(f"triggers: {failure}")
 
 
 if __name__ == "__main__":

@@ -190,10 +190,11 @@ class WorkerProcess:
 class ParentSocket:
     """The worker's end: hears hints, says its metrics, and notices when the parent is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, passed: str) -> None:
+        """`passed` is the value of SOCKET_ENV, or empty for a worker that no `serve` started."""
         self._hint: Callable[[Sequence[LaneId]], None]
         self._hand_over: Callable[[Handover], None]
-        number, _, parent = os.environ.get(SOCKET_ENV, "").partition(" ")
+        number, _, parent = passed.partition(" ")
         self._socket = socket.socket(fileno=int(number)) if number else None
         self._parent = int(parent or 0)  # as it was told: it may have died before this process could ask
 

@@ -119,7 +119,10 @@ def read_url(url: str) -> Target:
     except ValueError:
         raise Invalid("Not a valid URL.") from None
     if parts.scheme not in _DEFAULT_PORTS:
-        raise Invalid("The URL must begin with https://, or with http:// if the operator allows it.")
+        raise Invalid(
+            "The URL must begin with https://, or with http:// if the operator allows it with"
+            " TRIGGERS_OUTBOUND_ALLOW_HTTP=1."
+        )
     if "@" in parts.netloc:
         raise Invalid("The URL must not contain a user name or password. Use a header instead.")
     if port == 0 or (port is None and parts.netloc.endswith(":")):

@@ -69,7 +69,8 @@ Result: TypeAlias = Answered | Failed
 
 DETAILS: Final = {
     Reason.DNS: "The host name could not be resolved.",
-    Reason.FORBIDDEN_ADDRESS: "The host is not an address that deliveries may go to.",
+    Reason.FORBIDDEN_ADDRESS: "The host is not an address that deliveries may go to."
+    " The operator can allow it with TRIGGERS_OUTBOUND_ALLOW.",
     Reason.CONNECT: "The connection was refused or the host cannot be reached.",
     Reason.CONNECT_TIMEOUT: "The host did not accept a connection in time.",
     Reason.TLS: "TLS could not be agreed with the host.",

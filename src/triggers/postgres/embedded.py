@@ -49,8 +49,8 @@ def running_url(data_dir: Path) -> str:
     home = EmbeddedHome(data_dir)
     if not _answers(home):
         raise DataDirectoryError(
-            f"No `triggers serve` is running in {home.data_dir}. Start it, name its directory "
-            "with --data-dir, or name a database with TRIGGERS_DATABASE_URL."
+            f"No `triggers serve` is running in {home.data_dir}. Start one there, set TRIGGERS_DATA_DIR to"
+            " the directory of a running one, or set TRIGGERS_DATABASE_URL to the URL of your own PostgreSQL."
         )
     return _url(home)
 
@@ -200,7 +200,7 @@ def _naming_the_directory(home: EmbeddedHome) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataDirectoryError(
-            f"The data directory {home.data_dir} cannot be used: {error}. "
+            f"The data directory {home.data_dir} cannot be used: {error.strerror} ({error.filename}). "
             "Check its owner, its mode and how it is mounted, or choose another with --data-dir."
         ) from error
 

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from triggers.background import Background
 from triggers.domain import LaneId
+from triggers.errors import SettingsError
 from triggers.wakeups.wakeup import Wakeup
 
 log = structlog.get_logger()
@@ -54,21 +55,39 @@ class Spending(Protocol):
     def forget(self) -> None: ...
 
 
+def _client(url: str) -> redis.asyncio.Redis:
+    try:
+        client = redis.asyncio.from_url(
+            url,
+            max_connections=MAX_CONNECTIONS,
+            socket_connect_timeout=5,
+            socket_timeout=5,
+            health_check_interval=15,
+            **({} if url.startswith("unix:") else {"socket_keepalive": True}),
+        )
+        # It connects to nothing, and refuses unknown parameters.
+        client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, RedisError):
+        # The client's own text is left out, because it may quote a part of the password.
+        raise SettingsError(
+            "TRIGGERS_REDIS_URL must be redis://[user:password@]host:port/database, with parameters that the"
+            " Redis client knows. Percent-encode special characters in the password."
+        ) from None
+    return client
+
+
 class RedisLink:
     """The connection of this node to Redis. Its loops reconnect by themselves."""
 
     def __init__(
         self, url: str, wakeup: Wakeup, spending: Spending | None, up: Callable[[bool], None]
     ) -> None:
-        """`up` is told whether Redis answers; `spending` is None where nothing is limited."""
-        self._redis = redis.asyncio.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            socket_connect_timeout=5,
-            socket_timeout=5,
-            socket_keepalive=True,
-            health_check_interval=15,
-        )
+        """`up` is told whether Redis answers; `spending` is None where nothing is limited.
+
+        Raises:
+            SettingsError: `url` is not the URL of a Redis.
+        """
+        self._redis = _client(url)
         self._wakeup = wakeup
         self._spending = spending
         self._up = up

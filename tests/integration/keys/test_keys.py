@@ -15,11 +15,10 @@ import httpx
 import pytest
 
 from harness import Node, Tenant, Tenants, eventually, is_waited_for
-from triggers.domain import TENANT_SCOPES, PageRequest, Plan, Scope
+from triggers.domain import TENANT_SCOPES, PageRequest, Scope
 from triggers.errors import Conflict, Invalid
-from triggers.keys import authentication, organisations
+from triggers.keys import authentication
 from triggers.keys import store as api_keys
-from triggers.node.api_node import FIRST_ORGANISATION, ensure_first_key
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 
@@ -408,49 +407,6 @@ async def test_the_operator_reaches_every_organisation(node: Node, tenants: Tena
         await eventually(lambda: refused(client, key["key"]), 1.5)
         for path in ("nonsense", str(uuid.uuid4())):
             assert (await client.get(f"/v1/admin/orgs/{path}/keys")).status_code == 404
-
-
-# ---- the first one -------------------------------------------------------------------------------
-
-
-async def test_the_first_key_comes_with_its_organisation_or_not_at_all(
-    database: Database, clock: DatabaseClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An organisation without a key would keep the next start from making one, for ever."""
-
-    async def killed(*_: Any, **__: Any) -> Any:
-        raise RuntimeError("killed")
-
-    monkeypatch.setattr(api_keys, "_insert", killed)
-    with pytest.raises(RuntimeError, match="killed"):
-        await ensure_first_key(database, clock)
-    monkeypatch.undo()
-    assert not await organisations.exist(database)
-    key = await ensure_first_key(database, clock)
-    assert key is not None
-    caller = await api_keys.verify(database, key)
-    assert caller is not None
-    assert (caller.org_name, caller.scopes) == (FIRST_ORGANISATION, set(TENANT_SCOPES))
-    assert await ensure_first_key(database, clock) is None
-
-
-async def test_of_nodes_that_start_at_once_one_makes_the_first_key(
-    database: Database, clock: DatabaseClock
-) -> None:
-    made = await asyncio.gather(*[ensure_first_key(database, clock) for _ in range(5)])
-    assert len([key for key in made if key is not None]) == 1
-    assert len(await organisations.listed(database, PageRequest(None, 10))) == 1
-
-
-async def test_who_waited_for_another_node_goes_on_without_a_key(
-    database: Database, clock: DatabaseClock
-) -> None:
-    async with database.connection() as other:
-        async with other.transaction():
-            await organisations.insert(other, clock, FIRST_ORGANISATION, Plan.ENTERPRISE, None)
-            late = asyncio.create_task(ensure_first_key(database, clock))
-            await eventually(lambda: is_waited_for(other))
-        assert await late is None
 
 
 async def test_a_rotation_waits_for_a_revocation_and_never_in_a_ring(

@@ -67,7 +67,7 @@ async def test_what_is_stored_reaches_the_worker_or_a_hint_of_it(
     heard: list[Handover] = []
     hints: set[tuple[UUID, UUID]] = set()
     try:
-        worker = ParentSocket()
+        worker = ParentSocket(os.environ[SOCKET_ENV])
         worker.listen(hints.update, heard.append)
         lane, large, wordy = [(uuid4(), uuid4()) for _ in range(3)]
         small = handover_of(lane, b"1")

@@ -16,6 +16,7 @@ from triggers.node.settings import (
     load,
     parse_duration,
     settings_list,
+    unknown_variables,
 )
 
 SECRETS = [setting.name for setting in settings_list() if setting.secret]
@@ -80,7 +81,7 @@ def test_a_setting_comes_from_the_environment_or_a_flag(setting: Setting) -> Non
 def test_a_secret_may_stand_in_a_file_and_is_never_shown(name: str, tmp_path: Path) -> None:
     text, value = other_value(describe(name))
     file = tmp_path / "secret"
-    file.write_text(f"{text}\n")
+    file.write_text(f"\ufeff{text}\r\n", encoding="utf-8")
     settings = load({env_name(name) + "_FILE": str(file)})
     assert getattr(settings, name) == value
     assert settings.masked()[name] == "(set)"
@@ -134,6 +135,9 @@ def test_what_is_no_duration(text: str) -> None:
         ({"TRIGGERS_LOG_LEVEL": "loud"}, "It must be one of debug, info, warning, error."),
         ({"TRIGGERS_LOG_ACCEPTED": "perhaps"}, "It must be 1, 0, true or false."),
         ({"TRIGGERS_DATABASE_URL": "mysql://u:secret@h"}, "TRIGGERS_DATABASE_URL"),
+        ({"TRIGGERS_WORKER_METRICS_PORT": "x"}, "It must be a whole number."),
+        ({"TRIGGERS_OUTBOUND_PROXY": "http://:secret@h:port"}, "TRIGGERS_OUTBOUND_PROXY"),
+        ({"TRIGGERS_OUTBOUND_ALLOW": "10.0.0.1/8"}, "'10.0.0.1/8' is not one"),
         ({"TRIGGERS_PUBLIC_URL": "nonsense"}, "TRIGGERS_PUBLIC_URL"),
         ({"TRIGGERS_PUBLIC_URL": "https://"}, "TRIGGERS_PUBLIC_URL"),
         ({"TRIGGERS_PUBLIC_URL": "https://h/?a"}, "TRIGGERS_PUBLIC_URL"),
@@ -146,6 +150,37 @@ def test_what_is_wrong_is_said_with_its_name_and_no_secret(environ: dict[str, st
         load(environ)
     assert named in raised.value.message
     assert "secret" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("TRIGGERS_PROT", "TRIGGERS_PORT"),
+        ("TRIGGERS_DATABASE", "TRIGGERS_DATABASE_URL"),
+        ("TRIGGERS_HOST_FILE", "TRIGGERS_HOST"),
+        ("TRIGGERS_XYZZY", None),
+        ("TRIGGERS_FILE", None),
+    ],
+)
+def test_an_unknown_variable_and_what_it_may_mean(name: str, meant: str | None) -> None:
+    assert unknown_variables({name: "x"}) == {name: meant}
+    assert load({name: "x"}) == Settings()
+
+
+def test_what_is_no_unknown_variable() -> None:
+    known = {env_name(setting.name) for setting in settings_list()} | {"TRIGGERS_REDIS_URL_FILE"}
+    assert unknown_variables(dict.fromkeys([*known, "PORT", "TRIGGERS_URL"], "x"), ["TRIGGERS_URL"]) == {}
+    of_kubernetes = {
+        "TRIGGERS_SERVICE_HOST": "10.0.0.7",
+        "TRIGGERS_SERVICE_PORT_HTTP": "80",
+        "TRIGGERS_PORT": "tcp://10.0.0.7:80",
+        "TRIGGERS_PORT_80_TCP": "tcp://10.0.0.7:80",
+        "TRIGGERS_API_SERVICE_HOST": "10.0.0.8",
+        "TRIGGERS_API_PORT": "udp://10.0.0.8:80",
+        "TRIGGERS_WORKER_METRICS_PORT": "tcp://10.0.0.9:80",
+    }
+    assert unknown_variables(of_kubernetes) == {}
+    assert load(of_kubernetes) == Settings()
 
 
 def test_settings_do_not_change() -> None:

@@ -1,0 +1,73 @@
+"""The first run: the organisation and the API key that a new database begins with."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from triggers.domain import TENANT_SCOPES, OrgId, Plan
+from triggers.errors import NameTaken, OperatorError
+from triggers.keys import organisations
+from triggers.keys import store as api_keys
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
+
+FIRST_ORGANISATION = "default"
+KEY_FILE = "first-key"
+"""File in the data directory with the first API key, where no terminal shows it."""
+
+
+class FirstRun(NamedTuple):
+    """Where the first API key is. If it is at neither place, no key was made."""
+
+    key: str | None = None
+    """The key itself, to be shown on a terminal. It is stored nowhere."""
+    key_file: Path | None = None
+    """The file that holds the key."""
+
+
+async def first_run(
+    database: Database, clock: DatabaseClock, *, terminal: bool, data_dir: Path | None
+) -> FirstRun | None:
+    """Create an organisation without limits and its API key, if there is no organisation yet.
+
+    A key is shown only on a terminal: what is printed elsewhere becomes a log, which is stored and which
+    others read. Without a terminal the key is written to a file in `data_dir`, or not made at all.
+
+    Organisation and key are one transaction, or a node that is killed in between would leave an organisation
+    without a key. The file is written before the commit for the same reason. If several nodes start at once,
+    one of them creates both.
+
+    Raises:
+        OperatorError: the file cannot be written; then nothing was created.
+    """
+    if await organisations.exist(database):
+        return None
+    try:
+        async with database.connection() as connection, connection.transaction():
+            org = await organisations.insert(connection, clock, FIRST_ORGANISATION, Plan.ENTERPRISE, None)
+            if not terminal and data_dir is None:
+                return FirstRun()
+            new = api_keys.NewKey(TENANT_SCOPES, name="first key")
+            key = (await api_keys.create(connection, clock, OrgId(org.id), new)).key
+            if terminal or data_dir is None:
+                return FirstRun(key=key)
+            path = data_dir / KEY_FILE
+            await asyncio.to_thread(_write_private, path, f"{key}\n")
+            return FirstRun(key_file=path)
+    except NameTaken:  # by a node that started at the same time
+        return None
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only this user can read. It replaces one of a run that did not reach its commit."""
+    try:
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OperatorError(f"The first API key cannot be written to {path}: {error.strerror}.") from None
