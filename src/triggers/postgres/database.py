@@ -14,6 +14,7 @@ import structlog
 from asyncpg.pgproto import pgproto
 
 from triggers.errors import DatabaseUnavailable, OperatorError
+from triggers.postgres.connection_parameters import driver_arguments
 from triggers.postgres.session import session_settings, setting_statement
 
 log = structlog.get_logger()
@@ -112,7 +113,7 @@ class Database:
     """
 
     def __init__(self, url: str, *, pool_size: int) -> None:
-        self._url = url
+        self._arguments = driver_arguments(url)
         self._pool_size = pool_size
         self._pool: asyncpg.Pool | None = None
         # The pool's own queue lets newcomers overtake, so that under load a few never get a turn.
@@ -122,7 +123,7 @@ class Database:
         """Open the pool, failing now if the server cannot be used."""
         try:
             self._pool = await asyncpg.create_pool(
-                self._url,
+                **self._arguments,
                 min_size=min(2, self._pool_size),
                 max_size=self._pool_size,
                 max_inactive_connection_lifetime=300,
@@ -203,7 +204,7 @@ class Database:
         """
         with unavailable():
             connection = await asyncpg.connect(
-                self._url,
+                **self._arguments,
                 timeout=CONNECT_SECONDS,
                 command_timeout=seconds + 2,  # for a server that does not even keep its own timeout
                 server_settings=_NAME,

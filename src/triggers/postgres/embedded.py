@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import asyncpg
 import platformdirs
@@ -25,6 +25,7 @@ import psutil  # type: ignore[import-untyped]  # it carries no types
 import structlog
 
 from triggers.errors import DataDirectoryError, OperatorError
+from triggers.postgres.connection_parameters import driver_arguments
 from triggers.postgres.embedded_cluster import SUPERUSER
 from triggers.postgres.embedded_home import EmbeddedHome
 from triggers.postgres.embedded_socket import PORT
@@ -178,9 +179,8 @@ class EmbeddedPostgres:
 
     async def _create_database(self) -> None:
         """The service's role is no superuser: an injected statement must not reach files or programs."""
-        connection = await asyncpg.connect(
-            host=str(self._home.socket_directory.path), port=PORT, user=SUPERUSER, database=SUPERUSER
-        )
+        url = _url(self._home, user=SUPERUSER, database=SUPERUSER)
+        connection = await asyncpg.connect(**driver_arguments(url))
         try:
             async with connection.transaction():
                 if not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", ROLE):
@@ -219,9 +219,17 @@ def _answers(home: EmbeddedHome) -> bool:
     return True
 
 
-def _url(home: EmbeddedHome) -> str:
-    # The port is named because libpq and asyncpg would otherwise take it from PGPORT.
-    return f"postgresql:///{DATABASE}?host={quote(str(home.socket_directory.path))}&port={PORT}&user={ROLE}"
+def _url(home: EmbeddedHome, *, user: str = ROLE, database: str = DATABASE) -> str:
+    # All is named that libpq and our driver would otherwise take from PG* variables.
+    named = {
+        "host": str(home.socket_directory.path),
+        "port": PORT,
+        "user": user,
+        "sslmode": "disable",
+        "target_session_attrs": "any",
+        "gsslib": "gssapi",
+    }
+    return f"postgresql:///{database}?{urlencode(named, quote_via=quote)}"
 
 
 async def _end_remains(home: EmbeddedHome) -> None:

@@ -21,10 +21,13 @@ import psutil
 import pytest
 
 from triggers.errors import DataDirectoryError, OperatorError
+from triggers.node import worker_process
 from triggers.node.check import check_configuration
 from triggers.node.resources import migrate_only
 from triggers.node.settings import Settings
 from triggers.postgres import embedded_binaries, embedded_cluster
+from triggers.postgres.connection_parameters import VARIABLES
+from triggers.postgres.database import Database
 from triggers.postgres.embedded import (
     EmbeddedPostgres,
     Found,
@@ -278,6 +281,27 @@ async def test_psql_understands_the_url_whatever_the_environment_says(data_dir: 
     async with running(data_dir) as postgres:
         said = psql(postgres.url, "SELECT current_user, current_database()")
     assert (said.stdout, said.stderr) == ("triggers|triggers\n", "")
+
+
+async def test_no_variable_reaches_the_private_server(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither this process, nor the worker that is started with its environment."""
+    for variable in VARIABLES:
+        monkeypatch.setenv(variable, "nonsense")
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    monkeypatch.setenv("PGSSLNEGOTIATION", "direct")
+    async with running(data_dir) as postgres:
+        database = Database(postgres.url, pool_size=2)
+        await database.open()
+        row = await database.row("SELECT current_user")
+        await database.close()
+        assert row is not None
+        assert row[0] == "triggers"
+        environ = worker_process._environ(Settings(), postgres.url, "")
+        assert VARIABLES.isdisjoint(environ)
+    operators = worker_process._environ(Settings(database_url="postgresql://db/x"), "postgresql://db/x", "")
+    assert operators.keys() >= VARIABLES, "which are for the operator's own database"
 
 
 async def test_data_survives_a_restart_which_is_quick(data_dir: Path) -> None:
