@@ -15,6 +15,7 @@ from asyncpg.pgproto import pgproto
 
 from triggers.errors import DatabaseUnavailable, OperatorError
 from triggers.postgres.connection_parameters import driver_arguments
+from triggers.postgres.pooler import refuse_shared_sessions
 from triggers.postgres.session import session_settings, setting_statement
 
 log = structlog.get_logger()
@@ -122,6 +123,7 @@ class Database:
     async def open(self) -> None:
         """Open the pool, failing now if the server cannot be used."""
         try:
+            await refuse_shared_sessions(self._connect_to_probe)
             self._pool = await asyncpg.create_pool(
                 **self._arguments,
                 min_size=min(2, self._pool_size),
@@ -135,6 +137,14 @@ class Database:
             )
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, ValueError) as error:
             raise OperatorError(f"PostgreSQL does not answer: {error}") from error
+
+    async def _connect_to_probe(self) -> Connection:
+        return await asyncpg.connect(
+            **self._arguments,
+            timeout=CONNECT_SECONDS,
+            command_timeout=CONNECT_SECONDS,
+            statement_cache_size=0,
+        )
 
     async def close(self) -> None:
         """Close the pool: politely for a few seconds, then by force."""
