@@ -32,15 +32,18 @@ NO_ADVISORY_LOCKS = "select count(*) from pg_locks where locktype = 'advisory'"
 @pytest.fixture
 async def open_server(postgres: Any) -> AsyncIterator[Any]:
     """The session's PostgreSQL while it trusts every process of its user, as a PgBouncer of theirs is one."""
-    rules = Path(parse_qs(urlsplit(postgres.url).query)["host"][0]).parent / "pg_hba.conf"
-    before = rules.read_text() if rules.exists() else None
-    if before is not None:
-        rules.write_text("local all all trust\n")
-        await postgres.run("select pg_reload_conf()", user=SUPERUSER)
+    rules = home_of(postgres) / "pg_hba.conf"
+    before = rules.read_text()
+    rules.write_text("local all all trust\n")
+    await postgres.run("select pg_reload_conf()", user=SUPERUSER)
     yield postgres
-    if before is not None:
-        rules.write_text(before)
-        await postgres.run("select pg_reload_conf()", user=SUPERUSER)
+    rules.write_text(before)
+    await postgres.run("select pg_reload_conf()", user=SUPERUSER)
+
+
+def home_of(postgres: Any) -> Path:
+    """The directory with the server's files."""
+    return Path(parse_qs(urlsplit(postgres.url).query)["host"][0]).parent
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def pooled(open_server: Any) -> Iterator[Pooled]:
     """`async with pooled(url, "session"):` gives the URL of a PgBouncer before the database of a URL."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program, "the tests need the program pgbouncer"
-    account = Account.choose()
+    account = Account.choose(home_of(open_server) / "cluster")
     place = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir="/tmp"))
     place.chmod(0o755)
 
