@@ -68,7 +68,7 @@ class Postgres:
 
     async def _copy(self, template: str = _TEMPLATE) -> str:
         name = f"test_{os.getpid()}_{next(_numbers)}"
-        await self.run(f"create database {name} template {template}")
+        await self.run(f"create database {name} template {template} owner triggers", user=SUPERUSER)
         return name
 
     def drop(self, name: str) -> None:
@@ -117,7 +117,7 @@ async def _make_template(postgres: Postgres) -> None:
     # No test pulls the plug on this server; those that do start their own.
     await postgres.run("alter system set fsync = off", user=SUPERUSER)
     await postgres.run("select pg_reload_conf()", user=SUPERUSER)
-    await postgres.run(f"create database {_TEMPLATE} template template0")
+    await postgres.run(f"create database {_TEMPLATE} template template0 owner triggers", user=SUPERUSER)
     database = Database(postgres.url_of(_TEMPLATE), pool_size=2)
     await migrate.migrate(database)
 

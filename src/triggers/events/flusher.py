@@ -13,6 +13,7 @@ import structlog
 from triggers import errors, observability
 from triggers.events import store as event_store
 from triggers.events.handover import Handover
+from triggers.events.known_good import can_store_good_event
 from triggers.events.matching import Finding, Judging
 from triggers.events.store import Obstacle
 from triggers.events.waiting_event import WaitingEvent
@@ -24,11 +25,15 @@ from triggers.postgres.database import (
     Database,
     is_data_error,
     is_unavailable,
+    sqlstate_of,
 )
 from triggers.postgres.time_bounds import ACCEPT_SECONDS
 
 log = structlog.get_logger()
 
+REFUSAL_SECONDS = 10.0
+"""How long it is known that the database refuses every event. After that the node is ready again, because a
+node that gets no events cannot find out that the database has been repaired."""
 OBSTACLE_SECONDS = 1.0
 """How long later batches expect an obstacle that one batch met, because they are probably similar."""
 
@@ -40,6 +45,7 @@ class Flusher:
 
         taken ids looked up → stored → each event answered, or left over
           if the database refuses its data  → each half by itself, until the guilty event stands alone
+          if it refuses every event's data  → each event answered with DatabaseUnavailable
           if the outcome is unknown         → repeated once; events that it did store are found by their ids
           if that fails too                 → each event answered with DatabaseUnavailable
 
@@ -65,6 +71,8 @@ class Flusher:
         self._window = dedup_window
         self._committed = committed
         self._connection: Connection | None = None
+        self._refusal = ""
+        self._refused_until = 0.0  # monotonic
         self._obstacle: Obstacle | None = None
         self._expected_until = 0.0  # monotonic
 
@@ -72,6 +80,11 @@ class Flusher:
         """Close the connection."""
         if self._connection is not None:
             await self._connection.close()
+
+    @property
+    def refusal(self) -> str:
+        """Why the database refuses every event, or nothing if it does not."""
+        return self._refusal if time.monotonic() < self._refused_until else ""
 
     async def store(self, batch: list[WaitingEvent], *, again: bool = True) -> list[WaitingEvent]:
         """Store a batch. Every event is answered, except those that are returned: they are left over for a
@@ -85,8 +98,12 @@ class Flusher:
                 batch = await self._answer_taken(connection, batch)
             return await self._flush(connection, batch) if batch else []
         except Exception as error:  # noqa: BLE001 - every caller must get an answer
-            if is_data_error(error):
-                return await self._store_halves(batch, error)
+            if connection is not None and is_data_error(error):
+                if await can_store_good_event(connection, self._clock, batch[0].event.org_id, self._window):
+                    return await self._store_halves(batch, error)
+                self._refused_until = time.monotonic() + REFUSAL_SECONDS
+                self._refusal = f"the database refuses every event: {sqlstate_of(error)}"
+                again = False
             self._connection = None
             if connection is not None:
                 connection.terminate()
@@ -123,6 +140,7 @@ class Flusher:
             all_first=not self._expects(Obstacle.TOO_MUCH),
         )
         observability.flushes_total.inc()
+        self._refused_until = 0.0
         if receipt.obstacle is not None:
             self._expect(receipt.obstacle)
         if not receipt.missing:

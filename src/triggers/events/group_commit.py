@@ -109,6 +109,12 @@ class Acceptor:
         """Events and bytes that wait for a flush."""
         return self._queues.events, self._queues.payload_bytes
 
+    @property
+    def trouble(self) -> dict[str, str]:
+        """The background work that is in trouble, and whether the database refuses every event, by name."""
+        refusal = self._flusher.refusal
+        return ({FLUSHER: refusal} if refusal else {}) | self.background.trouble
+
     def accept(self, event: NewEvent) -> Awaitable[AcceptOutcome]:
         """Store one event. The outcome comes after the commit. It can be an error:
 

@@ -63,7 +63,7 @@ class ApiNode:
             max_bytes=settings.max_waiting_bytes,
             committed=self.wakeup.hand_over,
         )
-        self.health.watch(self.acceptor.background)
+        self.health.watch(self.acceptor)
         # One organisation has half of it, which is a batch at least.
         bodies = Room(2 * max(settings.max_waiting_bytes, MAX_BATCH_BYTES))
         self._accept = accept.AcceptApp(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from triggers.background import Background
 from triggers.errors import TriggersError
 from triggers.events.group_commit import FLUSHER
 from triggers.keys.authentication import KEY_VERSION
@@ -21,6 +20,14 @@ _DISK_FULL: Final = "free space is below TRIGGERS_MIN_FREE_DISK: events are refu
 
 Trouble = Callable[[], dict[str, str]]
 """Gives the background work that has failed the last time, or has ended, by name."""
+
+
+class Watched(Protocol):
+    """Background work that tells what of it is in trouble."""
+
+    @property
+    def trouble(self) -> dict[str, str]:
+        """What has failed the last time, or has ended, by name."""
 
 
 class Readiness(NamedTuple):
@@ -43,11 +50,11 @@ class Health:
         self.disk_full = False
         self.redis: bool | None = None
         self._database = database
-        self._background: list[Background] = []
+        self._background: list[Watched] = []
         self.worker_trouble: Trouble = dict
         """Of a worker that is another process beside this one."""
 
-    def watch(self, background: Background) -> None:
+    def watch(self, background: Watched) -> None:
         """Show the trouble of this background work."""
         self._background.append(background)
 

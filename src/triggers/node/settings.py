@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from triggers.errors import SettingsError
 from triggers.outbound.addresses import Network, OutboundPolicy
+from triggers.postgres.connection_parameters import require_honoured
 
 ENV_PREFIX = "TRIGGERS_"
 DURATION = "a duration such as 500ms, 30s, 15m, 24h or 7d, of at most 100 years"
@@ -265,7 +266,8 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
     A secret can also be read from a file that `TRIGGERS_<NAME>_FILE` names.
 
     Raises:
-        SettingsError: a value is wrong; the message names the setting, its value and the expected values.
+        SettingsError: a value is wrong; the message names the setting, its value and the expected values. Or
+            the database's URL or a PG* variable asks for a connection that cannot be had.
     """
     values: dict[str, Any] = {}
     for setting in settings_list():
@@ -276,9 +278,12 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
             continue
         values[setting.name] = _parse(setting, raw)
     try:
-        return msgspec.convert(values, Settings)
+        settings = msgspec.convert(values, Settings)
     except msgspec.ValidationError as error:
         raise SettingsError(f"A setting is wrong: {error}.") from None
+    if settings.database_url:
+        require_honoured(settings.database_url, environ)
+    return settings
 
 
 def unknown_variables(environ: Mapping[str, str], others: Collection[str] = ()) -> dict[str, str | None]:

@@ -25,6 +25,7 @@ import structlog
 from triggers.domain import LaneId
 from triggers.events.handover import Handover
 from triggers.node.settings import ENV_PREFIX, Settings, env_name
+from triggers.postgres.connection_parameters import VARIABLES
 
 log = structlog.get_logger()
 
@@ -236,7 +237,13 @@ class ParentSocket:
 
 def _environ(settings: Settings, url: str, secret_keys: str) -> dict[str, str]:
     """The environment that gives the worker this process's settings, however they were given here."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
+    # The variables of PostgreSQL's programs are for a database of the operator, not for a private one.
+    unwanted = frozenset() if settings.database_url else VARIABLES
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(ENV_PREFIX) and name not in unwanted
+    }
     given = {name: getattr(settings, name) for name in settings.__struct_fields__}
     given |= {"database_url": url, "secret_keys": secret_keys, "data_dir": None, "worker_metrics_port": None}
     return environ | {

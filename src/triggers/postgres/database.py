@@ -14,6 +14,9 @@ import structlog
 from asyncpg.pgproto import pgproto
 
 from triggers.errors import DatabaseUnavailable, OperatorError
+from triggers.postgres.connection_parameters import driver_arguments
+from triggers.postgres.pooler import refuse_shared_sessions
+from triggers.postgres.session import session_settings, setting_statement
 
 log = structlog.get_logger()
 
@@ -35,6 +38,7 @@ empty table from end to end costs nothing, and that plan would still be used for
 PAUSE_SECONDS = 0.5  # before another connection, after one that failed
 GIVE_BACK_SECONDS = 1.0  # for a statement that was given up to be cancelled on the server
 
+_NAME: Final = {"application_name": "triggers"}
 _CONDITION: Final = re.compile(r"^ *-- if (\w+)$", re.MULTILINE)
 _MARKER: Final = re.compile(r"^ *-- (if \w+|end)$", re.MULTILINE)
 _ONLY_IF: Final = re.compile(r"^ *-- if (\w+)\n(.*?)^ *-- end\n", re.MULTILINE | re.DOTALL)
@@ -110,7 +114,7 @@ class Database:
     """
 
     def __init__(self, url: str, *, pool_size: int) -> None:
-        self._url = url
+        self._arguments = driver_arguments(url)
         self._pool_size = pool_size
         self._pool: asyncpg.Pool | None = None
         # The pool's own queue lets newcomers overtake, so that under load a few never get a turn.
@@ -119,19 +123,28 @@ class Database:
     async def open(self) -> None:
         """Open the pool, failing now if the server cannot be used."""
         try:
+            await refuse_shared_sessions(self._connect_to_probe)
             self._pool = await asyncpg.create_pool(
-                self._url,
+                **self._arguments,
                 min_size=min(2, self._pool_size),
                 max_size=self._pool_size,
                 max_inactive_connection_lifetime=300,
                 timeout=CONNECT_SECONDS,
                 command_timeout=REQUEST_SECONDS + 5,
-                server_settings=_server_settings(REQUEST_SECONDS),
-                init=_make_durable,
+                server_settings=_NAME,
+                init=_set_up_for_requests,
                 reset=_keep_session,
             )
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError, ValueError) as error:
             raise OperatorError(f"PostgreSQL does not answer: {error}") from error
+
+    async def _connect_to_probe(self) -> Connection:
+        return await asyncpg.connect(
+            **self._arguments,
+            timeout=CONNECT_SECONDS,
+            command_timeout=CONNECT_SECONDS,
+            statement_cache_size=0,
+        )
 
     async def close(self) -> None:
         """Close the pool: politely for a few seconds, then by force."""
@@ -199,15 +212,14 @@ class Database:
 
         `plans`: how they are planned, one of the PLAN_ settings, if not as the server sees fit.
         """
-        settings = {**_server_settings(seconds), **(plans or {})}
         with unavailable():
             connection = await asyncpg.connect(
-                self._url,
+                **self._arguments,
                 timeout=CONNECT_SECONDS,
                 command_timeout=seconds + 2,  # for a server that does not even keep its own timeout
-                server_settings=settings,
+                server_settings=_NAME,
             )
-            await _make_durable(connection)
+            await _set_up(connection, {**session_settings(seconds), **(plans or {})})
             return connection
 
     async def work_on(
@@ -243,42 +255,29 @@ class Database:
         return size - self._pool.get_idle_size(), size, self._pool_size
 
 
-def _server_settings(seconds: float) -> dict[str, str]:
-    return {
-        "application_name": "triggers",
-        "statement_timeout": str(int(seconds * 1000)),
-        "lock_timeout": str(int(seconds * 500)),
-        "idle_in_transaction_session_timeout": str(int(seconds * 1000)),
-        "jit": "off",
-        "timezone": "UTC",
-    }
+async def _set_up(connection: Connection, settings: Mapping[str, str]) -> None:
+    await connection.execute(setting_statement(settings, connection.get_server_version().major))
 
 
-async def _make_durable(connection: Connection) -> None:
-    # A server or role may default to less; a 2xx of ours never rests on that.
-    await connection.execute(
-        "select set_config('synchronous_commit', 'on', false)"
-        " where current_setting('synchronous_commit') not in ('on', 'remote_apply')"
-    )
+async def _set_up_for_requests(connection: Connection) -> None:
+    await _set_up(connection, session_settings(REQUEST_SECONDS))
 
 
 async def _keep_session(_: Connection) -> None:
-    """We set nothing on a session, so a released connection needs no round trip to be reset."""
+    """After its start we set nothing on a session, so a released connection needs no reset."""
 
 
 # ---- what an error of the driver means -------------------------------------------------------------
 
 _DATA_CLASSES = ("22", "23", "54")
-_NO_PARTITION = "no partition of relation"
+_CHECK = "23514"
 _LOST = re.compile("clos(ed|ing)|released|terminat")
 
 
 def is_data_error(error: BaseException) -> bool:
     """Whether the statement's own data is to blame, so that splitting a batch finds the culprit."""
     if isinstance(error, asyncpg.PostgresError):
-        sqlstate = error.sqlstate or ""
-        # A missing partition wears the class of the data but is the house's fault.
-        return sqlstate.startswith(_DATA_CLASSES) and _NO_PARTITION not in str(error)
+        return (error.sqlstate or "").startswith(_DATA_CLASSES) and not _lacks_partition(error)
     return isinstance(error, asyncpg.exceptions.DataError | UnicodeEncodeError | OverflowError)
 
 
@@ -286,13 +285,23 @@ def is_unavailable(error: BaseException) -> bool:
     """Whether the server or the way to it is to blame, so that the same may work later."""
     if isinstance(error, asyncpg.PostgresError):
         sqlstate = error.sqlstate or ""
-        return sqlstate.startswith(("08", "25006", "40", "53", "55", "57", "58")) or _NO_PARTITION in str(
-            error
-        )
+        return sqlstate.startswith(("08", "25006", "40", "53", "55", "57", "58")) or _lacks_partition(error)
     if isinstance(error, asyncpg.InterfaceError):
         # The driver's word for a lost connection, but for a wrong call of ours too, which must not hide.
         return _LOST.search(str(error)) is not None
     return isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError | EOFError)
+
+
+def sqlstate_of(error: BaseException) -> str:
+    """How an error that is not shown to strangers is named to them, such as `SQLSTATE 23514`."""
+    sqlstate = getattr(error, "sqlstate", None)
+    return f"SQLSTATE {sqlstate}" if sqlstate else type(error).__name__
+
+
+def _lacks_partition(error: asyncpg.PostgresError) -> bool:
+    # It has the class of the data, but the data is not to blame. It is told by the constraint that a failed
+    # check names, and not by its message, which the server writes in its own language.
+    return error.sqlstate == _CHECK and getattr(error, "constraint_name", None) is None
 
 
 @contextmanager

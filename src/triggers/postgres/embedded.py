@@ -8,6 +8,7 @@ nothing of the dead `serve` is still connected.
 
 import asyncio
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import asyncpg
 import platformdirs
@@ -25,6 +26,8 @@ import psutil  # type: ignore[import-untyped]  # it carries no types
 import structlog
 
 from triggers.errors import DataDirectoryError, OperatorError
+from triggers.postgres.connection_parameters import driver_arguments
+from triggers.postgres.embedded_access import ROLE
 from triggers.postgres.embedded_cluster import SUPERUSER
 from triggers.postgres.embedded_home import EmbeddedHome
 from triggers.postgres.embedded_socket import PORT
@@ -32,7 +35,7 @@ from triggers.postgres.embedded_socket import PORT
 log = structlog.get_logger()
 
 DATABASE = "triggers"
-ROLE = "triggers"
+_NO_RIGHTS = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
 _POLL_SECONDS = 0.03
 _LONGEST_PAUSE_SECONDS = 5.0
 _STEADY_SECONDS = 60.0
@@ -178,18 +181,26 @@ class EmbeddedPostgres:
 
     async def _create_database(self) -> None:
         """The service's role is no superuser: an injected statement must not reach files or programs."""
-        connection = await asyncpg.connect(
-            host=str(self._home.socket_directory.path), port=PORT, user=SUPERUSER, database=SUPERUSER
-        )
+        url = _url(self._home, user=SUPERUSER, database=SUPERUSER)
+        connection = await asyncpg.connect(**driver_arguments(url))
         try:
             async with connection.transaction():
                 if not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", ROLE):
-                    await connection.execute(f"CREATE ROLE {ROLE} LOGIN CREATEDB")
+                    await connection.execute(f"CREATE ROLE {ROLE} LOGIN")
                     # The service sees its own failed statements; here they would only fill the disk,
                     # and their details quote what people sent us.
                     await connection.execute(f"ALTER ROLE {ROLE} SET log_min_messages = log")
+                # An earlier release gave it more.
+                await connection.execute(f"ALTER ROLE {ROLE} {_NO_RIGHTS}")
             if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
                 await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {ROLE}")
+            if self._home.access.needs_password:
+                password = secrets.token_hex(32)
+                async with connection.transaction():
+                    for role in (SUPERUSER, ROLE):
+                        await connection.execute(f"ALTER ROLE {role} PASSWORD '{password}'")
+                self._home.access.keep_password(password)
+                await connection.execute("SELECT pg_reload_conf()")
         finally:
             await connection.close()
 
@@ -211,17 +222,31 @@ def _answers(home: EmbeddedHome) -> bool:
             probe.connect(str(home.socket_directory.socket))
         except PermissionError:
             raise DataDirectoryError(
-                f"The `triggers serve` of {home.data_dir} belongs to another user. "
-                "Run this as that user or as root."
+                f"The `triggers serve` of {home.data_dir} belongs to another user. Run this as that user."
             ) from None
         except OSError:
             return False
+    if (user := home.access.serving_user()) not in (None, os.geteuid()):
+        raise DataDirectoryError(
+            f"The `triggers serve` of {home.data_dir} belongs to user {user}. Run this as that user, "
+            "who alone may connect to its PostgreSQL."
+        )
     return True
 
 
-def _url(home: EmbeddedHome) -> str:
-    # The port is named because libpq and asyncpg would otherwise take it from PGPORT.
-    return f"postgresql:///{DATABASE}?host={quote(str(home.socket_directory.path))}&port={PORT}&user={ROLE}"
+def _url(home: EmbeddedHome, *, user: str = ROLE, database: str = DATABASE) -> str:
+    # All is named that libpq and our driver would otherwise take from PG* variables.
+    named: dict[str, str | int] = {
+        "host": str(home.socket_directory.path),
+        "port": PORT,
+        "user": user,
+        "sslmode": "disable",
+        "target_session_attrs": "any",
+        "gsslib": "gssapi",
+    }
+    if password := home.access.password():
+        named["password"] = password
+    return f"postgresql:///{database}?{urlencode(named, quote_via=quote)}"
 
 
 async def _end_remains(home: EmbeddedHome) -> None:

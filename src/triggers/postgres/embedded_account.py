@@ -13,6 +13,10 @@ from typing import Any
 from triggers.errors import DataDirectoryError, OperatorError
 
 UNFINISHED = ".unfinished-"
+OF_ITS_OWN = "triggers"
+"""The user that PostgreSQL runs as if root starts it. The service never creates users."""
+SHARED = ("postgres", "nobody")
+"""Users that may be there if that one is not. Other programs of these users can read and change the data."""
 # Nothing of ours: the service's environment holds secrets, and PG* variables would lead astray.
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath}
 
@@ -26,20 +30,24 @@ class Account:
     gid: int
 
     @classmethod
-    def choose(cls) -> "Account":
-        """Our own user, or one without rights if we are root.
+    def choose(cls, cluster: Path) -> "Account":
+        """Our own user. If we are root: the owner of the cluster if there is one, else a user without rights.
 
         Raises:
             OperatorError: we are root, and there is no such user.
         """
         if os.geteuid() != 0:
             return cls(f"user {os.geteuid()}", os.geteuid(), os.getegid())
-        for name in ("postgres", "nobody"):
+        with suppress(OSError):
+            owner = cluster.stat()
+            if owner.st_uid != 0:
+                return cls(_name_of(owner.st_uid), owner.st_uid, owner.st_gid)
+        for name in (OF_ITS_OWN, *SHARED):
             with suppress(KeyError):
                 entry = pwd.getpwnam(name)
                 return cls(name, entry.pw_uid, entry.pw_gid)
         raise OperatorError(
-            "PostgreSQL cannot run as root: create the user `postgres`, or start as another user."
+            f"PostgreSQL cannot run as root: create the user `{OF_ITS_OWN}`, or start as another user."
         )
 
     @property
@@ -101,6 +109,13 @@ class Account:
             made.rmdir()
             if not path.exists():  # else another start was quicker, and the lock decides
                 raise
+
+
+def _name_of(user_id: int) -> str:
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return f"user {user_id}"
 
 
 def unfinished_directory(parent: Path) -> Path:

@@ -64,7 +64,7 @@ class Cluster:
         self._account.hand_over(unfinished)
         command = [
             *(str(binaries / "initdb"), "-D", str(unfinished), "-U", SUPERUSER, "--no-instructions"),
-            *("--auth-local=trust", "--auth-host=reject", "--data-checksums", "--encoding=UTF8"),
+            *("--auth-local=reject", "--auth-host=reject", "--data-checksums", "--encoding=UTF8"),
             # Built in, so that an update of the C library never reorders an index.
             *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
             # In megabytes. Where there is no file of the write-ahead log to use, a commit waits for one to be

@@ -3,6 +3,8 @@
     <data dir>/postgresql/
         lock               held with flock by the living `serve`
         postgresql.conf    written at every start to fit the machine
+        pg_hba.conf        written at every start: who may connect (pg_ident.conf: as which roles)
+        password           only if the user who runs `serve` has no name
         binaries-<version> only when root starts it: a copy that an unprivileged user can reach
         cluster/           what initdb made
         log/               one file a weekday, each emptied when its day comes round again
@@ -17,12 +19,17 @@ import os
 import shutil
 from pathlib import Path
 
+import structlog
+
 from triggers.errors import DataDirectoryError
-from triggers.postgres.embedded_account import UNFINISHED, Account, unfinished_directory
+from triggers.postgres.embedded_access import Access
+from triggers.postgres.embedded_account import OF_ITS_OWN, SHARED, UNFINISHED, Account, unfinished_directory
 from triggers.postgres.embedded_binaries import binaries, wheel
 from triggers.postgres.embedded_cluster import Cluster
 from triggers.postgres.embedded_settings import fitting_settings
 from triggers.postgres.embedded_socket import PORT, SocketDirectory
+
+log = structlog.get_logger()
 
 
 class EmbeddedHome:
@@ -37,9 +44,10 @@ class EmbeddedHome:
         self.data_dir = data_dir.resolve()
         self.path = self.data_dir / "postgresql"
         self.log = self.path / "log"
-        self.account = Account.choose()
+        self.account = Account.choose(self.path / "cluster")
         self.cluster = Cluster(self.path / "cluster", self.account)
         self.socket_directory = SocketDirectory(self.path / "socket", self.account)
+        self.access = Access(self.path)
 
     def require_usable(self) -> bool:
         """Raise what `lock` and `prepare` would, and leave all as it is; whether there is data yet."""
@@ -78,13 +86,22 @@ class EmbeddedHome:
         programs = binaries(self.account, self.path)
         self.cluster.require_usable()
         if not self.cluster.exists():
+            if not self.account.is_ours and self.account.name in SHARED:
+                log.warning(
+                    "postgres_user_is_shared",
+                    user=self.account.name,
+                    advice=f"create the user `{OF_ITS_OWN}` before the first start",
+                )
             self.cluster.initialise(programs)
         self.account.make_directory(self.log, private=True)
         self.socket_directory.make()
         self._write_configuration()
+        self.access.write()
         # On the command line stands what is promised; ALTER SYSTEM may tune the rest.
         promised = {
             "config_file": self.path / "postgresql.conf",
+            "hba_file": self.access.rules,
+            "ident_file": self.access.names,
             "fsync": "on",
             "full_page_writes": "on",
             "synchronous_commit": "on",

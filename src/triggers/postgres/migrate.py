@@ -35,7 +35,9 @@ def migrations() -> list[Migration]:
 async def migrate(database: Database) -> list[Migration]:
     """Apply what is missing, one transaction each; return what was applied.
 
-    Safe to run from many nodes at once: an advisory lock lets one work and the others wait.
+    Safe to run from many nodes at once: in each transaction an advisory lock lets one work and the others
+    wait. The lock is of the transaction, because one of the session would be held for ever if a pooler kept
+    the session.
 
     Raises:
         SchemaTooNew: the database knows migrations that this version does not.
@@ -44,12 +46,8 @@ async def migrate(database: Database) -> list[Migration]:
     connection = await database.connect(MIGRATION_SECONDS)
     try:
         await require_usable(connection)
-        await connection.execute("select pg_advisory_lock($1::bigint)", _LOCK)
-        try:
-            applied = [m for m in await _missing(connection) if await _apply(connection, m)]
-            await partitions.ensure(connection)
-        finally:
-            await connection.execute("select pg_advisory_unlock($1::bigint)", _LOCK)
+        applied = [m for m in await _missing(connection) if await _apply(connection, m)]
+        await partitions.ensure(connection)
         return applied
     finally:
         await connection.close()
@@ -88,7 +86,11 @@ async def pending(database: Database) -> list[Migration]:
 
 
 async def _missing(connection: Connection) -> list[Migration]:
-    present = await connection.fetchval("select to_regclass('schema_migrations') is not null")
+    # Not by to_regclass: inside a transaction that goes by what this session remembers.
+    present = await connection.fetchval(
+        "select exists (select from pg_class"
+        " where relname = 'schema_migrations' and pg_table_is_visible(oid))"
+    )
     rows = await connection.fetch("select number from schema_migrations") if present else []
     done = {row["number"] for row in rows}
     known = migrations()
@@ -101,7 +103,11 @@ async def _missing(connection: Connection) -> list[Migration]:
 
 
 async def _apply(connection: Connection, migration: Migration) -> bool:
+    """Apply a migration; False if another node has done that meanwhile."""
     async with connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock($1::bigint)", _LOCK)
+        if migration not in await _missing(connection):
+            return False
         await connection.execute(
             "create table if not exists schema_migrations"
             " (number integer primary key, name text not null, applied_at timestamptz not null)"

@@ -133,9 +133,13 @@ async def test_check(commands: Commands, database_url: str) -> None:
     result = await commands.run("check")
     assert result.exit_code != 0
     assert "PostgreSQL does not answer" in result.stdout
-    assert "no pending migrations" in await Commands(
-        commands.environ | {"TRIGGERS_DATABASE_URL": database_url}
-    )("migrate")
+    environ = commands.environ | {"TRIGGERS_DATABASE_URL": f"{database_url}&connect_timeout=5"}
+    assert "no pending migrations" in await Commands(environ)("migrate")
+    assert "schema up to date" in await Commands(environ)("check")
+    for command in ("check", "migrate", "api", "worker"):
+        result = await Commands(environ | {"PGHOSTADDR": "10.0.0.1"}).run(command)
+        assert result.exit_code != 0
+        assert "PGHOSTADDR" in str(result.exception.message), command
 
 
 async def test_check_finds_what_a_start_would_refuse(

@@ -21,10 +21,13 @@ import psutil
 import pytest
 
 from triggers.errors import DataDirectoryError, OperatorError
+from triggers.node import worker_process
 from triggers.node.check import check_configuration
 from triggers.node.resources import migrate_only
 from triggers.node.settings import Settings
-from triggers.postgres import embedded_binaries, embedded_cluster
+from triggers.postgres import embedded_account, embedded_binaries, embedded_cluster
+from triggers.postgres.connection_parameters import VARIABLES
+from triggers.postgres.database import Database
 from triggers.postgres.embedded import (
     EmbeddedPostgres,
     Found,
@@ -32,7 +35,9 @@ from triggers.postgres.embedded import (
     inspect,
     running_url,
 )
-from triggers.postgres.embedded_cluster import Cluster
+from triggers.postgres.embedded_account import Account
+from triggers.postgres.embedded_cluster import SUPERUSER, Cluster
+from triggers.postgres.embedded_home import EmbeddedHome
 from triggers.postgres.embedded_settings import fitting_settings
 
 by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes users")
@@ -51,7 +56,11 @@ async def main():
         os.setgid(int(sys.argv[3]))
         os.setuid(int(sys.argv[2]))
     postgres = EmbeddedPostgres(Path(sys.argv[1]))
-    print("url", await postgres.start(), flush=True)
+    url = await postgres.start()
+    connection = await asyncpg.connect(url)
+    assert await connection.fetchval("select current_user") == "triggers"
+    await connection.close()
+    print("url", url, flush=True)
     await postgres.run()
 
 uvloop.run(main())
@@ -138,12 +147,11 @@ async def running(data_dir: Path) -> AsyncIterator[EmbeddedPostgres]:
 
 
 @contextmanager
-def owner(data_dir: Path, user: str | None = None) -> Iterator[subprocess.Popen[str]]:
+def owner(data_dir: Path, user: tuple[int, int] | None = None) -> Iterator[subprocess.Popen[str]]:
     """Another process that starts PostgreSQL, killed at the end without a chance to stop it."""
     arguments = [str(data_dir)]
     if user:
-        entry = pwd.getpwnam(user)
-        arguments += [str(entry.pw_uid), str(entry.pw_gid)]
+        arguments += [str(number) for number in user]
     process = subprocess.Popen(
         [sys.executable, "-c", OWNER, *arguments],
         stdout=subprocess.PIPE,
@@ -177,13 +185,15 @@ def read_url(process: subprocess.Popen[str]) -> str:
     raise AssertionError("the owner ended before its PostgreSQL was ready")
 
 
-def psql(url: str, query: str) -> subprocess.CompletedProcess[str]:
+def psql(url: str, query: str, **user: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [embedded_binaries.wheel() / "pginstall18/bin/psql", url, "-Atc", query],
         env={"PGPORT": "1", "PGUSER": "nonsense", "PGHOST": "nowhere.invalid"},
         capture_output=True,
         text=True,
         check=False,
+        cwd="/",
+        **user,
     )
 
 
@@ -278,6 +288,27 @@ async def test_psql_understands_the_url_whatever_the_environment_says(data_dir: 
     async with running(data_dir) as postgres:
         said = psql(postgres.url, "SELECT current_user, current_database()")
     assert (said.stdout, said.stderr) == ("triggers|triggers\n", "")
+
+
+async def test_no_variable_reaches_the_private_server(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither this process, nor the worker that is started with its environment."""
+    for variable in VARIABLES:
+        monkeypatch.setenv(variable, "nonsense")
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    monkeypatch.setenv("PGSSLNEGOTIATION", "direct")
+    async with running(data_dir) as postgres:
+        database = Database(postgres.url, pool_size=2)
+        await database.open()
+        row = await database.row("SELECT current_user")
+        await database.close()
+        assert row is not None
+        assert row[0] == "triggers"
+        environ = worker_process._environ(Settings(), postgres.url, "")
+        assert VARIABLES.isdisjoint(environ)
+    operators = worker_process._environ(Settings(database_url="postgresql://db/x"), "postgresql://db/x", "")
+    assert operators.keys() >= VARIABLES, "which are for the operator's own database"
 
 
 async def test_data_survives_a_restart_which_is_quick(data_dir: Path) -> None:
@@ -397,14 +428,132 @@ async def test_parents_keep_their_modes_and_what_is_made_is_private(place: Path)
 
 
 @by_root
-async def test_root_hands_over_to_another_user(fresh_dir: Path) -> None:
+async def test_root_hands_over_to_another_user_and_warns_if_others_are_that_user(
+    fresh_dir: Path, logs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = pwd.getpwnam("nobody")
+    users = {"postgres": nobody}
+    monkeypatch.setattr(embedded_account.pwd, "getpwnam", users.__getitem__)
     async with running(fresh_dir):
-        users = {uid for process in processes_under(fresh_dir) for uid in process.uids()}
+        found = {uid for process in processes_under(fresh_dir) for uid in process.uids()}
         executable = Path(psutil.Process(postmaster_pid(fresh_dir)).exe())
-    assert len(users) == 1
-    assert pwd.getpwuid(users.pop()).pw_name in ("postgres", "nobody")
+    assert found == {nobody.pw_uid}
     assert executable.is_relative_to(fresh_dir)
     assert os.stat(executable).st_uid == 0, "whom PostgreSQL runs as cannot change what it runs"
+    assert [line["user"] for line in logs if line["event"] == "postgres_user_is_shared"] == ["postgres"]
+    # A user of its own is taken if there is one, but not instead of the owner of the data.
+    daemon = pwd.getpwuid(1)
+    users["triggers"] = daemon
+    assert Account.choose(fresh_dir / "nothing").uid == daemon.pw_uid
+    assert Account.choose(fresh_dir / "postgresql/cluster").uid == nobody.pw_uid
+    async with running(fresh_dir) as postgres:
+        assert await answers(postgres.url)
+        assert set(psutil.Process(postmaster_pid(fresh_dir)).uids()) == {nobody.pw_uid}
+    assert [line["event"] for line in logs].count("postgres_user_is_shared") == 1, "there was data already"
+
+
+@by_root
+async def test_a_user_of_its_own_is_preferred(
+    fresh_dir: Path, logs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = {"triggers": pwd.getpwuid(1), "postgres": pwd.getpwnam("nobody")}
+    monkeypatch.setattr(embedded_account.pwd, "getpwnam", users.__getitem__)
+    async with running(fresh_dir) as postgres:
+        assert await answers(postgres.url)
+        assert set(psutil.Process(postmaster_pid(fresh_dir)).uids()) == {1}
+    assert "postgres_user_is_shared" not in [line["event"] for line in logs]
+
+
+@by_root
+async def test_no_process_of_another_user_gets_in(data_dir: Path) -> None:
+    """Not even one of the user that PostgreSQL runs as, who may enter the directory of its socket."""
+    async with running(data_dir) as postgres:
+        cluster = (data_dir / "postgresql/cluster").stat()
+        for role in ("triggers", SUPERUSER):
+            url = postgres.url.replace("user=triggers", f"user={role}")
+            assert psql(url, "SELECT current_user").stdout == f"{role}\n"
+            for user in (cluster.st_uid, 1):
+                said = psql(url, "SELECT 1", user=user, group=cluster.st_gid, extra_groups=[])
+                assert said.stdout == ""
+                assert re.search("Peer authentication failed|Permission denied", said.stderr)
+        await ask(postgres.url.replace("user=triggers", f"user={SUPERUSER}"), "CREATE ROLE other LOGIN")
+        assert "no pg_hba.conf entry" in psql(postgres.url.replace("user=triggers", "user=other"), "").stderr
+
+
+async def test_the_role_of_the_service_has_no_rights_beyond_its_database(data_dir: Path) -> None:
+    async with running(data_dir) as postgres:
+        await assert_no_rights(postgres.url)
+
+
+async def assert_no_rights(url: str) -> None:
+    rights = "rolsuper or rolcreatedb or rolcreaterole or rolreplication or rolbypassrls"
+    assert await ask(url, f"SELECT {rights} FROM pg_roles WHERE rolname = current_user") is False
+
+
+@contextmanager
+def earlier_release(home: EmbeddedHome) -> Iterator[str]:
+    """A cluster as earlier releases made it, served as they served it. Gives the URL of the superuser."""
+    os.close(home.lock())
+    programs = embedded_binaries.binaries(home.account, home.path)
+    socket = home.path / "socket"
+    home.account.make_directory(socket, private=True)
+    made = embedded_account.unfinished_directory(home.path)
+    home.account.hand_over(made)
+    options = {"cwd": home.path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    options |= home.account.process_options()
+    initdb = [programs / "initdb", "-D", made, "-U", SUPERUSER, "--auth-local=trust", "--auth-host=reject"]
+    locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+    subprocess.run([*initdb, "--encoding=UTF8", *locale], check=True, **options)
+    made.rename(home.cluster.path)
+    served = [programs / "postgres", "-D", home.cluster.path, "-k", socket, "-c", "listen_addresses="]
+    with subprocess.Popen(served, **options) as process:
+        try:
+            yield f"postgresql:///postgres?host={socket}&user={SUPERUSER}"
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+async def test_a_data_directory_of_an_earlier_release_keeps_its_data_and_loses_trust(
+    fresh_dir: Path,
+) -> None:
+    with earlier_release(EmbeddedHome(fresh_dir)) as trusted:
+        await eventually(lambda: answers(trusted))
+        await ask(trusted, "CREATE ROLE triggers LOGIN CREATEDB")
+        await ask(trusted, "CREATE DATABASE triggers OWNER triggers")
+        before = trusted.replace("/postgres?", "/triggers?").replace("user=postgres", "user=triggers")
+        await migrate_only(Settings(), before)
+        await store_a_row(before)
+    async with running(fresh_dir) as postgres:
+        assert await stored_row(postgres.url) == 42
+        await migrate_only(Settings(), postgres.url)
+        await assert_no_rights(postgres.url)
+        rules = "SELECT array_agg(DISTINCT auth_method ORDER BY auth_method) FROM pg_hba_file_rules"
+        assert await ask(postgres.url.replace("user=triggers", f"user={SUPERUSER}"), rules) == ["peer"]
+
+
+def give_away(*paths: Path) -> None:
+    """To a user without a name."""
+    subprocess.run(["/bin/chown", "-Rh", "12345:12345", *paths], check=True)
+
+
+@by_root
+async def test_a_user_without_a_name_has_a_password(data_dir: Path) -> None:
+    """PostgreSQL looks up the names of others, and cannot. initdb needs one too, so there is data already."""
+    nameless = (12345, 12345)
+    home = data_dir / "postgresql"
+    give_away(data_dir)
+    urls = []
+    for _ in range(2):
+        with owner(data_dir, user=nameless) as process:
+            urls.append(await asyncio.to_thread(read_url, process))
+            for role in ("triggers", SUPERUSER):
+                url = urls[-1].replace("user=triggers", f"user={role}")
+                assert await ask(url, "SELECT current_user") == role
+                with pytest.raises(asyncpg.InvalidPasswordError):
+                    await ask(re.sub("password=.*", "password=wrong", url), "SELECT true")
+    assert urls[0] == urls[1]
+    assert mode(home / "password") == 0o600
+    assert "trust" not in (home / "pg_hba.conf").read_text()
 
 
 @by_root
@@ -434,11 +583,23 @@ async def test_a_file_in_place_of_a_directory_is_named(place: Path, below: str) 
 
 
 @by_root
-async def test_the_data_of_another_user_is_refused(data_dir: Path) -> None:
-    cluster = data_dir / "postgresql/cluster"
-    before = cluster.stat()
-    os.chown(cluster, 12345, 12345)
-    await is_refused(data_dir, rf"belongs to user 12345.*chown -R {before.st_uid}:")
+async def test_root_serves_the_data_of_any_user_but_not_its_own(data_dir: Path) -> None:
+    """PostgreSQL runs as the owner of the data, whoever that is, and refuses to run as root."""
+    home = data_dir / "postgresql"
+    give_away(home / "socket", home / "log", home / "cluster")
+    async with running(data_dir) as postgres:
+        assert await answers(postgres.url)
+        assert set(psutil.Process(postmaster_pid(data_dir)).uids()) == {12345}
+    os.chown(home / "cluster", 0, 0)
+    await is_refused(data_dir, r"belongs to user 0.*chown -R \d+:")
+
+
+@by_root
+async def test_the_data_of_another_user_is_refused(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner_of_data = (data_dir / "postgresql/cluster").stat().st_uid
+    ours = Account("user 12345", 12345, 12345)
+    monkeypatch.setattr(Account, "choose", lambda _: ours)
+    await is_refused(data_dir, rf"belongs to user {owner_of_data}.*chown -R 12345:")
 
 
 @by_root
@@ -446,16 +607,18 @@ async def test_an_ordinary_user_runs_it_from_the_wheel(place: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     os.chown(place, nobody.pw_uid, nobody.pw_gid)
     data_dir = place / "data"
-    with owner(data_dir, user="nobody") as process:
-        url = await asyncio.to_thread(read_url, process)
-        assert await answers(url)
+    user = (nobody.pw_uid, nobody.pw_gid)
+    with owner(data_dir, user=user) as process:
+        await asyncio.to_thread(read_url, process)
+        with pytest.raises(DataDirectoryError, match=f"belongs to user {nobody.pw_uid}. Run this as that"):
+            running_url(data_dir)
         postmaster = psutil.Process(postmaster_pid(data_dir))
         assert set(postmaster.uids()) == {nobody.pw_uid}
         assert not Path(postmaster.exe()).is_relative_to(place)
         assert list((data_dir / "postgresql").glob("binaries-*")) == []
         assert mode(data_dir) == 0o700
-    with owner(data_dir, user="nobody") as process:  # which takes over from the one just killed
-        assert await answers(await asyncio.to_thread(read_url, process))
+    with owner(data_dir, user=user) as process:  # which takes over from the one just killed
+        await asyncio.to_thread(read_url, process)
 
 
 @pytest.mark.parametrize("name", ["x" * 90 + "/" + "y" * 90, "a, b & 'c' + 100%"])

@@ -1,0 +1,86 @@
+"""An event that the database refuses: because of the event, or because of the state of the database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from harness import Node, eventually
+from triggers.events import flusher
+from triggers.postgres.database import Database, is_data_error, is_unavailable
+
+EVENT = {"type": "a", "payload": 1}
+REFUSE_ALL = "alter table {table} add constraint refuse_all check (false) not valid"
+
+
+async def readiness(client: httpx.AsyncClient) -> tuple[int, str | None]:
+    answer = await client.get("/readyz")
+    return answer.status_code, answer.json().get("checks", {}).get("flusher")
+
+
+@pytest.mark.parametrize("table", ["events", "dedup", "deliveries"])
+async def test_a_database_that_refuses_every_event_refuses_none(
+    client: httpx.AsyncClient, database: Database, logs: list[Any], table: str
+) -> None:
+    """Whichever row it is that cannot be stored."""
+    await database.fetch(REFUSE_ALL.format(table=table))
+    event = EVENT | {"dedup_id": "d"}
+    refused = await client.post("/v1/events", json=event)
+    assert (refused.status_code, int(refused.headers["retry-after"]) > 0) == (503, True), refused.text
+    batch = await client.post("/v1/events/batch", json=[EVENT | {"dedup_id": str(n)} for n in range(200)])
+    assert batch.status_code == 503, batch.text
+    said = "the database refuses every event: SQLSTATE 23514"
+    assert await readiness(client) == (503, said)
+    logged = [line["event"] for line in logs]
+    assert "event_refused_by_database" not in logged
+    assert logged.count("good_event_refused_by_database") < 20, "not for each event of the batch"
+    await database.fetch(f"alter table {table} drop constraint refuse_all")
+    assert (await client.post("/v1/events", json=event)).status_code == 201
+    assert await readiness(client) == (200, None)
+
+
+async def test_a_node_that_gets_no_events_becomes_ready_again(
+    client: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would not get any as long as it is not ready, and could not find out that all is well."""
+    monkeypatch.setattr(flusher, "REFUSAL_SECONDS", 0.2)
+    await database.fetch(REFUSE_ALL.format(table="events"))
+    assert (await client.post("/v1/events", json=EVENT)).status_code == 503
+
+    async def ready() -> bool:
+        return await readiness(client) == (200, None)
+
+    await eventually(ready)
+
+
+async def test_only_the_event_that_is_to_blame_is_refused(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    await database.fetch("alter table events add constraint poison check (type <> 'poison')")
+    assert (await client.post("/v1/events", json=EVENT | {"type": "poison"})).status_code == 422
+    assert await readiness(client) == (200, None)
+    rows = await database.fetch("select type from events union all select 'owed' from deliveries")
+    assert rows == [], "the good event is rolled back"
+
+
+async def test_a_session_that_cannot_be_set_up_refuses_none(
+    node: Node, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The class of such an error is that of wrong data."""
+
+    async def connect(*_: Any) -> Any:
+        raise asyncpg.InvalidParameterValueError("invalid value for parameter")
+
+    monkeypatch.setattr(node.database, "connect", connect)
+    assert (await client.post("/v1/events", json=EVENT)).status_code == 503
+
+
+def test_a_missing_partition_is_told_in_every_language() -> None:
+    missing = asyncpg.CheckViolationError("keine Partition von Relation „events“ für die Zeile gefunden")
+    assert (is_unavailable(missing), is_data_error(missing)) == (True, False)
+    violated = asyncpg.CheckViolationError("neue Zeile verletzt Check-Constraint")
+    violated.constraint_name = "poison"
+    assert (is_unavailable(violated), is_data_error(violated)) == (False, True)
