@@ -68,6 +68,15 @@ def test_a_structured_event_in_full() -> None:
     )
 
 
+def test_a_leap_second_is_the_end_of_the_second_before() -> None:
+    expected = datetime(2016, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+    assert structured_json(time="2016-12-31T23:59:60Z").occurred_at == expected
+    assert binary(time=b"2016-12-31T23:59:60.5Z").occurred_at == expected
+    with pytest.raises(Invalid) as refused:
+        structured_json(time="2016-12-31T23:59:61Z")
+    assert pointers(refused) == ["/time"]
+
+
 def test_a_binary_event_in_full() -> None:
     event = binary(
         DATA,
