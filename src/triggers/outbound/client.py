@@ -8,12 +8,13 @@ only under the address it was opened to.
 """
 
 import asyncio
+from ipaddress import ip_address
 from typing import Final
 from uuid import UUID
 
 from triggers.errors import Invalid
-from triggers.outbound.addresses import OutboundPolicy
-from triggers.outbound.connection import Connection, Stage
+from triggers.outbound.addresses import OutboundPolicy, permitted
+from triggers.outbound.connection import Connection, Stage, status_in
 from triggers.outbound.connector import Connector
 from triggers.outbound.deadlines import Deadlines
 from triggers.outbound.destinations import Destination, Destinations
@@ -25,6 +26,8 @@ from triggers.outbound.request import Headers, request_bytes
 from triggers.outbound.result import DETAILS, Answered, Failed, NoConnection, Reason, Result
 
 TEXT_LIMIT: Final = 1024
+BYTES_SHOWN: Final = 64
+"""How much is shown of an answer that is not HTTP."""
 TICK_SECONDS: Final = 0.1
 _KEPT_ALIVE: Final = KeptAlive()
 _LOOK_UPS: Final = LookUps()
@@ -136,13 +139,29 @@ class Outbound:
                     reason,
                 )
             reason = reason or Reason.MALFORMED
-            return reason, Failed(reason, DETAILS[reason], seconds)
+            return reason, _without_head(reason, connection.head, key, seconds)
         finally:
             self._deadlines.end(connection)
             if whole and connection.reusable and not connection.closed and not self._closed:
                 self._pool.keep(key, connection)
             else:
                 connection.abort()
+
+
+def _without_head(reason: Reason, head: bytes, key: Key, seconds: float) -> Result:
+    """The result of an exchange in which no whole head came, but perhaps the beginning of one."""
+    status = status_in(head) if head else None
+    detail = DETAILS[reason]
+    if reason is Reason.CLOSED and head:
+        detail = "The endpoint closed the connection before the headers of its answer were complete."
+    if reason is Reason.MALFORMED:
+        if status is not None and 200 <= status < 600:
+            return Answered(status, "", seconds, cut=reason)
+        # What an address says that only the operator permits may be a secret of the operator's network.
+        if head and permitted(ip_address(key.address)) is not None:
+            shown = head[:BYTES_SHOWN].decode("latin-1").encode("unicode_escape").decode()
+            detail = f"{detail} It begins with: {shown}"
+    return Failed(reason, detail, seconds, status)
 
 
 def _text_of(body: bytes) -> str:

@@ -221,9 +221,11 @@ def _state_after(judgement: Judgement, progress: Progress) -> _State:
 
 def _shown(result: Result) -> tuple[int | None, str | None]:
     match result:
+        case Answered(status=status, text=text, cut=None):
+            return status, text or None
         case Answered(status=status, text=text, cut=cut):
-            return status, f"{text} [{cut}]" if cut else text or None
-        case Failed(detail=detail):
-            return None, detail or None
+            return status, f"{text} [{cut}]" if text else f"[{cut}]"
+        case Failed(status=status, detail=detail):
+            return status, detail or None
         case _:
             assert_never(result)

@@ -18,9 +18,9 @@ import trustme
 import uvloop
 
 from triggers.errors import SettingsError
-from triggers.outbound import connector
+from triggers.outbound import client, connector
 from triggers.outbound.addresses import OutboundPolicy
-from triggers.outbound.client import Outbound
+from triggers.outbound.client import BYTES_SHOWN, Outbound
 from triggers.outbound.connection import BODY_LIMIT, HEAD_LIMIT, Connection
 from triggers.outbound.dial import dial
 from triggers.outbound.dns import LookUps, Names, Resolver, system_resolver
@@ -338,11 +338,6 @@ CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\nzz\r\n"
         pytest.param(saying(b"HTTP/1.1 101 Up\r\nupgrade: x\r\n\r\n"), Reason.MALFORMED, id="upgrades"),
         pytest.param(saying(b"HTTP/1.1 099 No\r\n\r\n"), Reason.MALFORMED, id="a status below 100"),
         pytest.param(saying(b"HTTP/1.1 777 No\r\n\r\n"), Reason.MALFORMED, id="a status above 599"),
-        pytest.param(
-            saying(HEAD + b"content-length: 1\r\ncontent-length: 2\r\n\r\nxx"),
-            Reason.MALFORMED,
-            id="two lengths",
-        ),
     ],
 )
 async def test_no_answer(handler: Handler, reason: Reason) -> None:
@@ -355,6 +350,95 @@ async def test_no_answer(handler: Handler, reason: Reason) -> None:
     assert isinstance(result, Failed)
     assert result.reason is reason
     assert "127" not in result.detail
+
+
+@pytest.mark.parametrize(
+    ("handler", "reason", "status"),
+    [
+        pytest.param(saying(b"HTTP/1.1 20"), Reason.SLOW_HEADERS, None, id="late, two digits"),
+        pytest.param(saying(b"HTTP/1.1 2000 X\r\n"), Reason.MALFORMED, None, id="four digits"),
+        pytest.param(saying(b"HTTP/1.1 099 X\r\n\r\n"), Reason.MALFORMED, None, id="no status"),
+        pytest.param(saying(b"HTTP/1.1 777 X\r\n\r\n"), Reason.MALFORMED, 777, id="no known status"),
+        pytest.param(saying(b"HTTP/1.1 503 X\r\n"), Reason.SLOW_HEADERS, 503, id="late"),
+        pytest.param(saying(b"HTTP/1.1 5", b"03 X\r\n", b"a: b"), Reason.SLOW_HEADERS, 503, id="in pieces"),
+        pytest.param(saying(HEAD + b"x: y", hold=False), Reason.CLOSED, 200, id="closes"),
+        pytest.param(
+            saying(b"HTTP/1.1 100 Go\r\n\r\n" + HEAD, hold=False), Reason.CLOSED, 200, id="closes after a 100"
+        ),
+        pytest.param(saying(HEAD + b"x: " + b"y" * HEAD_LIMIT), Reason.TOO_LARGE, 200, id="too much"),
+    ],
+)
+async def test_the_status_of_a_failure_is_told_if_it_was_read(
+    handler: Handler, reason: Reason, status: int | None
+) -> None:
+    """On a connection that has brought another status before, whose parser would still name that one."""
+    receiver = Receiver()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(OK)
+        await handler(reader, writer)
+
+    async with receiver.listening(handle), outbound(HASTY) as sender:
+        await sender.send(receiver.url, HEADERS, BODY, org=ORG)
+        result = await sender.send(receiver.url, HEADERS, BODY, org=ORG)
+        assert receiver.connections == 1
+    assert isinstance(result, Failed)
+    assert (result.reason, result.status) == (reason, status)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        pytest.param(HEAD + b"x-a: one\ntwo\r\ncontent-length: 0\r\n\r\n", 200, id="a header over two lines"),
+        pytest.param(HEAD + b"x a: b\r\n\r\n", 200, id="a space in a name"),
+        pytest.param(HEAD + b": b\r\n\r\n", 200, id="no name"),
+        pytest.param(HEAD + b"x: a\0b\r\n\r\n", 200, id="a NUL"),
+        pytest.param(HEAD + b"content-length: 1\r\ncontent-length: 2\r\n\r\nxx", 200, id="two lengths"),
+        pytest.param(HEAD + b"content-length: ten\r\n\r\n", 200, id="no length"),
+        pytest.param(b"HTTP/1.1 200 OK\nx: y\n\n", 200, id="lines without CR"),
+        pytest.param(b"HTTP/1.1 100 Go\r\n\r\nHTTP/1.1 410 No\r\n\1\r\n", 410, id="after a 100"),
+        pytest.param(b"HTTP/1.1 503\r\nretry-after: 9\r\nx y: z\r\n\r\n", 503, id="no reason phrase"),
+    ],
+)
+@pytest.mark.parametrize("pieces", [1, 3])
+async def test_an_answer_that_breaks_off_after_its_status_is_judged_by_it(
+    answer: bytes, status: int, pieces: int
+) -> None:
+    receiver = Receiver()
+    size = -(-len(answer) // pieces)
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await read_request(reader)
+            for start in range(0, len(answer), size):
+                writer.write(answer[start : start + size])
+                await asyncio.sleep(0)
+
+    async with receiver.listening(handle), outbound() as sender:
+        for _ in range(2):
+            result = await sender.send(receiver.url, HEADERS, BODY, org=ORG)
+            assert isinstance(result, Answered), result
+            assert (result.status, result.text, result.cut) == (status, "", Reason.MALFORMED)
+            assert (result.retry_after, result.delivery_control) == (None, None)
+    assert receiver.connections == 2, "its connection is not used again"
+
+
+async def test_of_another_protocol_a_few_bytes_are_shown_unless_only_the_operator_permits_the_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    receiver = Receiver()
+    banner = b"220 caf\xe9 \\ \0\r\n" + b"x" * 100
+    async with receiver.listening(saying(banner)):
+        hidden = await send_once(receiver.url)
+        # A public address, as far as the guard can tell.
+        monkeypatch.setattr(client, "permitted", lambda address: address)
+        shown = await send_once(receiver.url)
+    assert isinstance(hidden, Failed)
+    assert isinstance(shown, Failed)
+    assert hidden.detail == "The answer is not valid HTTP/1.1."
+    begin = r"220 caf\xe9 \\ \x00\r\n" + "x" * (BYTES_SHOWN - 14)
+    assert shown.detail == f"{hidden.detail} It begins with: {begin}"
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ DELAY = 50.0
 HASTY = dataclasses.replace(POLICY, connect_timeout_seconds=0.6, total_timeout_seconds=0.6)
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n"
 DAY = 86_400
+TWO_LINES = b"HTTP/1.1 200 OK\r\nx-two-lines: one\ntwo\r\ncontent-length: 0\r\n\r\n"
 
 
 def scheduled(left: Row) -> bool:
@@ -128,8 +129,9 @@ async def _never(_: Hook) -> None:
 
 
 async def _slow_headers(hook: Hook) -> None:
-    for byte in b"HTTP/1.1 200 OK\r\nx-long: " + b"x" * 1000:
-        hook.writer.write(bytes([byte]))
+    hook.writer.write(b"HTTP/1.1 200 OK\r\nx-long: ")
+    for _ in range(1000):
+        hook.writer.write(b"x")
         await asyncio.sleep(0.05)
 
 
@@ -216,11 +218,13 @@ CASES = [
     _retried(status(503, "retry-after: 2000.5"), "unavailable", 2_000.5),
     Case(status(500, "webhook-delivery: abort-message"), "dead", "unavailable (aborted)", 500),
     Case(_never, "retry", "timeout", None),
-    Case(_slow_headers, "retry", "slow_headers", None),
+    Case(_slow_headers, "retry", "slow_headers", 200),
     Case(_closes_at_once, "retry", "closed", None),
-    Case(_closes_in_head, "retry", "closed", None),
+    Case(_closes_in_head, "retry", "closed", 200),
     Case(_no_http, "retry", "malformed", None),
-    Case(_endless_headers, "retry", "too_large", None),
+    Case(_endless_headers, "retry", "too_large", 200),
+    Case(TWO_LINES, "delivered", "delivered", 200, cut="malformed"),
+    Case(TWO_LINES.replace(b"200", b"500"), "retry", "unavailable", 500, cut="malformed"),
     Case(_slow_body, "delivered", "delivered", 200, cut="slow_body"),
     Case(_slow_no, "retry", "unavailable", 500, cut="slow_body"),
     Case(_closes_mid_body, "delivered", "delivered", 200, cut="incomplete"),
