@@ -127,6 +127,11 @@ class Connection(asyncio.Protocol):
         return self.status != 0
 
     @property
+    def stale(self) -> bool:
+        """It was kept alive, and nothing of an answer came to its last exchange."""
+        return self.idle_since > 0 and self.stage is Stage.SENT
+
+    @property
     def body(self) -> bytes:
         """What was read of the body, at most BODY_LIMIT."""
         return self._body[0][:BODY_LIMIT] if len(self._body) == 1 else b"".join(self._body)[:BODY_LIMIT]

@@ -68,6 +68,9 @@ class Failed(Struct, frozen=True, gc=False):
     duration_seconds: float
     status: int | None = None
     """The status, if the answer ended after its status and before the end of its headers."""
+    stale_connection: bool = False
+    """The connection was kept from an earlier request, and closed before any byte of the answer came. Mostly
+    the endpoint had closed it before it got the request, so this says nothing of the endpoint's health."""
 
 
 Result: TypeAlias = Answered | Failed

@@ -362,6 +362,7 @@ async def test_no_answer(handler: Handler, reason: Reason) -> None:
         pytest.param(saying(b"HTTP/1.1 503 X\r\n"), Reason.SLOW_HEADERS, 503, id="late"),
         pytest.param(saying(b"HTTP/1.1 5", b"03 X\r\n", b"a: b"), Reason.SLOW_HEADERS, 503, id="in pieces"),
         pytest.param(saying(HEAD + b"x: y", hold=False), Reason.CLOSED, 200, id="closes"),
+        pytest.param(saying(hold=False), Reason.CLOSED, None, id="closes without a byte"),
         pytest.param(
             saying(b"HTTP/1.1 100 Go\r\n\r\n" + HEAD, hold=False), Reason.CLOSED, 200, id="closes after a 100"
         ),
@@ -615,22 +616,59 @@ async def test_a_connection_closed_while_idle_is_replaced() -> None:
         for _ in range(5):
             result = await sender.send(receiver.url, HEADERS, BODY, org=ORG)
             assert isinstance(result, Answered)
+            await until(lambda: all(kept.closed for kept in sender._pool._oldest_first))
     assert len(receiver.requests) == 5
 
 
-async def test_a_connection_closed_upon_the_second_request_is_replaced() -> None:
-    """The race of an idle timeout with a request: nothing came back, so it is sent again, once."""
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_request_on_a_stale_connection_is_sent_once_and_says_so(
+    authority: trustme.CA, tls: bool
+) -> None:
+    """The race of an idle timeout with a request. A new connection is never stale."""
     receiver = Receiver()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(OK)
-        await reader.readexactly(1)
+        receiver.requests.append(await read_request(reader))
 
-    async with receiver.listening(handle), outbound() as sender:
-        for _ in range(3):
-            assert isinstance(await sender.send(receiver.url, HEADERS, BODY, org=ORG), Answered)
+    context = server_context(authority, "127.0.0.1") if tls else None
+    async with (
+        receiver.listening(handle, tls=context),
+        outbound(trust_pem=authority.cert_pem.bytes().decode()) as sender,
+    ):
+        url = receiver.url.replace("http:", "https:") if tls else receiver.url
+        assert isinstance(await sender.send(url, HEADERS, BODY, org=ORG), Answered)
+        stale = await sender.send(url, HEADERS, BODY, org=ORG)
+        assert (receiver.connections, len(receiver.requests)) == (1, 1)
+        for _ in range(2):
+            fresh = await sender.send(url, HEADERS, BODY, org=ORG, fresh=True)
+            assert isinstance(fresh, Answered)
+    assert isinstance(stale, Failed)
+    assert (stale.reason, stale.stale_connection) == (Reason.CLOSED, True)
     assert receiver.connections == 3
+
+
+@pytest.mark.parametrize(
+    ("last", "hold", "reason"),
+    [(b"H", False, Reason.CLOSED), (b"", True, Reason.TIMEOUT), (b"junk", False, Reason.MALFORMED)],
+)
+async def test_a_kept_connection_that_closes_after_a_byte_or_never_was_not_stale(
+    last: bytes, hold: bool, reason: Reason
+) -> None:
+    receiver = Receiver()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(OK)
+        await saying(last, hold=hold)(reader, writer)
+
+    async with receiver.listening(handle), outbound(HASTY) as sender:
+        await sender.send(receiver.url, HEADERS, BODY, org=ORG)
+        result = await sender.send(receiver.url, HEADERS, BODY, org=ORG)
+    assert isinstance(result, Failed)
+    assert (result.reason, result.stale_connection) == (reason, False)
+    assert receiver.connections == 1
 
 
 async def test_data_on_an_idle_connection_is_not_taken_for_an_answer() -> None:
