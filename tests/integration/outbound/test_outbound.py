@@ -1247,7 +1247,7 @@ async def test_the_guard_holds_through_a_proxy(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["https://proxy:1", "socks5://proxy:1", "proxy:3128", "http://", "http://p:x"]
+    "url", ["https://proxy:1", "socks5://proxy:1", "proxy:3128", "http://", "http://p:x", "http://[::1]p:1"]
 )
 async def test_proxies_that_are_not_supported(url: str) -> None:
     with pytest.raises(SettingsError):
