@@ -8,6 +8,7 @@ from triggers.errors import OperatorError, TriggersError
 from triggers.http import server
 from triggers.node.resources import KEY_FILE, data_dir_of, key_ring_of
 from triggers.node.settings import Settings
+from triggers.outbound.connector import NO_ROOTS, has_roots
 from triggers.postgres import embedded, migrate
 from triggers.postgres.database import Database, PostgresError
 from triggers.secrets.key_ring import KeyRing
@@ -21,6 +22,8 @@ async def check_configuration(settings: Settings) -> list[tuple[str, str]]:
     found.append(("address", _check_address(settings)))
     found.append(("database", await _check_database(settings)))
     found.append(("secrets", _check_key_ring(settings)))
+    # A warning, because a service without https:// endpoints works.
+    found.append(("ca roots", "ok" if has_roots() else f"ok, but with a warning: {NO_ROOTS}"))
     if settings.redis_url:
         from triggers.wakeups.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used
 

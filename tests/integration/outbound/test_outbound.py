@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -26,6 +27,7 @@ from triggers.outbound.dial import dial
 from triggers.outbound.dns import LookUps, Names, Resolver, system_resolver
 from triggers.outbound.pool import KeptAlive
 from triggers.outbound.result import (
+    NOT_THE_ENDPOINT,
     Answered,
     Failed,
     Reason,
@@ -991,7 +993,7 @@ async def test_tls_with_a_literal(authority: trustme.CA) -> None:
 @pytest.mark.parametrize(("identity", "trusted"), [("a.test", False), ("b.test", True)])
 async def test_certificates_that_do_not_hold(authority: trustme.CA, identity: str, trusted: bool) -> None:
     receiver = Receiver()
-    pem = authority.cert_pem.bytes().decode() if trusted else None
+    pem = (authority if trusted else trustme.CA()).cert_pem.bytes().decode()
     async with receiver.listening(receiver.answering(OK), tls=server_context(authority, identity)):
         url = f"https://a.test:{receiver.port}/"
         result = await send_once(url, resolver=names(a_test="127.0.0.1"), trust_pem=pem)
@@ -1000,6 +1002,52 @@ async def test_certificates_that_do_not_hold(authority: trustme.CA, identity: st
     assert "certificate" in result.detail
     assert "127" not in result.detail
     assert receiver.requests == []
+
+
+@pytest.fixture
+def without_roots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """No root certificate is found. Returns the empty directory in which they are looked for."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    connector._tls_context.cache_clear()
+    yield tmp_path
+    connector._tls_context.cache_clear()
+
+
+async def test_an_endpoint_is_not_to_blame_where_no_root_certificate_is_found(
+    authority: trustme.CA, without_roots: Path
+) -> None:
+    receiver = Receiver()
+    async with receiver.listening(receiver.answering(OK), tls=server_context(authority, "127.0.0.1")):
+        url = f"https://127.0.0.1:{receiver.port}/"
+        blameless = await send_once(url)
+        trusted = await send_once(url, trust_pem=authority.cert_pem.bytes().decode())
+        unknown = await send_once(url, trust_pem=trustme.CA().cert_pem.bytes().decode())
+    assert isinstance(blameless, Failed)
+    assert (blameless.reason, blameless.detail) == (
+        Reason.INTERNAL,
+        "The service has no CA root certificates, so it can verify no endpoint.",
+    )
+    assert blameless.reason in NOT_THE_ENDPOINT
+    assert isinstance(trusted, Answered)
+    assert isinstance(unknown, Failed)
+    assert unknown.reason is Reason.TLS
+
+
+async def test_root_certificates_in_a_directory_are_found(
+    authority: trustme.CA, without_roots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSL reads them only when it needs them, so they are not in its store before."""
+    assert not connector.has_roots()
+    (without_roots / "README").write_text("no certificate")
+    assert not connector.has_roots()
+    (without_roots / "0123abcd.0").write_bytes(authority.cert_pem.bytes())
+    assert connector.has_roots()
+    monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
+    assert not connector.has_roots()
+    authority.cert_pem.write_to_path(str(without_roots / "none"))
+    connector._tls_context.cache_clear()
+    assert connector.has_roots()
 
 
 async def test_a_host_that_speaks_no_tls() -> None:
