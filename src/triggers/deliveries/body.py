@@ -26,7 +26,13 @@ class AttemptView(msgspec.Struct, kw_only=True):
     outcome: AttemptOutcome
     reason: str
     status_code: int | None
-    response: Annotated[str | None, Meta(description="The beginning of the answer's body.")]
+    response: Annotated[
+        str | None,
+        Meta(
+            description="The beginning of the answer's body, with `[malformed]` or another word at its end if"
+            " the answer could not be read completely. If there was no answer, the error."
+        ),
+    ]
     retry_at: Timestamp | None
 
 

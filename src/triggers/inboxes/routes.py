@@ -34,12 +34,12 @@ from triggers.inboxes import store as inbox_store
 from triggers.inboxes.changes import NewInbox
 from triggers.inboxes.message_body import LeaseSeconds
 from triggers.inboxes.store import DEFAULT_LEASE_SECONDS, Inbox
-from triggers.outbound.addresses import OutboundPolicy
+from triggers.outbound.addresses import OutboundPolicy, in_unicode
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.secrets.key_ring import KeyRing
-from triggers.subscriptions.body import Filter
-from triggers.subscriptions.rules import check_filter, check_target, same_types
+from triggers.subscriptions.body import Filter, UnicodeUrl
+from triggers.subscriptions.rules import check_filter, check_target, same_types, stored_url
 from triggers.wakeups.wakeup import Wakeup
 
 InboxEventTypes = Annotated[
@@ -116,6 +116,7 @@ class InboxView(msgspec.Struct, kw_only=True):
     ]
     filter_error_at: Timestamp | None
     notification_url: str | None
+    notification_url_unicode: UnicodeUrl
     notifications: NotificationsView | None
     max_leases: int | None
     default_lease_seconds: int
@@ -255,7 +256,7 @@ class InboxRoutes:
         if wanted.get("filter") is not None:
             check_filter(wanted["filter"])
         if (url := wanted.get("notification_url")) is not None:
-            check_target(url, self._policy, "/notification_url")
+            wanted["notification_url"] = check_target(url, self._policy, "/notification_url")
 
     async def _view(self, inbox: Inbox) -> InboxView:
         return (await self._views([inbox]))[0]
@@ -282,6 +283,7 @@ class InboxRoutes:
                 filter_error=inbox.filter_error,
                 filter_error_at=optional_timestamp(inbox.filter_error_at),
                 notification_url=inbox.notification_url,
+                notification_url_unicode=inbox.notification_url and in_unicode(inbox.notification_url),
                 notifications=NotificationsView(**notices[inbox.id]._asdict())
                 if inbox.id in notices
                 else None,
@@ -300,6 +302,8 @@ class InboxRoutes:
 
 def _different(found: Inbox, asked: InboxBody) -> list[str]:
     """The names of settings in which an inbox differs from a request."""
+    url = asked.notification_url and stored_url(asked.notification_url, "/notification_url")
+    asked = msgspec.structs.replace(asked, notification_url=url)
     names = ["filter", "notification_url", "max_leases", "default_lease_seconds"]
     different = [name for name in names if getattr(found, name) != getattr(asked, name)]
     same = same_types(found.event_types, check_type_patterns(asked.event_types))

@@ -11,6 +11,7 @@ from triggers.http import server
 from triggers.node.failures import explained
 from triggers.node.resources import KEY_FILE, data_dir_of, key_ring_of
 from triggers.node.settings import Settings
+from triggers.outbound.connector import NO_ROOTS, has_roots
 from triggers.postgres import embedded, migrate
 from triggers.postgres.database import Database
 from triggers.secrets.key_ring import KeyRing
@@ -26,6 +27,7 @@ async def check_configuration(settings: Settings) -> list[tuple[str, str]]:
         "database": _check_database,
         "disk": _check_disk,
         "secrets": _check_key_ring,
+        "ca roots": _check_roots,
         "redis": _check_redis,
     }
     found = [(name, await _outcome(check, settings)) for name, check in checks.items()]
@@ -83,6 +85,11 @@ async def _check_disk(settings: Settings) -> str | None:
             f" space, or lower TRIGGERS_MIN_FREE_DISK, which is {settings.min_free_disk:,} MiB."
         )
     return f"ok, {free_mib:,} MiB are free"
+
+
+async def _check_roots(settings: Settings) -> str:
+    # A warning, because a service without https:// endpoints works.
+    return "ok" if has_roots() else f"ok, but with a warning: {NO_ROOTS}"
 
 
 async def _check_redis(settings: Settings) -> str | None:

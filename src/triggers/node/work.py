@@ -29,6 +29,7 @@ from triggers.node.signals import Stopping, settle_memory
 from triggers.node.worker_process import SOCKET_ENV, ParentSocket
 from triggers.observability import configure_logging, show_trouble
 from triggers.outbound.client import Outbound
+from triggers.outbound.connector import NO_ROOTS, has_roots
 from triggers.postgres.database import PAUSE_SECONDS, REQUEST_SECONDS, Database
 from triggers.push import metrics
 from triggers.push.worker import SLOTS, Worker
@@ -69,6 +70,8 @@ async def work(settings: Settings, parent_socket: str = "") -> None:
         if settings.worker_metrics_port is not None:
             _show_metrics(settings.host, settings.worker_metrics_port)
         await worker.start()
+        if not has_roots():
+            log.warning("no_ca_roots", detail=NO_ROOTS)
         settle_memory()
         log.info("worker_started", worker_id=str(worker.ownership.worker_id))
         broken = asyncio.create_task(worker.ended())

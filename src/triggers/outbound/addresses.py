@@ -6,10 +6,11 @@ connected to and written into the request, so no second parser can see another h
 
 import ipaddress
 import re
+import unicodedata
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, TypeAlias
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from triggers.errors import Invalid
 
@@ -35,26 +36,21 @@ FORBIDDEN: Final = (
     ("203.0.113.0/24", "documentation"),
     ("224.0.0.0/4", "multicast"),
     ("240.0.0.0/4", "reserved and broadcast"),
-    ("::/96", "unspecified, loopback and IPv4-compatible"),
-    ("::ffff:0:0:0/96", "IPv4-translated"),
-    ("64:ff9b::/96", "NAT64, carries an IPv4 address"),
-    ("64:ff9b:1::/48", "local NAT64"),
-    ("100::/64", "discard"),
+    # Only 2000::/3 is assigned for global use.
+    ("::/3", "unspecified, loopback, IPv4-compatible, NAT64, discard, and reserved"),
     ("2001::/23", "protocol assignments, Teredo and ORCHID"),
     ("2001:db8::/32", "documentation"),
     ("2002::/16", "6to4, carries an IPv4 address"),
     ("3fff::/20", "documentation"),
-    ("5f00::/16", "segment routing"),
-    ("fc00::/7", "unique local"),
-    ("fe80::/10", "link-local"),
-    ("fec0::/10", "site-local"),
-    ("ff00::/8", "multicast"),
+    ("4000::/2", "segment routing, and reserved"),
+    ("8000::/1", "unique local, link-local, site-local, multicast, and reserved"),
 )
 _FORBIDDEN: Final[tuple[Network, ...]] = tuple(ipaddress.ip_network(cidr) for cidr, _ in FORBIDDEN)
 
 URL_LIMIT: Final = 2048
 HOST_LIMIT: Final = 253
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
+_AUTHORITY: Final = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::([0-9]{1,5}))?")
 _LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _LOOKS_NUMERIC: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _CONTROLS: Final = re.compile(r"[\x00-\x20\x7f-\x9f\\\ud800-\udfff]")
@@ -79,6 +75,8 @@ class OutboundPolicy:
 class Target:
     """A URL, read once. `host` is lower-case ASCII: a name, or a literal without brackets."""
 
+    url: str
+    """The URL as it was given, but with its host in ASCII."""
     scheme: str
     host: str
     port: int
@@ -115,7 +113,6 @@ def read_url(url: str) -> Target:
         )
     try:
         parts = urlsplit(url)
-        port = parts.port
     except ValueError:
         raise Invalid("Not a valid URL.") from None
     if parts.scheme not in _DEFAULT_PORTS:
@@ -125,11 +122,13 @@ def read_url(url: str) -> Target:
         )
     if "@" in parts.netloc:
         raise Invalid("The URL must not contain a user name or password. Use a header instead.")
-    if port == 0 or (port is None and parts.netloc.endswith(":")):
-        raise Invalid("The port must be a number from 1 to 65535.")
-    host, literal = _read_host(parts.netloc, parts.hostname or "")
+    given, port = read_authority(parts.netloc)
+    host, literal = _read_host(given)
     shown = f"[{host}]" if isinstance(literal, IPv6Address) else host
+    if not given.isascii() and len(url := _with_host(parts, host, port)) > URL_LIMIT:
+        raise Invalid(f"The URL must have at most {URL_LIMIT} characters with its host in ASCII.")
     return Target(
+        url=url,
         scheme=parts.scheme,
         host=host,
         port=port or _DEFAULT_PORTS[parts.scheme],
@@ -149,6 +148,33 @@ def origin_of(url: str) -> str | None:
     except Invalid:
         return None
     return f"{target.scheme}://{target.authority}"
+
+
+def read_authority(text: str) -> tuple[str, int | None]:
+    """The host and the port in what follows `://` in a URL, without user and password; raises Invalid.
+
+    The whole text is read: `urlsplit` skips what stands between an address in brackets and the port.
+    """
+    found = _AUTHORITY.fullmatch(text)
+    if found is None:
+        raise Invalid("The URL must have a host after `://`, then at most a port, as in example.com:8443.")
+    port = None if found[2] is None else int(found[2])
+    if port is not None and not 1 <= port <= 65_535:
+        raise Invalid("The port must be a number from 1 to 65535.")
+    return found[1], port
+
+
+def in_unicode(url: str) -> str | None:
+    """A stored URL with its internationalised host in Unicode; None if it has no such host."""
+    if "xn--" not in url.lower():
+        return None
+    try:
+        parts = urlsplit(url)
+        given, port = read_authority(parts.netloc)
+    except (ValueError, Invalid):
+        return None  # stored by an earlier version, which read less strictly
+    host = ".".join(map(_unicode_label, given.lower().split(".")))
+    return None if host.isascii() else _with_host(parts, host, port)
 
 
 def check_url(url: str, policy: OutboundPolicy) -> Target:
@@ -173,10 +199,11 @@ def check_url(url: str, policy: OutboundPolicy) -> Target:
     return target
 
 
-def _read_host(netloc: str, host: str) -> tuple[str, Address | None]:
-    if netloc.startswith("["):
+def _read_host(given: str) -> tuple[str, Address | None]:
+    host = given.lower()
+    if host.startswith("["):
         try:
-            address = IPv6Address(host)
+            address = IPv6Address(host[1:-1])
         except ValueError:
             raise Invalid("The IPv6 address in the URL is not valid.") from None
         if address.scope_id is not None:
@@ -185,11 +212,10 @@ def _read_host(netloc: str, host: str) -> tuple[str, Address | None]:
     host = host.removesuffix(".")
     if not host or len(host) > HOST_LIMIT:
         raise Invalid(f"The host of the URL must have 1 to {HOST_LIMIT} characters.")
-    if not host.isascii():
-        # Which ASCII name a Unicode one means differs between IDNA 2003 and 2008, and width variants of
-        # digits become addresses. Whoever means such a name can say exactly which.
-        raise Invalid("Write the host name in its ASCII form (xn--…).")
-    labels = host.split(".")
+    labels = [_ascii_label(label) for label in unicodedata.normalize("NFC", host).split(".")]
+    host = ".".join(labels)
+    if len(host) > HOST_LIMIT:
+        raise Invalid(f"The host of the URL must have at most {HOST_LIMIT} characters in ASCII.")
     if _LOOKS_NUMERIC.fullmatch(labels[-1]):
         # The resolver of the system would read 2130706433, 0x7f.1 and 0177.0.0.1 as 127.0.0.1.
         try:
@@ -199,6 +225,41 @@ def _read_host(netloc: str, host: str) -> tuple[str, Address | None]:
     if not all(_LABEL.fullmatch(label) for label in labels):
         raise Invalid("The host of the URL is not a valid name.")
     return host, None
+
+
+def _ascii_label(label: str) -> str:
+    """A part of a host name in ASCII, by IDNA 2008.
+
+    Nothing but upper case is mapped to something else. By the mapping of browsers (UTS 46) a name could hide
+    invisible characters, and fullwidth digits would become an address.
+    """
+    if label.isascii():
+        return label
+    import idna  # noqa: PLC0415 - slow to import, and seldom used
+
+    try:
+        return idna.alabel(label).decode()
+    except idna.IDNAError:
+        raise Invalid(
+            "The host of the URL is not a valid internationalised name (IDNA 2008)."
+            " Check it, or write it in its ASCII form (xn--…)."
+        ) from None
+
+
+def _unicode_label(label: str) -> str:
+    """A part of a host name in Unicode. A part that is not valid stays as it is."""
+    if not label.startswith("xn--"):
+        return label
+    import idna  # noqa: PLC0415 - slow to import, and seldom used
+
+    try:
+        return idna.ulabel(label)
+    except idna.IDNAError:
+        return label
+
+
+def _with_host(parts: SplitResult, host: str, port: int | None) -> str:
+    return parts._replace(netloc=host if port is None else f"{host}:{port}").geturl()
 
 
 def _wire_path(path: str, query: str) -> str:

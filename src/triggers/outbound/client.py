@@ -8,12 +8,13 @@ only under the address it was opened to.
 """
 
 import asyncio
+from ipaddress import ip_address
 from typing import Final
 from uuid import UUID
 
 from triggers.errors import Invalid
-from triggers.outbound.addresses import OutboundPolicy
-from triggers.outbound.connection import Connection, Stage
+from triggers.outbound.addresses import OutboundPolicy, permitted
+from triggers.outbound.connection import Connection, status_in
 from triggers.outbound.connector import Connector
 from triggers.outbound.deadlines import Deadlines
 from triggers.outbound.destinations import Destination, Destinations
@@ -25,6 +26,8 @@ from triggers.outbound.request import Headers, request_bytes
 from triggers.outbound.result import DETAILS, Answered, Failed, NoConnection, Reason, Result
 
 TEXT_LIMIT: Final = 1024
+BYTES_SHOWN: Final = 64
+"""How much is shown of an answer that is not HTTP."""
 TICK_SECONDS: Final = 0.1
 _KEPT_ALIVE: Final = KeptAlive()
 _LOOK_UPS: Final = LookUps()
@@ -33,11 +36,9 @@ _LOOK_UPS: Final = LookUps()
 class Outbound:
     """Belongs to one event loop: made inside it, ended with `close`. One request on its way:
 
-    place taken ─▶ addresses known ─┬─ kept connection ─▶ exchange ──────────────────▶ Result
-          │               │         │                        │ it was closed meanwhile
-          │               │         └─ new connection ◀──────┘
-          │               │                  └──────────────▶ exchange ──────────────▶ Result
-          └───────────────┴── NoConnection, at any step before an exchange ──────────▶ Failed
+    place taken ─▶ addresses known ─┬─ kept connection, unless `fresh` ─▶ exchange ──▶ Result
+          │               │         └─ new connection ────────────────────▶ exchange ──▶ Result
+          └───────────────┴── NoConnection, at any step before an exchange ────────────▶ Failed
     """
 
     def __init__(
@@ -64,20 +65,22 @@ class Outbound:
         self._deadlines = Deadlines(min(TICK_SECONDS, policy.total_timeout_seconds / 10))
         self._closed = False
 
-    async def send(self, url: str, headers: Headers, body: bytes, *, org: UUID) -> Result:
-        """POSTs `body`. Raises nothing that an endpoint, a name or a proxy could provoke.
+    async def send(
+        self, url: str, headers: Headers, body: bytes, *, org: UUID, fresh: bool = False
+    ) -> Result:
+        """POSTs `body`, once. Raises nothing that an endpoint, a name or a proxy could provoke.
 
-        `org` is whose look-up it is. Host, length and connection headers are set here, never by the caller.
+        `org` is whose look-up it is. `fresh`: on a new connection, which cannot be stale. Host, length and
+        connection headers are set here, never by the caller.
         """
         began = self._loop.time()
-        deadline = began + self._policy.total_timeout_seconds
         try:
             destination = self._destinations.of(url)
             request = request_bytes(destination.start, headers, body)
             if not self._places.take():
-                await self._places.wait(deadline)
+                await self._places.wait(began + self._policy.total_timeout_seconds)
             try:
-                return await self._send(destination, request, org, began, deadline)
+                return await self._send(destination, request, org, began, fresh)
             finally:
                 self._places.leave()
         except Invalid as error:
@@ -95,29 +98,26 @@ class Outbound:
             self._proxy.close()
 
     async def _send(
-        self, destination: Destination, request: bytes, org: UUID, began: float, deadline: float
+        self, destination: Destination, request: bytes, org: UUID, began: float, fresh: bool
     ) -> Result:
+        deadline = began + self._policy.total_timeout_seconds
         keys = self._destinations.known(destination, began)
         if keys is None:
             keys = await self._destinations.find(destination, org, deadline)
-        for key in keys:
-            connection = self._pool.take(key)
-            if connection is not None:
-                reason, result = await self._exchange(connection, key, request, began, deadline)
-                if not (reason is Reason.CLOSED and connection.stage is Stage.SENT):
-                    return result
-                # The endpoint closed a kept-alive connection as we wrote to it: a new one will tell. If it
-                # has read the request after all, it gets it twice, which at-least-once allows.
-                break
+        if not fresh:
+            for key in keys:
+                connection = self._pool.take(key)
+                if connection is not None:
+                    return await self._exchange(connection, key, request, began, deadline)
         if self._closed:
             raise NoConnection(Reason.BUSY, "The sender is stopping.")
         self._pool.make_room(self._places.free)
         connection, key = await self._connector.open_any(destination.target, keys, deadline)
-        return (await self._exchange(connection, key, request, began, deadline))[1]
+        return await self._exchange(connection, key, request, began, deadline)
 
     async def _exchange(
         self, connection: Connection, key: Key, request: bytes, began: float, deadline: float
-    ) -> tuple[Reason | None, Result]:
+    ) -> Result:
         if self._closed:
             connection.abort()
         self._deadlines.begin(connection, deadline)
@@ -127,7 +127,7 @@ class Outbound:
             whole = reason is None
             seconds = self._loop.time() - began
             if connection.status:
-                return reason, Answered(
+                return Answered(
                     connection.status,
                     _text_of(connection.body),
                     seconds,
@@ -135,14 +135,30 @@ class Outbound:
                     connection.delivery_control,
                     reason,
                 )
-            reason = reason or Reason.MALFORMED
-            return reason, Failed(reason, DETAILS[reason], seconds)
+            return _without_head(reason or Reason.MALFORMED, connection, key, seconds)
         finally:
             self._deadlines.end(connection)
             if whole and connection.reusable and not connection.closed and not self._closed:
                 self._pool.keep(key, connection)
             else:
                 connection.abort()
+
+
+def _without_head(reason: Reason, connection: Connection, key: Key, seconds: float) -> Result:
+    """The result of an exchange in which no whole head came, but perhaps the beginning of one."""
+    head = connection.head
+    status = status_in(head) if head else None
+    detail = DETAILS[reason]
+    if reason is Reason.CLOSED and head:
+        detail = "The endpoint closed the connection before the headers of its answer were complete."
+    if reason is Reason.MALFORMED:
+        if status is not None and 200 <= status < 600:
+            return Answered(status, "", seconds, cut=reason)
+        # What an address says that only the operator permits may be a secret of the operator's network.
+        if head and permitted(ip_address(key.address)) is not None:
+            shown = head[:BYTES_SHOWN].decode("latin-1").encode("unicode_escape").decode()
+            detail = f"{detail} It begins with: {shown}"
+    return Failed(reason, detail, seconds, status, reason is Reason.CLOSED and connection.stale)
 
 
 def _text_of(body: bytes) -> str:

@@ -9,7 +9,12 @@ import asyncio
 from enum import IntEnum
 from typing import Final, cast
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+from httptools import (
+    HttpParserError,
+    HttpParserInvalidStatusError,
+    HttpParserUpgrade,
+    HttpResponseParser,
+)
 
 from triggers.burst import Burst
 from triggers.outbound.result import Reason
@@ -50,6 +55,7 @@ class Connection(asyncio.Protocol):
         "_tunnel",
         "closed",
         "delivery_control",
+        "head",
         "idle_since",
         "retry_after",
         "reusable",
@@ -59,6 +65,8 @@ class Connection(asyncio.Protocol):
     )
 
     _body: list[bytes]
+    head: bytes
+    """The pieces of the answer that came before the end of its head, and the piece with that end."""
     retry_after: str | None
     delivery_control: str | None
 
@@ -105,6 +113,7 @@ class Connection(asyncio.Protocol):
         self.stage = Stage.IDLE
         self.idle_since = now
         self._body = []
+        self.head = b""
 
     def give_up_transport(self) -> asyncio.Transport:
         """Hand the open transport to another protocol; this connection is of no use after that."""
@@ -116,6 +125,11 @@ class Connection(asyncio.Protocol):
     def answered(self) -> bool:
         """A whole response head has come."""
         return self.status != 0
+
+    @property
+    def stale(self) -> bool:
+        """It was kept alive, and nothing of an answer came to its last exchange."""
+        return self.idle_since > 0 and self.stage is Stage.SENT
 
     @property
     def body(self) -> bytes:
@@ -135,6 +149,7 @@ class Connection(asyncio.Protocol):
         try:
             if self.stage < Stage.BODY:
                 self.stage = Stage.HEAD
+                self.head += data
                 data = self._parse(data, HEAD_LIMIT)
                 if data and self.stage < Stage.BODY:
                     self.abort(Reason.TOO_LARGE)
@@ -220,6 +235,7 @@ class Connection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self._body = []
+        self.head = b""
         self._body_bytes = 0
         self._bytes = 0
         self.status = 0
@@ -235,3 +251,20 @@ class Connection(asyncio.Protocol):
         done, self._done = self._done, None
         if done is not None and not done.done():
             done.set_result(reason)
+
+
+def status_in(head: bytes) -> int | None:
+    """The status in the beginning of an answer whose head did not come to its end; None if there is none.
+
+    The connection's own parser cannot be asked, because until it has read the next status it names that of
+    the answer before, which came on the same connection.
+    """
+    parser = HttpResponseParser(object())
+    try:
+        parser.feed_data(head)
+    except HttpParserInvalidStatusError:
+        return None
+    except (HttpParserError, HttpParserUpgrade):
+        pass
+    status: int = parser.get_status_code()
+    return status if status >= 100 else None  # a status has three digits, of which some may be missing

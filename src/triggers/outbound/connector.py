@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import re
 import ssl
 from collections.abc import AsyncIterator
 from functools import lru_cache
@@ -17,6 +19,13 @@ from triggers.outbound.result import NoConnection, Reason
 
 _ELSEWHERE: Final = frozenset((Reason.CONNECT, Reason.CONNECT_TIMEOUT, Reason.PROXY))
 """Faults that another address of the same name may not have."""
+
+NO_ROOTS: Final = (
+    "No CA root certificates were found, so the certificate of no https:// endpoint can be verified."
+    " Install them (ca-certificates on Debian), or set SSL_CERT_FILE or SSL_CERT_DIR, and start again."
+)
+_HASHED: Final = re.compile(r"[0-9a-f]{8}\.[0-9]+")
+"""The name of a certificate in a directory from which OpenSSL reads what it needs."""
 
 
 class Connector:
@@ -35,6 +44,7 @@ class Connector:
         self._connect_timeout_seconds = policy.connect_timeout_seconds
         self._proxy = proxy
         self._tls = _tls_context(trust_pem)
+        self._has_roots = _has_roots(self._tls)
         self._burst = Burst(self._loop)
 
     async def open_any(self, target: Target, keys: list[Key], deadline: float) -> tuple[Connection, Key]:
@@ -61,7 +71,7 @@ class Connector:
         tls = self._tls if target.scheme == "https" else None
         try:
             # Without TLS nothing is waited for: a limit could only run out while this process stood still.
-            async with _tls_faults(self._limit(deadline)) if tls else contextlib.nullcontext():
+            async with self._tls_faults(deadline) if tls else contextlib.nullcontext():
                 _, connection = await self._loop.create_connection(
                     lambda: Connection(self._loop, self._burst),
                     sock=sock,
@@ -78,7 +88,7 @@ class Connector:
         inner: asyncio.BaseTransport | None = transport
         if target.scheme == "https":
             try:
-                async with _tls_faults(self._limit(deadline)):
+                async with self._tls_faults(deadline):
                     inner = await self._loop.start_tls(
                         transport, connection, self._tls, server_hostname=target.host
                     )
@@ -95,6 +105,41 @@ class Connector:
     def _limit(self, deadline: float) -> float:
         return min(deadline, self._loop.time() + self._connect_timeout_seconds)
 
+    @contextlib.asynccontextmanager
+    async def _tls_faults(self, deadline: float) -> AsyncIterator[None]:
+        """Turn what can go wrong in a handshake into NoConnection."""
+        try:
+            async with asyncio.timeout_at(self._limit(deadline)):
+                yield
+        except ssl.SSLCertVerificationError as error:
+            if not self._has_roots:
+                raise NoConnection(
+                    Reason.INTERNAL, "The service has no CA root certificates, so it can verify no endpoint."
+                ) from None
+            raise NoConnection(
+                Reason.TLS, f"The certificate does not hold: {error.verify_message}."
+            ) from None
+        except TimeoutError:
+            raise NoConnection(Reason.TLS_TIMEOUT) from None
+        except (OSError, ValueError):
+            raise NoConnection(Reason.TLS) from None
+
+
+def has_roots() -> bool:
+    """Whether the system has CA root certificates, without which deliveries to https:// endpoints fail."""
+    return _has_roots(_tls_context(None))
+
+
+def _has_roots(context: ssl.SSLContext) -> bool:
+    if context.cert_store_stats()["x509_ca"]:
+        return True
+    # OpenSSL reads the certificates of a directory one by one, when it needs them.
+    directory = ssl.get_default_verify_paths().capath
+    try:
+        return directory is not None and any(map(_HASHED.fullmatch, os.listdir(directory)))
+    except OSError:
+        return False
+
 
 @lru_cache(maxsize=4)
 def _tls_context(trust_pem: str | None) -> ssl.SSLContext:
@@ -104,17 +149,3 @@ def _tls_context(trust_pem: str | None) -> ssl.SSLContext:
     if trust_pem is not None:
         context.load_verify_locations(cadata=trust_pem)
     return context
-
-
-@contextlib.asynccontextmanager
-async def _tls_faults(limit: float) -> AsyncIterator[None]:
-    """Turn what can go wrong in a handshake into NoConnection."""
-    try:
-        async with asyncio.timeout_at(limit):
-            yield
-    except ssl.SSLCertVerificationError as error:
-        raise NoConnection(Reason.TLS, f"The certificate does not hold: {error.verify_message}.") from None
-    except TimeoutError:
-        raise NoConnection(Reason.TLS_TIMEOUT) from None
-    except (OSError, ValueError):
-        raise NoConnection(Reason.TLS) from None

@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
-from triggers.errors import SettingsError
+from triggers.errors import Invalid, SettingsError
+from triggers.outbound.addresses import read_authority
 from triggers.outbound.connection import Connection
 from triggers.outbound.dial import dial
 from triggers.outbound.dns import LookUps, Names
@@ -91,19 +92,21 @@ class EgressProxy:
 
 
 def _read(url: str) -> _Address:
-    parts = urlsplit(url)
+    refusal = SettingsError("TRIGGERS_OUTBOUND_PROXY must be http://[user:password@]host:port.")
     try:
-        port = parts.port or 80
-    except ValueError:
-        port = 0
-    if parts.scheme != "http" or not parts.hostname or not port:
-        raise SettingsError("TRIGGERS_OUTBOUND_PROXY must be http://[user:password@]host:port.")
+        parts = urlsplit(url)
+        host, port = read_authority(parts.netloc.rpartition("@")[2])
+    except (ValueError, Invalid):
+        raise refusal from None
+    if parts.scheme != "http" or not host:
+        raise refusal
+    host = host.strip("[]")
     authorization = ""
     if parts.username is not None:
         credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
         authorization = f"proxy-authorization: Basic {base64.b64encode(credentials).decode()}\r\n"
     try:
-        literal: tuple[str, ...] = (str(ipaddress.ip_address(parts.hostname)),)
+        literal: tuple[str, ...] = (str(ipaddress.ip_address(host)),)
     except ValueError:
         literal = ()
-    return _Address(parts.hostname, port, literal, authorization)
+    return _Address(host, port or 80, literal, authorization)

@@ -44,7 +44,10 @@ NOT_THE_ENDPOINT: Final = frozenset({Reason.PROXY, Reason.BUSY, Reason.INTERNAL}
 
 
 class Answered(Struct, frozen=True, gc=False):
-    """The endpoint sent a whole response head. Its status decides, whatever became of the body."""
+    """The endpoint sent a whole response head, or a status and after it something that is not HTTP.
+
+    The status decides, whatever became of the rest.
+    """
 
     status: int
     text: str
@@ -54,7 +57,7 @@ class Answered(Struct, frozen=True, gc=False):
     delivery_control: str | None = None
     """The `webhook-delivery` header."""
     cut: Reason | None = None
-    """Why the body was not read to its end: too_large, slow_body, incomplete or malformed."""
+    """Why the answer was not read to its end: too_large, slow_body, incomplete or malformed."""
 
 
 class Failed(Struct, frozen=True, gc=False):
@@ -63,6 +66,11 @@ class Failed(Struct, frozen=True, gc=False):
     reason: Reason
     detail: str
     duration_seconds: float
+    status: int | None = None
+    """The status, if the answer ended after its status and before the end of its headers."""
+    stale_connection: bool = False
+    """The connection was kept from an earlier request, and closed before any byte of the answer came. Mostly
+    the endpoint had closed it before it got the request, so this says nothing of the endpoint's health."""
 
 
 Result: TypeAlias = Answered | Failed
@@ -81,7 +89,7 @@ DETAILS: Final = {
     Reason.INCOMPLETE: "The endpoint closed the connection before its answer was whole.",
     Reason.TOO_LARGE: "The headers of the answer are too large.",
     Reason.CLOSED: "The endpoint closed the connection without answering.",
-    Reason.MALFORMED: "The answer is not HTTP/1.1.",
+    Reason.MALFORMED: "The answer is not valid HTTP/1.1.",
     Reason.BUSY: "The sender had no room for this connection.",
 }
 """What the tenant is told where there is nothing more exact to say."""

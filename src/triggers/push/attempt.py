@@ -54,6 +54,8 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """Whether the attempt was counted in the database before it is sent."""
     messages: int = 1
     """Number of messages that a notice of an inbox covers."""
+    fresh: bool = False
+    """Whether the request needs a new connection."""
 
     @property
     def number(self) -> int:
@@ -85,7 +87,9 @@ async def attempt(outgoing: Outgoing, outbound: Outbound, now: Callable[[], date
     try:
         prepared = prepare(outgoing, began)
         url = outgoing.target.endpoint.target_url
-        result = await outbound.send(url, prepared.headers, prepared.body, org=due.org_id)
+        result = await outbound.send(
+            url, prepared.headers, prepared.body, org=due.org_id, fresh=outgoing.fresh
+        )
     except Exception as error:
         # Counted like any other, or it would be tried again at once and for ever.
         log.error("attempt_broke", subscription_id=str(due.subscription_id), exc_info=error)
@@ -222,9 +226,11 @@ def _state_after(judgement: Judgement, progress: Progress) -> _State:
 
 def _shown(result: Result) -> tuple[int | None, str | None]:
     match result:
+        case Answered(status=status, text=text, cut=None):
+            return status, text or None
         case Answered(status=status, text=text, cut=cut):
-            return status, f"{text} [{cut}]" if cut else text or None
-        case Failed(detail=detail):
-            return None, detail or None
+            return status, f"{text} [{cut}]" if text else f"[{cut}]"
+        case Failed(status=status, detail=detail):
+            return status, detail or None
         case _:
             assert_never(result)

@@ -7,7 +7,7 @@ from datetime import timedelta
 import structlog
 
 from triggers.errors import TriggersError
-from triggers.outbound.result import Reason
+from triggers.outbound.result import Failed, Reason
 from triggers.postgres.database import Database
 from triggers.push import store as lane_store
 from triggers.push.attempt import Attempted
@@ -32,7 +32,7 @@ class EndpointHealth:
     def learn(self, lane: Lane, target: Target, attempted: Attempted) -> Disabling | None:
         """Take in the result of an attempt at `target`. Return why to disable the subscription, or None.
 
-        If the lane has another URL by now, the attempt is ignored.
+        The attempt is ignored if the lane has another URL by now, or if its connection was stale.
         """
         if lane.target.endpoint.target_url != target.endpoint.target_url:
             return None
@@ -40,6 +40,8 @@ class EndpointHealth:
         was_open = breaker.open
         if attempted.reason is Reason.DELIVERED:
             breaker.succeeded(at)
+        elif isinstance(attempted.result, Failed) and attempted.result.stale_connection:
+            return None
         else:
             breaker.failed(at, attempted.reason)
         if breaker.open is not was_open:

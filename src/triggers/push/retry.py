@@ -28,6 +28,13 @@ class Schedule(Struct, frozen=True):
     deadline: float | None = None
     """No attempt begins later than this many seconds after the first one began."""
 
+    @property
+    def has_retry(self) -> bool:
+        """Whether a second attempt follows if the first one fails, in any case."""
+        if not self.delays:
+            return False
+        return self.deadline is None or self.delays[0] * (1 + JITTER) <= self.deadline
+
 
 DEFAULT_SCHEDULE: Final = Schedule()
 
@@ -109,8 +116,9 @@ def judge(progress: Progress, result: Result, now: datetime, jitter: float) -> J
                 return final
             if reason in {Reason.THROTTLED, Reason.UNAVAILABLE}:
                 wait = retry_after_seconds(result.retry_after, now)
-        case Failed():
-            pass
+        case Failed(stale_connection=stale):
+            if stale:
+                wait = 0.0
         case _:
             assert_never(result)
     if progress.exhausted:

@@ -90,7 +90,10 @@ class Senders:
         if not dues:
             return
         due, *companions = dues
-        outgoing = Outgoing(self._clock.mint(), target, due, counted, len(dues))
+        fresh = counted or not (first and target.reuses_connections)
+        if companions and not fresh:
+            fresh = any(each.attempts for each in companions)
+        outgoing = Outgoing(self._clock.mint(), target, due, counted, len(dues), fresh)
         attempted = await attempt(outgoing, self._outbound, self._clock.moment)
         disabling = self._health.learn(lane, target, attempted)
         _measure(attempted, due if first else None)

@@ -22,6 +22,9 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     schedule: Schedule
     concurrency: int
     """Maximum number of attempts in flight. For notices it is 1, because a notice covers all that wait."""
+    reuses_connections: bool
+    """Whether the first attempt of a delivery may use a connection of an earlier request. Every other attempt
+    gets a new one, so that a stale connection costs a delivery at most one attempt, and never its last."""
     ends_at: datetime | None
     """The time when the first of its secrets must stop signing, if any."""
 
@@ -39,4 +42,4 @@ class Target(msgspec.Struct, frozen=True, gc=False):
         concurrency = endpoint.max_concurrency or DEFAULT_CONCURRENCY
         if endpoint.notifies_inbox is not None:
             concurrency = 1
-        return cls(endpoint, signer, headers, schedule, concurrency, ends_at)
+        return cls(endpoint, signer, headers, schedule, concurrency, schedule.has_retry, ends_at)

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from triggers.domain import SubscriptionStatus, rfc3339
 from triggers.http.views import Timestamp, optional_timestamp
+from triggers.outbound.addresses import in_unicode
 from triggers.secrets.signing_secrets import AsymmetricSecret, Scheme, read_secret
 from triggers.subscriptions.rules import (
     MAX_HEADERS,
@@ -31,7 +32,20 @@ SubscriptionKey = Annotated[
     ),
 ]
 TargetUrl = Annotated[
-    str, Meta(min_length=1, max_length=2048, description="URL that deliveries are sent to, with POST.")
+    str,
+    Meta(
+        min_length=1,
+        max_length=2048,
+        description="URL that deliveries are sent to, with POST. A host in Unicode is stored in its ASCII"
+        " form (`xn--…`).",
+    ),
+]
+UnicodeUrl = Annotated[
+    str | None,
+    Meta(
+        description="The same URL with its host in Unicode. Null unless the host is an internationalised"
+        " name."
+    ),
 ]
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
 EventTypes = Annotated[
@@ -141,6 +155,7 @@ class SubscriptionView(msgspec.Struct, kw_only=True):
     key: str | None
     name: str | None
     target_url: str
+    target_url_unicode: UnicodeUrl
     status: str
     status_reason: str | None
     status_at: Timestamp
@@ -210,6 +225,7 @@ def view_of(subscription: Subscription) -> SubscriptionView:
         key=subscription.key,
         name=settings.name,
         target_url=settings.target_url,
+        target_url_unicode=in_unicode(settings.target_url),
         status=subscription.status,
         status_reason=subscription.status_reason,
         status_at=rfc3339(subscription.status_at),

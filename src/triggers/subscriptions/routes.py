@@ -58,6 +58,7 @@ from triggers.subscriptions.rules import (
     checked,
     new_secret,
     same_types,
+    stored_url,
 )
 from triggers.subscriptions.store import NewSubscription, Subscription
 
@@ -320,6 +321,7 @@ async def _first_past_event(
 def _check_same(found: Subscription, data: SubscriptionBody) -> None:
     """Raise Conflict unless the subscription has exactly these settings. `start` is not compared."""
     wanted = PushSettings(**_settings_in(data, None))
+    wanted = msgspec.structs.replace(wanted, target_url=stored_url(wanted.target_url, "/target_url"))
     if same_types(found.settings.event_types, check_type_patterns(wanted.event_types)):
         wanted = msgspec.structs.replace(wanted, event_types=found.settings.event_types)
     different = [

@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 
 from triggers.domain import check_text, check_type_patterns
 from triggers.errors import Invalid
-from triggers.outbound.addresses import OutboundPolicy, check_url, origin_of
+from triggers.outbound.addresses import OutboundPolicy, check_url, origin_of, read_url
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import (
     AsymmetricSecret,
@@ -163,9 +163,13 @@ def same_types(one: Collection[str] | None, other: Collection[str] | None) -> bo
 
 
 def check_target(url: str, policy: OutboundPolicy, pointer: str) -> str:
-    """Return a URL that can be delivered to, or raise Invalid."""
-    _at(pointer, check_url, url, policy)
-    return url
+    """Return a URL that can be delivered to, in its stored form, or raise Invalid."""
+    return _at(pointer, check_url, url, policy).url
+
+
+def stored_url(url: str, pointer: str) -> str:
+    """Return a URL in its stored form, with its host in ASCII, or raise Invalid."""
+    return _at(pointer, read_url, url).url
 
 
 def check_origin(present: PushSettings, wanted: PushSettings, changed: Collection[str]) -> None:

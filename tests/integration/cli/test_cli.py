@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import itertools
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -140,6 +142,36 @@ async def test_check(commands: Commands, database_url: str) -> None:
         result = await Commands(environ | {"PGHOSTADDR": "10.0.0.1"}).run(command)
         assert result.exit_code != 0
         assert "PGHOSTADDR" in str(result.exception.message), command
+
+
+async def test_check_and_the_start_of_a_worker_warn_without_root_certificates(
+    commands: Commands, tmp_path: Path
+) -> None:
+    commands.environ |= {"SSL_CERT_FILE": str(tmp_path / "none"), "SSL_CERT_DIR": str(tmp_path)}
+
+    def checked() -> str:
+        with start(commands, "check") as process:
+            found, _ = process.communicate(timeout=60)
+        assert process.returncode == 0
+        return found
+
+    def started() -> list[str]:
+        with start(commands, "worker") as process:
+            ending = threading.Timer(60, process.terminate)
+            ending.start()
+            try:
+                assert process.stderr is not None
+                return list(itertools.takewhile(lambda line: "worker_started" not in line, process.stderr))
+            finally:
+                ending.cancel()
+                process.terminate()
+
+    assert re.search(
+        r"ca roots +ok, but with a warning: No CA root certificates", await asyncio.to_thread(checked)
+    )
+    warnings = [line for line in await asyncio.to_thread(started) if "no_ca_roots" in line]
+    assert len(warnings) == 1
+    assert "SSL_CERT_FILE" in warnings[0]
 
 
 async def test_check_finds_what_a_start_would_refuse(

@@ -126,6 +126,22 @@ async def test_an_inbox_with_notices_has_a_sender_that_wishes_for_the_same(
     assert listed == [shown]
 
 
+async def test_an_internationalised_host_is_stored_in_ascii_and_shown_in_both_forms(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    forms = {
+        "notification_url": "https://xn--bcher-kva.example/hook",
+        "notification_url_unicode": "https://bücher.example/hook",
+    }
+    for given in forms.values():
+        answer = await client.put("/v1/inboxes", json={"key": "work", "notification_url": given})
+        assert answer.status_code in {200, 201}, "another way to write the same"
+        assert answer.json() == answer.json() | forms
+    assert (await sender_of(database, answer.json()))["target_url"] == forms["notification_url"]
+    changed = await client.patch("/v1/inboxes/work", json={"notification_url": "https://ü.example/"})
+    assert changed.json()["notification_url"] == "https://xn--tda.example/"
+
+
 async def test_the_sender_follows_the_inbox(
     client: httpx.AsyncClient, tenant: Tenant, database: Database
 ) -> None:

@@ -63,6 +63,7 @@ async def test_made_shown_listed_changed(client: httpx.AsyncClient) -> None:
         "filter_error": None,
         "filter_error_at": None,
         "notification_url": None,
+        "notification_url_unicode": None,
         "notifications": None,
         "max_leases": 3,
         "default_lease_seconds": 300,

@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,14 +19,15 @@ import trustme
 import uvloop
 
 from triggers.errors import SettingsError
-from triggers.outbound import connector
+from triggers.outbound import client, connector
 from triggers.outbound.addresses import OutboundPolicy
-from triggers.outbound.client import Outbound
+from triggers.outbound.client import BYTES_SHOWN, Outbound
 from triggers.outbound.connection import BODY_LIMIT, HEAD_LIMIT, Connection
 from triggers.outbound.dial import dial
 from triggers.outbound.dns import LookUps, Names, Resolver, system_resolver
 from triggers.outbound.pool import KeptAlive
 from triggers.outbound.result import (
+    NOT_THE_ENDPOINT,
     Answered,
     Failed,
     Reason,
@@ -338,11 +340,6 @@ CHUNKED = HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\nzz\r\n"
         pytest.param(saying(b"HTTP/1.1 101 Up\r\nupgrade: x\r\n\r\n"), Reason.MALFORMED, id="upgrades"),
         pytest.param(saying(b"HTTP/1.1 099 No\r\n\r\n"), Reason.MALFORMED, id="a status below 100"),
         pytest.param(saying(b"HTTP/1.1 777 No\r\n\r\n"), Reason.MALFORMED, id="a status above 599"),
-        pytest.param(
-            saying(HEAD + b"content-length: 1\r\ncontent-length: 2\r\n\r\nxx"),
-            Reason.MALFORMED,
-            id="two lengths",
-        ),
     ],
 )
 async def test_no_answer(handler: Handler, reason: Reason) -> None:
@@ -355,6 +352,96 @@ async def test_no_answer(handler: Handler, reason: Reason) -> None:
     assert isinstance(result, Failed)
     assert result.reason is reason
     assert "127" not in result.detail
+
+
+@pytest.mark.parametrize(
+    ("handler", "reason", "status"),
+    [
+        pytest.param(saying(b"HTTP/1.1 20"), Reason.SLOW_HEADERS, None, id="late, two digits"),
+        pytest.param(saying(b"HTTP/1.1 2000 X\r\n"), Reason.MALFORMED, None, id="four digits"),
+        pytest.param(saying(b"HTTP/1.1 099 X\r\n\r\n"), Reason.MALFORMED, None, id="no status"),
+        pytest.param(saying(b"HTTP/1.1 777 X\r\n\r\n"), Reason.MALFORMED, 777, id="no known status"),
+        pytest.param(saying(b"HTTP/1.1 503 X\r\n"), Reason.SLOW_HEADERS, 503, id="late"),
+        pytest.param(saying(b"HTTP/1.1 5", b"03 X\r\n", b"a: b"), Reason.SLOW_HEADERS, 503, id="in pieces"),
+        pytest.param(saying(HEAD + b"x: y", hold=False), Reason.CLOSED, 200, id="closes"),
+        pytest.param(saying(hold=False), Reason.CLOSED, None, id="closes without a byte"),
+        pytest.param(
+            saying(b"HTTP/1.1 100 Go\r\n\r\n" + HEAD, hold=False), Reason.CLOSED, 200, id="closes after a 100"
+        ),
+        pytest.param(saying(HEAD + b"x: " + b"y" * HEAD_LIMIT), Reason.TOO_LARGE, 200, id="too much"),
+    ],
+)
+async def test_the_status_of_a_failure_is_told_if_it_was_read(
+    handler: Handler, reason: Reason, status: int | None
+) -> None:
+    """On a connection that has brought another status before, whose parser would still name that one."""
+    receiver = Receiver()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(OK)
+        await handler(reader, writer)
+
+    async with receiver.listening(handle), outbound(HASTY) as sender:
+        await sender.send(receiver.url, HEADERS, BODY, org=ORG)
+        result = await sender.send(receiver.url, HEADERS, BODY, org=ORG)
+        assert receiver.connections == 1
+    assert isinstance(result, Failed)
+    assert (result.reason, result.status) == (reason, status)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        pytest.param(HEAD + b"x-a: one\ntwo\r\ncontent-length: 0\r\n\r\n", 200, id="a header over two lines"),
+        pytest.param(HEAD + b"x a: b\r\n\r\n", 200, id="a space in a name"),
+        pytest.param(HEAD + b": b\r\n\r\n", 200, id="no name"),
+        pytest.param(HEAD + b"x: a\0b\r\n\r\n", 200, id="a NUL"),
+        pytest.param(HEAD + b"content-length: 1\r\ncontent-length: 2\r\n\r\nxx", 200, id="two lengths"),
+        pytest.param(HEAD + b"content-length: ten\r\n\r\n", 200, id="no length"),
+        pytest.param(b"HTTP/1.1 200 OK\nx: y\n\n", 200, id="lines without CR"),
+        pytest.param(b"HTTP/1.1 100 Go\r\n\r\nHTTP/1.1 410 No\r\n\1\r\n", 410, id="after a 100"),
+        pytest.param(b"HTTP/1.1 503\r\nretry-after: 9\r\nx y: z\r\n\r\n", 503, id="no reason phrase"),
+    ],
+)
+@pytest.mark.parametrize("pieces", [1, 3])
+async def test_an_answer_that_breaks_off_after_its_status_is_judged_by_it(
+    answer: bytes, status: int, pieces: int
+) -> None:
+    receiver = Receiver()
+    size = -(-len(answer) // pieces)
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await read_request(reader)
+            for start in range(0, len(answer), size):
+                writer.write(answer[start : start + size])
+                await asyncio.sleep(0)
+
+    async with receiver.listening(handle), outbound() as sender:
+        for _ in range(2):
+            result = await sender.send(receiver.url, HEADERS, BODY, org=ORG)
+            assert isinstance(result, Answered), result
+            assert (result.status, result.text, result.cut) == (status, "", Reason.MALFORMED)
+            assert (result.retry_after, result.delivery_control) == (None, None)
+    assert receiver.connections == 2, "its connection is not used again"
+
+
+async def test_of_another_protocol_a_few_bytes_are_shown_unless_only_the_operator_permits_the_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    receiver = Receiver()
+    banner = b"220 caf\xe9 \\ \0\r\n" + b"x" * 100
+    async with receiver.listening(saying(banner)):
+        hidden = await send_once(receiver.url)
+        # A public address, as far as the guard can tell.
+        monkeypatch.setattr(client, "permitted", lambda address: address)
+        shown = await send_once(receiver.url)
+    assert isinstance(hidden, Failed)
+    assert isinstance(shown, Failed)
+    assert hidden.detail == "The answer is not valid HTTP/1.1."
+    begin = r"220 caf\xe9 \\ \x00\r\n" + "x" * (BYTES_SHOWN - 14)
+    assert shown.detail == f"{hidden.detail} It begins with: {begin}"
 
 
 @pytest.mark.parametrize(
@@ -531,22 +618,59 @@ async def test_a_connection_closed_while_idle_is_replaced() -> None:
         for _ in range(5):
             result = await sender.send(receiver.url, HEADERS, BODY, org=ORG)
             assert isinstance(result, Answered)
+            await until(lambda: all(kept.closed for kept in sender._pool._oldest_first))
     assert len(receiver.requests) == 5
 
 
-async def test_a_connection_closed_upon_the_second_request_is_replaced() -> None:
-    """The race of an idle timeout with a request: nothing came back, so it is sent again, once."""
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_request_on_a_stale_connection_is_sent_once_and_says_so(
+    authority: trustme.CA, tls: bool
+) -> None:
+    """The race of an idle timeout with a request. A new connection is never stale."""
     receiver = Receiver()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(OK)
-        await reader.readexactly(1)
+        receiver.requests.append(await read_request(reader))
 
-    async with receiver.listening(handle), outbound() as sender:
-        for _ in range(3):
-            assert isinstance(await sender.send(receiver.url, HEADERS, BODY, org=ORG), Answered)
+    context = server_context(authority, "127.0.0.1") if tls else None
+    async with (
+        receiver.listening(handle, tls=context),
+        outbound(trust_pem=authority.cert_pem.bytes().decode()) as sender,
+    ):
+        url = receiver.url.replace("http:", "https:") if tls else receiver.url
+        assert isinstance(await sender.send(url, HEADERS, BODY, org=ORG), Answered)
+        stale = await sender.send(url, HEADERS, BODY, org=ORG)
+        assert (receiver.connections, len(receiver.requests)) == (1, 1)
+        for _ in range(2):
+            fresh = await sender.send(url, HEADERS, BODY, org=ORG, fresh=True)
+            assert isinstance(fresh, Answered)
+    assert isinstance(stale, Failed)
+    assert (stale.reason, stale.stale_connection) == (Reason.CLOSED, True)
     assert receiver.connections == 3
+
+
+@pytest.mark.parametrize(
+    ("last", "hold", "reason"),
+    [(b"H", False, Reason.CLOSED), (b"", True, Reason.TIMEOUT), (b"junk", False, Reason.MALFORMED)],
+)
+async def test_a_kept_connection_that_closes_after_a_byte_or_never_was_not_stale(
+    last: bytes, hold: bool, reason: Reason
+) -> None:
+    receiver = Receiver()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(OK)
+        await saying(last, hold=hold)(reader, writer)
+
+    async with receiver.listening(handle), outbound(HASTY) as sender:
+        await sender.send(receiver.url, HEADERS, BODY, org=ORG)
+        result = await sender.send(receiver.url, HEADERS, BODY, org=ORG)
+    assert isinstance(result, Failed)
+    assert (result.reason, result.stale_connection) == (reason, False)
+    assert receiver.connections == 1
 
 
 async def test_data_on_an_idle_connection_is_not_taken_for_an_answer() -> None:
@@ -869,7 +993,7 @@ async def test_tls_with_a_literal(authority: trustme.CA) -> None:
 @pytest.mark.parametrize(("identity", "trusted"), [("a.test", False), ("b.test", True)])
 async def test_certificates_that_do_not_hold(authority: trustme.CA, identity: str, trusted: bool) -> None:
     receiver = Receiver()
-    pem = authority.cert_pem.bytes().decode() if trusted else None
+    pem = (authority if trusted else trustme.CA()).cert_pem.bytes().decode()
     async with receiver.listening(receiver.answering(OK), tls=server_context(authority, identity)):
         url = f"https://a.test:{receiver.port}/"
         result = await send_once(url, resolver=names(a_test="127.0.0.1"), trust_pem=pem)
@@ -878,6 +1002,52 @@ async def test_certificates_that_do_not_hold(authority: trustme.CA, identity: st
     assert "certificate" in result.detail
     assert "127" not in result.detail
     assert receiver.requests == []
+
+
+@pytest.fixture
+def without_roots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """No root certificate is found. Returns the empty directory in which they are looked for."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    connector._tls_context.cache_clear()
+    yield tmp_path
+    connector._tls_context.cache_clear()
+
+
+async def test_an_endpoint_is_not_to_blame_where_no_root_certificate_is_found(
+    authority: trustme.CA, without_roots: Path
+) -> None:
+    receiver = Receiver()
+    async with receiver.listening(receiver.answering(OK), tls=server_context(authority, "127.0.0.1")):
+        url = f"https://127.0.0.1:{receiver.port}/"
+        blameless = await send_once(url)
+        trusted = await send_once(url, trust_pem=authority.cert_pem.bytes().decode())
+        unknown = await send_once(url, trust_pem=trustme.CA().cert_pem.bytes().decode())
+    assert isinstance(blameless, Failed)
+    assert (blameless.reason, blameless.detail) == (
+        Reason.INTERNAL,
+        "The service has no CA root certificates, so it can verify no endpoint.",
+    )
+    assert blameless.reason in NOT_THE_ENDPOINT
+    assert isinstance(trusted, Answered)
+    assert isinstance(unknown, Failed)
+    assert unknown.reason is Reason.TLS
+
+
+async def test_root_certificates_in_a_directory_are_found(
+    authority: trustme.CA, without_roots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSL reads them only when it needs them, so they are not in its store before."""
+    assert not connector.has_roots()
+    (without_roots / "README").write_text("no certificate")
+    assert not connector.has_roots()
+    (without_roots / "0123abcd.0").write_bytes(authority.cert_pem.bytes())
+    assert connector.has_roots()
+    monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
+    assert not connector.has_roots()
+    authority.cert_pem.write_to_path(str(without_roots / "none"))
+    connector._tls_context.cache_clear()
+    assert connector.has_roots()
 
 
 async def test_a_host_that_speaks_no_tls() -> None:
@@ -1125,7 +1295,7 @@ async def test_the_guard_holds_through_a_proxy(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["https://proxy:1", "socks5://proxy:1", "proxy:3128", "http://", "http://p:x"]
+    "url", ["https://proxy:1", "socks5://proxy:1", "proxy:3128", "http://", "http://p:x", "http://[::1]p:1"]
 )
 async def test_proxies_that_are_not_supported(url: str) -> None:
     with pytest.raises(SettingsError):

@@ -73,6 +73,7 @@ async def test_the_least_a_hook_platform_sends(client: httpx.AsyncClient, databa
         "key": None,
         "name": None,
         "target_url": URL,
+        "target_url_unicode": None,
         "status": "active",
         "status_reason": None,
         "status_at": 0,
@@ -250,6 +251,28 @@ async def test_ensure_makes_one_and_finds_it_again(client: httpx.AsyncClient) ->
         assert answer.status_code == 409
         assert next(iter(other)) in answer.json()["detail"]
     assert (await client.put("/v1/subscriptions", json={"target_url": URL})).status_code == 422
+
+
+async def test_an_internationalised_host_is_stored_in_ascii_and_shown_in_both_forms(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    forms = {
+        "target_url": "https://xn--bcher-kva.example/hook",
+        "target_url_unicode": "https://bücher.example/hook",
+    }
+    for given in (*forms.values(), "https://BÜCHER.example/hook"):
+        answer = await client.put("/v1/subscriptions", json={"target_url": given, "key": "k"})
+        assert answer.status_code in {200, 201}, "another way to write the same"
+        assert answer.json() == answer.json() | forms
+    row = await stored(database, answer.json()["id"])
+    assert row["target_url"] == forms["target_url"], "an older node can deliver to it"
+    changed = await client.patch(
+        f"/v1/subscriptions/{answer.json()['id']}", json={"target_url": "https://straße.example/"}
+    )
+    assert changed.json()["target_url"] == "https://xn--strae-oqa.example/"
+    assert changed.json()["target_url_unicode"] == "https://straße.example/"
+    refused = await client.post("/v1/subscriptions", json={"target_url": "https://１２７.0.0.1/"})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/target_url")
 
 
 async def test_ensure_by_many_at_once_makes_one(client: httpx.AsyncClient) -> None:

@@ -9,6 +9,7 @@ from triggers.outbound.addresses import (
     FORBIDDEN,
     OutboundPolicy,
     check_url,
+    in_unicode,
     permitted,
     read_url,
 )
@@ -78,6 +79,11 @@ def test_every_row_forbids_its_first_and_last_address(cidr: str) -> None:
         "fec0::1",
         "ff02::1",
         "ff0e::1",
+        "200::1",
+        "1fff:ffff::1",
+        "4000::1",
+        "8000::8.8.8.8",
+        "e000::1",
     ],
 )
 def test_forbidden(address: str) -> None:
@@ -168,7 +174,16 @@ def test_reading(url: str, host: str, port: int, path: str, authority: str) -> N
         "127．0．0．1",
         "１２７.0.0.1",
         "ⓛⓞⓒⓐⓛⓗⓞⓢⓣ",
-        "bücher.example",
+        "ＢÜcher.example",
+        "bü\u00adcher.example",
+        "bü\u200bcher.example",
+        "ü_\u2024.example",
+        "☃.example",
+        "-ü.example",
+        "ü" * 60 + ".example",
+        ".".join(["ü" * 45] * 5) + ".example",
+        "loca\u017fhost",
+        "ⅼocalhost",
         "localhost",
         "LOCALHOST.",
         "a.localhost",
@@ -188,6 +203,14 @@ def test_reading(url: str, host: str, port: int, path: str, authority: str) -> N
         "[v1.x]",
         "[127.0.0.1]",
         "[::1",
+        "[2606:4700::1111]evil.com",
+        "[2606:4700::1111]evil.com:443",
+        "[2606:4700::1111].",
+        "[2606:4700::1111]443",
+        "[2606:4700::1111]:443:1",
+        "evil.com[2606:4700::1111]",
+        "[[2606:4700::1111]]",
+        "[]",
         "::1",
         "127.0.0.1%2f@8.8.8.8",
         "%31%32%37.0.0.1",
@@ -255,6 +278,53 @@ def test_hosts_that_are_refused(host: str) -> None:
 def test_urls_that_are_refused(url: str) -> None:
     with pytest.raises(Invalid):
         check_url(url, OPEN)
+
+
+@pytest.mark.parametrize(
+    ("given", "ascii_url", "unicode_url"),
+    [
+        (
+            "https://bücher.example/ü?q=ü",
+            "https://xn--bcher-kva.example/ü?q=ü",
+            "https://bücher.example/ü?q=ü",
+        ),
+        (
+            "https://BÜCHER.Example:8443/",
+            "https://xn--bcher-kva.example:8443/",
+            "https://bücher.example:8443/",
+        ),
+        ("https://bu\u0308cher.example/", "https://xn--bcher-kva.example/", "https://bücher.example/"),
+        ("https://straße.example/", "https://xn--strae-oqa.example/", "https://straße.example/"),
+        ("https://例え.テスト./a", "https://xn--r8jz45g.xn--zckzah/a", "https://例え.テスト/a"),
+        (
+            "https://my_service.ü.example/",
+            "https://my_service.xn--tda.example/",
+            "https://my_service.ü.example/",
+        ),
+        ("https://xn--bcher-kva.example/x", "https://xn--bcher-kva.example/x", "https://bücher.example/x"),
+        ("https://XN--BCHER-KVA.example/x", "https://XN--BCHER-KVA.example/x", "https://bücher.example/x"),
+        ("https://xn--a.example/", "https://xn--a.example/", None),
+        ("https://example.com/xn--bcher-kva", "https://example.com/xn--bcher-kva", None),
+        ("HTTPS://Example.com", "HTTPS://Example.com", None),
+    ],
+)
+def test_an_internationalised_host_has_two_forms(given: str, ascii_url: str, unicode_url: str | None) -> None:
+    target = check_url(given, OPEN)
+    assert target.url == ascii_url
+    assert target.host.isascii()
+    assert target.authority.isascii()
+    assert in_unicode(target.url) == unicode_url
+    assert check_url(target.url, OPEN) == target, "the stored form means the same"
+
+
+def test_an_internationalised_host_is_judged_by_its_ascii_form() -> None:
+    with pytest.raises(Invalid, match="not allowed"):
+        check_url("https://\u212aey.localhost/", OPEN)  # the Kelvin sign is a capital k
+
+
+def test_a_url_that_is_too_long_in_ascii_is_refused() -> None:
+    with pytest.raises(Invalid, match="in ASCII"):
+        check_url("https://ü.example/" + "x" * 2028, OPEN)
 
 
 def test_plain_http_only_when_the_operator_says_so() -> None:

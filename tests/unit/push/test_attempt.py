@@ -41,7 +41,9 @@ class Outbound:
         self._result = result
         self.sent: list[tuple[str, list[tuple[str, str]], bytes, UUID]] = []
 
-    async def send(self, url: str, headers: list[tuple[str, str]], body: bytes, *, org: UUID) -> Result:
+    async def send(
+        self, url: str, headers: list[tuple[str, str]], body: bytes, *, org: UUID, fresh: bool
+    ) -> Result:
         self.sent.append((url, headers, body, org))
         if isinstance(self._result, Exception):
             raise self._result
@@ -129,6 +131,10 @@ async def test_what_is_shown_of_an_answer() -> None:
     assert (whole.status_code, whole.response, whole.duration_ms) == (500, "text", 250)
     cut = (await attempted(target, due, answered(200, cut=Reason.SLOW_BODY))).settlement
     assert cut.response == "text [slow_body]"
+    malformed = (await attempted(target, due, Answered(200, "", 0.0, cut=Reason.MALFORMED))).settlement
+    assert (malformed.outcome, malformed.response) == ("delivered", "[malformed]")
+    begun = (await attempted(target, due, Failed(Reason.CLOSED, "closed", 0.0, 503))).settlement
+    assert (begun.status_code, begun.response) == (503, "closed")
     none = (await attempted(target, due, Answered(204, "", 0.0))).settlement
     assert none.response is None
     failed = (await attempted(target, due, Failed(Reason.TLS, "no trust", 0.0))).settlement

@@ -89,6 +89,10 @@ def again(seconds: float, reason: Reason) -> RetryAt:
                 Reason.BUSY,
             )
         ],
+        (Failed(Reason.CLOSED, "", 0.1, stale_connection=True), again(0, Reason.CLOSED)),
+        (Failed(Reason.SLOW_HEADERS, "", 0.1, status=200), again(5, Reason.SLOW_HEADERS)),
+        (Answered(200, "", 0.1, cut=Reason.MALFORMED), Delivered()),
+        (Answered(410, "", 0.1, cut=Reason.MALFORMED), GivenUp(Reason.GONE, End.GONE, Disable.GONE)),
     ],
     ids=lambda value: f"{getattr(value, 'status', getattr(value, 'reason', ''))}" or None,
 )
@@ -137,6 +141,22 @@ def test_retry_after_gives_no_further_attempt() -> None:
 )
 def test_a_subscriptions_own_schedule(attempt_number: int, schedule: Schedule, judgement: object) -> None:
     assert judge(Progress(schedule, attempt_number), answered(404), NOW, 0.0) == judgement
+
+
+@pytest.mark.parametrize(
+    ("schedule", "has_retry"),
+    [
+        (DEFAULT_SCHEDULE, True),
+        (Schedule(delays=()), False),
+        (Schedule(delays=(), deadline=60.0), False),
+        (Schedule(delays=(60.0,), deadline=71.0), False),
+        (Schedule(delays=(60.0,), deadline=72.0), True),
+        (Schedule(delays=(0.0,), deadline=0.1), True),
+    ],
+)
+def test_whether_a_second_attempt_follows(schedule: Schedule, has_retry: bool) -> None:
+    """Also where the jitter makes the delay as long as it can."""
+    assert schedule.has_retry is has_retry
 
 
 @pytest.mark.parametrize(
