@@ -28,7 +28,8 @@ from triggers.node import openapi
 from triggers.node.app import build_app
 from triggers.node.health import Health
 from triggers.node.housekeeping import Housekeeping
-from triggers.node.operator_routes import OperatorRoutes
+from triggers.node.metrics_server import MetricsServer
+from triggers.node.operator_routes import METRICS_PATH, OperatorRoutes
 from triggers.node.resources import key_ring_of
 from triggers.node.routes import bind
 from triggers.node.settings import Settings
@@ -112,10 +113,17 @@ class ApiNode:
             from triggers.wakeups.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used
 
             self._redis = RedisLink(settings.redis_url, self.wakeup, self._limiter, self._note_redis)
+        routes, metrics = self._routes(), []
+        if settings.metrics_elsewhere:
+            metrics = [route for route in routes if route.path == METRICS_PATH]
+            routes = [route for route in routes if route.path != METRICS_PATH]
         self.server = server.make_server(
-            build_app(self._keys, self._limiter, bodies, self._routes()),
-            shutdown_timeout=settings.shutdown_timeout,
+            build_app(self._keys, self._limiter, bodies, routes), shutdown_timeout=settings.shutdown_timeout
         )
+        self.metrics_server: MetricsServer | None = None
+        if metrics:
+            app = build_app(self._keys, self._limiter, bodies, metrics)
+            self.metrics_server = MetricsServer(settings, app)
 
     def _routes(self) -> list[Route]:
         """Every route, bound to what answers it."""
@@ -150,6 +158,9 @@ class ApiNode:
 
     async def start(self) -> None:
         """Open the database and start every part but the server."""
+        if self.metrics_server is not None:
+            await self.metrics_server.start()
+            self.background.run("slow requests for metrics", self.metrics_server.sweep())
         await self.database.open()
         await sealed_secrets.require_key(self.database, self.key_ring)
         await self.acceptor.start()
@@ -165,6 +176,8 @@ class ApiNode:
 
     async def stop(self) -> None:
         """Stop every part; what is waiting to be stored is stored."""
+        if self.metrics_server is not None:
+            await self.metrics_server.stop()
         await self.background.stop()
         if self._redis is not None:
             await self._redis.stop()

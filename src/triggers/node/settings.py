@@ -135,6 +135,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     outbound_allow_http: Annotated[
         bool, Meta(description="Also deliver to plain http:// URLs, for intranets and tests.")
     ] = False
+    metrics_host: Annotated[
+        str | None,
+        Meta(
+            description="Address for /metrics, if it is to be served there and not with the API. Default: the"
+            " address of the API."
+        ),
+    ] = None
+    metrics_port: Annotated[
+        Annotated[int, Meta(ge=0, le=65535)] | None,
+        Meta(
+            description="Port for /metrics, if it is to be served there and not with the API. Default: the"
+            " port of the API."
+        ),
+    ] = None
     worker_metrics_port: Annotated[
         Annotated[int, Meta(ge=1, le=65535)] | None,
         Meta(
@@ -175,6 +189,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         if self.outbound_proxy and not re.match(r"http://[^/]", self.outbound_proxy):
             raise SettingsError("TRIGGERS_OUTBOUND_PROXY must be http://[user:password@]host:port.")
         self.outbound_policy()
+
+    @property
+    def metrics_elsewhere(self) -> bool:
+        """Whether /metrics is served at an address of its own."""
+        return self.metrics_host is not None or self.metrics_port is not None
+
+    def metrics_address(self) -> tuple[str, int]:
+        """Host and port of /metrics, if it is served at an address of its own."""
+        port = self.port if self.metrics_port is None else self.metrics_port
+        return self.metrics_host or self.host, port
 
     def outbound_policy(self) -> OutboundPolicy:
         """The addresses that deliveries may reach."""
