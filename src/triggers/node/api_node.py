@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 from triggers.background import Background
+from triggers.deliveries.backlogs import Backlogs
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import MAX_BATCH_BYTES, TENANT_SCOPES, OrgId, Plan
-from triggers.errors import NameTaken
+from triggers.errors import DiskFull, NameTaken
 from triggers.events import accept
 from triggers.events.group_commit import Acceptor
 from triggers.events.routes import EventRoutes
+from triggers.events.store import Receipt
 from triggers.http import server
 from triggers.http.route import Route
 from triggers.inboxes.default_inbox import DefaultInboxRoutes
@@ -81,13 +84,14 @@ class ApiNode:
         self.more_metrics: list[Callable[[], bytes]] = []
         self._limiter = RateLimiter()
         self._keys = KeyCache(self.database, self.clock)
+        self.backlogs = Backlogs(self.database, settings.max_pending)
         self.acceptor = Acceptor(
             self.database,
             self.clock,
             dedup_window=settings.dedup_window,
             max_events=settings.max_waiting_events,
             max_bytes=settings.max_waiting_bytes,
-            committed=self.wakeup.hand_over,
+            committed=self._committed,
         )
         self.health.watch(self.acceptor.background)
         # One organisation has half of it, which is a batch at least.
@@ -96,7 +100,7 @@ class ApiNode:
             self.acceptor,
             self._keys,
             self._limiter,
-            lambda: self.health.disk_full,
+            self._check_room,
             bodies=bodies,
             log_accepted=settings.log_accepted,
         )
@@ -166,7 +170,13 @@ class ApiNode:
         await self.acceptor.start()
         await self._keys.start()
         await self._housekeeping.watch_disk()
-        for duty in (*self._keys.duties(), *self._housekeeping.duties(), self._replaying.duty()):
+        duties = (
+            *self._keys.duties(),
+            *self._housekeeping.duties(),
+            *self.backlogs.duties(),
+            self._replaying.duty(),
+        )
+        for duty in duties:
             self.background.start(duty)
         if self._redis is not None:
             self.health.redis = False
@@ -179,12 +189,26 @@ class ApiNode:
         if self.metrics_server is not None:
             await self.metrics_server.stop()
         await self.background.stop()
+        self.backlogs.close()
         if self._redis is not None:
             await self._redis.stop()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.acceptor.stop(), self.settings.shutdown_timeout)
         await self._keys.stop()
         await self.database.close()
+
+    def _committed(self, org_ids: set[UUID], receipt: Receipt) -> None:
+        self.backlogs.accepted(org_ids)
+        for org_id, cost in receipt.charges.items():
+            self._limiter.charge(org_id, cost)
+        self.wakeup.hand_over(org_ids, receipt.handover)
+
+    def _check_room(self, org_id: UUID) -> None:
+        """Raise DiskFull or BacklogFull if no event of an organisation may be stored now."""
+        if self.health.disk_full:
+            raise DiskFull(retry_after=30)
+        if self.backlogs.full:
+            self.backlogs.check(org_id)
 
     def _note_redis(self, up: bool) -> None:
         self.health.redis = up

@@ -31,6 +31,7 @@ EXAMPLE_FACTS: dict[type[errors.TriggersError], dict[str, Any]] = {
     errors.TooLarge: {"limit": MAX_EVENT_BYTES},
     errors.Invalid: {"pointer": "/type"},
     errors.RateLimited: {"retry_after": 3},
+    errors.BacklogFull: {"retry_after": 60, "subscription_id": "019ab0e4-7c11-7d5f-9f6b-3c2a1e5d8b70"},
     errors.DatabaseUnavailable: {"retry_after": 2},
     errors.DiskFull: {"retry_after": 30},
 }

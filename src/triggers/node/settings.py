@@ -120,6 +120,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         ),
     ] = 64 * 1024 * 1024
 
+    max_pending: Annotated[
+        int,
+        Meta(
+            description="Maximum number of unsettled deliveries and messages of an organisation, counted once"
+            " a minute; while it has more, its events are refused with 429. 0 for no limit.",
+            ge=0,
+        ),
+    ] = 5_000_000
+
     secret_keys: Annotated[
         str | None,
         Meta(
