@@ -6,10 +6,14 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Generic, TypeVar
 from uuid import UUID
 
 Waiting = TypeVar("Waiting", bound=Hashable)
+
+acting_for: ContextVar[UUID | None] = ContextVar("acting_for", default=None)
+"""The tenant whose request the current task carries out, None if it works for no tenant in particular."""
 
 
 class Room:
@@ -119,7 +123,7 @@ class Line(Generic[Waiting]):
 class Places:
     """Places that tenants share. Belongs to one event loop. One place:
 
-    free ──`hold`──▶ held by a tenant ──its block ends──▶ free, and given to the next one that waits
+    free ──`take`──▶ held by a tenant ──`leave`──▶ free, and given to the next one that waits
 
     A tenant waits while it holds as many places as are free. If none is free, one that holds none is the
     next to get one.
@@ -132,13 +136,28 @@ class Places:
     @asynccontextmanager
     async def hold(self, org_id: UUID) -> AsyncIterator[None]:
         """Hold a place within a block, after waiting for one if necessary."""
-        # Others may wait only because they hold their share, so they do not stand before this tenant.
-        if not self.room.take(org_id):
-            await self._wait(org_id)
+        await self.take(org_id)
         try:
             yield
         finally:
-            self._leave(org_id)
+            self.leave(org_id)
+
+    async def take(self, org_id: UUID) -> None:
+        """Take a place, after waiting for one if necessary. `leave` gives it back."""
+        # Others may wait only because they hold their share, so they do not stand before this tenant.
+        if not self.room.take(org_id):
+            await self._wait(org_id)
+
+    def leave(self, org_id: UUID) -> None:
+        """Give a place back, to the next one that waits and may have it."""
+        self.room.give_back(org_id)
+        self._line.postpone(org_id)
+        while (found := self._line.next(self.room.take)) is not None:
+            next_id, place = found
+            if place.cancelled():  # and not yet removed
+                self.room.give_back(next_id)
+            else:
+                place.set_result(None)
 
     async def _wait(self, org_id: UUID) -> None:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -147,15 +166,5 @@ class Places:
             await place
         except asyncio.CancelledError:
             if not self._line.remove(org_id, place) and not place.cancelled():
-                self._leave(org_id)  # it was given the place at the same moment
+                self.leave(org_id)  # it was given the place at the same moment
             raise
-
-    def _leave(self, org_id: UUID) -> None:
-        self.room.give_back(org_id)
-        self._line.postpone(org_id)
-        while (found := self._line.next(self.room.take)) is not None:
-            org_id, place = found
-            if place.cancelled():  # and not yet removed
-                self.room.give_back(org_id)
-            else:
-                place.set_result(None)

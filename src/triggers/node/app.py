@@ -17,7 +17,7 @@ from triggers.http.router import Router
 from triggers.keys.authentication import KeyCache, key_from
 from triggers.keys.rate_limit import RateLimiter
 from triggers.node.routes import ROOMS
-from triggers.room import Room
+from triggers.room import Room, acting_for
 
 _AREAS: Final = {route.path: room for room, table in ROOMS.items() for route in table}
 requests_total = cache(observability.requests_total.labels)
@@ -33,6 +33,7 @@ def build_app(keys: KeyCache, limiter: RateLimiter, bodies: Room, routes: Iterab
         if route.scope == PUBLIC:
             return
         caller = request.caller = await keys.caller(key_from(request.fields))
+        acting_for.set(caller.org_id)
         request.held = Held(bodies, caller.org_id)
         caller.require(None if route.scope is None else Scope(route.scope))
         grant = limiter.take(caller)
