@@ -45,6 +45,22 @@ async def endless_answer(port: int, key: str, own_port: int, begin: bytes, then:
         await server.serve_forever()
 
 
+async def hanging_endpoints(port: int, keys: list[str], own_port: int) -> None:
+    """Listen and never answer. Post two thousand events of each tenant, whose subscriptions lead here."""
+
+    async def hang(reader: Reader, _: Writer) -> None:
+        with suppress(asyncio.CancelledError):
+            while await reader.read(65_536):
+                pass
+
+    server = await asyncio.start_server(hang, "127.0.0.1", own_port, backlog=1_000)
+    events = json.dumps([{"type": "bench.bait", "payload": {}}] * 1_000).encode()
+    async with server:
+        for key in keys * 2:
+            await _connected(port, partial(_ask, request=_batch(key, events)))
+        await server.serve_forever()
+
+
 # ---- callers -------------------------------------------------------------------------------------
 
 
@@ -85,6 +101,23 @@ async def dry_runs(port: int, key: str) -> None:
     body = json.dumps({"filter": "payload.text.contains('never') || payload.n < 0", "last": 1000}).encode()
     request = _head("/v1/subscriptions/dry-run", key, f"content-length: {len(body)}") + body
     await _on_connections(40, port, partial(_ask, request=request), pause_seconds=0.01)
+
+
+async def random_hosts(port: int) -> None:
+    """Eight callers without a key read the documentation, each time under another name of the host."""
+
+    async def read(reader: Reader, writer: Writer) -> None:
+        while True:
+            await _ask(reader, writer, f"GET /docs HTTP/1.1\r\nhost: {os.urandom(8).hex()}\r\n\r\n".encode())
+
+    await _on_connections(8, port, read, pause_seconds=0)
+
+
+async def broad_events(port: int, key: str) -> None:
+    """Four callers post events that each go to a thousand subscriptions."""
+    body = b'{"type":"bench.broad","payload":{}}'
+    request = _head("/v1/events", key, f"content-length: {len(body)}") + body
+    await asyncio.gather(*[_in_turn(port, [request], 0.0) for _ in range(4)])
 
 
 async def unread_pipelines(port: int) -> None:

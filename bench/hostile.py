@@ -132,17 +132,29 @@ def _endpoint(begin: bytes, then: bytes) -> Callable[[Service], tuple[Any, ...]]
     return prepare
 
 
-def _same_pointers(service: Service) -> tuple[str]:
-    """Paused, so that judging is what is attacked and not the delivery of a thousand large payloads."""
+def _five_hanging(service: Service) -> tuple[list[str], int]:
+    """Five tenants whose subscriptions lead to an endpoint that is part of the attack."""
+    keys, port = [without_inbox(service) for _ in range(5)], free_port()
+    for number, key in enumerate(keys):
+        subscribe(service, key, f"http://127.0.0.1:{port}/{number}", max_concurrency=1_000)
+    return keys, port
+
+
+def _many_paused(service: Service, number: int, **settings: Any) -> str:
+    """A tenant with so many paused subscriptions, so that what is attacked is not the delivery."""
     key = without_inbox(service)
 
     def subscribe_paused(_: int) -> None:
-        made = subscribe(service, key, "http://127.0.0.1:9/", ordering="key", ordering_key="/k")
+        made = subscribe(service, key, "http://127.0.0.1:9/", **settings)
         service.must("POST", f"/v1/subscriptions/{made}/pause", key=key)
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(subscribe_paused, range(SUBSCRIPTIONS)))
-    return (key,)
+        list(pool.map(subscribe_paused, range(number)))
+    return key
+
+
+def _same_pointers(service: Service) -> tuple[str]:
+    return (_many_paused(service, SUBSCRIPTIONS, ordering="key", ordering_key="/k"),)
 
 
 def _many_filters(service: Service) -> tuple[str]:
@@ -195,6 +207,15 @@ ATTACKS = [
         attacks.withheld_ends,
         lambda service: ([service.organisation("free") for _ in range(2)],),
     ),
+    Attack("8 endpoints that hang, five tenants", attacks.hanging_endpoints, _five_hanging),
+    Attack("9 /docs under random hosts", attacks.random_hosts, _nothing()),
+    Attack(
+        "10 events to a thousand subscriptions",
+        attacks.broad_events,
+        lambda service: (_many_paused(service, SUBSCRIPTIONS),),
+    ),
 ]
 """The numbers name what is attacked: 1 the worker, 3 the head of a request, 4 the splitting of batches,
-5 ordering keys, 6 requests on one connection, 7 the room of what waits to be stored."""
+5 ordering keys, 6 requests on one connection, 7 the room of what waits to be stored, 8 the slots for
+requests to endpoints, 9 routes that need no key, 10 fan-out. Silent name servers are a test in
+tests/integration/push, because they need a resolver of their own."""

@@ -19,7 +19,8 @@
     │   ├── UnsupportedMediaType    Content-Type or Content-Encoding that is not supported
     │   ├── Invalid                 well-formed, but a field is wrong
     │   ├── BatchRefused            no event of a batch was accepted, for several reasons
-    │   └── RateLimited             the plan's quota is used up for now
+    │   ├── RateLimited             the plan's quota is used up for now
+    │   └── BacklogFull             too many deliveries are not settled yet
     ├── Unavailable                 temporary; whether anything was stored is not known
     │   ├── Overloaded              too many events wait to be stored
     │   ├── DatabaseUnavailable     PostgreSQL cannot be reached
@@ -235,8 +236,19 @@ class RateLimited(RequestError):
 
     Nothing was accepted. Wait for the number of seconds in `Retry-After`, then send the request again. The
     plan sets the quota of the whole organisation. The quota refills evenly, and each event of a batch counts
-    as one request. `RateLimit` and `RateLimit-Policy` show the remaining quota. The operator can change the
+    as one request. An event with more than 100 deliveries costs one more request for each further 100.
+    `RateLimit` and `RateLimit-Policy` show the remaining quota. The operator can change the
     plan with `triggers orgs set-plan`.
+    """
+
+
+class BacklogFull(RequestError):
+    """The organisation has too many deliveries and messages that are not settled yet.
+
+    Nothing was accepted. `subscription_id` is the subscription or inbox that has most of them. Make its
+    endpoint or its consumers work, cancel what is not needed any more, or delete it. The operator can change
+    `TRIGGERS_MAX_PENDING`. What is unsettled is counted once a minute, so events are accepted again within
+    about a minute after there is room.
     """
 
 

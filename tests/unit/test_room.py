@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triggers.room import Room
+from triggers.room import Line, Places, Room
 
 A, B, C, D = (UUID(int=n) for n in range(1, 5))
 
@@ -68,3 +69,114 @@ def test_nobody_holds_more_than_is_free_but_by_one_taking(steps: list[tuple[UUID
         assert room.take(org_id, amount) is fits
         held[org_id] += amount * fits
         assert room.taken == held.total() <= 100
+
+
+def test_what_one_may_hold_is_what_it_can_take() -> None:
+    room = Room(120)
+    for org_id in (A, B, C):
+        most = room.most(org_id)
+        assert fill(room, org_id) == most == room.most(org_id)
+        assert not room.has_room(org_id)
+        assert room.has_room(D)
+
+
+def test_tenants_have_turns() -> None:
+    line: Line[str] = Line()
+    for name in ("a1", "a2", "a3", "b1", "c1", "b2", "a1"):
+        line.add({"a": A, "b": B, "c": C}[name[0]], name)
+    assert line.remove(B, "b1")
+    assert not line.remove(B, "b1")
+    taken = []
+    while (found := line.next()) is not None:
+        taken.append(found[1])
+    assert taken == ["a1", "b2", "c1", "a2", "a3"]
+    assert not line
+
+
+def test_one_that_may_not_have_its_turn_is_passed_over() -> None:
+    line: Line[str] = Line()
+    line.add(A, "a")
+    line.add(B, "b")
+    assert line.next(lambda org_id: org_id == B) == (B, "b")
+    assert line.next(lambda org_id: org_id == B) is None
+    assert line.next() == (A, "a")
+
+
+async def enter(places: Places, org_id: UUID, leave: asyncio.Event, inside: list[UUID]) -> None:
+    async with places.hold(org_id):
+        inside.append(org_id)
+        await leave.wait()
+
+
+async def settle() -> None:
+    """Let every task go as far as it can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_the_next_place_is_for_one_that_holds_none() -> None:
+    places = Places(3)
+    inside: list[UUID] = []
+    leaves = [asyncio.Event() for _ in range(10)]
+    tasks = [
+        asyncio.create_task(enter(places, org_id, leave, inside))
+        for org_id, leave in zip((A, A, A, B, C, C, D, A, D), leaves, strict=False)
+    ]
+    await settle()
+    assert inside == [A, B, C]
+    leaves[0].set()
+    await settle()
+    assert inside == [A, B, C, D]
+    tasks[1].cancel()  # the second of A, which waits
+    leaves[3].set()
+    leaves[4].set()
+    await settle()
+    assert inside[4:] == [A, C], "in turns, and each one as long as another one stays free for newcomers"
+    for leave in leaves:
+        leave.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert places.room.taken == 0
+    assert not places._line
+
+
+async def test_a_place_given_to_one_that_gives_up_is_given_on() -> None:
+    places = Places(1)
+    inside: list[UUID] = []
+    leave = asyncio.Event()
+    first = asyncio.create_task(enter(places, A, leave, inside))
+    await settle()
+    second = asyncio.create_task(enter(places, B, leave, inside))
+    third = asyncio.create_task(enter(places, C, leave, inside))
+    await settle()
+    leave.set()
+    while places.room.held(A):  # noqa: ASYNC110 - to the very moment at which the second one is given it
+        await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.gather(first, second, third, return_exceptions=True)
+    assert inside == [A, C]
+    assert places.room.taken == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from([A, B, C, D]), st.booleans()), max_size=40), st.integers(1, 8))
+def test_of_places_none_is_lost(steps: list[tuple[UUID, bool]], capacity: int) -> None:
+    async def run() -> None:
+        places = Places(capacity)
+        inside: list[UUID] = []
+        tasks: list[tuple[asyncio.Task[None], asyncio.Event]] = []
+        for number, (org_id, gives_up) in enumerate(steps):
+            leave = asyncio.Event()
+            tasks.append((asyncio.create_task(enter(places, org_id, leave, inside)), leave))
+            if number % 3 == 0:
+                await settle()
+            task, leave = tasks[len(tasks) // 2]
+            if gives_up:
+                task.cancel()
+            else:
+                leave.set()
+        for _, leave in tasks:
+            leave.set()
+        await asyncio.gather(*[task for task, _ in tasks], return_exceptions=True)
+        assert places.room.taken == 0
+        assert not places._line
+
+    asyncio.run(run())

@@ -27,7 +27,6 @@ from triggers.domain import (
     minted_at,
 )
 from triggers.errors import (
-    DiskFull,
     RateLimited,
     TooLarge,
     TriggersError,
@@ -94,12 +93,12 @@ class AcceptApp:
         acceptor: Acceptor,
         keys: KeyCache,
         limiter: RateLimiter,
-        disk_full: Callable[[], bool],
+        check_room: Callable[[UUID], None],
         *,
         bodies: Room,
         log_accepted: bool,
     ) -> None:
-        """`disk_full` says whether the disk has no room for more events.
+        """`check_room` raises an error if the service has no room for more events of an organisation.
 
         `bodies` bounds the memory of request bodies until their requests are answered, because the acceptor
         counts only complete events.
@@ -109,7 +108,7 @@ class AcceptApp:
         self._acceptor = acceptor
         self._keys = keys
         self._limiter = limiter
-        self._disk_full = disk_full
+        self._check_room = check_room
         self._log_accepted = log_accepted
 
     async def accept_single(
@@ -228,8 +227,7 @@ class AcceptApp:
             request.headers += grant.headers()
             if not grant.granted:
                 raise RateLimited(retry_after=grant.retry_after)
-        if self._disk_full():
-            raise DiskFull(retry_after=30)
+        self._check_room(caller.org_id)
         return grant
 
     def _body(self, request: AcceptRequest, receive: exchange.Receive, limit: int) -> Awaitable[bytes]:

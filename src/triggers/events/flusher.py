@@ -12,10 +12,9 @@ import structlog
 
 from triggers import errors, observability
 from triggers.events import store as event_store
-from triggers.events.handover import Handover
 from triggers.events.known_good import can_store_good_event
 from triggers.events.matching import Finding, Judging
-from triggers.events.store import Obstacle
+from triggers.events.store import Obstacle, Receipt
 from triggers.events.waiting_event import WaitingEvent
 from triggers.pace import Steps, do_first
 from triggers.postgres.clock import DatabaseClock
@@ -61,10 +60,9 @@ class Flusher:
         judging: Judging,
         *,
         dedup_window: timedelta,
-        committed: Callable[[set[UUID], Handover], None],
+        committed: Callable[[set[UUID], Receipt], None],
     ) -> None:
-        """`committed` is called after each commit, with the organisations of the stored events and with the
-        deliveries that have to be pushed."""
+        """`committed` is called after each commit, with the organisations of the stored events."""
         self._database = database
         self._clock = clock
         self._judging = judging
@@ -145,16 +143,16 @@ class Flusher:
             self._expect(receipt.obstacle)
         if not receipt.missing:
             # Not at once: the next batch is on its way to PostgreSQL before these callers are answered.
-            asyncio.get_running_loop().call_soon(self._tell, batch, set(), receipt.handover)
+            asyncio.get_running_loop().call_soon(self._tell, batch, set(), receipt)
             return []
         missing = set(receipt.missing)
-        self._tell(batch, missing, receipt.handover)
+        self._tell(batch, missing, receipt)
         return await self._explain(connection, [w for w in batch if w.event.id in missing])
 
-    def _tell(self, batch: Sequence[WaitingEvent], missing: set[UUID], handover: Handover) -> None:
+    def _tell(self, batch: Sequence[WaitingEvent], missing: set[UUID], receipt: Receipt) -> None:
         """Answer those of a committed batch that are not missing."""
         try:
-            self._committed({w.event.org_id for w in batch}, handover)
+            self._committed({w.event.org_id for w in batch}, receipt)
         finally:
             for waiting in batch:
                 if waiting.event.id not in missing:

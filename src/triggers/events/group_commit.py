@@ -26,9 +26,9 @@ from triggers.domain import NewEvent
 from triggers.events import store as event_store
 from triggers.events.fair_queues import FairQueues
 from triggers.events.flusher import Flusher
-from triggers.events.handover import Handover
 from triggers.events.matching import Judged, Judging
 from triggers.events.rejudging import Rejudging
+from triggers.events.store import Receipt
 from triggers.events.waiting_event import AcceptOutcome, WaitingEvent
 from triggers.pace import breathe
 from triggers.postgres.clock import DatabaseClock
@@ -60,11 +60,10 @@ class Acceptor:
         dedup_window: float,
         max_events: int,
         max_bytes: int,
-        committed: Callable[[set[UUID], Handover], None],
+        committed: Callable[[set[UUID], Receipt], None],
     ) -> None:
         """`dedup_window` is in seconds. `max_events` and `max_bytes` bound the unanswered events.
-        `committed` is called after each commit, with the organisations of the stored events and with the
-        deliveries that have to be pushed."""
+        `committed` is called after each commit, with the organisations of the stored events."""
         self.clock = clock
         self._database = database
         # Each event takes at least so much room that no more than `max_events` fit.

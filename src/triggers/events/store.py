@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -34,6 +35,9 @@ no page scans all events."""
 FLUSH_DELIVERIES = 1_000
 """Maximum number of deliveries that one transaction creates, unless its first event alone needs more.
 Creating so many takes about 40 ms, and everybody who sends events waits for it."""
+
+DELIVERIES_A_REQUEST = 100
+"""An event with more deliveries costs its organisation one more request for each further so many."""
 
 
 _COLUMNS = attrgetter(
@@ -69,6 +73,8 @@ class Receipt(NamedTuple):
     missing: list[UUID]
     handover: Handover
     obstacle: Obstacle | None
+    charges: Mapping[UUID, int]
+    """By organisation: the requests that events with more than DELIVERIES_A_REQUEST deliveries cost."""
 
 
 class Resolution(NamedTuple):
@@ -147,6 +153,7 @@ async def accept(
         FLUSH_DELIVERIES,
         msgspec.json.encode(findings).decode() if findings else "{}",
         other_attributes,
+        DELIVERIES_A_REQUEST,
     )
     asked_at = time.monotonic()
     row: Row | None = None
@@ -165,7 +172,18 @@ async def accept(
         missing = row["missing"]
     clock.learn(row["now"], asked_at)
     owed = await do_first(_by_event(row["owed"]))
-    return Receipt(missing, Handover.of(asked_at, row["now"], batch, owed), obstacle)
+    charges = _charges(batch, row["broad"]) if row["broad"] else {}
+    return Receipt(missing, Handover.of(asked_at, row["now"], batch, owed), obstacle, charges)
+
+
+def _charges(batch: Sequence[NewEvent], broad: Sequence[bytes]) -> Counter[UUID]:
+    """The requests to charge, by organisation. Each of `broad` is an event's id and how many deliveries it
+    has."""
+    orgs = {event.id.bytes: event.org_id for event in batch}
+    charges: Counter[UUID] = Counter()
+    for each in broad:
+        charges[orgs[each[:16]]] += (int.from_bytes(each[16:]) - 1) // DELIVERIES_A_REQUEST
+    return charges
 
 
 def _by_event(pairs: Sequence[bytes]) -> Steps[dict[bytes, list[bytes]]]:

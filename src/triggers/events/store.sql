@@ -80,7 +80,13 @@ with sent as (
     returning event_id, subscription_id, lane_group
 )
 select now() as now, (select fits from fit) as fits,
-    array(select uuid_send(event_id) || uuid_send(subscription_id) from owed where lane_group is not null) as owed
+    array(select uuid_send(event_id) || uuid_send(subscription_id) from owed where lane_group is not null) as owed,
+    array(
+        -- Looked for only where there are so many subscriptions, because nearly nobody has them.
+        select uuid_send(event_id) || int4send(count(*)::integer) from owed
+        where (select count(*) from recipients) > $15
+        group by event_id having count(*) > $15
+    ) as broad
 
 -- name: accept_some
 -- As `accept_all`, for a batch of which something may be stored already, or which may not fit: stores as
@@ -183,7 +189,13 @@ select now() as now,
         when (select count(*) from stored) = cardinality($2) then '{}'
         else array(select id from sent except select id from stored)
     end as missing,
-    array(select uuid_send(event_id) || uuid_send(subscription_id) from owed where lane_group is not null) as owed
+    array(select uuid_send(event_id) || uuid_send(subscription_id) from owed where lane_group is not null) as owed,
+    array(
+        -- Looked for only where there are so many subscriptions, because nearly nobody has them.
+        select uuid_send(event_id) || int4send(count(*)::integer) from owed
+        where (select count(*) from recipients) > $15
+        group by event_id having count(*) > $15
+    ) as broad
 
 -- name: taken
 -- Those of these events whose dedup_id names an event already. It is looked up for each event by itself: a

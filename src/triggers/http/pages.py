@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable, Hashable
 from functools import cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from starlette.responses import HTMLResponse
 
 from triggers import __version__
 from triggers.http.docs_page import arrange
+from triggers.http.kept import Kept
 
 
 @cache
@@ -28,36 +30,34 @@ def _environment() -> Environment:
     return environment
 
 
-# Pages are made in threads. That is Python, so the event loop is free meanwhile: the first use of a
-# template takes some 20 ms.
-
-
-async def page(template: str, root_path: str, **values: Any) -> HTMLResponse:
-    """A page made from a template. Its links begin with `root_path`, the path of the public URL."""
-    return _answer(await asyncio.to_thread(_render, template, root_path, **values))
-
-
-async def reference_page(document: bytes, root_path: str, url: str) -> HTMLResponse:
-    """The OpenAPI document as a page. `url` is the base URL for the reader's own calls."""
-    html = await asyncio.to_thread(_render_reference, document, root_path)
-    return _answer(html.replace(_URL, str(escape(url))))
-
-
-_URL = "url-of-the-service"
-
-
-@cache
-def _render_reference(document: bytes, root_path: str) -> str:
-    """The page with a placeholder instead of the URL, which depends on the request."""
-    found = arrange(document)
-    return _render("docs.html", root_path, subjects=found.subjects, types=found.types, url=_URL)
-
-
-def _render(template: str, root_path: str, **values: Any) -> str:
+def render(template: str, root_path: str, **values: Any) -> str:
+    """A page made from a template, whose first use takes some 20 ms. Its links begin with `root_path`, the
+    path of the public URL."""
     return _environment().get_template(template).render(version=__version__, root_path=root_path, **values)
 
 
-def _answer(html: str) -> HTMLResponse:
+def render_reference(document: bytes, root_path: str, url: str) -> str:
+    """The OpenAPI document as a page. `url` is the base URL for the reader's own calls."""
+    found = arrange(document)
+    return render("docs.html", root_path, subjects=found.subjects, types=found.types, url=url)
+
+
+class Pages:
+    """Pages that are made when they are first asked for, and kept."""
+
+    def __init__(self) -> None:
+        self._kept: Kept[bytes] = Kept()
+
+    async def answer(self, name: Hashable, make: Callable[[], str]) -> HTMLResponse:
+        """The page of this name. It is made in a thread, so that the event loop is free meanwhile."""
+
+        def encoded() -> bytes:
+            return make().encode()
+
+        return _answer(await self._kept.get(name, lambda: asyncio.to_thread(encoded)))
+
+
+def _answer(html: bytes) -> HTMLResponse:
     """An HTML response. Its security policy allows only its own style and embedded images."""
     return HTMLResponse(
         html,

@@ -42,6 +42,7 @@ KINDS: dict[type[errors.TriggersError], Kind] = {
     errors.Invalid: Kind(422, "invalid", "A field is missing or wrong"),
     errors.BatchRefused: Kind(422, "batch-refused", "No event of the batch was accepted"),
     errors.RateLimited: Kind(429, "rate-limited", "The rate limit is reached"),
+    errors.BacklogFull: Kind(429, "backlog-full", "Too many deliveries are not settled yet"),
     errors.Unavailable: Kind(503, "unavailable", "Try again in a moment"),
     errors.Overloaded: Kind(503, "overloaded", "Too many events are waiting to be stored"),
     errors.DatabaseUnavailable: Kind(503, "database-unavailable", "The database does not answer"),
@@ -90,6 +91,10 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
         list[UnsettledMessage],
         Meta(description="In a 409 `lease-over`: the messages that the request names."),
     ] = []
+    subscription_id: Annotated[
+        UUID | None,
+        Meta(description="In a 429 `backlog-full`: the subscription or inbox that has most deliveries."),
+    ] = None
     scope: Annotated[str | None, Meta(description="In a 403: the missing scope.")] = None
     allow: Annotated[list[str], Meta(description="In a 405: the methods of the path.")] = []
     limit: Annotated[int | None, Meta(description="In a 413: maximum bytes of the body.")] = None
@@ -134,7 +139,7 @@ def seconds_to_wait(error: errors.TriggersError) -> int:
     match error:
         case errors.Unavailable():
             return error.retry_after
-        case errors.RateLimited():
+        case errors.RateLimited() | errors.BacklogFull():
             seconds: int = error.facts.get("retry_after", 1)
             return seconds
         case _:
@@ -146,7 +151,7 @@ def headers(error: errors.TriggersError) -> list[tuple[str, str]]:
     match error:
         case errors.Unauthenticated():
             return [("www-authenticate", 'Bearer realm="triggers"')]
-        case errors.Unavailable() | errors.RateLimited():
+        case errors.Unavailable() | errors.RateLimited() | errors.BacklogFull():
             return [("retry-after", str(seconds_to_wait(error)))]
         case errors.MethodNotAllowed() if "allow" in error.facts:
             return [("allow", ", ".join(error.facts["allow"]))]

@@ -13,16 +13,19 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from triggers.domain import SubscriptionStatus
-from triggers.errors import Conflict
+from triggers.errors import Conflict, Overloaded
 from triggers.http.request import Request
 from triggers.inboxes import settlement_store
 from triggers.inboxes import store as inbox_store
 from triggers.inboxes.message_body import LeaseBody
 from triggers.inboxes.store import Inbox, Message
 from triggers.postgres.database import Database
+from triggers.room import Room
 from triggers.wakeups.wakeup import Wakeup
 
 AT_ONCE = 4
+MAX_WAITING = 10_000
+"""Maximum number of requests that wait for messages at once, which organisations share as `Room` says."""
 POLL_SECONDS = 1.0
 """How often a long poll looks for messages without a hint. Hints only shorten the wait."""
 
@@ -35,6 +38,7 @@ class LeaseQueue:
         self._wakeup = wakeup
         self._stopping = stopping
         self._positions = inbox_store.Positions()
+        self._room = Room(MAX_WAITING)
         self._lines: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()
 
     async def lease(
@@ -52,6 +56,7 @@ class LeaseQueue:
 
         Raises:
             Conflict: the inbox is being deleted.
+            Overloaded: its organisation has its share of the requests that may wait here.
         """
         refuse_deleting(inbox)
         if not asked.wait_seconds:
@@ -63,7 +68,12 @@ class LeaseQueue:
                 return inbox, []
             messages = await self._claim(inbox, asked, lease_id)
             if not messages and inbox.status != SubscriptionStatus.PAUSED:
-                inbox, messages = await self._wait_in_line(gone, inbox, asked, lease_id)
+                if not self._room.take(inbox.org_id):
+                    raise Overloaded("Too many consumers are waiting for messages at once. Try again.")
+                try:
+                    inbox, messages = await self._wait_in_line(gone, inbox, asked, lease_id)
+                finally:
+                    self._room.give_back(inbox.org_id)
             if messages and gone.done():
                 await settlement_store.release(self._database, inbox, lease_id, None, 0)
                 self._wakeup.give({inbox.org_id})

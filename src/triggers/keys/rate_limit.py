@@ -41,6 +41,7 @@ class RateLimiter:
 
     def __init__(self) -> None:
         self._reach: dict[UUID, float] = {}
+        self._interval: dict[UUID, float] = {}  # seconds in which a request is refilled
         self.spent: dict[UUID, float] = {}
 
     def take(self, caller: Caller, cost: int = 1) -> Grant | None:
@@ -49,7 +50,7 @@ class RateLimiter:
         if quota is None:
             return None
         now = time.monotonic()
-        interval = WINDOW_SECONDS / quota
+        interval = self._interval[caller.org_id] = WINDOW_SECONDS / quota
         reach = max(self._reach.get(caller.org_id, 0.0), now)
         free = int((now + WINDOW_SECONDS - reach) / interval + 1e-9)
         granted = min(cost, max(free, 0))
@@ -65,6 +66,17 @@ class RateLimiter:
             reset_seconds=math.ceil(reach - now),
             retry_after=max(1, math.ceil(reach + wanted * interval - now - WINDOW_SECONDS)),
         )
+
+    def charge(self, org_id: UUID, cost: int) -> None:
+        """Spend `cost` requests more for something that was granted, even if that is more than the quota.
+
+        Nothing more is granted then until the excess is refilled too.
+        """
+        interval = self._interval.get(org_id)
+        if interval is not None:  # else its plan has no limit
+            reach = max(self._reach.get(org_id, 0.0), time.monotonic())
+            self._reach[org_id] = reach + cost * interval
+            self.spent[org_id] = self.spent.get(org_id, 0.0) + cost * interval
 
     def take_spent(self) -> dict[UUID, float]:
         """The quota spent since the last call, in seconds of refill time, for other nodes."""

@@ -6,13 +6,17 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 from triggers.background import Background
+from triggers.deliveries.backlogs import Backlogs
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import MAX_BATCH_BYTES
+from triggers.errors import DiskFull
 from triggers.events import accept
 from triggers.events.group_commit import Acceptor
 from triggers.events.routes import EventRoutes
+from triggers.events.store import Receipt
 from triggers.http import server
 from triggers.http.route import Route
 from triggers.inboxes.default_inbox import DefaultInboxRoutes
@@ -25,7 +29,8 @@ from triggers.node import openapi
 from triggers.node.app import build_app
 from triggers.node.health import Health
 from triggers.node.housekeeping import Housekeeping
-from triggers.node.operator_routes import OperatorRoutes
+from triggers.node.metrics_server import MetricsServer
+from triggers.node.operator_routes import METRICS_PATH, OperatorRoutes
 from triggers.node.resources import key_ring_of
 from triggers.node.routes import bind
 from triggers.node.settings import Settings
@@ -55,13 +60,14 @@ class ApiNode:
         self.more_metrics: list[Callable[[], bytes]] = []
         self._limiter = RateLimiter()
         self._keys = KeyCache(self.database, self.clock)
+        self.backlogs = Backlogs(self.database, settings.max_pending)
         self.acceptor = Acceptor(
             self.database,
             self.clock,
             dedup_window=settings.dedup_window,
             max_events=settings.max_waiting_events,
             max_bytes=settings.max_waiting_bytes,
-            committed=self.wakeup.hand_over,
+            committed=self._committed,
         )
         self.health.watch(self.acceptor)
         # One organisation has half of it, which is a batch at least.
@@ -70,7 +76,7 @@ class ApiNode:
             self.acceptor,
             self._keys,
             self._limiter,
-            lambda: self.health.disk_full,
+            self._check_room,
             bodies=bodies,
             log_accepted=settings.log_accepted,
         )
@@ -87,11 +93,19 @@ class ApiNode:
             from triggers.wakeups.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used
 
             self._redis = RedisLink(settings.redis_url, self.wakeup, self._limiter, self._note_redis)
+        routes, metrics = self._routes(), []
+        if settings.metrics_elsewhere:
+            metrics = [route for route in routes if route.path == METRICS_PATH]
+            routes = [route for route in routes if route.path != METRICS_PATH]
         self.server = server.make_server(
-            build_app(self._keys, self._limiter, bodies, self._routes()),
+            build_app(self._keys, self._limiter, bodies, routes),
             shutdown_timeout=settings.shutdown_timeout,
             root_path=settings.root_path,
         )
+        self.metrics_server: MetricsServer | None = None
+        if metrics:
+            app = build_app(self._keys, self._limiter, bodies, metrics)
+            self.metrics_server = MetricsServer(settings, app)
 
     def _routes(self) -> list[Route]:
         """Every route, bound to what answers it."""
@@ -126,12 +140,21 @@ class ApiNode:
 
     async def start(self) -> None:
         """Open the database and start every part but the server."""
+        if self.metrics_server is not None:
+            await self.metrics_server.start()
+            self.background.run("slow requests for metrics", self.metrics_server.sweep())
         await self.database.open()
         await sealed_secrets.require_key(self.database, self.key_ring)
         await self.acceptor.start()
         await self._keys.start()
         await self._housekeeping.watch_disk()
-        for duty in (*self._keys.duties(), *self._housekeeping.duties(), self._replaying.duty()):
+        duties = (
+            *self._keys.duties(),
+            *self._housekeeping.duties(),
+            *self.backlogs.duties(),
+            self._replaying.duty(),
+        )
+        for duty in duties:
             self.background.start(duty)
         if self._redis is not None:
             self.health.redis = False
@@ -144,13 +167,29 @@ class ApiNode:
 
     async def stop(self) -> None:
         """Stop every part; what is waiting to be stored is stored."""
+        if self.metrics_server is not None:
+            await self.metrics_server.stop()
         await self.background.stop()
+        self.backlogs.close()
         if self._redis is not None:
             await self._redis.stop()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.acceptor.stop(), self.settings.shutdown_timeout)
         await self._keys.stop()
         await self.database.close()
+
+    def _committed(self, org_ids: set[UUID], receipt: Receipt) -> None:
+        self.backlogs.accepted(org_ids)
+        for org_id, cost in receipt.charges.items():
+            self._limiter.charge(org_id, cost)
+        self.wakeup.hand_over(org_ids, receipt.handover)
+
+    def _check_room(self, org_id: UUID) -> None:
+        """Raise DiskFull or BacklogFull if no event of an organisation may be stored now."""
+        if self.health.disk_full:
+            raise DiskFull(retry_after=30)
+        if self.backlogs.full:
+            self.backlogs.check(org_id)
 
     def _note_redis(self, up: bool) -> None:
         self.health.redis = up

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
+from typing import Final
 
 from triggers import observability
 from triggers.domain import Scope
@@ -14,7 +16,13 @@ from triggers.http.route import PUBLIC, Route
 from triggers.http.router import Router
 from triggers.keys.authentication import KeyCache, key_from
 from triggers.keys.rate_limit import RateLimiter
-from triggers.room import Room
+from triggers.node.routes import ROOMS
+from triggers.room import Room, acting_for
+
+_AREAS: Final = {route.path: room for room, table in ROOMS.items() for route in table}
+requests_total = cache(observability.requests_total.labels)
+request_seconds = cache(observability.request_seconds.labels)
+# Cached, because the library takes a lock for each look-up. There are few routes and classes of status.
 
 
 def build_app(keys: KeyCache, limiter: RateLimiter, bodies: Room, routes: Iterable[Route]) -> Router:
@@ -25,6 +33,7 @@ def build_app(keys: KeyCache, limiter: RateLimiter, bodies: Room, routes: Iterab
         if route.scope == PUBLIC:
             return
         caller = request.caller = await keys.caller(key_from(request.fields))
+        acting_for.set(caller.org_id)
         request.held = Held(bodies, caller.org_id)
         caller.require(None if route.scope is None else Scope(route.scope))
         grant = limiter.take(caller)
@@ -37,8 +46,8 @@ def build_app(keys: KeyCache, limiter: RateLimiter, bodies: Room, routes: Iterab
 
 
 def _note(request: Request, status: int, seconds: float) -> None:
-    observability.requests_total.labels(request.method, request.route, status).inc()
-    observability.request_seconds.labels(request.route).observe(seconds)
+    requests_total(request.route, f"{status // 100}xx").inc()
+    request_seconds(_AREAS.get(request.route, "none")).observe(seconds)
     observability.log_request(
         request_id=request.id,
         method=request.method,

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, Protocol
 
 from triggers.errors import TriggersError
 from triggers.events.group_commit import FLUSHER
+from triggers.http.kept import Kept
 from triggers.keys.authentication import KEY_VERSION
 from triggers.postgres import migrate
 from triggers.postgres.database import Database
@@ -17,6 +18,8 @@ VITAL: Final = frozenset({FLUSHER, KEY_VERSION, HEARTBEAT})
 """Background work without which a node is not ready. Trouble of any other makes it degraded."""
 
 _DISK_FULL: Final = "free space is below TRIGGERS_MIN_FREE_DISK: events are refused"
+KEPT_SECONDS: Final = 0.5
+"""How long the database is not asked again, however often `/readyz` is."""
 
 Trouble = Callable[[], dict[str, str]]
 """Gives the background work that has failed the last time, or has ended, by name."""
@@ -50,6 +53,7 @@ class Health:
         self.disk_full = False
         self.redis: bool | None = None
         self._database = database
+        self._database_check: Kept[str] = Kept(KEPT_SECONDS)
         self._background: list[Watched] = []
         self.worker_trouble: Trouble = dict
         """Of a worker that is another process beside this one."""
@@ -66,7 +70,7 @@ class Health:
         """Check everything."""
         trouble = self.own_trouble() | self.worker_trouble()
         decisive = {
-            "database": await self._schema(),
+            "database": await self._database_check.get("database", self._schema),
             "stopping": "the service is stopping" if self.stopping else "ok",
             **{name: what for name, what in trouble.items() if name in VITAL},
         }

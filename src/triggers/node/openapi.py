@@ -29,7 +29,8 @@ _USUAL: dict[int | str, Usual] = {
     422: Usual("Invalid", "A parameter or field is missing or wrong. `errors` lists each of them.", _LIMITS),
     429: Usual(
         "RateLimited",
-        "The rate limit is reached. `Retry-After` is the number of seconds to wait.",
+        "The rate limit is reached, or for events: too many deliveries are not settled yet. `Retry-After` is"
+        " the number of seconds to wait.",
         (*_LIMITS, "Retry-After"),
     ),
     503: Usual(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +16,7 @@ from triggers import errors, observability
 from triggers.domain import MAX_EVENT_BYTES
 from triggers.events.group_commit import Acceptor
 from triggers.http import pages
+from triggers.http.kept import Kept
 from triggers.http.problems import KINDS, headers, problem
 from triggers.http.request import Request
 from triggers.http.response import JsonResponse
@@ -30,10 +31,16 @@ EXAMPLE_FACTS: dict[type[errors.TriggersError], dict[str, Any]] = {
     errors.TooLarge: {"limit": MAX_EVENT_BYTES},
     errors.Invalid: {"pointer": "/type"},
     errors.RateLimited: {"retry_after": 3},
+    errors.BacklogFull: {"retry_after": 60, "subscription_id": "019ab0e4-7c11-7d5f-9f6b-3c2a1e5d8b70"},
     errors.DatabaseUnavailable: {"retry_after": 2},
     errors.DiskFull: {"retry_after": 30},
 }
 """Facts in the examples of the error pages."""
+
+
+METRICS_PATH: Final = "/metrics"
+METRICS_SECONDS: Final = 0.2
+"""How long the text of the metrics is kept, so that callers cannot make it be collected all the time."""
 
 
 class ReadinessAnswer(msgspec.Struct, omit_defaults=True):
@@ -66,6 +73,9 @@ class OperatorRoutes:
         self._more_metrics = more_metrics
         self._public_url = public_url
         self._openapi = openapi
+        self._pages = pages.Pages()
+        self._metrics: Kept[bytes] = Kept(METRICS_SECONDS)
+        self._documents: Kept[bytes] = Kept()
 
     async def livez(self) -> PlainTextResponse:
         """Check that the process is alive, without checking anything else."""
@@ -84,7 +94,14 @@ class OperatorRoutes:
         )
 
     async def metrics(self) -> Response:
-        """Give every metric in the Prometheus text format. No label names a tenant."""
+        """Give every metric in the Prometheus text format. No label names a tenant.
+
+        If `TRIGGERS_METRICS_HOST` or `TRIGGERS_METRICS_PORT` is set, this path exists only at that address.
+        """
+        text = await self._metrics.get("metrics", self._collect)
+        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
+
+    async def _collect(self) -> bytes:
         observability.waiting_events.set(self._acceptor.waiting[0])
         observability.waiting_bytes.set(self._acceptor.waiting[1])
         busy, size, most = self._database.pool_use()
@@ -92,8 +109,7 @@ class OperatorRoutes:
             observability.pool_connections.labels(state).set(value)
         observability.show_trouble(observability.trouble, self._health.own_trouble())
         observability.redis_up.set(bool(self._health.redis))
-        text = generate_latest() + b"".join(more() for more in self._more_metrics)
-        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
+        return generate_latest() + b"".join(more() for more in self._more_metrics)
 
     async def openapi(self, request: Request) -> Response:
         """Get the OpenAPI document, which is generated from the code."""
@@ -104,39 +120,57 @@ class OperatorRoutes:
         found = next((error for error, kind in KINDS.items() if kind.slug == slug), None)
         if found is None:
             raise errors.NotFound("No error has this name.")
-        example = found(**EXAMPLE_FACTS.get(found, {}))
-        document = msgspec.json.encode(
-            problem(example, root_path=request.root_path, request_id="5f1c2d9a7b3e-2a")
-        )
-        return await pages.page(
-            "problem.html",
-            request.root_path,
-            kind=KINDS[found],
-            text=inspect.cleandoc(found.__doc__ or ""),
-            headers=headers(example),
-            example=msgspec.json.format(document, indent=2).decode(),
-        )
+        root_path = request.root_path
+        return await self._pages.answer(("problem", slug), lambda: _problem_page(found, root_path))
 
     async def problem_index(self, request: Request) -> HTMLResponse:
         """Get the list of all errors."""
-        return await pages.page("problems.html", request.root_path, kinds=sorted(KINDS.values()))
+        root_path, kinds = request.root_path, sorted(KINDS.values())
+        return await self._pages.answer(
+            "problems", lambda: pages.render("problems.html", root_path, kinds=kinds)
+        )
 
     async def docs(self, request: Request) -> HTMLResponse:
         """Get the OpenAPI document as a page for people."""
-        document = await self._document(request)
-        return await pages.reference_page(document, request.root_path, self._url(request))
+        root_path, url = request.root_path, self._url(request)
+        return await self._pages.answer(
+            ("docs", url), lambda: pages.render_reference(self._openapi(root_path), root_path, url)
+        )
 
     async def home(self, request: Request) -> HTMLResponse:
         """Get the start page."""
-        return await pages.page("home.html", request.root_path, url=self._url(request))
+        root_path, url = request.root_path, self._url(request)
+        return await self._pages.answer(("home", url), lambda: pages.render("home.html", root_path, url=url))
 
     def _url(self, request: Request) -> str:
-        """The URL that examples on pages use."""
-        return (self._public_url or str(request.base_url)).rstrip("/")
+        """The URL that examples on pages use. Without a public URL it is the address to which the caller
+        connected, whatever the header Host says, so that there are few different pages."""
+        host, port = request.scope["server"] or ("localhost", 80)
+        return (self._public_url or url_of(host, port)).rstrip("/")
 
     async def _document(self, request: Request) -> bytes:
         """The document. It is generated in a thread at the first request."""
-        return await asyncio.to_thread(self._openapi, request.root_path)
+        return await self._documents.get(
+            "openapi", lambda: asyncio.to_thread(self._openapi, request.root_path)
+        )
+
+
+def url_of(host: str, port: int) -> str:
+    """The URL of an address."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _problem_page(error: type[errors.TriggersError], root_path: str) -> str:
+    example = error(**EXAMPLE_FACTS.get(error, {}))
+    document = msgspec.json.encode(problem(example, root_path=root_path, request_id="5f1c2d9a7b3e-2a"))
+    return pages.render(
+        "problem.html",
+        root_path,
+        kind=KINDS[error],
+        text=inspect.cleandoc(error.__doc__ or ""),
+        headers=headers(example),
+        example=msgspec.json.format(document, indent=2).decode(),
+    )
 
 
 ROUTES = (
@@ -151,7 +185,7 @@ ROUTES = (
             Answer(503, "Send traffic elsewhere; `checks` says why.", ReadinessAnswer),
         ),
     ),
-    Route("GET", "/metrics", OperatorRoutes.metrics, PUBLIC, media_type="text/plain"),
+    Route("GET", METRICS_PATH, OperatorRoutes.metrics, PUBLIC, media_type="text/plain"),
     Route("GET", "/openapi.json", OperatorRoutes.openapi, PUBLIC, hidden=True),
     Route("GET", "/problems", OperatorRoutes.problem_index, PUBLIC, hidden=True),
     Route("GET", "/problems/{slug}", OperatorRoutes.problem_page, PUBLIC, hidden=True),

@@ -14,6 +14,7 @@ from triggers.errors import OperatorError
 from triggers.http import server
 from triggers.node.api_node import ApiNode
 from triggers.node.first_run import FirstRun, first_run
+from triggers.node.operator_routes import url_of
 from triggers.node.resources import data_dir_of, migrate_only, secret_keys_of
 from triggers.node.settings import Settings
 from triggers.node.signals import Stopping, settle_memory
@@ -158,4 +159,4 @@ def _url_of(settings: Settings, bound: socket.socket) -> str:
     host, port = bound.getsockname()[:2]
     if host in ("0.0.0.0", "::"):  # noqa: S104 - what was bound to, not what is chosen here
         host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return url_of(host, port)

@@ -139,6 +139,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         ),
     ] = 64 * 1024 * 1024
 
+    max_pending: Annotated[
+        int,
+        Meta(
+            description="Maximum number of unsettled deliveries and messages of an organisation, counted once"
+            " a minute; while it has more, its events are refused with 429. 0 for no limit.",
+            ge=0,
+        ),
+    ] = 5_000_000
+
     secret_keys: Annotated[
         str | None,
         Meta(
@@ -154,6 +163,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     outbound_allow_http: Annotated[
         bool, Meta(description="Also deliver to plain http:// URLs, for intranets and tests.")
     ] = False
+    metrics_host: Annotated[
+        str | None,
+        Meta(
+            description="Address for /metrics, if it is to be served there and not with the API. Default: the"
+            " address of the API."
+        ),
+    ] = None
+    metrics_port: Annotated[
+        Annotated[int, Meta(ge=0, le=65535)] | None,
+        Meta(
+            description="Port for /metrics, if it is to be served there and not with the API. Default: the"
+            " port of the API."
+        ),
+    ] = None
     worker_metrics_port: Annotated[
         Annotated[int, Meta(ge=1, le=65535)] | None,
         Meta(
@@ -199,6 +222,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     def root_path(self) -> str:
         """The path of the public URL, percent-encoded and without a slash at its end."""
         return quote(urlsplit(self.public_url or "").path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
+
+    @property
+    def metrics_elsewhere(self) -> bool:
+        """Whether /metrics is served at an address of its own."""
+        return self.metrics_host is not None or self.metrics_port is not None
+
+    def metrics_address(self) -> tuple[str, int]:
+        """Host and port of /metrics, if it is served at an address of its own."""
+        port = self.port if self.metrics_port is None else self.metrics_port
+        return self.metrics_host or self.host, port
 
     def outbound_policy(self) -> OutboundPolicy:
         """The addresses that deliveries may reach."""

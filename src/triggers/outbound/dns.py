@@ -1,8 +1,10 @@
 """Look-ups of host names: in threads of their own, shared fairly, kept for a few seconds.
 
 A look-up cannot be interrupted: a thread whose name server is silent stays busy long after its caller
-has given up. So an organisation never holds more than a quarter of the threads, a look-up that nobody
-waits for any more is never begun, and a thread counts as held until it has really come back.
+has given up. So organisations share two things. A *place* is held until the look-up ends or its limit has
+passed, so whoever waits for one waits no longer than that limit. A *thread* is held until it has really
+come back. There are THREADS_A_PLACE threads for each place. A look-up that nobody waits for any more is
+never begun.
 """
 
 import asyncio
@@ -16,12 +18,15 @@ from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from triggers.outbound.result import NoConnection, Reason
+from triggers.room import Line, Room
 
 Resolver: TypeAlias = Callable[[str], tuple[str, ...]]
 """Blocking: the addresses of a name, best first. Raises OSError when there are none."""
 Found: TypeAlias = tuple[str, ...] | Reason
 """The addresses that may be used, or why there are none."""
 
+THREADS_A_PLACE: Final = 8
+"""A place is always given on after its limit of 5 seconds, as long as look-ups take less than 40 seconds."""
 _FAILURE_KEEP_SECONDS: Final = 1.0
 
 
@@ -52,18 +57,20 @@ class _Lookup:
 class Names:
     """Belongs to one event loop. States of a look-up:
 
-    wanted ──a thread and a share are free──▶ begun ──came back──▶ told, and kept for some seconds
+    wanted ──a place and a thread are free──▶ begun ──came back──▶ told, and kept for some seconds
        │ nobody waits any more                  │ 5 s have passed
        ▼                                        ▼
-    forgotten                                told that there is no address; the thread counts as
-                                             held until it comes back
+    forgotten                                told that there is no address; its place is given on,
+                                             and the thread counts as held until it comes back
+
+    Organisations wait in turns, and share places and threads as `Room` says.
     """
 
     def __init__(
         self,
         resolve: Callable[[str], Found],
         *,
-        threads: int = 32,
+        places: int = 32,
         limit_seconds: float = 5.0,
         keep_seconds: float = 5.0,
         capacity: int = 10_000,
@@ -73,11 +80,10 @@ class Names:
         self._keep_seconds = keep_seconds
         self._capacity = capacity
         self._kept: OrderedDict[str, tuple[float, Found]] = OrderedDict()
-        self._free = threads
-        self._share = max(1, threads // 4)
-        self._held: dict[UUID, int] = {}
+        self._places = Room(places)
+        self._threads_held = Room(places * THREADS_A_PLACE)
         self._wanted: dict[tuple[UUID, str], _Lookup] = {}
-        self._waiting: OrderedDict[UUID, dict[str, _Lookup]] = OrderedDict()
+        self._waiting: Line[_Lookup] = Line()
         self._work: SimpleQueue[_Lookup | None] = SimpleQueue()
         self._idle_threads = 0
         self._threads: list[Thread] = []
@@ -113,7 +119,7 @@ class Names:
         if lookup is None:
             lookup = _Lookup(host, org, loop.create_future())
             self._wanted[org, host] = lookup
-            self._waiting.setdefault(org, {})[host] = lookup
+            self._waiting.add(org, lookup)
             self._begin()
         lookup.waiters += 1
         try:
@@ -131,20 +137,24 @@ class Names:
         self._threads.clear()
 
     def _begin(self) -> None:
-        """Begins waiting look-ups, organisations in turn, while there are threads."""
-        while self._free:
-            org = next((org for org in self._waiting if self._held.get(org, 0) < self._share), None)
-            if org is None:
-                return
-            queue = self._waiting.pop(org)
-            lookup = queue.pop(next(iter(queue)))
-            if queue:
-                self._waiting[org] = queue
-            self._free -= 1
-            self._held[org] = self._held.get(org, 0) + 1
+        """Begins waiting look-ups, as long as there are places and threads."""
+        while (found := self._waiting.next(self._may_begin)) is not None:
+            org, lookup = found
+            self._places.take(org)
+            self._threads_held.take(org)
             loop = lookup.found.get_loop()
-            lookup.limit = loop.call_later(self._limit_seconds, self._settle, lookup, Reason.DNS)
+            lookup.limit = loop.call_later(self._limit_seconds, self._give_up, lookup)
             self._hand_over(lookup)
+
+    def _may_begin(self, org: UUID) -> bool:
+        return self._places.has_room(org) and self._threads_held.has_room(org)
+
+    def _give_up(self, lookup: _Lookup) -> None:
+        """Its limit has passed: it has failed, and its place is given on."""
+        lookup.limit = None
+        self._leave(lookup.org)
+        self._settle(lookup, Reason.DNS)
+        self._begin()
 
     def _hand_over(self, lookup: _Lookup) -> None:
         if self._idle_threads:
@@ -167,21 +177,21 @@ class Names:
             with contextlib.suppress(RuntimeError):
                 lookup.found.get_loop().call_soon_threadsafe(self._came_back, lookup, found)
 
+    def _leave(self, org: UUID) -> None:
+        self._places.give_back(org)
+        self._waiting.postpone(org)
+
     def _came_back(self, lookup: _Lookup, found: Found) -> None:
         self._idle_threads += 1
-        self._free += 1
-        held = self._held[lookup.org] - 1
-        if held:
-            self._held[lookup.org] = held
-        else:
-            del self._held[lookup.org]
+        self._threads_held.give_back(lookup.org)
+        if lookup.limit is not None:
+            lookup.limit.cancel()
+            self._leave(lookup.org)
         self._settle(lookup, found)
         self._begin()
 
     def _settle(self, lookup: _Lookup, found: Found) -> None:
         """Tells those who wait and keeps the answer, also one that came after its limit."""
-        if lookup.limit is not None:
-            lookup.limit.cancel()
         if not lookup.found.done():
             lookup.found.set_result(found)
             del self._wanted[lookup.org, lookup.host]
@@ -194,9 +204,5 @@ class Names:
             self._kept.popitem(last=False)
 
     def _forget_unbegun(self, lookup: _Lookup) -> None:
-        queue = self._waiting.get(lookup.org)
-        if queue is not None and queue.get(lookup.host) is lookup:
-            del queue[lookup.host]
-            if not queue:
-                del self._waiting[lookup.org]
+        if self._waiting.remove(lookup.org, lookup):
             del self._wanted[lookup.org, lookup.host]

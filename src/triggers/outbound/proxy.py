@@ -15,7 +15,7 @@ from triggers.outbound.dns import LookUps, Names
 from triggers.outbound.result import NoConnection, Reason
 
 _NOBODY: Final = UUID(int=0)
-_THREADS: Final = 4
+_LOOK_UPS_AT_ONCE: Final = 4
 
 
 class _Address(NamedTuple):
@@ -45,7 +45,7 @@ class EgressProxy:
         self._connect_timeout_seconds = connect_timeout_seconds
         # The proxy's own name is the operator's word and not judged; kept apart, so that no endpoint that
         # happens to name the same host is spared the judgement.
-        self._names = Names(look_ups.resolver, threads=_THREADS, keep_seconds=look_ups.keep_seconds)
+        self._names = Names(look_ups.resolver, places=_LOOK_UPS_AT_ONCE, keep_seconds=look_ups.keep_seconds)
 
     async def tunnel(self, address: str, port: int, deadline: float) -> asyncio.Transport:
         """A CONNECT to the judged address. `deadline` is a time of the event loop.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
 from typing import Any, Final, TypeAlias
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -17,6 +19,7 @@ from triggers.errors import DatabaseUnavailable, OperatorError
 from triggers.postgres.connection_parameters import driver_arguments
 from triggers.postgres.pooler import refuse_shared_sessions
 from triggers.postgres.session import session_settings, setting_statement
+from triggers.room import Places, acting_for
 
 log = structlog.get_logger()
 
@@ -118,7 +121,8 @@ class Database:
         self._pool_size = pool_size
         self._pool: asyncpg.Pool | None = None
         # The pool's own queue lets newcomers overtake, so that under load a few never get a turn.
-        self._turns = asyncio.Semaphore(pool_size)
+        self._places = Places(pool_size)
+        self._numbers = itertools.count(1)
 
     async def open(self) -> None:
         """Open the pool, failing now if the server cannot be used."""
@@ -159,13 +163,17 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection of the pool, for one statement or one transaction.
 
+        Organisations share the connections as `Places` says. Whatever works for none of them counts as one
+        that has no other connection.
+
         Raises:
             DatabaseUnavailable: for every error that is the server's state and not the statement's.
         """
         assert self._pool is not None
+        org_id = acting_for.get() or UUID(int=next(self._numbers))
         with unavailable():
             async with asyncio.timeout(ACQUIRE_SECONDS):
-                await self._turns.acquire()
+                await self._places.take(org_id)
         try:
             with unavailable():
                 connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
@@ -175,7 +183,7 @@ class Database:
             finally:
                 await self._give_back(connection)
         finally:
-            self._turns.release()
+            self._places.leave(org_id)
 
     async def _give_back(self, connection: Connection) -> None:
         """What came of the statement stands, even if the pool has to close its connection."""

@@ -39,6 +39,7 @@ from triggers.pace import do
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.previews import store as trial_store
+from triggers.room import Places
 from triggers.secrets.key_ring import KeyRing
 from triggers.subscriptions import store as subscription_store
 from triggers.subscriptions.body import EventTypes, Filter
@@ -60,6 +61,10 @@ MAX_SCANNED = 20_000
 DRY_RUN_SECONDS = 2.0
 """Maximum time for the filters of a dry run. The answer says how many events were matched in it."""
 DRY_RUN_BYTES = 4 * MAX_PAGE_BYTES
+
+PAGES_AT_ONCE = 8
+"""Maximum number of dry runs and lists of samples that are under way at once, each with the payloads of a
+page in memory. Organisations share them as `Places` says."""
 
 _BEYOND = UUID(int=(1 << 128) - 1)
 
@@ -148,6 +153,7 @@ class PreviewRoutes:
         self._clock = clock
         self._wakeup = wakeup
         self._stopping = stopping
+        self._pages = Places(PAGES_AT_ONCE)
 
     async def test_subscription(self, caller: Caller, subscription_id: str) -> JsonResponse[TestAnswer]:
         """Send a test event to this subscription only.
@@ -205,16 +211,17 @@ class PreviewRoutes:
         )
         samples: list[Any] = []
         size = 0
-        events = await _whole(self._database, caller.org_id, wanted)
-        attributes = await event_store.attributes(
-            self._database, caller.org_id, [event.id for event in events]
-        )
-        for event in events:
-            body = render(body_format, event._replace(attributes=attributes.get(event.id)))[1]
-            size += len(body)
-            if samples and size > MAX_PAGE_BYTES:
-                break
-            samples.append(raw(body))
+        async with self._pages.hold(caller.org_id):
+            events = await _whole(self._database, caller.org_id, wanted)
+            attributes = await event_store.attributes(
+                self._database, caller.org_id, [event.id for event in events]
+            )
+            for event in events:
+                body = render(body_format, event._replace(attributes=attributes.get(event.id)))[1]
+                size += len(body)
+                if samples and size > MAX_PAGE_BYTES:
+                    break
+                samples.append(raw(body))
         return samples
 
     async def dry_run(self, caller: Caller, data: DryRunBody) -> DryRunAnswer:
@@ -228,7 +235,8 @@ class PreviewRoutes:
                 judged=len(events), matched=len(events), failed=0, complete=found_all, matches=matches
             )
         judging = _Judging(self._database, caller.org_id, patterns, payload_filter)
-        judged = await judging.run(events)
+        async with self._pages.hold(caller.org_id):
+            judged = await judging.run(events)
         return DryRunAnswer(
             judged=judged,
             matched=len(judging.matches),

@@ -1,31 +1,21 @@
 """Chooses the next delivery. Organisations share the slots, and the lanes of each share its slots.
 
-An organisation gets no slot beyond half of all slots, or beyond a quarter while another one waits. A lane
-gets no slot beyond a quarter of that number while another lane of its organisation waits. So slow endpoints
-leave slots for the others.
+An organisation takes at most half of the free slots, as `Room` says. A lane gets no slot beyond a quarter of
+what its organisation may hold while another lane of that organisation waits. So slow endpoints leave slots
+for the others: beside eight organisations that hold all they can, a newcomer of 512 slots still finds one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
 from triggers.push.lane import Lane
 from triggers.push.store import Due
-
-
-class _Share:
-    """The slots that one organisation uses, and its lanes that wait."""
-
-    __slots__ = ("in_flight", "lanes", "waiting")
-
-    def __init__(self) -> None:
-        self.in_flight = 0
-        self.lanes: deque[Lane] = deque()
-        self.waiting = False  # stands in the line of organisations
+from triggers.room import Room
 
 
 class Dispatcher:
@@ -33,12 +23,16 @@ class Dispatcher:
 
     def __init__(self, slots: int, now: Callable[[], datetime]) -> None:
         self.slots = slots
-        self.in_flight = 0
+        self._room = Room(slots)
         self._now = now
-        self._shares: dict[UUID, _Share] = {}
-        self._line: deque[UUID] = deque()
+        self._line: OrderedDict[UUID, deque[Lane]] = OrderedDict()  # those that wait, of each organisation
         self._idle: list[asyncio.Future[None]] = []
         self._emptied = asyncio.Event()
+
+    @property
+    def in_flight(self) -> int:
+        """How many deliveries are in flight."""
+        return self._room.taken
 
     def offer(self, lane: Lane) -> None:
         """Put a lane into the queue if it may send now."""
@@ -81,50 +75,41 @@ class Dispatcher:
             self._wake()
 
     def _freed(self, lane: Lane) -> None:
-        self.in_flight -= 1
-        if not self.in_flight:
+        self._room.give_back(lane.org_id)
+        if not self._room.taken:
             self._emptied.set()
-        share = self._shares[lane.org_id]
-        share.in_flight -= 1
         self._line_up(lane)
-        if share.lanes:
-            self._stand(lane.org_id, share)
-        elif not share.in_flight and not share.waiting:
-            del self._shares[lane.org_id]
+        if lane.org_id in self._line:  # behind those that came while its turn lasted
+            self._line.move_to_end(lane.org_id)
 
     def _choose(self) -> tuple[Lane, Due] | None:
         for _ in range(len(self._line)):
-            org_id = self._line.popleft()
-            share = self._shares[org_id]
-            share.waiting = False
-            most = self.slots // 4 if self._line else self.slots // 2
-            if share.in_flight >= most:
-                self._stand(org_id, share)
+            org_id, lanes = next(iter(self._line.items()))
+            self._line.move_to_end(org_id)
+            if not self._room.has_room(org_id):
                 continue
-            chosen = self._choose_lane(share, most)
-            if share.lanes:
-                self._stand(org_id, share)
+            chosen = self._choose_lane(org_id, lanes)
+            if not lanes:
+                del self._line[org_id]
             if chosen is not None:
                 return chosen
-            if not share.in_flight and not share.waiting:
-                del self._shares[org_id]
         return None
 
-    def _choose_lane(self, share: _Share, most: int) -> tuple[Lane, Due] | None:
-        for _ in range(len(share.lanes)):
-            lane = share.lanes.popleft()
-            if lane.in_flight >= max(1, most // 4) and share.lanes:
-                share.lanes.append(lane)
+    def _choose_lane(self, org_id: UUID, lanes: deque[Lane]) -> tuple[Lane, Due] | None:
+        most = max(1, self._room.most(org_id) // 4)
+        for _ in range(len(lanes)):
+            lane = lanes.popleft()
+            if lane.in_flight >= most and lanes:
+                lanes.append(lane)
                 continue
             lane.leave_line()
             if not lane.may_send(self._now):
                 continue  # whatever holds it offers it again
             due = lane.take()
-            self.in_flight += 1
-            share.in_flight += 1
+            self._room.take(org_id)
             if lane.may_send(self._now):
                 lane.stand_in_line()
-                share.lanes.append(lane)
+                lanes.append(lane)
             return lane, due
         return None
 
@@ -132,14 +117,10 @@ class Dispatcher:
         if lane.in_line or not lane.may_send(self._now):
             return
         lane.stand_in_line()
-        share = self._shares.setdefault(lane.org_id, _Share())
-        share.lanes.append(lane)
-        self._stand(lane.org_id, share)
-
-    def _stand(self, org_id: UUID, share: _Share) -> None:
-        if not share.waiting:
-            share.waiting = True
-            self._line.append(org_id)
+        if (lanes := self._line.get(lane.org_id)) is None:
+            self._line[lane.org_id] = deque((lane,))
+        else:
+            lanes.append(lane)
 
     def _wake(self) -> None:
         while self._idle:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 from uuid import UUID
@@ -10,44 +9,57 @@ from uuid import UUID
 from triggers.domain import LaneId
 from triggers.push.lane import Lane
 from triggers.push.store import Due
+from triggers.room import Line, Room
 
 READ_AHEAD_BYTES: Final = 64 * 1024 * 1024
-"""Maximum size of payloads in memory. An organisation may use a quarter of it. A lane without a delivery in
-memory may exceed both limits by one delivery, unless all payloads together would exceed twice this size."""
+"""Maximum size of payloads in memory, without those that are the only ones of their lanes. These may take as
+much again, if there is no room for them otherwise. Organisations share both as `Room` says."""
 
 
 class PayloadMemory:
     """Counts the payloads that wait or are in flight, by organisation."""
 
     def __init__(self, has_room: Callable[[LaneId], None]) -> None:
-        """`has_room` is called with each lane that had no room for even one delivery, once there is room."""
+        """`has_room` is called with each lane that had no room for even one delivery, once there may be room
+        for one. Lanes that get none then wait again."""
         self._has_room = has_room
-        self._bytes = 0
-        self._bytes_of: Counter[UUID] = Counter()
-        self._crowded_out: set[LaneId] = set()
+        self._room = Room(READ_AHEAD_BYTES)
+        self._room_of_only_ones = Room(READ_AHEAD_BYTES)
+        self._only_ones: set[tuple[UUID, UUID]] = set()
+        self._crowded_out: Line[LaneId] = Line()
 
     def take(self, lane: Lane, dues: list[Due]) -> list[Due]:
         """Reserve room for the first deliveries that fit, and return them. An empty lane may get one more."""
         for count, due in enumerate(dues):
-            total = self._bytes + due.payload_size
-            mine = self._bytes_of[lane.org_id] + due.payload_size
-            full = total > READ_AHEAD_BYTES or mine > READ_AHEAD_BYTES // 4
-            if full and (count or lane.ahead.known or total > 2 * READ_AHEAD_BYTES):
-                if not count and not lane.ahead.known:
-                    self._crowded_out.add(lane.id)
+            if self._room.take(lane.org_id, due.payload_size):
+                continue
+            if count or lane.ahead.known:
                 return dues[:count]
-            self._bytes, self._bytes_of[lane.org_id] = total, mine
+            if not self._room_of_only_ones.take(lane.org_id, due.payload_size):
+                self._crowded_out.add(lane.org_id, lane.id)
+                return []
+            self._only_ones.add((due.subscription_id, due.event_id))
+            return dues[:1]
         return dues
 
     def free(self, due: Due) -> None:
         """Give back the room of a payload that is not needed any more."""
-        self._bytes -= due.payload_size
-        left = self._bytes_of[due.org_id] - due.payload_size
-        if left:
-            self._bytes_of[due.org_id] = left
-        else:
-            del self._bytes_of[due.org_id]
-        if self._crowded_out and self._bytes < READ_AHEAD_BYTES:
-            crowded_out, self._crowded_out = self._crowded_out, set()
-            for lane_id in crowded_out:
-                self._has_room(lane_id)
+        room = self._room
+        if self._only_ones and (key := (due.subscription_id, due.event_id)) in self._only_ones:
+            self._only_ones.discard(key)
+            room = self._room_of_only_ones
+        room.give_back(due.org_id, due.payload_size)
+        if self._crowded_out:
+            self._let_in(due.payload_size)
+
+    def _let_in(self, freed: int) -> None:
+        """Tell one lane that there is room, or all lanes once more than half of the room is free."""
+
+        def may(org_id: UUID) -> bool:
+            return self._room_of_only_ones.has_room(org_id, freed)
+
+        everyone = self._room.taken < self._room.capacity // 2
+        while (found := self._crowded_out.next(may)) is not None:
+            self._has_room(found[1])
+            if not everyone:
+                return

@@ -122,8 +122,8 @@ class Worker:
         self._beating.loop(HEARTBEAT, self.ownership.beat, self.ownership.close)
         self._settling.run("settler", self._settler.run())
         self._sending.run("suspects", self._suspects.run())
-        for number in range(self._dispatcher.slots):
-            self._sending.run(f"sender {number}", self._senders.run())
+        for _ in range(self._dispatcher.slots):
+            self._sending.run("sender", self._senders.run())
         self._sending.start(Duty("endpoint health", HEALTH_SECONDS, self._health.store))
         self._sending.start(Duty("lane metrics", HEALTH_SECONDS, self._measure))
         self._looking.loop("finder", self._finder.look, self._finder.close)

@@ -24,9 +24,15 @@ where org_id = $1 and id = $2 and status = 'running'
 returning *
 
 -- name: waiting
--- Jobs that may have a chunk now, those that waited longest first.
-select org_id, id, subscription_id from replays
-where status = 'running' and not_before <= now() order by updated_at limit $1
+-- Jobs that may have a chunk now: of each organisation the one that waited longest, then the second of each,
+-- and so on. So however many jobs others have, one of an organisation is in the next round.
+select org_id, id, subscription_id
+from (
+    select org_id, id, subscription_id, updated_at,
+        row_number() over (partition by org_id order by updated_at) as turn
+    from replays where status = 'running' and not_before <= now()
+) jobs
+order by turn, updated_at limit $1
 
 -- name: claim
 -- Whoever has the row does the next chunk; the others have something else to do.

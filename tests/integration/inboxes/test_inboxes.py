@@ -25,6 +25,7 @@ from triggers.node.housekeeping import EXPIRY_CHUNK, Housekeeping
 from triggers.postgres import partitions
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
+from triggers.room import Room
 
 
 async def send(client: httpx.AsyncClient, *types: str) -> list[str]:
@@ -390,6 +391,39 @@ async def test_who_waits_is_answered_as_the_inbox_is_now(node: Node, client: htt
     assert (await client.delete("/v1/inboxes/default")).status_code == 202
     answer = await polling
     assert (answer.status_code, answer.json()["detail"]) == (409, "The inbox is being deleted.")
+
+
+async def test_an_organisation_leaves_waiting_places_to_others(
+    node: Node, client: httpx.AsyncClient, tenants: Tenants
+) -> None:
+    """Those beyond its share are told to come later, and wait for nothing."""
+    queue = next(
+        route.handler.__self__._queue for route in _table(node) if route.path.endswith("/messages/lease")
+    )
+    queue._room = room = Room(4)
+    ask = {"wait_seconds": 20}
+    waiting = [
+        asyncio.create_task(client.post("/v1/inboxes/default/messages/lease", json=ask)) for _ in range(2)
+    ]
+    await eventually(lambda: room.taken == 2)
+    refused = await client.post("/v1/inboxes/default/messages/lease", json=ask)
+    assert (refused.status_code, refused.json()["type"]) == (503, "/problems/overloaded")
+    assert int(refused.headers["retry-after"]) > 0
+    async with node.client(await tenants.make()) as neighbour:
+        other = asyncio.create_task(neighbour.post("/v1/inboxes/default/messages/lease", json=ask))
+        await eventually(lambda: room.taken == 3)
+        await neighbour.post("/v1/events", json={"type": "a", "payload": 1})
+        assert (await other).status_code == 201
+    await client.post("/v1/events", json={"type": "a", "payload": 1})
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await eventually(lambda: room.taken == 0)
+
+
+def _table(node: Node) -> Any:
+    app: Any = node.server.config.app
+    return app.routes
 
 
 async def test_a_pause_that_nobody_told_of_is_found(

@@ -24,7 +24,14 @@ from triggers.outbound.addresses import OutboundPolicy
 from triggers.outbound.client import BYTES_SHOWN, Outbound
 from triggers.outbound.connection import BODY_LIMIT, HEAD_LIMIT, Connection
 from triggers.outbound.dial import dial
-from triggers.outbound.dns import LookUps, Names, Resolver, system_resolver
+from triggers.outbound.dns import (
+    THREADS_A_PLACE,
+    Found,
+    LookUps,
+    Names,
+    Resolver,
+    system_resolver,
+)
 from triggers.outbound.pool import KeptAlive
 from triggers.outbound.result import (
     NOT_THE_ENDPOINT,
@@ -1123,49 +1130,90 @@ class SilentServer:
         return ("127.0.0.1",)
 
 
-async def test_an_organisation_holds_a_quarter_of_the_threads() -> None:
+async def fill(lookups: Names, server: SilentServer, tenants: int, places: int) -> list[asyncio.Task[Found]]:
+    """Look-ups without an answer, of one organisation after another, until each holds its share."""
+    tasks = []
+    for tenant in range(tenants):
+        org, before = uuid4(), server.inside
+        names = [f"{tenant}-{number}.test" for number in range(places)]
+        tasks += [asyncio.create_task(lookups.find(name, org)) for name in names]
+        share = max(1, (places - before) // 2)
+        await until(lambda before=before, share=share: server.inside == before + share)  # type: ignore[misc]
+    return tasks
+
+
+@pytest.mark.parametrize("tenants", [1, 4])
+async def test_beside_silent_name_servers_a_newcomer_is_looked_up_at_once(tenants: int) -> None:
+    """Each organisation holds at most half of the places that the others left."""
     server = SilentServer()
-    lookups = Names(server, threads=8, limit_seconds=10)
-    greedy, other = uuid4(), uuid4()
-    tasks = [asyncio.create_task(lookups.find(f"{number}.test", greedy)) for number in range(20)]
+    lookups = Names(server, places=32, limit_seconds=15)
     try:
-        await until(lambda: server.inside == 2)
-        assert await asyncio.wait_for(lookups.find("quick.test", other), 5) == ("127.0.0.1",)
-        others = [asyncio.create_task(lookups.find(f"other-{number}.test", other)) for number in range(5)]
-        await until(lambda: server.inside == 4)
-        assert [host for host in server.asked if host.startswith("other")] == ["other-0.test", "other-1.test"]
+        tasks = await fill(lookups, server, tenants, 32)
+        assert server.inside == {1: 16, 4: 30}[tenants]
+        assert await asyncio.wait_for(lookups.find("quick.test", uuid4()), 5) == ("127.0.0.1",)
+        assert server.inside == {1: 16, 4: 30}[tenants]
     finally:
         server.release.set()
-    assert set(await asyncio.gather(*tasks, *others)) == {("127.0.0.1",)}
-    assert lookups._free == 8
-    assert not lookups._held
+    assert set(await asyncio.gather(*tasks)) == {("127.0.0.1",)}
+    assert lookups._places.taken == lookups._threads_held.taken == 0
+    assert not lookups._waiting
     assert not lookups._wanted
-    assert len(lookups._threads) <= 8
+    assert len(lookups._threads) <= 32
     lookups.close()
 
 
-async def test_a_look_up_has_a_limit_and_its_thread_stays_held() -> None:
+async def test_beyond_that_a_newcomer_is_next_when_a_limit_has_passed() -> None:
+    """All places are held by look-ups that never end, and more wait: a place is given on after its limit,
+    although the thread has not come back, to an organisation that holds none."""
     server = SilentServer()
-    lookups = Names(server, threads=4, limit_seconds=0.1, keep_seconds=0)
+    lookups = Names(server, places=4, limit_seconds=0.3, keep_seconds=0)
+    greedy = [uuid4() for _ in range(4)]
+    names = [(f"{number}-{org}.test", org) for number in range(20) for org in greedy]
+    tasks = [asyncio.create_task(lookups.find(name, org)) for name, org in names]
+    try:
+        await until(lambda: server.inside == 4)
+        assert lookups._places.taken == 4
+        found = await asyncio.wait_for(lookups.find("quick.test", uuid4()), 5)
+        assert found == ("127.0.0.1",)
+        assert server.inside <= 8, "it had the first place that was given on"
+        await until(lambda: lookups._threads_held.taken == len(server.asked) > 20)
+        assert len(lookups._threads) <= 4 * THREADS_A_PLACE
+        assert max(map(lookups._threads_held.held, greedy)) <= 2 * THREADS_A_PLACE
+    finally:
+        for task in tasks:
+            task.cancel()
+        server.release.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    await until(lambda: lookups._threads_held.taken == lookups._places.taken == 0)
+    lookups.close()
+
+
+async def test_a_look_up_has_a_limit_and_nobody_is_looked_up_for_nobody() -> None:
+    server = SilentServer()
+    lookups = Names(server, places=1, limit_seconds=0.1, keep_seconds=0)
     org = uuid4()
     try:
-        assert await lookups.find("a.test", org) is Reason.DNS
+        first = asyncio.create_task(lookups.find("a.test", org))
+        await until(lambda: server.asked == ["a.test"])
         waiting = asyncio.create_task(lookups.find("b.test", org))
-        await asyncio.wait([waiting], timeout=0.15)
-        assert server.asked == ["a.test"]
+        await asyncio.sleep(0)
         waiting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await waiting
+        assert await first is Reason.DNS
+        assert lookups._places.taken == 0
+        assert lookups._threads_held.taken == 1, "its thread stays held"
+        assert await asyncio.wait_for(lookups.find("quick.test", uuid4()), 5) == ("127.0.0.1",)
     finally:
         server.release.set()
-    await until(lambda: lookups._free == 4)
+    await until(lambda: lookups._threads_held.taken == 0)
     assert server.asked == ["a.test"]  # nobody waited for b any more
     assert await lookups.find("c.test", org) == ("127.0.0.1",)
     lookups.close()
 
 
 async def test_what_is_kept_of_names_is_bounded() -> None:
-    lookups = Names(lambda host: ("127.0.0.1",), threads=4, capacity=10)
+    lookups = Names(lambda host: ("127.0.0.1",), places=4, capacity=10)
     for number in range(30):
         await lookups.find(f"{number}.test", ORG)
     assert len(lookups._kept) == 10

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from harness import Tenant, Tenants
+from triggers.deliveries import backlogs
 from triggers.domain import MAX_PAGE_BYTES, AttemptOutcome, EventId, NewEvent, SubscriptionStatus
 from triggers.events import store as event_store
 from triggers.inboxes import settlement_store
@@ -243,12 +244,34 @@ async def test_accept_looks_up_only_the_names_that_came(
     class Explaining:
         async def fetchrow(self, statement: str, *values: Any) -> Any:
             plans.append(await explained(connection, statement, *values))
-            return {"now": BEGINNING, "fits": False, "missing": [], "owed": []}
+            return {"now": BEGINNING, "fits": False, "missing": [], "owed": [], "broad": []}
 
     event = NewEvent(org_id=tenant.id, id=clock.mint(), type="type.7.7", payload=b"{}")
     await event_store.accept(cast("Connection", Explaining()), clock, [event], timedelta(days=1))
     named = next(node for node in nodes(plans[1]) if node.get("Subplan Name") == "CTE named")
     assert named["Actual Rows"] == 1
+
+
+async def test_a_backlog_is_counted_on_an_index_up_to_a_limit(
+    database: Database, connection: Connection, tenant: Tenant
+) -> None:
+    """However many deliveries there are, at most as many entries of one index are read as were asked for."""
+    await fill(database, tenant, BACKLOG)
+    await connection.execute("vacuum analyze deliveries")
+    plan = await explained(connection, backlogs._SQL["count"], tenant.id, 1_001)
+    scan = next(node for node in nodes(plan) if node.get("Relation Name") == "deliveries")
+    assert scan["Node Type"] == "Index Only Scan"
+    assert scan["Actual Rows"] == 1_001
+    assert scan["Heap Fetches"] == 0
+    assert read(plan) < 50
+    sorts = [node for node in nodes(plan) if "Sort" in node["Node Type"]]
+    assert all(node["Actual Rows"] <= 1 for node in sorts), "of subscriptions, not of deliveries"
+    assert await backlogs.count(connection, tenant.id, 1_000) == (
+        1_001,
+        (await inbox_of(database, tenant)).id,
+    )
+    number, _ = await backlogs.count(connection, tenant.id, 10 * BACKLOG)
+    assert number == BACKLOG
 
 
 async def test_expiry_reads_what_expires(database: Database, connection: Connection, tenant: Tenant) -> None:

@@ -158,18 +158,22 @@ async def hanging_hosts(number: int) -> AsyncIterator[list[str]]:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [1, 5])
 async def test_a_thousand_hanging_hosts(
-    node: Node, database: Database, clock: DatabaseClock, tenants: Tenants, workers: Workers, states: States
+    node: Node, database: Database, clock: DatabaseClock, tenants: Tenants, workers: Workers, number: int
 ) -> None:
-    noisy = await tenants.make()
+    """The hosts of one organisation, or of five."""
     async with AsyncExitStack() as stack:
         urls = await stack.enter_async_context(hanging_hosts(HOSTS))
-        lanes = await subscribe_many(database, clock, noisy, urls)
-        await store_many(database, clock, noisy, lanes[0], 10 * HOSTS, spread=lanes)
+        for first in range(number):
+            noisy = await tenants.make()
+            lanes = await subscribe_many(database, clock, noisy, urls[first::number])
+            await store_many(database, clock, noisy, lanes[0], 10 * len(lanes), spread=lanes)
         running = await workers.start(policy=dataclasses.replace(POLICY, total_timeout_seconds=10))
         node.wakeup.listen_for_lanes(running.worker.hint)
         dispatcher = running.worker._dispatcher
-        await eventually(lambda: dispatcher.in_flight >= dispatcher.slots // 4, 30)
+        share = dispatcher.slots // (number + 1)
+        await eventually(lambda: dispatcher.in_flight >= number * share - number, 30)
 
         async def ended() -> int:
             row = await database.row("select count(*) from attempts")
@@ -185,11 +189,11 @@ async def test_a_thousand_hanging_hosts(
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [1, 4])
 async def test_a_thousand_silent_names(
-    node: Node, database: Database, clock: DatabaseClock, tenants: Tenants, workers: Workers
+    node: Node, database: Database, clock: DatabaseClock, tenants: Tenants, workers: Workers, number: int
 ) -> None:
-    """Names whose look-ups never end: they hold their share of the threads, and no more."""
-    noisy = await tenants.make()
+    """Names whose look-ups never end: their organisations hold their shares of the places, and no more."""
     over = threading.Event()
     asked: list[str] = []
 
@@ -202,23 +206,24 @@ async def test_a_thousand_silent_names(
 
     try:
         async with AsyncExitStack() as stack:
-            lanes = await subscribe_many(
-                database, clock, noisy, [f"http://silent{n}.test/" for n in range(HOSTS)]
-            )
-            await store_many(database, clock, noisy, lanes[0], 5 * HOSTS, spread=lanes)
+            for first in range(number):
+                noisy = await tenants.make()
+                hosts = [f"http://silent{n}.test/" for n in range(first, HOSTS, number)]
+                lanes = await subscribe_many(database, clock, noisy, hosts)
+                await store_many(database, clock, noisy, lanes[0], 5 * len(lanes), spread=lanes)
             running = await workers.start(resolver=resolve)
             node.wakeup.listen_for_lanes(running.worker.hint)
-            await eventually(lambda: len(asked) >= 8, 20)
+            await eventually(lambda: len(asked) >= number * (32 // (number + 1)), 20)
             well = await stack.enter_async_context(Receiver())
             quiet = await tenants.make()
             await subscribe(database, clock, quiet, f"http://well.test:{well.port}/")
             async with node.client(quiet) as calling:
-                for number in range(10):
+                for sent in range(10):
                     before = len(asked)
                     await post(calling, [{}])
-                    await eventually(lambda more=number: len(well.hooks) == more + 1, 10)
-                    # Look-ups are given up after five seconds; threads come back only when over.
-                    assert len(asked) - before <= 9
+                    await eventually(lambda more=sent: len(well.hooks) == more + 1, 10)
+                    # Look-ups are given up after five seconds, and others begin, each in its own thread.
+                    assert len(asked) - before <= 32
     finally:
         over.set()
 

@@ -16,6 +16,7 @@ import pytest
 from harness import Node, Tenant, Tenants, eventually
 from triggers.domain import created_at, first_id_at
 from triggers.inboxes import store as inbox_store
+from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database, Row
 from triggers.replays import job as replaying
 from triggers.replays import store as replay_store
@@ -431,6 +432,24 @@ async def test_what_is_live_stands_behind_a_bounded_number(
     await still.settle(subscription)
     await run_all(still.database)
     assert (await still.done(replay))["made"] == 50
+
+
+async def test_each_organisation_has_a_job_in_the_next_round(
+    database: Database, clock: DatabaseClock, tenants: Tenants
+) -> None:
+    """Twenty jobs of one that waits longer than anybody, and one job of each of two others."""
+    orgs = [await tenants.make() for _ in range(3)]
+    for org, jobs in zip(orgs, (20, 1, 1), strict=True):
+        for _ in range(jobs):
+            await database.fetch(
+                "insert into replays (org_id, id, kind, subscription_id, status, only_dead, first_id, end_id,"
+                " position, rate, plan_exact, created_at, updated_at, not_before)"
+                " values ($1, $2, 'replay', $2, 'running', false, $2, $2, $2, 1, true, now(), now(), now())",
+                org.id,
+                clock.mint(),
+            )
+    found = [job.org_id for job in await replay_store.waiting(database, 5)]
+    assert found == [orgs[0].id, orgs[1].id, orgs[2].id, orgs[0].id, orgs[0].id]
 
 
 async def test_killed_in_any_chunk_it_misses_nothing_and_repeats_nothing(

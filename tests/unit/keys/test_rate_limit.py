@@ -155,6 +155,28 @@ def test_never_more_than_the_burst_and_what_came_back(quota: int, asked: list[tu
         rate_limit.time = original
 
 
+def test_what_is_charged_afterwards_may_exceed_the_quota(clock: Clock) -> None:
+    """Nothing is granted until the excess is refilled too. A second refills a request."""
+    limiter, who = RateLimiter(), caller(60)
+    assert limiter.take(who, 10).granted == 10  # type: ignore[union-attr]
+    limiter.charge(who.org_id, 80)
+    grant = limiter.take(who)
+    assert grant is not None
+    assert (grant.granted, grant.remaining, grant.retry_after) == (0, 0, 31)
+    clock.now += 30
+    assert limiter.take(who).granted == 0  # type: ignore[union-attr]
+    clock.now += 1
+    assert limiter.take(who, 5).granted == 1  # type: ignore[union-attr]
+    assert limiter.take_spent() == {who.org_id: pytest.approx(91)}
+
+
+def test_an_organisation_without_a_limit_is_charged_nothing() -> None:
+    limiter, who = RateLimiter(), caller(None)
+    limiter.take(who)
+    limiter.charge(who.org_id, 1_000)
+    assert limiter.take_spent() == {}
+
+
 def test_two_nodes_that_tell_each_other_share_one_quota(clock: Clock) -> None:
     org_id = uuid.uuid4()
     nodes = [RateLimiter(), RateLimiter()]

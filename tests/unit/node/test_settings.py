@@ -30,6 +30,7 @@ PARTICULAR: dict[str, tuple[str, Any]] = {
     "public_url": ("https://example.com/", "https://example.com/"),
     "log_format": ("json", "json"),
     "log_level": ("debug", "debug"),
+    "metrics_port": ("9100", 9100),
     "worker_metrics_port": ("9100", 9100),
 }
 
@@ -186,3 +187,11 @@ def test_what_is_no_unknown_variable() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(AttributeError):
         Settings().port = 1  # type: ignore[misc]  # that is the point
+
+
+def test_where_metrics_are_served() -> None:
+    assert not Settings().metrics_elsewhere
+    assert Settings(metrics_host="127.0.0.2").metrics_address() == ("127.0.0.2", 8080)
+    assert Settings(metrics_port=9100).metrics_address() == ("127.0.0.1", 9100)
+    assert Settings(metrics_host="127.0.0.2").metrics_elsewhere
+    assert Settings(metrics_port=0).metrics_elsewhere

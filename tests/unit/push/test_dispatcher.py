@@ -100,19 +100,49 @@ async def test_many_organisations_take_turns() -> None:
     for lane in lanes:
         dispatcher.offer(lane)
     taken = Counter(lane.org_id for lane in await take_all(dispatcher))
-    assert set(taken.values()) == {8}
+    assert set(taken.values()) == {7}
 
 
-async def test_a_quarter_while_another_waits() -> None:
-    """Of two that both have plenty neither holds more than a quarter, so half stays for others."""
+async def test_a_third_while_another_waits() -> None:
+    """Of two that both have plenty neither holds more than a third, so a third stays for others."""
     dispatcher = make_dispatcher(64)
     for lane in [make_lane(uuid4(), 500) for _ in range(2)]:
         dispatcher.offer(lane)
     taken = Counter(lane.org_id for lane in await take_all(dispatcher))
-    assert max(taken.values()) <= 32
+    assert set(taken.values()) == {21}
     third = make_lane(uuid4(), 5)
     dispatcher.offer(third)
     assert await take_all(dispatcher) == [third] * 5
+
+
+async def test_beside_eight_that_hold_all_they_can_a_newcomer_begins_at_once() -> None:
+    dispatcher = make_dispatcher(512)
+    held = []
+    for _ in range(8):  # one after the other, so that each finds only what the others left
+        dispatcher.offer(make_lane(uuid4(), 1_000))
+        held.append(len(await take_all(dispatcher)))
+    assert held == [256, 128, 64, 32, 16, 8, 4, 2]
+    newcomer = make_lane(uuid4(), 10)
+    dispatcher.offer(newcomer)
+    assert await take_all(dispatcher) == [newcomer]
+
+
+async def test_beyond_that_a_newcomer_is_next() -> None:
+    """All slots are held by organisations that have more to send. The first slot that is free is for one
+    that holds none, in the order in which they came."""
+    dispatcher = make_dispatcher(16)
+    greedy = []
+    while dispatcher.in_flight < 16:
+        dispatcher.offer(make_lane(uuid4(), 1_000))
+        greedy += await take_all(dispatcher)
+    greedy.reverse()  # the last two hold one slot each, and then none
+    newcomers = [make_lane(uuid4(), 10) for _ in range(2)]
+    for lane in newcomers:
+        dispatcher.offer(lane)
+    assert await take_all(dispatcher) == []
+    for newcomer, ended in zip(newcomers, greedy, strict=False):
+        dispatcher.done(ended)
+        assert await take_all(dispatcher) == [newcomer]
 
 
 async def test_lanes_of_one_organisation_share_too() -> None:
@@ -187,5 +217,5 @@ async def test_shares_are_forgotten_with_their_work() -> None:
         dispatcher.offer(lane)
         taken, _ = await dispatcher.next()
         dispatcher.done(taken)
-    assert dispatcher._shares == {}
+    assert dispatcher._line == {}
     assert dispatcher.in_flight == 0

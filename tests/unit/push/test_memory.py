@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 from triggers.domain import LaneId
+from triggers.push.lane import Lane
 from triggers.push.memory import READ_AHEAD_BYTES, PayloadMemory
 from triggers.push.store import Due
 
@@ -13,18 +14,51 @@ from .test_dispatcher import make_due, make_lane
 OTHER = UUID(int=7)
 
 
-def test_payloads_in_memory_have_a_bound_that_a_thousand_lanes_keep() -> None:
+def offer(memory: PayloadMemory, org_id: UUID, size: int) -> tuple[Lane, list[Due]]:
+    """A delivery of this size, in a lane of its own, and whether it was taken."""
+    lane = make_lane(org_id, 0)
+    due = make_due(org_id, lane.id[1])
+    due.payload_size = size
+    return lane, memory.take(lane, [due])
+
+
+def test_a_thousand_lanes_of_one_organisation_leave_room_for_the_lanes_of_others() -> None:
     told: list[LaneId] = []
     memory = PayloadMemory(told.append)
     size = READ_AHEAD_BYTES // 64
-    taken: list[Due] = []
-    lanes = [make_lane(uuid4() if n % 2 else OTHER, 0) for n in range(300)]
-    for lane in lanes:
-        due = make_due(lane.org_id, lane.id[1])
-        due.payload_size = size
-        taken += memory.take(lane, [due])
-    assert memory._bytes == size * len(taken) == 2 * READ_AHEAD_BYTES, "one for each, up to twice the bound"
+    offered = [offer(memory, OTHER, size) for _ in range(1_000)]
+    assert all(taken for _, taken in offered[:64]), "half of the room, and half of that of only ones"
+    assert not any(taken for _, taken in offered[64:])
+    newcomers = [offer(memory, uuid4(), size) for _ in range(64)]
+    assert all(taken for _, taken in newcomers)
     assert told == []
-    while memory._bytes >= READ_AHEAD_BYTES:
-        memory.free(taken.pop())
-    assert set(told) == {lane.id for lane in lanes[128:]}, "the others, once there is room"
+
+
+def test_lanes_that_found_no_room_are_told_when_there_is_some_organisations_in_turn() -> None:
+    told: list[LaneId] = []
+    memory = PayloadMemory(told.append)
+    size = READ_AHEAD_BYTES // 64
+    taken = [due for _ in range(1_000) for due in offer(memory, uuid4(), size)[1]]
+    assert len(taken) == 128, "twice the bound, if each is the only one of its lane"
+    crowded = [offer(memory, org_id, size)[0].id for org_id in (OTHER, OTHER, UUID(int=8))]
+    told.clear()
+    left = {*crowded}
+    for due in reversed(taken):
+        memory.free(due)
+        left -= {*told}
+    assert not left
+    assert told.index(crowded[2]) < told.index(crowded[1]), "each organisation in its turn"
+    assert memory._room.taken == memory._room_of_only_ones.taken == 0
+    assert not memory._only_ones
+    assert not memory._crowded_out
+
+
+def test_what_is_read_ahead_is_shared() -> None:
+    """A lane that has something takes no more than the share of its organisation."""
+    memory = PayloadMemory(lambda _: None)
+    for share in (2, 4, 8):
+        lane = make_lane(uuid4(), 1)
+        dues = [make_due(lane.org_id, lane.id[1]) for _ in range(64)]
+        for due in dues:
+            due.payload_size = READ_AHEAD_BYTES // 64
+        assert len(memory.take(lane, dues)) == 64 // share

@@ -1,0 +1,45 @@
+"""How many series /metrics can have."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+COUNT = """
+from itertools import product
+from prometheus_client import REGISTRY, generate_latest
+from triggers import observability
+from triggers.domain import AttemptOutcome
+from triggers.node import app
+from triggers.node.routes import ROUTES
+from triggers.outbound.result import Reason
+from triggers.push import metrics
+
+for path, status in product([*(route.path for route in ROUTES), "none"], ("2xx", "4xx", "5xx")):
+    app.requests_total(path, status).inc()
+    app.request_seconds(app._AREAS.get(path, "none")).observe(1)
+for result in ("accepted", "duplicate", "rejected"):
+    observability.events_total.labels(result)
+for state in ("busy", "open", "most"):
+    observability.pool_connections.labels(state)
+observability.show_trouble(observability.trouble, map(str, range(20)))
+observability.show_trouble(metrics.trouble, map(str, range(10)))
+# An attempt that succeeded has one reason. The others end in either of two ways.
+metrics.attempts("delivered", "delivered")
+for outcome, reason in product(("retry", "dead"), Reason):
+    metrics.attempts(outcome, str(reason))
+lines = (generate_latest(REGISTRY) + generate_latest(metrics.registry)).decode().splitlines()
+series = [line for line in lines if not line.startswith("#")]
+print(len(series))
+print(*[line for line in series if "org" in line or "created" in line])
+"""
+
+
+def test_there_are_at_most_500_series() -> None:
+    """Every route with every class of status, and every outcome with every reason. In a process of its own,
+    because the counters are those of the process."""
+    counted = subprocess.run([sys.executable, "-c", COUNT], check=True, capture_output=True, text=True)
+    number, *others = counted.stdout.splitlines()
+    assert 300 < int(number) <= 500
+    assert all("area" in line or "route" in line for line in others if line)
+    assert "created" not in counted.stdout
