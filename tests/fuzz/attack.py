@@ -17,7 +17,7 @@ ANSWER_SECONDS = 3.0
 """How long a caller waits for more of an answer."""
 HOLD_SECONDS = 2.0
 MOST_READ_BYTES = 8 * 2**20
-DOCUMENTED_5XX = frozenset({503})
+DOCUMENTED_5XX = frozenset({503, 505})
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r\n]{0,60}\r\n")
 
 
