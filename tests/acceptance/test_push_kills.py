@@ -377,10 +377,10 @@ from triggers.outbound import client as outbound
 
 send = outbound.Outbound.send
 
-async def deadly(self, url, headers, body, *, org):
+async def deadly(self, url, headers, body, **more):
     if b"poison" in body:
         os.kill(os.getpid(), 9)
-    return await send(self, url, headers, body, org=org)
+    return await send(self, url, headers, body, **more)
 
 outbound.Outbound.send = deadly
 """

@@ -166,7 +166,7 @@ def _reason(error: BaseException) -> str:
     """Why there was no answer, in the words of the system or of this program."""
     match error:
         case httpx.TimeoutException():
-            return f"it took longer than {TIMEOUT_SECONDS} seconds"
+            return "it took too long"
         case httpx.ProxyError():
             return "the proxy that the environment names refused the connection"
         case UnicodeError():

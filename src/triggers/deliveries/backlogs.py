@@ -62,12 +62,12 @@ class Backlogs:
         if not self._to_measure:
             self._to_measure = list(self._accepted | self.full.keys())
             self._accepted = set()
-        org_ids = self._to_measure[:ORGANISATIONS_AT_ONCE]
-        if org_ids:
+        if self._to_measure:
             async with self._connection.use() as connection:
-                for org_id in org_ids:
+                for _ in range(min(ORGANISATIONS_AT_ONCE, len(self._to_measure))):
+                    # Taken first, so that one that cannot be counted in time does not hold up the others.
+                    org_id = self._to_measure.pop()
                     self._note(org_id, await count(connection, OrgId(org_id), self._most))
-            del self._to_measure[: len(org_ids)]
         return bool(self._to_measure)
 
     def close(self) -> None:

@@ -68,7 +68,7 @@ async def match_again(
             verdict = (
                 payload_filter
                 if isinstance(payload_filter, Verdict)
-                else await do(payload_filter.judge_in_steps(seen), to.org_id)
+                else await do(payload_filter.judge_in_steps(seen), None)
             )
             if verdict.failure is not None and to.filter is not None:
                 failures.append(FilterFailure(to.org_id, to.id, to.filter, verdict.failure))
@@ -76,12 +76,12 @@ async def match_again(
                 continue
         key = _plain_key(to, event)
         if steps is not None:
-            found = await do(Pointed(payload).key_in_steps(steps), to.org_id)
+            found = await do(Pointed(payload).key_in_steps(steps), None)
             key = str(event.id) if found is None else found
         owed.append(Owed(event.id, event.payload_size, key))
         if time.monotonic() > deadline and event is not events[-1]:
             return owed, id_after(event.id)
-        await breathe(to.org_id)
+        await breathe(None)
     return owed, stopped
 
 

@@ -50,4 +50,5 @@ def _good_event(org_id: OrgId, event_id: UUID) -> NewEvent:
         subject="probe",
         ordering_key="probe",
         occurred_at=datetime(2024, 1, 1, tzinfo=UTC),
+        attributes=b'{"probe":"good"}',
     )

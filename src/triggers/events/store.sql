@@ -55,7 +55,8 @@ with sent as (
     )
     select org_id, id, type, payload, dedup_id, source, subject, ordering_key, occurred_at, attributes
     from batch
-    returning org_id, id, type, ordering_key, octet_length(payload) as payload_size
+    returning org_id, id, type, ordering_key,
+        octet_length(payload) + coalesce(octet_length(attributes), 0) as payload_size
 ), matched as (
     select e.*, s.id as subscription_id, s.kind, s.lane_group, s.ordering, s.ordering_pointer, s.filter
     from stored e join recipients s on s.org_id = e.org_id
@@ -153,7 +154,8 @@ with sent as (
     from batch
     where dedup_id is null or id in (select event_id from won)
     on conflict (org_id, id) do nothing
-    returning org_id, id, type, ordering_key, octet_length(payload) as payload_size
+    returning org_id, id, type, ordering_key,
+        octet_length(payload) + coalesce(octet_length(attributes), 0) as payload_size
 ), matched as (
     -- Names are matched in a join, because an organisation may have thousands of types and as many
     -- subscriptions; subscriptions to all types or to a prefix are compared with each event.

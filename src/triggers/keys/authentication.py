@@ -26,6 +26,7 @@ from triggers.errors import TriggersError, Unauthenticated, Unavailable
 from triggers.keys import store as api_keys
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
+from triggers.room import acting_for
 
 log = structlog.get_logger()
 
@@ -139,6 +140,7 @@ class KeyCache:
         return await asyncio.shield(task)
 
     async def _verify(self, key: bytes, digest: bytes, slots: asyncio.Semaphore) -> Caller | None:
+        acting_for.set(None)  # the first to ask is not the only one that waits for it
         try:
             async with asyncio.timeout(LOOKUP_SECONDS), slots:
                 version = self._version

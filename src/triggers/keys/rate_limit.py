@@ -48,6 +48,7 @@ class RateLimiter:
         """Spend up to `cost` requests; None for a plan without a limit."""
         quota = caller.requests_per_minute
         if quota is None:
+            self._interval.pop(caller.org_id, None)
             return None
         now = time.monotonic()
         interval = self._interval[caller.org_id] = WINDOW_SECONDS / quota

@@ -30,6 +30,7 @@ def build_app(keys: KeyCache, limiter: RateLimiter, bodies: Room, routes: Iterab
 
     async def admit(request: Request, route: Route) -> None:
         """Note the caller, if its key may use the route and its organisation has quota left."""
+        acting_for.set(None)  # the task may have begun within a request of another tenant
         if route.scope == PUBLIC:
             return
         caller = request.caller = await keys.caller(key_from(request.fields))

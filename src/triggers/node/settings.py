@@ -208,7 +208,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         for setting in settings_list():
             if setting.duration and getattr(self, setting.name) <= 0:
                 raise SettingsError(f"{env_name(setting.name)} must be longer than 0.")
-        if self.public_url and not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", self.public_url):
+        if self.public_url and not _is_public_url(self.public_url):
             raise SettingsError("TRIGGERS_PUBLIC_URL must be an http:// or https:// URL without a query.")
         if self.database_url and not re.match(r"postgres(ql)?://", self.database_url):
             raise SettingsError("TRIGGERS_DATABASE_URL must begin with postgresql://.")
@@ -257,6 +257,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{k}={v!r}' for k, v in self.masked().items())})"
+
+
+def _is_public_url(url: str) -> bool:
+    try:
+        urlsplit(url)
+    except ValueError:  # such as a bracket without its other half
+        return False
+    return re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?", url) is not None
 
 
 def _is_proxy(url: str) -> bool:

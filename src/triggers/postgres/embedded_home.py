@@ -82,7 +82,10 @@ class EmbeddedHome:
     def prepare(self) -> list[str]:
         """Bring everything up to date; returns the command that runs PostgreSQL."""
         for unfinished in self.path.glob(f"{UNFINISHED}*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+            if unfinished.is_dir():
+                shutil.rmtree(unfinished, ignore_errors=True)
+            else:
+                unfinished.unlink()
         programs = binaries(self.account, self.path)
         self.cluster.require_usable()
         if not self.cluster.exists():

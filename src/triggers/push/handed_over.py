@@ -101,7 +101,7 @@ def deliveries_of(handover: Handover) -> dict[LaneId, list[Due]]:
                     first_attempt_at=None,
                     due_at=handover.accepted_at,
                     accepted_at=handover.accepted_at,
-                    payload_size=len(event.payload),
+                    payload_size=len(event.payload) + len(event.attributes or b""),
                     type=event.type,
                     payload=event.payload,
                     source=event.source,

@@ -56,7 +56,7 @@ class PayloadMemory:
         """Tell one lane that there is room, or all lanes once more than half of the room is free."""
 
         def may(org_id: UUID) -> bool:
-            return self._room_of_only_ones.has_room(org_id, freed)
+            return self._room.has_room(org_id, freed) or self._room_of_only_ones.has_room(org_id, freed)
 
         everyone = self._room.taken < self._room.capacity // 2
         while (found := self._crowded_out.next(may)) is not None:

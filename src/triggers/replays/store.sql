@@ -72,7 +72,8 @@ select count(*) from (
 select id from events where org_id = $1 order by id limit 1
 
 -- name: events
-select id, type, source, subject, ordering_key, octet_length(payload) as payload_size
+select id, type, source, subject, ordering_key,
+    octet_length(payload) + coalesce(octet_length(attributes), 0) as payload_size
 from events where org_id = $1 and id >= $2 and id < $3 order by id limit $4
 
 -- name: unhappy

@@ -65,7 +65,7 @@ async def test_a_request_that_cannot_be_read_is_told_where_its_problem_is_explai
     writer.write(b"NOT HTTP AT ALL\r\n\r\n")
     answer = await asyncio.wait_for(reader.read(), 5)
     writer.close()
-    assert b'"type":"/triggers/problems/malformed-body","code":"malformed-body"' in answer
+    assert b'"type":"/triggers/problems/malformed-request","code":"malformed-request"' in answer
 
 
 async def test_pages_link_to_pages(behind: Node) -> None:
