@@ -46,7 +46,7 @@ async def endless_answer(port: int, key: str, own_port: int, begin: bytes, then:
 
 
 async def hanging_endpoints(port: int, keys: list[str], own_port: int) -> None:
-    """Listen and never answer. Post two thousand events for each tenant, whose subscriptions send to this port."""
+    """Listen and never answer. Post 2,000 events for each tenant. Their subscriptions send to this port."""
 
     async def hang(reader: Reader, _: Writer) -> None:
         with suppress(asyncio.CancelledError):

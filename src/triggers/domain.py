@@ -283,7 +283,7 @@ def parse_time(text: str) -> datetime:
     A leap second, `:60`, is read as `:59.999999`, because no `datetime` has one.
 
     Raises:
-        ValueError: it is no such time.
+        ValueError: the text is not such a time.
     """
     return msgspec.convert(without_leap_second(text), datetime)
 

@@ -69,7 +69,7 @@ order by d.event_id desc, d.generation desc limit $5
 
 -- name: settled
 -- The bounds of event_id let the partitions, and an index without the generation, begin at the right place.
--- One that was replayed has a younger generation, which alone tells what the delivery is now.
+-- A delivery that was replayed has a later generation. Only its latest generation shows its present status.
 select d.subscription_id, d.event_id, d.generation, s.kind, d.status,
     d.reason, d.attempts, d.lease_count, d.accepted_at, d.first_attempt_at,
     null::timestamptz as due_at, d.settled_at,

@@ -30,7 +30,7 @@ class Schedule(Struct, frozen=True):
 
     @property
     def has_retry(self) -> bool:
-        """Whether a second attempt follows if the first one fails, in any case."""
+        """Whether the schedule has room for a second attempt, even with the longest jitter."""
         if not self.delays:
             return False
         return self.deadline is None or self.delays[0] * (1 + JITTER) <= self.deadline

@@ -1033,7 +1033,7 @@ async def test_an_endpoint_is_not_to_blame_where_no_root_certificate_is_found(
     assert isinstance(blameless, Failed)
     assert (blameless.reason, blameless.detail) == (
         Reason.INTERNAL,
-        "The service has no CA root certificates, so it can verify no endpoint.",
+        "The service has no CA root certificates, so it cannot verify endpoints.",
     )
     assert blameless.reason in NOT_THE_ENDPOINT
     assert isinstance(trusted, Answered)

@@ -138,7 +138,7 @@ def test_what_is_no_duration(text: str) -> None:
         ({"TRIGGERS_DATABASE_URL": "mysql://u:secret@h"}, "TRIGGERS_DATABASE_URL"),
         ({"TRIGGERS_WORKER_METRICS_PORT": "x"}, "It must be a whole number."),
         ({"TRIGGERS_OUTBOUND_PROXY": "http://:secret@h:port"}, "TRIGGERS_OUTBOUND_PROXY"),
-        ({"TRIGGERS_OUTBOUND_ALLOW": "10.0.0.1/8"}, "'10.0.0.1/8' is not one"),
+        ({"TRIGGERS_OUTBOUND_ALLOW": "10.0.0.1/8"}, "'10.0.0.1/8' is not a CIDR"),
         ({"TRIGGERS_PUBLIC_URL": "nonsense"}, "TRIGGERS_PUBLIC_URL"),
         ({"TRIGGERS_PUBLIC_URL": "https://"}, "TRIGGERS_PUBLIC_URL"),
         ({"TRIGGERS_PUBLIC_URL": "https://h/?a"}, "TRIGGERS_PUBLIC_URL"),
