@@ -377,7 +377,7 @@ def _delivery(row: Row) -> Delivery:
 
 
 def _wait(row: Row, status: DeliveryStatus) -> tuple[str, datetime | None]:
-    """What an unsettled delivery waits for, and when it may go if time alone decides."""
+    """The reason why an unsettled delivery waits, and its next time if it waits only for a time."""
     if row["subscription_status"] != SubscriptionStatus.ACTIVE:
         return f"subscription_{row['subscription_status']}", None
     if row["kind"] == "inbox":

@@ -4,8 +4,8 @@ select org_id, id, kind, key, status, lane_group, event_types, filter, ordering,
 from subscriptions where org_id = $1 and id = $2
 
 -- name: lock_recipient
--- Whoever makes a generation holds this lock, so that two never make the same one: what an earlier
--- holder made is seen by the next statement, hot or settled. Whoever ends the subscription waits.
+-- A transaction that makes a generation holds this lock, so that two never make the same one: the next statement
+-- sees the generation of an earlier holder, settled or not. A transaction that ends the subscription waits.
 select status from subscriptions where org_id = $1 and id = $2 for no key update
 
 -- name: attempts_of_subscription

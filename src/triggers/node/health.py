@@ -44,7 +44,7 @@ class Readiness(NamedTuple):
 
 
 class Health:
-    """What is known of this process. Redis is shown but never decisive: without it the service only slows."""
+    """The state of this process. Redis is shown but never decisive: without it the service is only slower."""
 
     CHECK_SECONDS = 2.0
 

@@ -89,7 +89,7 @@ class Names:
         self._threads: list[Thread] = []
 
     def kept(self, host: str, now: float) -> Found | None:
-        """What is known of a name already. `now` is the loop's time."""
+        """The kept result for a name, if there is one. `now` is the loop's time."""
         entry = self._kept.get(host)
         return entry[1] if entry is not None and now < entry[0] else None
 

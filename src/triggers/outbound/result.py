@@ -92,7 +92,7 @@ DETAILS: Final = {
     Reason.MALFORMED: "The answer is not valid HTTP/1.1.",
     Reason.BUSY: "The sender had no room for this connection.",
 }
-"""What the tenant is told where there is nothing more exact to say."""
+"""The text for the tenant, if there is no more exact one."""
 
 
 class NoConnection(Exception):

@@ -186,7 +186,7 @@ class Database:
             self._places.leave(org_id)
 
     async def _give_back(self, connection: Connection) -> None:
-        """What came of the statement stands, even if the pool has to close its connection."""
+        """The result of the statement is kept, even if the pool has to close its connection."""
         assert self._pool is not None
         try:
             await asyncio.shield(self._pool.release(connection, timeout=GIVE_BACK_SECONDS))

@@ -55,7 +55,7 @@ def other_value(setting: Setting) -> tuple[str, Any]:
         ("https://example.com/", ""),
         ("https://example.com/triggers/", "/triggers"),
         ("https://example.com:8443/a/b", "/a/b"),
-        ("https://example.com/größe/%41", "/gr%C3%B6%C3%9Fe/%41"),  # it stands in headers, so in ASCII
+        ("https://example.com/größe/%41", "/gr%C3%B6%C3%9Fe/%41"),  # headers need ASCII
     ],
 )
 def test_links_begin_with_the_path_of_the_public_url(public_url: str | None, root_path: str) -> None:
