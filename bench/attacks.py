@@ -46,7 +46,7 @@ async def endless_answer(port: int, key: str, own_port: int, begin: bytes, then:
 
 
 async def hanging_endpoints(port: int, keys: list[str], own_port: int) -> None:
-    """Listen and never answer. Post two thousand events of each tenant, whose subscriptions lead here."""
+    """Listen and never answer. Post 2,000 events for each tenant. Their subscriptions send to this port."""
 
     async def hang(reader: Reader, _: Writer) -> None:
         with suppress(asyncio.CancelledError):
@@ -90,7 +90,7 @@ async def same_pointers(port: int, key: str) -> None:
 
 
 async def filtered_batches(port: int, key: str) -> None:
-    """Twelve callers send batches at once, each event of which is judged by sixty filters."""
+    """Twelve callers send batches at once. Sixty filters are evaluated for each event."""
     lines = [{"sku": f"sku-{number}", "price": number} for number in range(20)]
     batch = json.dumps([{"type": "bench.filtered", "payload": {"lines": lines}}] * 1000).encode()
     await _on_connections(12, port, partial(_ask, request=_batch(key, batch)), pause_seconds=0.01)
@@ -104,7 +104,7 @@ async def dry_runs(port: int, key: str) -> None:
 
 
 async def random_hosts(port: int) -> None:
-    """Eight callers without a key read the documentation, each time under another name of the host."""
+    """Eight callers without a key read the documentation, each time with another `Host` header."""
 
     async def read(reader: Reader, writer: Writer) -> None:
         while True:

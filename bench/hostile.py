@@ -141,7 +141,8 @@ def _five_hanging(service: Service) -> tuple[list[str], int]:
 
 
 def _many_paused(service: Service, number: int, **settings: Any) -> str:
-    """A tenant with so many paused subscriptions, so that what is attacked is not the delivery."""
+    """A tenant with this number of subscriptions. They are paused, so that deliveries are not part of the
+    attack."""
     key = without_inbox(service)
 
     def subscribe_paused(_: int) -> None:
@@ -158,7 +159,7 @@ def _same_pointers(service: Service) -> tuple[str]:
 
 
 def _many_filters(service: Service) -> tuple[str]:
-    """Sixty filters that no event matches, so that nothing but judging is attacked."""
+    """Sixty filters that no event matches, so that only the evaluation of filters is attacked."""
     key = without_inbox(service)
     for number in range(FILTERS):
         subscribe(

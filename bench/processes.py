@@ -213,7 +213,7 @@ class Service:
         return done.stdout.strip()
 
     def ask(self, method: str, path: str, body: Any = None, key: str | None = "") -> tuple[int, Any] | None:
-        """One request, with the service's own key unless another is given; None for no answer."""
+        """Send one request, by default with the service's key. Returns None if there is no answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         headers = {"Content-Type": "application/json"}
         if key is not None:

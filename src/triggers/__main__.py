@@ -25,10 +25,10 @@ def main() -> None:
 
 
 def _prepare_streams() -> None:
-    """Make the standard streams usable, whatever the environment made of them.
+    """Make the standard streams usable, even if the environment closed them.
 
-    A closed one becomes /dev/null, or the next file or socket would get its number. A character that the
-    encoding of the output lacks is escaped.
+    A closed stream becomes /dev/null. Otherwise the next file or socket would get its descriptor. Characters
+    that the encoding of the output does not have are escaped.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

@@ -16,7 +16,7 @@ class Burst:
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
 
     def write(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Write soon. Whoever writes to or closes the transport otherwise calls `flush` first."""
+        """Write soon. Before other code writes to or closes the transport, it calls `flush`."""
         if not self._waiting:
             self._loop.call_soon(self.flush)
         self._waiting.append((transport, data))

@@ -42,7 +42,7 @@ class Scope(enum.StrEnum):
 
 
 TENANT_SCOPES: Final = frozenset(Scope) - {Scope.ADMIN}
-"""What a key carries unless told otherwise; `admin` is the operator's alone."""
+"""The default scopes of a key. `admin` is only for the operator."""
 
 
 class Plan(enum.StrEnum):
@@ -145,7 +145,7 @@ class NewEvent(msgspec.Struct, kw_only=True, gc=False):
 
     @property
     def fingerprint(self) -> bytes:
-        """What "same content" means for deduplication, as the statement that stores it has it: the
+        """The value that defines "same content" for deduplication, as in the statement that stores it: the
         SHA-256 of the type, a NUL and the payload's bytes."""
         return hashlib.sha256(b"%b\0%b" % (self.type.encode(), self.payload)).digest()
 
@@ -283,7 +283,7 @@ def parse_time(text: str) -> datetime:
     A leap second, `:60`, is read as `:59.999999`, because no `datetime` has one.
 
     Raises:
-        ValueError: it is no such time.
+        ValueError: the text is not such a time.
     """
     return msgspec.convert(without_leap_second(text), datetime)
 

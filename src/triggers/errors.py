@@ -2,7 +2,7 @@
 
     TriggersError
     ├── RequestError                the caller can correct it
-    │   ├── MalformedRequest        not HTTP that can be read
+    │   ├── MalformedRequest        a request that is not valid HTTP
     │   ├── HttpVersionNotSupported neither HTTP/1.1 nor HTTP/1.0
     │   ├── MalformedBody           not JSON as in RFC 7493
     │   ├── Unauthenticated         no API key, or not a valid one
@@ -164,7 +164,7 @@ class NameTaken(Conflict):
 
 
 class LeaseOver(Conflict):
-    """The lease has ended, or it does not hold these messages, and not all of them are acknowledged.
+    """The lease has ended, or it does not hold the messages of the request.
 
     Nothing was changed. A lease ends at its `leased_until`, or when all its messages have been acknowledged,
     released or rejected. Messages that were not settled by then are available again, and another consumer may
@@ -175,7 +175,7 @@ class LeaseOver(Conflict):
     acknowledged.
 
     If your work takes longer than the lease, ask for a longer one with `lease_seconds` or with
-    `default_lease_seconds` of the inbox, or extend the lease in time.
+    `default_lease_seconds` of the inbox, or extend the lease before it ends.
     """
 
 
@@ -227,7 +227,7 @@ class BatchRefused(RequestError):
 
     The events were refused with different statuses. `results` has the status and the problem of each event,
     in the order of the request. An event with the status 429 or 503 can be sent again as it is, after the
-    number of seconds in `Retry-After`. Correct the others first.
+    number of seconds in `Retry-After`. Correct the other events before you send them again.
     """
 
 
@@ -236,7 +236,8 @@ class RateLimited(RequestError):
 
     Nothing was accepted. Wait for the number of seconds in `Retry-After`, then send the request again. The
     plan sets the quota of the whole organisation. The quota refills evenly, and each event of a batch counts
-    as one request. An event with more than 100 deliveries costs one more request for each further 100.
+    as one request. An event with more than 100 deliveries costs one more request for each further 100 or part
+    of 100.
     `RateLimit` and `RateLimit-Policy` show the remaining quota. The operator can change the
     plan with `triggers orgs set-plan`.
     """
@@ -245,10 +246,10 @@ class RateLimited(RequestError):
 class BacklogFull(RequestError):
     """The organisation has too many deliveries and messages that are not settled yet.
 
-    Nothing was accepted. `subscription_id` is the subscription or inbox that has most of them. Make its
-    endpoint or its consumers work, cancel what is not needed any more, or delete it. The operator can change
-    `TRIGGERS_MAX_PENDING`. What is unsettled is counted once a minute, so events are accepted again within
-    about a minute after there is room.
+    Nothing was accepted. `subscription_id` is the subscription or inbox that has most of them. Repair its
+    endpoint or its consumers, cancel deliveries that are not needed any more, or delete the subscription or
+    inbox. The operator can change `TRIGGERS_MAX_PENDING`. Unsettled deliveries are counted once a minute, so
+    events are accepted again about a minute after there is room.
     """
 
 

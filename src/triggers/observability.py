@@ -41,12 +41,12 @@ build_info.info({"version": __version__})
 events_total = Counter("triggers_events", "Events by what became of them at accept.", ["result"])
 requests_total = Counter(
     "triggers_http_requests",
-    "Requests beside the accept path, by route and class of status.",
+    "Requests other than those that send events, by route and class of status.",
     ["route", "status"],
 )
 request_seconds = Histogram(
     "triggers_http_request_seconds",
-    "Their duration, by part of the API.",
+    "Duration of these requests, by part of the API.",
     ["area"],
     buckets=(0.005, 0.025, 0.1, 0.5, 2.5, 10),
 )
@@ -115,7 +115,7 @@ def show_trouble(gauge: Gauge, trouble: Iterable[str]) -> None:
 
 class _LogWriter:
     """Writes log lines. A line that cannot be written is lost, and the service goes on: the disk of the log
-    may be full, or its reader gone."""
+    may be full, or its reader may have ended."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file

@@ -1,7 +1,7 @@
-"""Long work in steps, so that nobody waits for all of it: others have the event loop between two steps.
+"""Splits long work into steps, so that other tasks can use the event loop between two steps.
 
-All long work on a loop shares TURN_SECONDS of each turn of the loop. Once those are used up, work waits, and
-organisations have the next turns one after the other, however much work each of them has.
+All long work on a loop shares TURN_SECONDS of each turn of the loop. When these are used up, long work waits.
+Organisations get the next turns one after the other, however much work each of them has.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Steps: TypeAlias = Generator[None, None, T]
 """Work that yields between its steps and returns its result. A step takes a few milliseconds at most."""
 
 TURN_SECONDS: Final = 0.005
-"""Long work on a loop may take so much of one turn of the loop, and the rest of the step that it is in."""
+"""Maximum time that long work takes in one turn of the event loop, apart from the end of its last step."""
 
 
 def at_once(steps: Steps[T]) -> T:
@@ -34,7 +34,7 @@ def at_once(steps: Steps[T]) -> T:
 
 
 async def do(steps: Steps[T], org_id: UUID | None) -> T:
-    """Do all steps in the organisation's turns, and return the result. None is the service itself."""
+    """Do all steps in the organisation's turns, and return the result. `org_id` is None for the service."""
     turns = _turns()
     while True:
         if not turns.has_time():
@@ -54,7 +54,7 @@ async def breathe(org_id: UUID | None) -> None:
 
 
 async def do_first(steps: Steps[T]) -> T:
-    """Do all steps of work that everybody waits for. It waits for no turn, but others run in between."""
+    """Do all steps of work that all callers wait for. It waits for no turn, but lets other tasks run."""
     until = time.monotonic() + TURN_SECONDS
     while True:
         try:
@@ -70,8 +70,8 @@ async def do_first(steps: Steps[T]) -> T:
 class _Turns:
     """Whose turn it is on one event loop.
 
-    The states: nobody works → somebody works, until `_ends` → the next one in line was called, and newcomers
-    have no time → that one works … → nobody works, once nobody is in line.
+    The states: idle → working until `_ends` → the next one in line was called, so newcomers must wait →
+    working … → idle, if nobody is in line.
     """
 
     __slots__ = ("_ends", "_in_line", "_loop")

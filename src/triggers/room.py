@@ -1,4 +1,4 @@
-"""How tenants share what is bounded: each takes at most half of what is free, and they wait in turns."""
+"""Shares limited resources among tenants: each takes at most half of what is free, and they wait in turns."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ acting_for: ContextVar[UUID | None] = ContextVar("acting_for", default=None)
 
 
 class Room:
-    """Counts what each tenant holds of something bounded.
+    """Counts how much of a limited resource each tenant holds.
 
-    After taking, a tenant holds at most as much as is then still free. So one that takes all it can get
-    has a half, two have a third each, and whoever comes next finds as much. A tenant that holds nothing
-    gets what it asks for as long as that fits.
+    After a tenant has taken something, it holds at most as much as is still free. So a single tenant can
+    hold a half. Two tenants can hold a third each, and a third stays free for the next one. A tenant that
+    holds nothing gets what it asks for if so much is free.
     """
 
     __slots__ = ("_held", "capacity", "taken")
@@ -70,10 +70,10 @@ class Room:
 
 
 class Line(Generic[Waiting]):
-    """What waits for room, in a queue for each tenant. The tenants have turns, with one thing in each turn.
+    """Things that wait for room, in one queue for each tenant. Tenants have turns of one thing each.
 
-    A tenant with nothing left to wait for is forgotten. One that comes again stands behind the others. If
-    turns take long, `postpone` puts a tenant behind those that came while its turn lasted.
+    A tenant whose queue is empty is forgotten. If it comes again, it stands behind the others. If turns take
+    long, `postpone` puts a tenant behind those that came during its turn.
     """
 
     def __init__(self) -> None:
@@ -125,8 +125,8 @@ class Places:
 
     free ──`take`──▶ held by a tenant ──`leave`──▶ free, and given to the next one that waits
 
-    A tenant waits while it holds as many places as are free. If none is free, one that holds none is the
-    next to get one.
+    A tenant waits while it holds as many places as are free. If no place is free, the next one goes to a
+    tenant that holds none.
     """
 
     def __init__(self, capacity: int) -> None:

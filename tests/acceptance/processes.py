@@ -224,7 +224,7 @@ class Service:
         return asked.stdout.strip()
 
     def first_key(self) -> str:
-        """The key that the first run wrote to a file, because it printed to no terminal."""
+        """The key that the first run wrote to a file, because its output was not a terminal."""
         return (self.data_dir / "first-key").read_text().strip()
 
     def tenant(self, plan: str = "enterprise", **more: Any) -> str:

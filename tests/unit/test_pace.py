@@ -67,7 +67,7 @@ async def test_the_turn_of_a_task_that_was_cancelled_goes_to_the_next() -> None:
     await asyncio.sleep(0)
     for each in waiting[::2]:
         each.cancel()
-    for _ in range(20):  # also one whose turn has come, but that did not run since
+    for _ in range(20):  # this includes the one whose turn has come, but that has not run yet
         if waiting[1].cancel():
             await asyncio.sleep(0)
     assert await asyncio.wait_for(waiting[3], 10) == "e"

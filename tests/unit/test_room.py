@@ -127,7 +127,7 @@ async def test_the_next_place_is_for_one_that_holds_none() -> None:
     leaves[0].set()
     await settle()
     assert inside == [A, B, C, D]
-    tasks[1].cancel()  # the second of A, which waits
+    tasks[1].cancel()  # the second task of A waits
     leaves[3].set()
     leaves[4].set()
     await settle()
@@ -149,7 +149,7 @@ async def test_a_place_given_to_one_that_gives_up_is_given_on() -> None:
     third = asyncio.create_task(enter(places, C, leave, inside))
     await settle()
     leave.set()
-    while places.room.held(A):  # noqa: ASYNC110 - to the very moment at which the second one is given it
+    while places.room.held(A):  # noqa: ASYNC110 - until the exact moment at which the second task gets the place
         await asyncio.sleep(0)
     second.cancel()
     await asyncio.gather(first, second, third, return_exceptions=True)

@@ -209,7 +209,7 @@ def tail(
 
 
 def _settle(client: httpx.Client, path: str, lease_id: str) -> bool:
-    """Acknowledge or release a lease. Returns False if it has ended, so that nothing was changed."""
+    """Acknowledge or release a lease. Returns False if the lease has ended; then nothing was changed."""
     try:
         call(client, "POST", path, json={"lease_id": lease_id})
     except OperatorError as error:
@@ -248,7 +248,7 @@ def _send_lines(
     size: int | None,
     event_of: Callable[[int, bytes], bytes],
 ) -> None:
-    """Send each line as an event of its own. `event_of` makes it from the line's number and payload."""
+    """Send each line as an event. `event_of` makes the event from the line's number and payload."""
     counts = {"accepted": 0, "duplicate": 0, "failed": 0}
     columns = (TextColumn("sending"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
@@ -283,7 +283,7 @@ def _send_batch(client: httpx.Client, events: bytes) -> list[dict[str, Any]]:
     """
     headers = {"content-type": "application/x-ndjson"}
     answer = request(client, "POST", "/v1/events/batch", content=events, headers=headers)
-    # If no event was accepted, the answer is an error, but it may still say why for each.
+    # If no event was accepted, the answer is an error, but it may still contain the outcome of each event.
     if answer.status_code == 503 or b'"results"' not in answer.content:
         checked(answer)
     results: list[dict[str, Any]] = members_of(answer)["results"]

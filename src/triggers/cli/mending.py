@@ -121,8 +121,8 @@ def list_deliveries(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="push, inbox or all. Default: push, but all with --subscription, and inbox for statuses that"
-            " only inboxes have."
+            help="Kind of subscription: push, inbox or all. Default: push; with --subscription, all; with"
+            " --status leased or acknowledged, inbox."
         ),
     ] = None,
     subscription: Subscription = None,

@@ -1,4 +1,4 @@
-"""The running service as commands reach it: an HTTP client, and what its failures mean."""
+"""The HTTP client by which commands reach the running service, and the messages for its failures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NOT_OURS = "The answer does not come from Triggers. Check --url or TRIGGERS_URL
 
 
 def open_client(url: str, key: str) -> httpx.Client:
-    """An HTTP client for a running service. It reaches a service on this machine past any proxy.
+    """An HTTP client for a running service. It reaches a service on this machine without a proxy.
 
     Raises:
         OperatorError: the URL, the key, or a variable that HTTP clients read is wrong.
@@ -42,7 +42,7 @@ def open_client(url: str, key: str) -> httpx.Client:
             base_url=base,
             headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
             timeout=TIMEOUT_SECONDS,
-            # Given a transport, httpx looks for no proxy.
+            # With a transport of its own, httpx does not look for a proxy.
             transport=httpx.HTTPTransport() if _is_local(base.host) else None,
         )
     except (ImportError, OSError, ValueError, httpx.InvalidURL):
@@ -83,7 +83,7 @@ def checked(answer: httpx.Response, *, media_type: str = "json") -> httpx.Respon
     """Return the answer if it is no error.
 
     Raises:
-        OperatorError: it is one, or another program sent it.
+        OperatorError: the answer is an error, or another program sent it.
     """
     if not answer.is_success:
         raise OperatorError(f"{answer.status_code} {_detail(answer)}", status=answer.status_code)
@@ -101,7 +101,8 @@ def members_of(answer: httpx.Response) -> dict[str, Any]:
     """The members of an answer that is a JSON object.
 
     Raises:
-        OperatorError: it is something else, so another program sent it. Also if a missing one is read.
+        OperatorError: the answer is not a JSON object, so another program sent it. Reading a member that
+            the answer does not have raises this error too.
     """
     try:
         found = json.loads(answer.content, object_hook=_Object)
@@ -116,7 +117,7 @@ def decode(answer: httpx.Response, kind: type[T]) -> T:
     """The body of an answer as `kind`.
 
     Raises:
-        OperatorError: it is something else, so another program sent it.
+        OperatorError: the body is not of this kind, so another program sent it.
     """
     try:
         return msgspec.json.decode(answer.content, type=kind)
@@ -142,7 +143,7 @@ def _read_url(url: str) -> httpx.URL:
     except httpx.InvalidURL:
         found = httpx.URL()
     if found.scheme not in {"http", "https"} or not found.host:
-        # What was given is not repeated: it may be a key, or hold a password.
+        # The message does not repeat the value, which may be a key or contain a password.
         raise OperatorError(
             "The URL of the service must be like http://127.0.0.1:8080. Check --url or TRIGGERS_URL."
         )
@@ -155,7 +156,7 @@ def _shown(url: httpx.URL) -> str:
 
 
 def _is_local(host: str) -> bool:
-    """Whether it names this machine itself, where no proxy has to be asked."""
+    """Whether the host is this machine, which is reached without a proxy."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -170,9 +171,9 @@ def _reason(error: BaseException) -> str:
         case httpx.ProxyError():
             return "the proxy that the environment names refused the connection"
         case UnicodeError():
-            return "its name or an argument has characters that cannot be sent"
+            return "the host name or an argument has characters that cannot be sent"
         case OSError() if getattr(error, "library", None) == "SSL":
-            return f"TLS failed, {getattr(error, 'verify_message', None) or 'perhaps because it speaks none'}"
+            return f"TLS failed, {getattr(error, 'verify_message', None) or 'perhaps because the service uses http://'}"
         case OSError(strerror=str()):
             return str(error.strerror)
     cause = error.__cause__ or error.__context__
@@ -180,7 +181,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _detail(answer: httpx.Response) -> str:
-    """What an answer that is no success says is wrong."""
+    """The description of the error in an answer."""
     try:
         problem = answer.json()
         wrong = [f"{each['pointer']}: {each['detail']}" for each in problem.get("errors", ())]

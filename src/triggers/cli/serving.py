@@ -82,7 +82,7 @@ def url(settings: Settings) -> None:
 
 def _announce(address: str, made: FirstRun | None) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    with contextlib.suppress(OSError):  # nobody reads it, or the disk of the log is full: the service goes on
+    with contextlib.suppress(OSError):  # if the reader has gone or the disk is full, the service goes on
         console.print(f"\n[bold]Triggers[/] answers on [bold]{address}[/]   docs: {address}/docs")
         if made is not None:
             _announce_key(console, address, made)

@@ -1,4 +1,4 @@
-"""Which organisations have so many unsettled deliveries that they may not add more for now."""
+"""Counts unsettled deliveries, and refuses events of organisations that have too many of them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _SQL = statements(__name__)
 
 
 class Backlogs:
-    """Counts the unsettled deliveries of organisations once a minute, each up to `most` and no further.
+    """Counts the unsettled deliveries of organisations once a minute. It stops counting just above `most`.
 
     An organisation: unknown ──it accepts an event──▶ to be measured ──within a minute──▶ unknown, or full
                      full ──each minute: measured again, and below `most`──▶ unknown
 
-    Within the minute until it is measured, an organisation can exceed `most` by all that it can send.
+    Until it is measured, an organisation can exceed `most` by all that it sends within that minute.
     """
 
     def __init__(self, database: Database, most: int) -> None:
@@ -39,7 +39,7 @@ class Backlogs:
         self._accepted: set[UUID] = set()
         self._to_measure: list[UUID] = []
         self.full: dict[UUID, UUID] = {}
-        """By organisation: the subscription that has most of the deliveries that were counted."""
+        """By organisation over the limit: the subscription with most of the deliveries that were counted."""
 
     def duties(self) -> list[Duty]:
         """The measuring, if there is a limit."""

@@ -1,6 +1,6 @@
 -- name: count
--- It reads at most as many entries of one index as are asked for, and no row of the table that vacuum has seen
--- since its last change. Entries are in the order of subscriptions, so they are grouped without a sort.
+-- The statement reads at most $2 entries of one index. It reads a row of the table only if vacuum has not seen the
+-- row since its last change. Entries come in the order of subscriptions, so grouping them needs no sort.
 select subscription_id, sum(number) over ()::bigint as counted
 from (
     select subscription_id, count(*) as number

@@ -44,7 +44,7 @@ class AttemptList(msgspec.Struct):
 
 
 class DeliveryRecord(msgspec.Struct, kw_only=True):
-    """One generation of a delivery. The first is 0; each replay or retry of a settled one adds one."""
+    """One generation of a delivery. The first is 0; each replay or retry of a settled delivery adds 1."""
 
     generation: int
     status: str
@@ -54,9 +54,7 @@ class DeliveryRecord(msgspec.Struct, kw_only=True):
     accepted_at: Timestamp
     first_attempt_at: Annotated[
         Timestamp | None,
-        Meta(
-            description="Null if there was none, and for deliveries that were settled by an earlier version."
-        ),
+        Meta(description="Null if there was no attempt, and for deliveries that an earlier version settled."),
     ]
     due_at: Timestamp | None
     settled_at: Timestamp | None

@@ -37,7 +37,7 @@ _SUBSCRIPTIONS_A_PAGE: Final = 100
 _SCAN_LIMIT: Final = 5_000
 """Rows that a page may look at where no index leads to the status."""
 _REPLAYED_AT_ONCE: Final = 100
-"""Rows that are read at least where many may have been replayed."""
+"""Minimum number of rows to read of a status in which many deliveries may have been replayed."""
 
 UNHAPPY: Final = frozenset({DeliveryStatus.DEAD, DeliveryStatus.CANCELLED, DeliveryStatus.EXPIRED})
 """Statuses of deliveries that were not delivered. They have their own index, and can be retried."""
@@ -237,7 +237,7 @@ async def listed(
     budget = _SCAN_LIMIT
     for owner in owners:
         start = after if after and after.subscription_id == owner else _before_all(owner)
-        # What has an index of its own is read no further than it is shown, beside a few that were replayed.
+        # A status with an index of its own is read only as far as it is shown, and past replayed deliveries.
         most = budget
         if status == DeliveryStatus.PENDING:
             most = limit - len(found)
@@ -377,7 +377,7 @@ def _delivery(row: Row) -> Delivery:
 
 
 def _wait(row: Row, status: DeliveryStatus) -> tuple[str, datetime | None]:
-    """What an unsettled delivery waits for, and when it may go if time alone decides."""
+    """The reason why an unsettled delivery waits, and its next time if it waits only for a time."""
     if row["subscription_status"] != SubscriptionStatus.ACTIVE:
         return f"subscription_{row['subscription_status']}", None
     if row["kind"] == "inbox":

@@ -4,8 +4,8 @@ select org_id, id, kind, key, status, lane_group, event_types, filter, ordering,
 from subscriptions where org_id = $1 and id = $2
 
 -- name: lock_recipient
--- Whoever makes a generation holds this lock, so that two never make the same one: what an earlier
--- holder made is seen by the next statement, hot or settled. Whoever ends the subscription waits.
+-- A transaction that makes a generation holds this lock, so that two never make the same one: the next statement
+-- sees the generation of an earlier holder, settled or not. A transaction that ends the subscription waits.
 select status from subscriptions where org_id = $1 and id = $2 for no key update
 
 -- name: attempts_of_subscription
@@ -69,7 +69,7 @@ order by d.event_id desc, d.generation desc limit $5
 
 -- name: settled
 -- The bounds of event_id let the partitions, and an index without the generation, begin at the right place.
--- One that was replayed has a younger generation, which alone tells what the delivery is now.
+-- A delivery that was replayed has a later generation. Only its latest generation shows its present status.
 select d.subscription_id, d.event_id, d.generation, s.kind, d.status,
     d.reason, d.attempts, d.lease_count, d.accepted_at, d.first_attempt_at,
     null::timestamptz as due_at, d.settled_at,

@@ -119,17 +119,17 @@ class AcceptApp:
         201 means that the event and all its deliveries are committed. If the same `dedup_id` was used within
         the deduplication window, the answer is 200 with the original id for the same content, and 409 for
         other content. An event without a `dedup_id` has the value of the header `Idempotency-Key` as its
-        `dedup_id`, with the same limits. Double quotes around the value do not count.
+        `dedup_id`, with the same limits. Double quotes around the value are removed.
 
         CloudEvents 1.0 with JSON data are accepted too: structured, batched, and in binary mode, in which the
         attributes are headers such as `ce-type` and the body is the data. `<source> <id>` becomes the
-        `dedup_id`; if it has more than 255 characters, `sha256:` and its hash do. `partitionkey` becomes the
-        `ordering_key`. `dataschema` and extension attributes are kept, up to 8 KiB as JSON. A batch is
-        answered as by `/v1/events/batch`.
+        `dedup_id`; if that has more than 255 characters, the `dedup_id` is `sha256:` and its hash.
+        `partitionkey` becomes the `ordering_key`. `dataschema` and extension attributes are stored, up to
+        8 KiB as JSON. The answer to a batch is that of `/v1/events/batch`.
         """
         began = time.perf_counter()
         request = AcceptRequest(scope)
-        # Nearly every event is plain JSON. The other kinds are told apart only if it is not.
+        # Nearly every event is plain JSON. Only if an event is not, its kind is determined.
         is_plain = request.media_type == b"application/json" and BINARY_MARK not in request.fields
         if not is_plain and reading.is_batch(request.media_type):
             await self.accept_batch(scope, receive, send)
@@ -176,9 +176,9 @@ class AcceptApp:
         Send a JSON array, one JSON event per line, or a batch of CloudEvents, at most 5 MiB. Each event has
         the same outcome as if it were sent alone. An invalid event does not affect the others.
 
-        The answer is 200 if all events are stored or were stored before, also if the batch is empty, and 207
-        if some are. If none is, it is a problem with the member `results`, and with the status that all
-        events have, or 422 if they have different ones.
+        The answer is 200 if all events are stored, now or before, and if the batch is empty. The answer is
+        207 if only some events are stored. If no event is stored, the answer is a problem with the member
+        `results`. Its status is that of all events, or 422 if the events have different statuses.
 
         With the header `Idempotency-Key`, the event at index N has the `dedup_id` `<key>/N` if it has none of
         its own.

@@ -1,4 +1,4 @@
-"""The answer to a batch: the outcome of each event, and what they mean together. Pure functions."""
+"""The answer to a batch: the outcome of each event, and the status of the whole batch. Pure functions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class BatchAnswer(msgspec.Struct):
 
 
 def items(outcomes: Sequence[AcceptOutcome], root_path: str) -> Steps[list[BatchItem]]:
-    """The outcomes as they are answered. `root_path` begins the links."""
+    """The outcomes as the answer shows them. Links begin with `root_path`."""
     found = []
     for index, outcome in enumerate(outcomes):
         found.append(_item(index, outcome, root_path))
@@ -30,12 +30,12 @@ def items(outcomes: Sequence[AcceptOutcome], root_path: str) -> Steps[list[Batch
 
 
 def seconds_to_wait(outcomes: Sequence[AcceptOutcome]) -> int:
-    """The seconds after which all refused events that may succeed then may be sent again; 0 if none may."""
+    """Seconds after which refused events that may succeed later can be sent again; 0 if there are none."""
     return max((problems.seconds_to_wait(each) for each in _refused(outcomes)), default=0)
 
 
 def refusal(outcomes: Sequence[AcceptOutcome], results: list[BatchItem]) -> errors.TriggersError | None:
-    """The error to answer a batch with of which nothing was accepted. None for any other batch.
+    """The error that answers a batch if none of its events was accepted. None for any other batch.
 
     If all events have the same status, the error has it too, so that a caller who looks only at the status
     does the same as after a single event.
@@ -48,7 +48,7 @@ def refusal(outcomes: Sequence[AcceptOutcome], results: list[BatchItem]) -> erro
     kind = next(cls for cls in type(refused[0]).__mro__ if all(isinstance(each, cls) for each in refused))
     assert issubclass(kind, errors.TriggersError)
     if issubclass(kind, errors.Unavailable):
-        # Its own message says whether anything may be stored.
+        # The message of such an error says whether events may have been stored.
         return kind(retry_after=seconds_to_wait(outcomes), results=results)
     return kind("No event of the batch was accepted; `results` has the reason for each.", results=results)
 

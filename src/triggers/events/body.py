@@ -53,7 +53,7 @@ _KEY: Final = "Idempotency-Key"
 
 
 class _EventBodyAsWritten(EventBody, forbid_unknown_fields=True):
-    """The same, with the time left as a text."""
+    """The same as EventBody, but the time stays a string."""
 
     occurred_at: str | None = None  # type: ignore[assignment]
 
@@ -104,7 +104,7 @@ def from_idempotency_key(header: bytes, suffix: str = "") -> str:
     """The dedup_id of an event that has none of its own, from the value of the header `Idempotency-Key`.
 
     Raises:
-        Invalid: it cannot be a dedup_id.
+        Invalid: the value cannot be a dedup_id.
     """
     try:
         key = unquoted(header).decode()
@@ -115,7 +115,10 @@ def from_idempotency_key(header: bytes, suffix: str = "") -> str:
 
 
 def name_by_key(events: list[NewEvent | RequestError], header: bytes) -> None:
-    """Give event N of a batch the dedup_id `<key>/N` if it has none. If that is not valid, it is an error."""
+    """Give event N of a batch the dedup_id `<key>/N` if it has none.
+
+    If that id is not valid, an error replaces the event.
+    """
     for index, event in enumerate(events):
         if isinstance(event, NewEvent) and event.dedup_id is None:
             try:
@@ -187,12 +190,12 @@ def _decoded(text: bytes) -> EventBody:
 def with_leap_second(
     text: bytes, decode: Callable[[bytes], T], member: str, refusal: msgspec.ValidationError
 ) -> T:
-    """The value of a text whose time the decoder refused, because it knows no leap seconds.
+    """Decode a text whose time the usual decoder refused, because that decoder knows no leap seconds.
 
-    `decode` leaves the time, in `member`, as a text.
+    `decode` reads the time, which is in `member`, as a string.
 
     Raises:
-        msgspec.ValidationError: what else is wrong, or `refusal` if the time is no time.
+        msgspec.ValidationError: something else is wrong. It is `refusal` if `member` is not a time.
     """
     value = decode(text)
     try:

@@ -44,7 +44,7 @@ long."""
 _NAME: Final = re.compile("[a-z0-9]+")
 _HEADER_PREFIX: Final = b"ce-"
 _NO_ATTRIBUTES: Final = ("data", "data_base64", "datacontenttype")
-"""Names that no header can have: the body is the data, and Content-Type describes it."""
+"""Attributes that are not sent as `ce-` headers: the body is the data, and Content-Type describes it."""
 
 Attribute: TypeAlias = str | bool | int
 _Attribute: TypeAlias = str | bool | Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None
@@ -76,7 +76,7 @@ class CloudEventBody(msgspec.Struct, kw_only=True):
 
 
 class _CloudEventBodyAsWritten(CloudEventBody):
-    """The same, with the time left as a text."""
+    """The same as CloudEventBody, but the time stays a string."""
 
     time: str | None = None  # type: ignore[assignment]
 
@@ -228,7 +228,7 @@ def _event(
 
 
 def dedup_id_of(source: str, event_id: str) -> str:
-    """The `dedup_id` that stands for both. No source contains a space, so no two pairs have the same."""
+    """The `dedup_id` made of both. No source contains a space, so two different pairs never have the same."""
     together = f"{source} {event_id}"
     if len(together) <= 255:
         return together

@@ -31,7 +31,7 @@ from triggers.postgres.time_bounds import ACCEPT_SECONDS
 log = structlog.get_logger()
 
 REFUSAL_SECONDS = 10.0
-"""How long it is known that the database refuses every event. After that the node is ready again, because a
+"""How long the node is not ready after the database refused every event. Then it is ready again, because a
 node that gets no events cannot find out that the database has been repaired."""
 OBSTACLE_SECONDS = 1.0
 """How long later batches expect an obstacle that one batch met, because they are probably similar."""
@@ -81,7 +81,7 @@ class Flusher:
 
     @property
     def refusal(self) -> str:
-        """Why the database refuses every event, or nothing if it does not."""
+        """Why the database refuses every event. Empty if it does not."""
         return self._refusal if time.monotonic() < self._refused_until else ""
 
     async def store(self, batch: list[WaitingEvent], *, again: bool = True) -> list[WaitingEvent]:

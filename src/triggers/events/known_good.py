@@ -18,8 +18,10 @@ log = structlog.get_logger()
 async def can_store_good_event(
     connection: Connection, clock: DatabaseClock, org_id: OrgId, window: timedelta
 ) -> bool:
-    """Whether this connection can store an event that is certainly good, with its deliveries. It is rolled
-    back. If that cannot be found out, the answer is False."""
+    """Whether this connection can store an event that is certainly valid, with its deliveries.
+
+    The event is rolled back. The answer is False if this cannot be determined.
+    """
     event = _good_event(org_id, clock.mint())
     transaction = connection.transaction()
     try:
@@ -38,8 +40,8 @@ async def can_store_good_event(
 
 
 def _good_event(org_id: OrgId, event_id: UUID) -> NewEvent:
-    """It has a value in each column, and nothing in common with another event. Its type is not one of the
-    service's own, so that inboxes of all types get it."""
+    """An event with a value in every column except `attributes`. No other event has its id or dedup_id. Its
+    type does not begin with `triggers.`, so that inboxes of all types get it."""
     return NewEvent(
         org_id=org_id,
         id=EventId(event_id),

@@ -120,7 +120,7 @@ class Judging:
         return self.judge_plain(event) or await self.judge_payload(event)
 
     def judge_payload(self, event: NewEvent) -> Awaitable[Judged]:
-        """`judge_paced` after `judge_plain` has returned None."""
+        """The rest of `judge_paced`, after `judge_plain` has returned None."""
         return do(self._judge(event), event.org_id)
 
     def stands(self, org_id: UUID, judged: Judged) -> bool:

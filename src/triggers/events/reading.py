@@ -17,7 +17,7 @@ Split: TypeAlias = Callable[[bytes], Steps[list[bytes]]]
 
 
 def is_batch(media_type: bytes) -> bool:
-    """Whether a body is a batch by its media type, on whichever path it is sent."""
+    """Whether the media type is that of a batch, so that the path does not matter."""
     return essence(media_type) == cloudevents.BATCHED
 
 
@@ -25,7 +25,7 @@ def parser_of(fields: Mapping[bytes, bytes]) -> Parse:
     """How the body of a request with these headers is read as one event.
 
     Raises:
-        UnsupportedMediaType: it is neither JSON nor a CloudEvent.
+        UnsupportedMediaType: the body is neither JSON nor a CloudEvent.
     """
     match essence(fields.get(b"content-type", b"")):
         case cloudevents.STRUCTURED:
@@ -42,7 +42,7 @@ def readers_of_batch(media_type: bytes) -> tuple[Split, Parse]:
     """How the body of a batch is split, and how each item is read.
 
     Raises:
-        UnsupportedMediaType: it is no batch by its media type.
+        UnsupportedMediaType: the media type is not that of a batch.
     """
     match essence(media_type):
         case b"application/json" | b"":

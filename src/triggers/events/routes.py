@@ -255,7 +255,7 @@ def _members(event: StoredEvent) -> dict[str, Any]:
 
 _LINES = Annotated[str, Meta(description="One JSON event per line.")]
 
-_ALL_ACCEPTED = Answer(200, "Every event is stored, now or since before.", BatchAnswer)
+_ALL_ACCEPTED = Answer(200, "Every event is stored, now or before.", BatchAnswer)
 _SOME_ACCEPTED = Answer(
     207,
     "Some events are stored, others are not. `Retry-After` is present if some may be accepted later.",
@@ -296,7 +296,7 @@ ROUTES = (
         answers=(
             _ALL_ACCEPTED,
             _SOME_ACCEPTED,
-            Answer(409, "The `dedup_id` of every event was used for other content. `results` has their ids."),
+            Answer(409, "The `dedup_id` of every event was used for other content. `results` has the ids."),
         ),
         takes={
             "application/json": list[EventBody],

@@ -37,7 +37,8 @@ FLUSH_DELIVERIES = 1_000
 Creating so many takes about 40 ms, and everybody who sends events waits for it."""
 
 DELIVERIES_A_REQUEST = 100
-"""An event with more deliveries costs its organisation one more request for each further so many."""
+"""Deliveries that one request of the rate limit pays for. Those of an event beyond the first so many are
+charged as further requests."""
 
 
 _COLUMNS = attrgetter(
@@ -74,7 +75,7 @@ class Receipt(NamedTuple):
     handover: Handover
     obstacle: Obstacle | None
     charges: Mapping[UUID, int]
-    """By organisation: the requests that events with more than DELIVERIES_A_REQUEST deliveries cost."""
+    """By organisation: the additional requests for events with more than DELIVERIES_A_REQUEST deliveries."""
 
 
 class Resolution(NamedTuple):
@@ -103,7 +104,7 @@ class Taken(NamedTuple):
 
 
 class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """An event without its payload. Events of a list are without their attributes too."""
+    """An event without its payload. In lists, events have no attributes either."""
 
     id: UUID
     type: str
@@ -177,8 +178,8 @@ async def accept(
 
 
 def _charges(batch: Sequence[NewEvent], broad: Sequence[bytes]) -> Counter[UUID]:
-    """The requests to charge, by organisation. Each of `broad` is an event's id and how many deliveries it
-    has."""
+    """The requests to charge, by organisation. Each item of `broad` is the id of an event and the number of
+    its deliveries."""
     orgs = {event.id.bytes: event.org_id for event in batch}
     charges: Counter[UUID] = Counter()
     for each in broad:
@@ -281,7 +282,7 @@ async def payloads(database: Database, org_id: OrgId, ids: Sequence[UUID]) -> di
 
 
 async def attributes(database: Database, org_id: OrgId, ids: Sequence[UUID]) -> dict[UUID, bytes]:
-    """The attributes of those of these events that have some, by id."""
+    """The attributes of these events, by id. Events without attributes are left out."""
     if not ids:
         return {}
     rows = await database.fetch(_SQL["attributes"], org_id, ids, min(ids), max(ids))

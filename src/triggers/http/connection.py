@@ -216,7 +216,7 @@ class CallerConnection(asyncio.Protocol):
 
     def _all_came(self) -> None:
         """The caller sends nothing more, and all that it sent is parsed: end after the last answer."""
-        if self._parser.in_head:  # of a request that is not complete, if it has begun
+        if self._parser.in_head:  # no request has begun, or only its head
             self.shutdown()
             self.reader.close()
         else:

@@ -68,7 +68,7 @@ def essence(media_type: bytes) -> bytes:
 
 
 def unquoted(value: bytes) -> bytes:
-    """The value of a header without the double quotes around it. Inside of them, a backslash is an escape."""
+    """The value of a header without the quotes around it. Within quotes, a backslash escapes a character."""
     if len(value) >= 2 and value[:1] == value[-1:] == b'"':
         return _QUOTED_PAIR.sub(rb"\1", value[1:-1])
     return value
@@ -105,7 +105,7 @@ class Held:
 
 
 def org_of(held: Held | None) -> UUID | None:
-    """The organisation in whose turns a body is worked through."""
+    """The organisation in whose turns a body is processed."""
     return None if held is None else held.org_id
 
 

@@ -1,4 +1,4 @@
-"""Answers that are made once for all who ask, so that a caller without a key cannot make work for others."""
+"""Caches answers that all callers get, so that a caller without a key cannot slow down the others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 MOST_KEPT: Final = 100
-"""Values that are kept at once. If there are more, all are made again when they are asked for."""
+"""Maximum number of values that are kept. If there are more, all are forgotten and made again on demand."""
 
 T = TypeVar("T")
 
@@ -16,8 +16,8 @@ T = TypeVar("T")
 class Kept(Generic[T]):
     """Values by name, of which each is kept for some seconds. Belongs to one event loop. One value:
 
-    unknown ──`get`──▶ being made: all who ask wait for it ──▶ kept ──its seconds have passed──▶ unknown
-                                 └──making it failed: so all who asked are told──────────────▶ unknown
+    unknown ──`get`──▶ being made: all callers wait ──▶ kept ──its seconds have passed──▶ unknown
+                                 └──making it failed: all callers get the error──────▶ unknown
     """
 
     def __init__(self, seconds: float = math.inf) -> None:

@@ -52,7 +52,7 @@ class Service(NamedTuple):
 
 
 def document(routes: Iterable[Route], service: Service, root_path: str = "") -> dict[str, Any]:
-    """The whole document, OpenAPI 3.1. The paths begin behind `root_path`, the path of the public URL."""
+    """The whole document, OpenAPI 3.1. Paths are relative to `root_path`, the path of the public URL."""
     operations = [_Operation(route) for route in routes if not route.hidden]
     schemas = _Schemas([Problem, *service.types, *(each for one in operations for each in one.types)])
     paths: dict[str, dict[str, Any]] = {}

@@ -31,8 +31,8 @@ def _environment() -> Environment:
 
 
 def render(template: str, root_path: str, **values: Any) -> str:
-    """A page made from a template, whose first use takes some 20 ms. Its links begin with `root_path`, the
-    path of the public URL."""
+    """Make a page from a template. The first use of a template takes about 20 ms. Links begin with
+    `root_path`, the path of the public URL."""
     return _environment().get_template(template).render(version=__version__, root_path=root_path, **values)
 
 

@@ -62,7 +62,7 @@ class FieldError(msgspec.Struct, frozen=True):
 
 
 class UnsettledMessage(msgspec.Struct, frozen=True):
-    """A message that was not settled, by the id in the request, and the reason."""
+    """A message that was not settled, with its id as in the request, and the reason."""
 
     id: str
     reason: NotSettledReason
@@ -74,8 +74,8 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     type: Annotated[
         str,
         Meta(
-            description="Link to a page that says what to do: `/problems/<slug>`, behind the path of the"
-            " public URL. Compare `code` instead."
+            description="Path of a page that says what to do: the path of the public URL, and"
+            " `/problems/<slug>`. To recognise an error, compare `code` instead."
         ),
     ]
     code: Annotated[str, Meta(description="The slug of the error, which never changes.")]
@@ -89,7 +89,7 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     ] = None
     not_settled: Annotated[
         list[UnsettledMessage],
-        Meta(description="In a 409 `lease-over`: the messages that the request names."),
+        Meta(description="In a 409 `lease-over`: the messages that the request names, with the reasons."),
     ] = []
     subscription_id: Annotated[
         UUID | None,

@@ -42,7 +42,7 @@ class RequestCycle:
         self._keep_alive = keep_alive
         self._body = bytearray()  # what came and the app has not received
         self._is_whole = False
-        self._is_handed_over = False  # whole, to the app
+        self._is_handed_over = False  # the app has received the whole request
         self._news: asyncio.Event | None = None  # a small request that came whole needs none
         self._is_gone = False
         self._was_told_to_send = False
@@ -224,7 +224,7 @@ class RequestCycle:
 
 
 async def _answer_and_log(scope: exchange.Scope, send: exchange.Send, error: errors.TriggersError) -> None:
-    """Answer a request for the app, which has noted nothing of it."""
+    """Answer a request instead of the app, and log it, because the app has not logged it."""
     request_id = exchange.request_id(None)
     headers = [(b"x-request-id", request_id.encode())]
     status = await exchange.answer_problem(scope, send, error, request_id, headers)

@@ -61,7 +61,7 @@ class RequestParser:
         """Parse one piece of `data`, in which at most one head ends; return where the piece ended.
 
         Raises:
-            MalformedRequest, HttpVersionNotSupported: it is no request that can be read, or is over a bound.
+            MalformedRequest, HttpVersionNotSupported: this is not a valid request, or it exceeds a limit.
                 Nothing more may be fed.
         """
         end = self.pieces.take(data, begin)
@@ -131,7 +131,7 @@ class RequestParser:
         keep_alive, version = parser.should_keep_alive(), "1.1"
         if not keep_alive or b"connection" in fields:  # without that header only HTTP/1.1 is kept alive
             version = parser.get_http_version()
-            keep_alive = keep_alive and version != "1.0"  # which asks for it with that header, in vain
+            keep_alive = keep_alive and version != "1.0"  # even if that header asks for it
         is_chunked = b"transfer-encoding" in fields
         if is_chunked or b"host" not in fields or len(fields) != len(self._headers) or version != "1.1":
             check_head(version, self._headers)
@@ -165,7 +165,7 @@ class RequestParser:
 
 
 def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> None:
-    """Refuse a head that httptools takes, but that a proxy before the service could take for another request.
+    """Refuse a head that httptools accepts, but that a proxy in front could read as another request.
 
     Raises:
         HttpVersionNotSupported: it is neither HTTP/1.1 nor HTTP/1.0.

@@ -46,7 +46,7 @@ class RequestPieces:
         A head ends with an empty line, and so does a chunked body.
 
         Raises:
-            MalformedRequest: a head, or the framing of a body, is over its bound.
+            MalformedRequest: a head, or the framing of a body, exceeds its limit.
         """
         if self.left:
             end = min(len(data), begin + self.left)
@@ -70,7 +70,9 @@ class RequestPieces:
             self._since_data > MAX_FRAMING_BYTES
             or self._framing > MAX_FRAMING_BYTES + FRAMING_PER_BYTE * self._data
         ):
-            raise errors.MalformedRequest("The chunked body has too much in it that is no data.")
+            raise errors.MalformedRequest(
+                "The chunked body has too many bytes that are not data, such as extensions or trailers."
+            )
         end = min(end, begin + MAX_PIECE)
         self._framing += end - begin
         self._since_data += end - begin

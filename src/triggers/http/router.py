@@ -63,7 +63,7 @@ class Router:
                     self._exact[each, spelling.encode("ascii")] = app
 
     def _search(self, scope: Scope) -> App:
-        """What answers a path that has parameters or needless escapes, or that no route has."""
+        """The app for a path that has parameters or needless escapes, or that belongs to no route."""
         found = self._tree.find(_steps(scope["raw_path"].decode("ascii")))
         if found is None or scope["method"] not in found[0].apps:
             return self._no_route

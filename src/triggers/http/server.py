@@ -58,17 +58,17 @@ def bind(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
-    except (OSError, UnicodeError) as error:  # UnicodeError: what no host name can be, such as `a..b`
+    except (OSError, UnicodeError) as error:  # UnicodeError: not a host name, such as `a..b`
         if bound is not None:
             bound.close()
-        reason = (isinstance(error, OSError) and error.strerror) or "this is not an address"
+        reason = (isinstance(error, OSError) and error.strerror) or "it is not an address"
         raise errors.OperatorError(f"Cannot listen on {host} port {port}: {reason}.") from error
     return bound
 
 
 def make_server(app: Any, *, shutdown_timeout: float, root_path: str = "") -> Server:
-    """A server for one ASGI app. `root_path` is the path of the public URL, where links lead to: a proxy in
-    front of the server takes it off the paths of requests."""
+    """A server for one ASGI app. Links begin with `root_path`, the path of the public URL. A proxy in front
+    of the server removes it from the paths of requests."""
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # what it warns of has a line of ours
     config = uvicorn.Config(
         app,

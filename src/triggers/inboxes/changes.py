@@ -97,7 +97,7 @@ async def create(
 async def patch(
     database: Database, clock: DatabaseClock, ring: KeyRing, inbox: Inbox, changes: dict[str, Any]
 ) -> Changed:
-    """Change some of the settings of an inbox that can be changed. Omitted fields stay as they are.
+    """Change settings of an inbox. Omitted fields stay as they are.
 
     Raises:
         Conflict: it is being deleted, or there is no room for the subscription that sends notices.

@@ -49,14 +49,14 @@ class LeaseQueue:
         It claims, waits in line, then listens for hints before it claims again, so that no hint between
         two claims is lost. The inbox may change meanwhile: it is returned as it was last seen.
 
-        A caller that closes its side of the connection ends the wait and holds nothing: an interrupted
-        consumer often releases what it held at the same moment, and would be given it again by the request
-        that it no longer waits for. A request that does not wait is answered all the same, because its caller
-        may have closed only the side on which it has nothing more to send.
+        If the caller closes its side of the connection, the wait ends, and nothing is leased. An interrupted
+        consumer often releases its messages at the same moment. The request that waits would lease them
+        again, although nobody reads its answer. A request that does not wait is answered even then, because
+        its caller may have closed only the side on which it sends.
 
         Raises:
             Conflict: the inbox is being deleted.
-            Overloaded: its organisation has its share of the requests that may wait here.
+            Overloaded: the organisation already has its share of the requests that may wait here.
         """
         refuse_deleting(inbox)
         if not asked.wait_seconds:

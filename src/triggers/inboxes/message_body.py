@@ -15,8 +15,8 @@ LeaseSeconds = Annotated[int, Meta(ge=1, le=3600)]
 NotSettled = Annotated[
     list[UnsettledMessage] | UnsetType,
     Meta(
-        description="Only in a 201: the messages that the request names and that were not settled, with"
-        " the reasons. `already_acknowledged`: the message was acknowledged before, in any way."
+        description="Only in a 201: the messages that the request names but did not settle, with the"
+        " reasons. `already_acknowledged`: the message was acknowledged before, in any way."
         " `not_in_lease`: the lease does not hold the message. `lease_over`: the lease has ended."
     ),
 ]

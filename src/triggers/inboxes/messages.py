@@ -135,9 +135,10 @@ class MessageRoutes:
         )
 
     async def ack_messages(self, caller: Caller, inbox: str, data: SettleBody) -> JsonResponse[Acked]:
-        """Acknowledge messages of a lease. A lease that has ended acknowledges nothing.
+        """Acknowledge messages of a lease. A lease that has ended cannot acknowledge messages.
 
-        The request can be repeated: if all of it was acknowledged before, in any way, the answer is 200.
+        The request can be repeated: if all its messages were acknowledged before, in any way, the answer is
+        200.
         """
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         acked = await settlement_store.acknowledge_lease(
@@ -152,7 +153,7 @@ class MessageRoutes:
     async def release_messages(self, caller: Caller, inbox: str, data: ReleaseBody) -> JsonResponse[Released]:
         """Release messages of a lease, so that they can be leased again.
 
-        Their lease count stays as it is. If all of it was acknowledged before, the answer is 200.
+        Their lease count stays as it is. If all the messages were acknowledged before, the answer is 200.
         """
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         released = await settlement_store.release(
@@ -176,7 +177,7 @@ class MessageRoutes:
             self._database, found, data.lease_id, _ids(data.message_ids), reason
         )
         not_settled = await _not_settled(self._database, found, data, rejected)
-        if not rejected:  # what is acknowledged is not in quarantine
+        if not rejected:  # even if they were acknowledged before, they are not in quarantine
             raise LeaseOver(not_settled=not_settled)
         return Rejected(data.lease_id, _settled(rejected), not_settled)
 
@@ -228,7 +229,7 @@ async def _not_settled(
     """The messages that the request names and that it did not settle, with the reasons.
 
     Raises:
-        LeaseOver: it settled nothing, and not all of it was acknowledged before.
+        LeaseOver: the request settled nothing, and not all its messages were acknowledged before.
     """
     if data.message_ids is None:
         if not settled and not await settlement_store.is_finished(database, inbox, data.lease_id):
@@ -270,7 +271,7 @@ def _settled(messages: list[Message]) -> list[SettledMessage]:
     return [SettledMessage(message.event_id, message.status) for message in messages]
 
 
-_DONE_BEFORE = Answer(200, "Nothing was changed, because all of it was acknowledged before.")
+_DONE_BEFORE = Answer(200, "Nothing was changed, because all the messages were acknowledged before.")
 _LEASE_OVER = Answer(409, "Nothing was changed, because the lease has ended or does not hold the messages.")
 _DELETING = Answer(409, "The inbox is being deleted.")
 

@@ -1,4 +1,4 @@
-"""What ends the lease of a message: acknowledging, releasing and rejecting it; and extending a lease.
+"""Acknowledges, releases and rejects messages of a lease, which ends it; and extends a lease.
 
 A request that settles nothing may be a repetition of one whose answer was lost, or it may have come after the
 end of the lease. `reasons` and `is_finished` tell the two apart.
@@ -16,13 +16,13 @@ from triggers.postgres.database import Database, statements
 
 _SQL = statements(__name__)
 FINISHED_LEASES_KEPT = timedelta(hours=24)
-"""How long it is known that all messages of a lease were acknowledged."""
+"""How long the service remembers that all messages of a lease were acknowledged."""
 
 
 async def acknowledge_lease(
     database: Database, inbox: Inbox, lease_id: UUID, ids: Sequence[UUID] | None
 ) -> list[Message]:
-    """Settle messages of a lease, or all of them for None. A lease that has ended settles nothing."""
+    """Settle messages of a lease, or all of them if `ids` is None. Changes nothing if the lease has ended."""
     rows = await database.fetch(_SQL["ack"], inbox.org_id, inbox.id, lease_id, ids)
     return [Message(row["event_id"], "acked", row["lease_count"]) for row in rows]
 

@@ -1,6 +1,6 @@
 -- name: ack
--- The same statement notes that the lease is finished, unless other messages of it remain. A repeated request is
--- answered by that.
+-- The same statement records that the lease is finished, unless it holds other messages. This record shows that a
+-- later request is a repetition.
 with held as (
     delete from deliveries
     where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
@@ -47,8 +47,8 @@ where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
 returning event_id, lease_count, due_at
 
 -- name: acknowledge
--- A lease that was alive and lost its last message to this statement is noted as finished. Of one that has ended
--- nobody knows whether other consumers have leased some of its messages since.
+-- If this statement takes the last message of a lease that has not ended, it records that the lease is finished.
+-- If the lease has ended, other consumers may have leased some of its messages since, so nothing is recorded.
 with taken as (
     delete from deliveries
     where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[])
@@ -76,8 +76,8 @@ where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[])
   and event_id >= $4 and event_id <= $5 and status = 'acknowledged'
 
 -- name: acknowledged_last
--- Unlike `acknowledged_before`, a message is judged by its youngest generation: one that was replayed since is not
--- acknowledged.
+-- Unlike in `acknowledged_before`, only the latest generation of a message counts: a message that was replayed since
+-- is not acknowledged.
 select event_id from settled_deliveries s
 where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[])
   and event_id >= $4 and event_id <= $5 and status = 'acknowledged'

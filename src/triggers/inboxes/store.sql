@@ -105,7 +105,7 @@ where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
 order by event_id
 
 -- name: reopen
--- The id of a finished lease was chosen again, for other messages.
+-- A caller chose the id of a finished lease again, for other messages.
 delete from finished_leases where org_id = $1 and subscription_id = $2 and lease_id = $3
 
 -- name: oldest_first

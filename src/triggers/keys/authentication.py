@@ -177,7 +177,7 @@ class KeyCache:
             return
         try:
             await api_keys.touch(self._database, used)
-        except BaseException:  # noted the next time, unless the key is used again until then
+        except BaseException:  # stored the next time, unless the key has a later use by then
             self._used_at = used | self._used_at
             raise
 

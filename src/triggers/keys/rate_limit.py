@@ -41,7 +41,7 @@ class RateLimiter:
 
     def __init__(self) -> None:
         self._reach: dict[UUID, float] = {}
-        self._interval: dict[UUID, float] = {}  # seconds in which a request is refilled
+        self._interval: dict[UUID, float] = {}  # seconds until one request is refilled
         self.spent: dict[UUID, float] = {}
 
     def take(self, caller: Caller, cost: int = 1) -> Grant | None:
@@ -69,9 +69,9 @@ class RateLimiter:
         )
 
     def charge(self, org_id: UUID, cost: int) -> None:
-        """Spend `cost` requests more for something that was granted, even if that is more than the quota.
+        """Spend `cost` more requests for something that was granted, even beyond the quota.
 
-        Nothing more is granted then until the excess is refilled too.
+        Nothing more is granted until the excess is refilled too.
         """
         interval = self._interval.get(org_id)
         if interval is not None:  # else its plan has no limit

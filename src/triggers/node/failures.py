@@ -1,4 +1,4 @@
-"""Failures that are nobody's bug, in words for the person who runs a command."""
+"""Messages for failures that are not bugs, for the person who runs a command."""
 
 from __future__ import annotations
 

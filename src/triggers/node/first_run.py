@@ -16,11 +16,11 @@ from triggers.postgres.database import Database
 
 FIRST_ORGANISATION = "default"
 KEY_FILE = "first-key"
-"""File in the data directory with the first API key, where no terminal shows it."""
+"""File in the data directory that gets the first API key if there is no terminal."""
 
 
 class FirstRun(NamedTuple):
-    """Where the first API key is. If it is at neither place, no key was made."""
+    """Where the first API key is. If both fields are None, no key was made."""
 
     key: str | None = None
     """The key itself, to be shown on a terminal. It is stored nowhere."""
@@ -33,10 +33,10 @@ async def first_run(
 ) -> FirstRun | None:
     """Create an organisation without limits and its API key, if there is no organisation yet.
 
-    A key is shown only on a terminal: what is printed elsewhere becomes a log, which is stored and which
-    others read. Without a terminal the key is written to a file in `data_dir`, or not made at all.
+    A key is shown only on a terminal, because other output becomes a log, which is stored and which others
+    read. Without a terminal the key is written to a file in `data_dir`. Without both, no key is made.
 
-    Organisation and key are one transaction, or a node that is killed in between would leave an organisation
+    One transaction creates both. Otherwise a node that is killed in between would leave an organisation
     without a key. The file is written before the commit for the same reason. If several nodes start at once,
     one of them creates both.
 

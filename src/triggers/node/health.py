@@ -19,32 +19,32 @@ VITAL: Final = frozenset({FLUSHER, KEY_VERSION, HEARTBEAT})
 
 _DISK_FULL: Final = "free space is below TRIGGERS_MIN_FREE_DISK: events are refused"
 KEPT_SECONDS: Final = 0.5
-"""How long the database is not asked again, however often `/readyz` is."""
+"""How long the result of the database check is kept, however often `/readyz` is requested."""
 
 Trouble = Callable[[], dict[str, str]]
 """Gives the background work that has failed the last time, or has ended, by name."""
 
 
 class Watched(Protocol):
-    """Background work that tells what of it is in trouble."""
+    """Background work that reports its failures."""
 
     @property
     def trouble(self) -> dict[str, str]:
-        """What has failed the last time, or has ended, by name."""
+        """By name: the work that failed when it last ran, or that has ended, with the reason."""
 
 
 class Readiness(NamedTuple):
     """What `/readyz` says."""
 
     status: str
-    """`ready`, `degraded` (some background work fails, or the disk is full; send traffic all the same), or
+    """`ready`, `degraded` (some background work fails, or the disk is full; send traffic anyway), or
     `not ready`."""
     checks: dict[str, str]
     """Each check by name: `ok`, or what is wrong."""
 
 
 class Health:
-    """What is known of this process. Redis is shown but never decisive: without it the service only slows."""
+    """The state of this process. Redis is shown but never decisive: without it the service is only slower."""
 
     CHECK_SECONDS = 2.0
 

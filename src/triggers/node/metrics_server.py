@@ -1,4 +1,4 @@
-"""Serves /metrics on an address of its own, which callers of the API need not be able to reach."""
+"""Serves /metrics at an address of its own, which can be hidden from callers of the API."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ _SERVICE = Service(
             "schema": {"type": "string"},
         },
         "Location": {
-            "description": "Path of the created resource, behind the path of the public URL.",
+            "description": "Path of the created resource. It begins with the path of the public URL.",
             "schema": {"type": "string"},
         },
         "RateLimit": {

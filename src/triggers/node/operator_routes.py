@@ -40,7 +40,7 @@ EXAMPLE_FACTS: dict[type[errors.TriggersError], dict[str, Any]] = {
 
 METRICS_PATH: Final = "/metrics"
 METRICS_SECONDS: Final = 0.2
-"""How long the text of the metrics is kept, so that callers cannot make it be collected all the time."""
+"""How long the text of the metrics is kept, so that many requests do not collect it many times."""
 
 
 class ReadinessAnswer(msgspec.Struct, omit_defaults=True):
@@ -66,7 +66,7 @@ class OperatorRoutes:
         public_url: str | None,
         openapi: Callable[[str], bytes],
     ) -> None:
-        """`openapi` makes the OpenAPI document of a service behind this path."""
+        """`openapi` makes the OpenAPI document for the path of a public URL."""
         self._health = health
         self._acceptor = acceptor
         self._database = database
@@ -144,7 +144,7 @@ class OperatorRoutes:
 
     def _url(self, request: Request) -> str:
         """The URL that examples on pages use. Without a public URL it is the address to which the caller
-        connected, whatever the header Host says, so that there are few different pages."""
+        connected. It is not the header Host, because each value of that would need a page of its own."""
         host, port = request.scope["server"] or ("localhost", 80)
         return (self._public_url or url_of(host, port)).rstrip("/")
 

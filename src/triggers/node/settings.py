@@ -107,8 +107,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     keep_alive: Annotated[
         float,
         Meta(
-            description="Time after which connections of callers without a request are closed. Must be longer"
-            " than the idle timeout of a load balancer in front.",
+            description="Time after which idle connections of callers are closed. Must be longer than the"
+            " idle timeout of a load balancer in front.",
             extra_json_schema={"duration": True},
         ),
     ] = 75
@@ -143,7 +143,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         int,
         Meta(
             description="Maximum number of unsettled deliveries and messages of an organisation, counted once"
-            " a minute; while it has more, its events are refused with 429. 0 for no limit.",
+            " a minute. While it has more, its events are refused with 429. 0 for no limit.",
             ge=0,
         ),
     ] = 5_000_000
@@ -166,15 +166,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     metrics_host: Annotated[
         str | None,
         Meta(
-            description="Address for /metrics, if it is to be served there and not with the API. Default: the"
-            " address of the API."
+            description="Address for /metrics. If it or the port is set, /metrics is served only there and"
+            " not with the API. Default: the address of the API."
         ),
     ] = None
     metrics_port: Annotated[
         Annotated[int, Meta(ge=0, le=65535)] | None,
         Meta(
-            description="Port for /metrics, if it is to be served there and not with the API. Default: the"
-            " port of the API."
+            description="Port for /metrics. If it or the address is set, /metrics is served only there and"
+            " not with the API. Default: the port of the API."
         ),
     ] = None
     worker_metrics_port: Annotated[
@@ -242,7 +242,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
             except ValueError:
                 raise SettingsError(
                     "TRIGGERS_OUTBOUND_ALLOW must be a list of CIDRs, such as 10.20.0.0/16,fd00:1::/64."
-                    f" {text!r} is not one, or its address is not the first one of its network."
+                    f" {text!r} is not a CIDR, or its address is not the first address of its network."
                 ) from None
         return OutboundPolicy(
             allow=tuple(allow), allow_http=self.outbound_allow_http, proxy_url=self.outbound_proxy
@@ -308,7 +308,7 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
 
     Raises:
         SettingsError: a value is wrong; the message names the setting, its value and the expected values. Or
-            the database's URL or a PG* variable asks for a connection that cannot be had.
+            the database's URL or a PG* variable asks for something that the driver cannot honour.
     """
     values: dict[str, Any] = {}
     for setting in settings_list():
@@ -328,14 +328,14 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
 
 
 def unknown_variables(environ: Mapping[str, str], others: Collection[str] = ()) -> dict[str, str | None]:
-    """Variables that look like settings and are none, each with the variable that may be meant.
+    """Variables with our prefix that are not settings, each with the variable that was probably meant.
 
     `others` are variables that are read too. Those that Kubernetes sets are left out.
     """
     known = {env_name(setting.name) for setting in settings_list()}
     known |= {env_name(setting.name) + "_FILE" for setting in settings_list() if setting.secret}
     known |= set(others)
-    # All begin alike, which would make all of them similar.
+    # Without the prefix, which would make all names similar.
     similar = {name.removeprefix(ENV_PREFIX): name for name in known}
     return {
         name: next(

@@ -1,4 +1,4 @@
-"""What every long-running process of ours does: heed signals, and leave the collector in peace."""
+"""Signals and garbage collection, which every long-running process of ours handles alike."""
 
 from __future__ import annotations
 

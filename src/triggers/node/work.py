@@ -117,8 +117,8 @@ async def _database_answers(url: str, stopping: Stopping, parent: ParentSocket) 
 def _show_metrics(host: str, port: int) -> None:
     try:
         start_http_server(port, host, metrics.registry)
-    except (OSError, UnicodeError) as error:  # UnicodeError: what no host name can be, such as `a..b`
-        reason = (isinstance(error, OSError) and error.strerror) or "this is not an address"
+    except (OSError, UnicodeError) as error:  # UnicodeError: not a host name, such as `a..b`
+        reason = (isinstance(error, OSError) and error.strerror) or "it is not an address"
         raise OperatorError(f"Cannot show metrics on {host} port {port}: {reason}.") from error
 
 

@@ -47,13 +47,13 @@ class Hint(msgspec.Struct, tag="hint", array_like=True):
 
 
 class Stored(msgspec.Struct, tag="stored", array_like=True):
-    """What a flush stored."""
+    """The events that a flush stored."""
 
     handover: Handover
 
 
 class Said(msgspec.Struct, array_like=True):
-    """What the worker tells the process that started it: its metrics, and which of its parts fail."""
+    """The report of a worker to the process that started it: its metrics, and the parts that fail."""
 
     metrics: bytes
     trouble: dict[str, str]

@@ -230,8 +230,8 @@ def _read_host(given: str) -> tuple[str, Address | None]:
 def _ascii_label(label: str) -> str:
     """A part of a host name in ASCII, by IDNA 2008.
 
-    Nothing but upper case is mapped to something else. By the mapping of browsers (UTS 46) a name could hide
-    invisible characters, and fullwidth digits would become an address.
+    Only upper case is converted. The mapping that browsers use (UTS 46) would accept names with invisible
+    characters, and would turn fullwidth digits into an address.
     """
     if label.isascii():
         return label
@@ -247,7 +247,7 @@ def _ascii_label(label: str) -> str:
 
 
 def _unicode_label(label: str) -> str:
-    """A part of a host name in Unicode. A part that is not valid stays as it is."""
+    """A part of a host name in Unicode. An invalid part stays as it is."""
     if not label.startswith("xn--"):
         return label
     import idna  # noqa: PLC0415 - slow to import, and seldom used

@@ -70,8 +70,8 @@ class Outbound:
     ) -> Result:
         """POSTs `body`, once. Raises nothing that an endpoint, a name or a proxy could provoke.
 
-        `org` is whose look-up it is. `fresh`: on a new connection, which cannot be stale. Host, length and
-        connection headers are set here, never by the caller.
+        `org` is the organisation of the look-up. `fresh`: use a new connection, which cannot be stale.
+        Host, length and connection headers are set here, never by the caller.
         """
         began = self._loop.time()
         try:
@@ -154,7 +154,7 @@ def _without_head(reason: Reason, connection: Connection, key: Key, seconds: flo
     if reason is Reason.MALFORMED:
         if status is not None and 200 <= status < 600:
             return Answered(status, "", seconds, cut=reason)
-        # What an address says that only the operator permits may be a secret of the operator's network.
+        # If only the operator permits an address, its answer may be a secret of the operator's network.
         if head and permitted(ip_address(key.address)) is not None:
             shown = head[:BYTES_SHOWN].decode("latin-1").encode("unicode_escape").decode()
             detail = f"{detail} It begins with: {shown}"

@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
 
     _body: list[bytes]
     head: bytes
-    """The pieces of the answer that came before the end of its head, and the piece with that end."""
+    """The pieces of the answer up to the end of its head, including the piece with that end."""
     retry_after: str | None
     delivery_control: str | None
 
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def stale(self) -> bool:
-        """It was kept alive, and nothing of an answer came to its last exchange."""
+        """Whether it was kept alive, and not one byte of an answer came to its last exchange."""
         return self.idle_since > 0 and self.stage is Stage.SENT
 
     @property
@@ -256,8 +256,8 @@ class Connection(asyncio.Protocol):
 def status_in(head: bytes) -> int | None:
     """The status in the beginning of an answer whose head did not come to its end; None if there is none.
 
-    The connection's own parser cannot be asked, because until it has read the next status it names that of
-    the answer before, which came on the same connection.
+    The connection's own parser cannot be used for this: until it has read the new status, it still reports
+    the status of the previous answer on the same connection.
     """
     parser = HttpResponseParser(object())
     try:

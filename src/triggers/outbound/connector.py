@@ -107,18 +107,16 @@ class Connector:
 
     @contextlib.asynccontextmanager
     async def _tls_faults(self, deadline: float) -> AsyncIterator[None]:
-        """Turn what can go wrong in a handshake into NoConnection."""
+        """Convert each failure of a handshake into NoConnection."""
         try:
             async with asyncio.timeout_at(self._limit(deadline)):
                 yield
         except ssl.SSLCertVerificationError as error:
             if not self._has_roots:
                 raise NoConnection(
-                    Reason.INTERNAL, "The service has no CA root certificates, so it can verify no endpoint."
+                    Reason.INTERNAL, "The service has no CA root certificates, so it cannot verify endpoints."
                 ) from None
-            raise NoConnection(
-                Reason.TLS, f"The certificate does not hold: {error.verify_message}."
-            ) from None
+            raise NoConnection(Reason.TLS, f"The certificate is not valid: {error.verify_message}.") from None
         except TimeoutError:
             raise NoConnection(Reason.TLS_TIMEOUT) from None
         except (OSError, ValueError):

@@ -1,8 +1,8 @@
 """Look-ups of host names: in threads of their own, shared fairly, kept for a few seconds.
 
 A look-up cannot be interrupted: a thread whose name server is silent stays busy long after its caller
-has given up. So organisations share two things. A *place* is held until the look-up ends or its limit has
-passed, so whoever waits for one waits no longer than that limit. A *thread* is held until it has really
+has given up. So organisations share two resources. A look-up holds a *place* until it ends or its limit has
+passed, so each place becomes free within that limit. A look-up holds a *thread* until the thread has really
 come back. There are THREADS_A_PLACE threads for each place. A look-up that nobody waits for any more is
 never begun.
 """
@@ -26,7 +26,7 @@ Found: TypeAlias = tuple[str, ...] | Reason
 """The addresses that may be used, or why there are none."""
 
 THREADS_A_PLACE: Final = 8
-"""A place is always given on after its limit of 5 seconds, as long as look-ups take less than 40 seconds."""
+"""With so many, there is always a thread for a free place, as long as look-ups take less than 40 seconds."""
 _FAILURE_KEEP_SECONDS: Final = 1.0
 
 
@@ -60,7 +60,7 @@ class Names:
     wanted ──a place and a thread are free──▶ begun ──came back──▶ told, and kept for some seconds
        │ nobody waits any more                  │ 5 s have passed
        ▼                                        ▼
-    forgotten                                told that there is no address; its place is given on,
+    forgotten                                told that there is no address; its place is free,
                                              and the thread counts as held until it comes back
 
     Organisations wait in turns, and share places and threads as `Room` says.
@@ -89,7 +89,7 @@ class Names:
         self._threads: list[Thread] = []
 
     def kept(self, host: str, now: float) -> Found | None:
-        """What is known of a name already. `now` is the loop's time."""
+        """The kept result for a name, if there is one. `now` is the loop's time."""
         entry = self._kept.get(host)
         return entry[1] if entry is not None and now < entry[0] else None
 
@@ -150,7 +150,7 @@ class Names:
         return self._places.has_room(org) and self._threads_held.has_room(org)
 
     def _give_up(self, lookup: _Lookup) -> None:
-        """Its limit has passed: it has failed, and its place is given on."""
+        """Its limit has passed: it has failed, and its place is free for the next one."""
         lookup.limit = None
         self._leave(lookup.org)
         self._settle(lookup, Reason.DNS)

@@ -46,7 +46,7 @@ NOT_THE_ENDPOINT: Final = frozenset({Reason.PROXY, Reason.BUSY, Reason.INTERNAL}
 class Answered(Struct, frozen=True, gc=False):
     """The endpoint sent a whole response head, or a status and after it something that is not HTTP.
 
-    The status decides, whatever became of the rest.
+    The status decides, even if the rest could not be read.
     """
 
     status: int
@@ -69,15 +69,15 @@ class Failed(Struct, frozen=True, gc=False):
     status: int | None = None
     """The status, if the answer ended after its status and before the end of its headers."""
     stale_connection: bool = False
-    """The connection was kept from an earlier request, and closed before any byte of the answer came. Mostly
-    the endpoint had closed it before it got the request, so this says nothing of the endpoint's health."""
+    """The connection was kept from an earlier request, and closed before any byte of the answer came. Usually
+    the endpoint had closed it before it got the request, so the endpoint does not count as failing."""
 
 
 Result: TypeAlias = Answered | Failed
 
 DETAILS: Final = {
     Reason.DNS: "The host name could not be resolved.",
-    Reason.FORBIDDEN_ADDRESS: "The host is not an address that deliveries may go to."
+    Reason.FORBIDDEN_ADDRESS: "Deliveries to the address of this host are not allowed."
     " The operator can allow it with TRIGGERS_OUTBOUND_ALLOW.",
     Reason.CONNECT: "The connection was refused or the host cannot be reached.",
     Reason.CONNECT_TIMEOUT: "The host did not accept a connection in time.",
@@ -92,7 +92,7 @@ DETAILS: Final = {
     Reason.MALFORMED: "The answer is not valid HTTP/1.1.",
     Reason.BUSY: "The sender had no room for this connection.",
 }
-"""What the tenant is told where there is nothing more exact to say."""
+"""The text for the tenant, if there is no more exact one."""
 
 
 class NoConnection(Exception):

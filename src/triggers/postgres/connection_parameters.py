@@ -1,8 +1,9 @@
-"""What becomes of each parameter and variable by which PostgreSQL's own programs choose a connection.
+"""Decides which parameters and variables of libpq are honoured, refused or ignored.
 
-People know them from libpq and write them into a URL or an environment. Our driver is not libpq: it knows
-some of them, takes the others for settings of the server, and reads only some of the variables. So each has
-its place in the table below, and none that says whom to trust is ignored in silence.
+Operators know them from PostgreSQL's own programs, and write them into a URL or an environment. Our driver is
+not libpq: it knows some of the parameters, sends the others to the server as settings, and reads only some of
+the variables. The table below therefore lists all of them. If one says which server to trust, it is never
+ignored silently.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Fate(Enum):
     REFUSED = auto()
     """It changes the host, the identity, TLS or the session, and cannot be honoured."""
     WITHOUT_EFFECT = auto()
-    """It is left out, because it changes nothing that somebody relies on, or the service chooses it."""
+    """It is left out, because nobody relies on it, or because the service chooses the value itself."""
 
 
 class Parameter(NamedTuple):
@@ -33,8 +34,8 @@ class Parameter(NamedTuple):
     variable: str | None
     fate: Fate
     except_for: tuple[str, ...] = ()
-    """Values with the opposite fate: a refused parameter with one of these values asks for what is done
-    anyway, an honoured one with such a value cannot be honoured."""
+    """Values with the opposite fate. A refused parameter is accepted with one of these values, because that
+    is what is done anyway. An honoured parameter is refused with one of them."""
 
 
 _HONOURED, _REFUSED, _WITHOUT_EFFECT = Fate.HONOURED, Fate.REFUSED, Fate.WITHOUT_EFFECT
@@ -108,7 +109,7 @@ OTHER_VARIABLES: Final = {
     "PGDATESTYLE": _WITHOUT_EFFECT,  # every session sets this and the next one for itself
     "PGTZ": _WITHOUT_EFFECT,
 }
-"""The variables of libpq 18 that are not those of a parameter, or have another fate than it."""
+"""The variables of libpq 18 that belong to no parameter, or whose fate differs from that of the parameter."""
 
 VARIABLES: Final = frozenset({each.variable for each in PARAMETERS if each.variable} | OTHER_VARIABLES.keys())
 """Every variable of libpq 18."""
@@ -143,7 +144,7 @@ def driver_arguments(url: str) -> dict[str, Any]:
     kept = [part for part in query.split("&") if not _is_left_out(_pair(part)[0])]
     arguments: dict[str, Any] = {"dsn": f"{base}{mark}{'&'.join(kept)}" if kept != [""] else base}
     if ("sslmode", "disable") in _query(url):
-        arguments["direct_tls"] = False  # PGSSLNEGOTIATION would refuse to do without TLS
+        arguments["direct_tls"] = False  # otherwise PGSSLNEGOTIATION would require TLS
     return arguments
 
 
@@ -157,7 +158,7 @@ def _pair(part: str) -> tuple[str, str]:
 
 
 def _is_left_out(name: str) -> bool:
-    """A refused parameter that got this far asks for what is done anyway."""
+    """Whether to leave a parameter out. A refused one that gets this far asks for what is done anyway."""
     parameter = _BY_NAME.get(name)
     return parameter is not None and parameter.fate is not Fate.HONOURED
 

@@ -163,8 +163,8 @@ class Database:
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection of the pool, for one statement or one transaction.
 
-        Organisations share the connections as `Places` says. Whatever works for none of them counts as one
-        that has no other connection.
+        Organisations share the connections as `Places` says. Work for no organisation counts as an
+        organisation of its own that has no other connection.
 
         Raises:
             DatabaseUnavailable: for every error that is the server's state and not the statement's.
@@ -186,7 +186,7 @@ class Database:
             self._places.leave(org_id)
 
     async def _give_back(self, connection: Connection) -> None:
-        """What came of the statement stands, even if the pool has to close its connection."""
+        """The result of the statement is kept, even if the pool has to close its connection."""
         assert self._pool is not None
         try:
             await asyncio.shield(self._pool.release(connection, timeout=GIVE_BACK_SECONDS))
@@ -301,14 +301,14 @@ def is_unavailable(error: BaseException) -> bool:
 
 
 def sqlstate_of(error: BaseException) -> str:
-    """How an error that is not shown to strangers is named to them, such as `SQLSTATE 23514`."""
+    """The name of an error for readers who must not see its message, such as `SQLSTATE 23514`."""
     sqlstate = getattr(error, "sqlstate", None)
     return f"SQLSTATE {sqlstate}" if sqlstate else type(error).__name__
 
 
 def _lacks_partition(error: asyncpg.PostgresError) -> bool:
-    # It has the class of the data, but the data is not to blame. It is told by the constraint that a failed
-    # check names, and not by its message, which the server writes in its own language.
+    # The error has the class of wrong data, although the data is right. A failed CHECK names its constraint,
+    # and a missing partition names none. The message cannot be compared, because the server translates it.
     return error.sqlstate == _CHECK and getattr(error, "constraint_name", None) is None
 
 

@@ -190,7 +190,7 @@ class EmbeddedPostgres:
                     # The service sees its own failed statements; here they would only fill the disk,
                     # and their details quote what people sent us.
                     await connection.execute(f"ALTER ROLE {ROLE} SET log_min_messages = log")
-                # An earlier release gave it more.
+                # An earlier release gave the role more rights.
                 await connection.execute(f"ALTER ROLE {ROLE} {_NO_RIGHTS}")
             if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
                 await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {ROLE}")
@@ -229,13 +229,13 @@ def _answers(home: EmbeddedHome) -> bool:
     if (user := home.access.serving_user()) not in (None, os.geteuid()):
         raise DataDirectoryError(
             f"The `triggers serve` of {home.data_dir} belongs to user {user}. Run this as that user, "
-            "who alone may connect to its PostgreSQL."
+            "because no other user can connect to its PostgreSQL."
         )
     return True
 
 
 def _url(home: EmbeddedHome, *, user: str = ROLE, database: str = DATABASE) -> str:
-    # All is named that libpq and our driver would otherwise take from PG* variables.
+    # This sets everything that libpq and our driver would otherwise take from PG* variables.
     named: dict[str, str | int] = {
         "host": str(home.socket_directory.path),
         "port": PORT,

@@ -1,8 +1,8 @@
 """Who may connect to the private PostgreSQL: only the user who runs `serve`, as one of our two roles.
 
 The kernel tells PostgreSQL which user is at the other end of its socket, and PostgreSQL looks up the name.
-A user without a name needs a random password instead, which is in a file that only this user may read.
-The rules are written at every start and lie outside of the cluster. The cluster's own rules may be those of
+A user without a name needs a random password instead, which is in a file that only this user can read.
+The rules are written at every start, to files outside of the cluster. The cluster's own rules may come from
 an earlier release, which trusted every process of PostgreSQL's user.
 """
 
@@ -38,7 +38,7 @@ class Access:
             self._write_rules(f"peer map={_MAP}")
             users = "".join(f'{_MAP} "{name}" {role}\n' for role in (SUPERUSER, ROLE))
         else:
-            # Until there is a password, this trusts processes that could read it as well.
+            # Until there is a password, only processes that could also read the password file are trusted.
             self._write_rules("trust" if self.needs_password else "scram-sha-256")
             users = ""
         _replace(self.names, users, 0o644)
@@ -49,12 +49,12 @@ class Access:
         return _own_name() is None and not self._password_file.exists()
 
     def keep_password(self, password: str) -> None:
-        """Note the password that both roles have now, and ask for it from the next reload on."""
+        """Store the password that both roles have now, and require it from the next reload on."""
         _replace(self._password_file, password, 0o600)
         self._write_rules("scram-sha-256")
 
     def password(self) -> str | None:
-        """The password to connect with; None if there is no need of one."""
+        """The password to connect with; None if no password is needed."""
         if _own_name() is not None:
             return None
         with suppress(FileNotFoundError):
@@ -62,7 +62,7 @@ class Access:
         return None
 
     def serving_user(self) -> int | None:
-        """The id of the user who started last, and who alone may connect; None if nobody has."""
+        """The id of the user who started `serve` last, the only one who can connect. None if nobody did."""
         try:
             return self.rules.stat().st_uid
         except FileNotFoundError:

@@ -14,9 +14,9 @@ from triggers.errors import DataDirectoryError, OperatorError
 
 UNFINISHED = ".unfinished-"
 OF_ITS_OWN = "triggers"
-"""The user that PostgreSQL runs as if root starts it. The service never creates users."""
+"""The user that PostgreSQL runs as if root starts it and there is no data. The service creates no users."""
 SHARED = ("postgres", "nobody")
-"""Users that may be there if that one is not. Other programs of these users can read and change the data."""
+"""Users to run as if that one does not exist. Other programs of these users can read and change the data."""
 # Nothing of ours: the service's environment holds secrets, and PG* variables would lead astray.
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath}
 

@@ -10,8 +10,8 @@
         log/               one file a weekday, each emptied when its day comes round again
         socket             a private directory, or a link to one whose path is short enough
 
-Whatever takes time to make is made beside its place and renamed into it, so that a
-start killed half-way leaves nothing the next start could take for whole.
+Files that take time to make are made beside their place and then renamed into it. So a start that is
+killed halfway leaves nothing that the next start could take for complete.
 """
 
 import fcntl
@@ -135,7 +135,7 @@ class EmbeddedHome:
         return "\n".join(newest.read_text(errors="replace").splitlines()[-count:])
 
     def _existing(self) -> list[Path]:
-        """What there is of the way to our files, from the top."""
+        """The existing directories on the path to our files, from the top."""
         return [path for path in (*reversed(self.path.parents), self.path) if path.exists()]
 
     def _require_directories(self) -> None:
@@ -146,7 +146,7 @@ class EmbeddedHome:
                 )
 
     def _write_configuration(self) -> None:
-        """What initdb found out by trying (such as the kind of shared memory) is kept, the rest is ours."""
+        """Keep what initdb found by trying, such as the kind of shared memory, and write our settings."""
         settings = {
             "include": str(self.cluster.path / "postgresql.conf"),
             "log_directory": str(self.log),

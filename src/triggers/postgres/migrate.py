@@ -36,8 +36,8 @@ async def migrate(database: Database) -> list[Migration]:
     """Apply what is missing, one transaction each; return what was applied.
 
     Safe to run from many nodes at once: in each transaction an advisory lock lets one work and the others
-    wait. The lock is of the transaction, because one of the session would be held for ever if a pooler kept
-    the session.
+    wait. The lock belongs to the transaction: a pooler that keeps the session would hold a lock of the
+    session for ever.
 
     Raises:
         SchemaTooNew: the database knows migrations that this version does not.
@@ -86,7 +86,7 @@ async def pending(database: Database) -> list[Migration]:
 
 
 async def _missing(connection: Connection) -> list[Migration]:
-    # Not by to_regclass: inside a transaction that goes by what this session remembers.
+    # to_regclass cannot be used: inside a transaction it answers from the session's cache.
     present = await connection.fetchval(
         "select exists (select from pg_class"
         " where relname = 'schema_migrations' and pg_table_is_visible(oid))"

@@ -3,7 +3,7 @@
 Every session sets time limits and other settings for itself, and keeps prepared statements. A pooler that
 gives each transaction another connection to the server breaks both, and what we set would reach its other
 clients. A pooler that gives each client a connection of its own, as PgBouncer does with
-`pool_mode = session`, is no trouble.
+`pool_mode = session`, can be used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _SHARED: Final = (
 async def refuse_shared_sessions(connect: Callable[[], Awaitable[asyncpg.Connection]]) -> None:
     """Raise OperatorError if connections made by `connect` do not keep a session of the server each.
 
-    They must not keep prepared statements. Nothing is set in their sessions, which others may get next.
+    The connections must not keep prepared statements. This check sets nothing in their sessions, because
+    other clients may get these sessions next.
     """
     first = await connect()
     try:
@@ -53,8 +54,8 @@ async def _changes(first: asyncpg.Connection, second: asyncpg.Connection, again:
     """Whether `again`, which is one of the two, has another server process after both had a transaction at
     the same time.
 
-    A pooler gives out the connection that was used last, or the one that is idle for longest. The first one
-    would get the connection of the second then, or the second one that of the first.
+    A pooler gives out either the server connection that was used last, or the one that has been idle for
+    longest. So `first` would get the server connection of `second`, or `second` that of `first`.
     """
     begun = first.transaction(), second.transaction()
     for transaction in begun:

@@ -1,10 +1,10 @@
 """The settings of a database session, which every connection sets for itself before it is used.
 
-A server, a database or a role may have any default, and our statements mean the same under all of them only
-if they do not depend on a default. They are set in one statement and not as parameters of the connection's
-start, because PgBouncer refuses such parameters, or drops them without a word.
+A server, a database or a role may have any defaults, so our statements must not depend on defaults. One
+statement sets all settings. They are not parameters of the connection's start, because PgBouncer refuses such
+parameters or drops them silently.
 
-Not here are the settings that are the operator's to choose: `search_path` (the schema of our tables),
+Some settings are not set here, because the operator chooses them: `search_path` (the schema of our tables),
 `default_transaction_read_only`, `role`, and those that only cost time or memory.
 """
 
@@ -37,9 +37,9 @@ PINNED: Final = {
 """Besides these, the time limits of statements are set, and `synchronous_commit`."""
 
 _SINCE_MAJOR: Final = {"transaction_timeout": 17}
-"""The first version of PostgreSQL that knows the setting, if it is not in all that we support."""
+"""The first version of PostgreSQL that has the setting, if not all supported versions have it."""
 
-# A server or role may default to less; a 2xx of ours never rests on that.
+# A server or a role may have a weaker default, but a 2xx promises that the data is durable.
 _DURABLE: Final = (
     "set_config('synchronous_commit', case current_setting('synchronous_commit')"
     " when 'remote_apply' then 'remote_apply' else 'on' end, false)"

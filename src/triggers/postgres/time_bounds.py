@@ -58,7 +58,7 @@ BEAT_SECONDS: Final = 0.25
 """How often a worker writes its heartbeat."""
 
 LONGEST_GAP_SECONDS: Final = 2 * BEAT_SECONDS
-"""What the time between two beats of an observer counts for at most when it judges others' silence."""
+"""Maximum time between two beats of an observer that it counts as silence of others."""
 
 TAKEOVER_SECONDS: Final = 4.0
 """How long a worker's heartbeat must stand still before its groups of lanes are given to others."""

@@ -117,8 +117,8 @@ class DryRunAnswer(msgspec.Struct, kw_only=True):
     complete: Annotated[
         bool,
         Meta(
-            description="False if older events were not tried, because it took too long or because the newest"
-            " 20,000 events of all types hold fewer than `last` of these types."
+            description="False if older events were not tried: the dry run took too long, or fewer than"
+            " `last` of the newest 20,000 events of all types have these types."
         ),
     ]
     matches: list[DryRunMatch]

@@ -2,7 +2,7 @@
 
 An organisation takes at most half of the free slots, as `Room` says. A lane gets no slot beyond a quarter of
 what its organisation may hold while another lane of that organisation waits. So slow endpoints leave slots
-for the others: beside eight organisations that hold all they can, a newcomer of 512 slots still finds one.
+for the others: if eight organisations hold all they can of 512 slots, one slot is still free for a ninth.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Dispatcher:
         self.slots = slots
         self._room = Room(slots)
         self._now = now
-        self._line: OrderedDict[UUID, deque[Lane]] = OrderedDict()  # those that wait, of each organisation
+        self._line: OrderedDict[UUID, deque[Lane]] = OrderedDict()  # the lanes that wait, by organisation
         self._idle: list[asyncio.Future[None]] = []
         self._emptied = asyncio.Event()
 
@@ -79,7 +79,7 @@ class Dispatcher:
         if not self._room.taken:
             self._emptied.set()
         self._line_up(lane)
-        if lane.org_id in self._line:  # behind those that came while its turn lasted
+        if lane.org_id in self._line:  # behind those that came during its turn
             self._line.move_to_end(lane.org_id)
 
     def _choose(self) -> tuple[Lane, Due] | None:

@@ -12,8 +12,8 @@ from triggers.push.store import Due
 from triggers.room import Line, Room
 
 READ_AHEAD_BYTES: Final = 64 * 1024 * 1024
-"""Maximum size of payloads in memory, without those that are the only ones of their lanes. These may take as
-much again, if there is no room for them otherwise. Organisations share both as `Room` says."""
+"""Maximum size of payloads in memory. If this is used up, a lane without a payload in memory may get one from
+a second room of the same size. Organisations share both rooms as `Room` says."""
 
 
 class PayloadMemory:
@@ -21,7 +21,7 @@ class PayloadMemory:
 
     def __init__(self, has_room: Callable[[LaneId], None]) -> None:
         """`has_room` is called with each lane that had no room for even one delivery, once there may be room
-        for one. Lanes that get none then wait again."""
+        for one. If a lane then gets none, it waits again."""
         self._has_room = has_room
         self._room = Room(READ_AHEAD_BYTES)
         self._room_of_only_ones = Room(READ_AHEAD_BYTES)

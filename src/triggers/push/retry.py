@@ -30,7 +30,7 @@ class Schedule(Struct, frozen=True):
 
     @property
     def has_retry(self) -> bool:
-        """Whether a second attempt follows if the first one fails, in any case."""
+        """Whether the schedule has room for a second attempt, even with the longest jitter."""
         if not self.delays:
             return False
         return self.deadline is None or self.delays[0] * (1 + JITTER) <= self.deadline
@@ -170,7 +170,7 @@ def retry_after_seconds(value: str | None, now: datetime) -> float | None:
 
 
 def _final(answer: Answered, reason: Reason) -> Delivered | GivenUp | None:
-    """What an answer decides on its own, whatever the schedule."""
+    """The judgement, if the answer alone decides it, whatever the schedule is."""
     control = _words(answer.delivery_control)
     if reason is Reason.DELIVERED:
         return Delivered(disable=Disable.DECLINED if "disable" in control else None)

@@ -92,7 +92,7 @@ class Settler:
     def __init__(
         self, database: Database, clock: DatabaseClock, ownership: Ownership, public_url: str = ""
     ) -> None:
-        """`public_url` is what links in the service's own events begin with, or empty."""
+        """Links in the service's own events begin with `public_url`. If it is empty, they are paths."""
         self._public_url = public_url.rstrip("/")
         self._connection = KeptConnection(database, SETTLE_SECONDS, PLAN_ONCE)
         self._clock = clock
@@ -229,8 +229,8 @@ class Settler:
         await tell(connection, self._clock, self._judging, told)
 
     def _dead_letter(self, ended: Ended) -> dict[str, str | int | None]:
-        """What a dead letter tells. Its readers may lack the scope `subscriptions`, so the path of the URL,
-        which may hold a secret, and the answer are only behind the link."""
+        """The payload of `triggers.delivery.dead`. Its readers may lack the scope `subscriptions`, so it has
+        a link instead of the answer and of the path of the URL, which may contain a secret."""
         about = ended.settlement
         delivery_id = f"{about.event_id}.{about.subscription_id}"
         return {

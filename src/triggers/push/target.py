@@ -24,7 +24,7 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     """Maximum number of attempts in flight. For notices it is 1, because a notice covers all that wait."""
     reuses_connections: bool
     """Whether the first attempt of a delivery may use a connection of an earlier request. Every other attempt
-    gets a new one, so that a stale connection costs a delivery at most one attempt, and never its last."""
+    gets a new one, so a stale connection costs a delivery at most one attempt, and never its last one."""
     ends_at: datetime | None
     """The time when the first of its secrets must stop signing, if any."""
 

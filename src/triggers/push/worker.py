@@ -64,9 +64,9 @@ class Worker:
         public_url: str = "",
         slots: int = SLOTS,
     ) -> None:
-        """`public_url`: what links in the service's own events begin with; if it is empty, they are paths.
+        """`public_url`: links in the service's own events begin with it. If it is empty, they are paths.
 
-        `slots`: how many attempts are in flight at most, each on a connection of `outbound`.
+        `slots`: maximum number of attempts in flight, each on a connection of `outbound`.
         """
         self._database = database
         self._outbound = outbound

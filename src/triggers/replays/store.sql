@@ -24,8 +24,8 @@ where org_id = $1 and id = $2 and status = 'running'
 returning *
 
 -- name: waiting
--- Jobs that may have a chunk now: of each organisation the one that waited longest, then the second of each,
--- and so on. So however many jobs others have, one of an organisation is in the next round.
+-- Jobs that may have a chunk now: first the job of each organisation that has waited longest, then the second of
+-- each, and so on. So each organisation has a job in the next round, however many jobs the others have.
 select org_id, id, subscription_id
 from (
     select org_id, id, subscription_id, updated_at,

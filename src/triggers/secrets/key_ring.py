@@ -4,10 +4,11 @@ A sealed value is
 
     format (1 byte, 0x02) · key id (4 bytes) · nonce (12 bytes) · AES-256-GCM ciphertext and tag
 
-and is bound to its organisation, its subscription and its purpose: copied into another row or column it does
-not open. The associated data of AES-GCM is the format, the key id, the two ids and the purpose. Values of
+and is bound to its organisation, its subscription and its purpose: it cannot be decrypted in another row or
+column. The associated data of AES-GCM is the format, the key id, the two ids and the purpose. Values of
 format 1, which are not bound to a purpose, are still read. The first key of a ring encrypts, all of them
-decrypt. To rotate, put a new key in front, seal again whatever is not `is_current`, then drop the old key.
+decrypt. To rotate, put a new key in front, re-encrypt every value that is not `is_current`, then drop the old
+key.
 
 96-bit nonces are random: a key is good for 2^32 sealed values (NIST SP 800-38D), which no node comes near.
 """
@@ -123,8 +124,8 @@ class KeyRing:
             raise SealBroken(org=str(org), subscription=str(subscription)) from None
 
     def is_current(self, sealed: bytes) -> bool:
-        """Whether it was encrypted with the first key, in the newest format. If not, rotation has still to
-        seal it again."""
+        """Whether it was encrypted with the first key, in the newest format. If not, rotation must re-encrypt
+        it."""
         return _key_id_of(sealed) == self._current_id and sealed.startswith(_FORMAT)
 
 

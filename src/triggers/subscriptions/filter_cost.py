@@ -64,7 +64,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class _Reach:
-    """What a value may hold: nothing of the payload (`loops` is None), or `parts` parts of it at most."""
+    """The parts of the payload that a value may hold: none (`loops` is None), or at most `parts`."""
 
     loops: frozenset[int] | None
     parts: int = 1

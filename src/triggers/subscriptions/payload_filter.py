@@ -114,7 +114,7 @@ class FilterInput:
         return True
 
     def everything(self) -> Any:
-        """The fields and the payload that was read. Raises ValueError if no filter can be shown it."""
+        """The fields and the payload that was read. Raises ValueError if filters cannot read the payload."""
         if isinstance(self._with_payload, ValueError):
             raise self._with_payload
         return self._with_payload
@@ -204,7 +204,7 @@ class PayloadFilter:
 def judge_all(filters: Mapping[K, PayloadFilter], event: FilterInput, budget: Budget) -> dict[K, Verdict]:
     """One event against an organisation's filters; those that the budget does not reach have failed.
 
-    The budget is looked at between filters, so it is overdrawn by one judgement at most.
+    The budget is checked between filters, so it is exceeded by one judgement at most.
     """
     return at_once(judge_in_steps(filters, event, budget))
 

@@ -173,16 +173,17 @@ def stored_url(url: str, pointer: str) -> str:
 
 
 def check_origin(present: PushSettings, wanted: PushSettings, changed: Collection[str]) -> None:
-    """Raise Invalid if headers that nobody named would go to another scheme, host or port.
+    """Raise Invalid if a new URL would send stored headers to another scheme, host or port.
 
-    Answers never show their values, so a key that may change a URL could else read them at its own endpoint.
+    Answers never show the values of headers. Without this check, the owner of a key that can change a URL
+    could read the values at an endpoint of their own.
     """
     if not present.headers or "headers" in changed or wanted.target_url == present.target_url:
         return
     if origin_of(wanted.target_url) != origin_of(present.target_url):
         raise Invalid(
-            "The new URL has another scheme, host or port. Send `headers` too, because their values would go"
-            " there; null removes them.",
+            "The new URL has another scheme, host or port, and the stored headers would be sent there. Send"
+            " `headers` too; null removes them.",
             pointer="/headers",
         )
 

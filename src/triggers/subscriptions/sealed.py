@@ -17,7 +17,7 @@ _PURPOSES: Final[tuple[Purpose, ...]] = ("secrets", "headers")
 async def reseal(
     database: Database, ring: KeyRing, after: tuple[UUID, UUID], limit: int
 ) -> tuple[int, tuple[UUID, UUID] | None]:
-    """Seal with the ring's first key, in the newest format, what is not, in one slice of subscriptions.
+    """Re-encrypt values of one slice of subscriptions that lack the ring's first key or the newest format.
 
     Returns how many, and where the next slice begins, None after the last. One that changes at the
     same moment is sealed by that change, with the first key of the ring of its node.

@@ -82,7 +82,7 @@ class RedisLink:
     def __init__(
         self, url: str, wakeup: Wakeup, spending: Spending | None, up: Callable[[bool], None]
     ) -> None:
-        """`up` is told whether Redis answers; `spending` is None where nothing is limited.
+        """`up` is called with whether Redis answers. `spending` is None if nothing is limited.
 
         Raises:
             SettingsError: `url` is not the URL of a Redis.

@@ -1,7 +1,7 @@
 """Hints that something may be there for an organisation or a lane. Lost ones cost latency, nothing else.
 
 Within a process a hint is a call; between nodes it travels through Redis, where there is one.
-Who waits for a hint looks again now and then without one.
+A waiter also looks again now and then without a hint.
 """
 
 from __future__ import annotations

@@ -467,7 +467,7 @@ async def test_tailing_an_inbox(commands: Commands, client: httpx.AsyncClient, k
 async def test_a_tail_that_prints_longer_than_its_lease_prints_again(
     commands: Commands, client: httpx.AsyncClient, database: Database
 ) -> None:
-    """Its output is not read for a while, and the payload is larger than a pipe."""
+    """The test does not read the output for a while, and the payload is larger than a pipe."""
     await client.post("/v1/events", json={"type": "a", "payload": "x" * 250_000})
     with tailing(commands) as tail:
         await eventually(partial(end_leases, database), 30)

@@ -1,4 +1,4 @@
-"""What people, environments and full disks do to commands: one line and an exit code, never a traceback."""
+"""Wrong arguments, wrong environments and full disks: commands print one line, never a traceback."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_redis_url_that_the_client_refuses(parameter: str, tmp_path: Path) -> 
 
 @pytest.fixture
 def local(node: Node, tenant: Tenant) -> dict[str, str]:
-    """The environment of a person who uses the node."""
+    """The environment variables with which commands reach the node."""
     return environment(TRIGGERS_URL=node.url, TRIGGERS_API_KEY=tenant.key)
 
 
@@ -148,7 +148,7 @@ async def test_a_byte_order_mark_is_skipped(
 
 @contextmanager
 def another_server(status: int, content_type: str, body: bytes) -> Iterator[str]:
-    """A server that answers every request alike."""
+    """A server that gives every request the same answer."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -242,7 +242,7 @@ def test_an_unknown_variable_is_named_with_what_it_may_have_meant() -> None:
 
 @contextmanager
 def api(database_url: str, log: str | Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A `triggers api`, which logs to this file; its URL."""
+    """Run `triggers api`, which logs to this file; yield its URL and its process."""
     port = free_port()
     env = environment(TRIGGERS_DATABASE_URL=database_url, TRIGGERS_SECRET_KEYS=SECRET_KEYS)
     command = [sys.executable, "-m", "triggers", "api", "--port", str(port)]

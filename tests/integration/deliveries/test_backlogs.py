@@ -1,4 +1,4 @@
-"""Bounds on what an event causes: broad fan-out is charged, and an organisation's backlog has a limit."""
+"""Broad fan-out is charged to the rate limit, and the unsettled deliveries of an organisation are limited."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def post(client: httpx.AsyncClient, number: int = 1) -> httpx.Response:
 
 
 def left(answer: httpx.Response) -> int:
-    """The requests that are left of the quota."""
+    """The number of requests left in the quota."""
     return int(answer.headers["ratelimit"].split("r=")[1].split(";")[0])
 
 
@@ -54,10 +54,10 @@ async def test_deliveries_beyond_a_hundred_are_charged_after_the_commit(
             await subscribe_many(database, clock, tenant, [NOWHERE] * 350)
         else:
             await make_inboxes(database, tenant, 350)
-        # Its 351 deliveries (one is that of the default inbox) cost three requests more than the one.
+        # The event has 351 deliveries (one for the default inbox), which cost three more requests.
         assert left(await client.post("/v1/events", json=EVENT)) == 8
         assert left(await client.get("/v1/org")) == 4
-        # What was granted is stored and charged, even beyond the quota.
+        # The event was granted, so it is stored, and charged even beyond the quota.
         stored = await post(client, 3)
         assert [item["status"] for item in stored.json()["results"]] == [201] * 3
         refused = await client.get("/v1/org")
@@ -93,7 +93,7 @@ async def test_a_full_backlog_refuses_events_until_there_is_room(
         await post(client, 10)
         await node.backlogs.measure()
         assert (await client.post("/v1/events", json=EVENT)).status_code == 201, "just the limit"
-        await post(client, 5)  # beyond it, until it is measured again
+        await post(client, 5)  # more than the limit, until the organisation is measured again
         await post(neighbour, 10)
         await node.backlogs.measure()
         inbox = (await client.get("/v1/inboxes")).json()["data"][0]["id"]

@@ -1,4 +1,4 @@
-"""What is owed, why and when next; what was tried; retry and cancel."""
+"""Lists of deliveries and attempts, with reasons and next times; retry and cancel."""
 
 from __future__ import annotations
 
@@ -344,7 +344,7 @@ async def test_what_was_replayed_is_no_longer_among_what_ended_badly(
 async def test_a_dead_letter_shows_where_it_went_and_what_was_answered(
     client: httpx.AsyncClient, owed: Owed
 ) -> None:
-    """What `triggers.delivery.dead` leaves out. An inbox has neither."""
+    """The URL and the last attempt, which `triggers.delivery.dead` leaves out. An inbox has neither."""
     subscription = await owed.subscription(target_url="https://example.com/secret?token=1")
     event = await owed.event()
     delivery = await owed.delivery(subscription, event, "dead", attempts=2)

@@ -32,7 +32,7 @@ async def post(client: httpx.AsyncClient, content: bytes, headers: dict[str, str
 
 
 def whole_status(statuses: list[int]) -> int:
-    """The status of a batch whose items have these."""
+    """The status of a batch whose events have these statuses."""
     accepted = sum(status in (200, 201) for status in statuses)
     if accepted:
         return 200 if accepted == len(statuses) else 207
@@ -175,7 +175,7 @@ async def test_a_batch_is_counted_by_its_items(client: httpx.AsyncClient) -> Non
 async def test_a_batch_that_cannot_be_stored_now_says_when_to_send_it_again(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here the waiting room is full; what is wrong with an item is known without storing it."""
+    """The waiting room is full, but invalid events are recognised without storing them."""
     monkeypatch.setattr(WaitingEvent, "take_memory", lambda *_: False)
     for items, status, slug in (
         ([event(), event()], 503, "overloaded"),

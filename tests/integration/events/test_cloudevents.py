@@ -1,4 +1,4 @@
-"""CloudEvents in and out, as the package of the CloudEvents project writes and reads them."""
+"""Accepts and delivers CloudEvents, which the package of the CloudEvents project writes and reads."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def corpus() -> list[Line]:
 
 
 def event_of(number: int, line: Line) -> CloudEvent:
-    """A real event, with every attribute and with extensions."""
+    """An event with every attribute and with extensions."""
     return CloudEvent(
         {
             "id": str(number),
@@ -151,14 +151,14 @@ async def test_each_mode_is_refused_where_it_is_wrong(client: httpx.AsyncClient)
     ):
         answer = await client.post(path, content=content, headers=headers)
         assert answer.status_code == status, (headers, answer.text)
-    # On the path of batches, and without the mark, such headers say nothing.
+    # On the path of batches, and without `ce-specversion`, such headers are ignored.
     event = {"type": "a", "payload": 1}
     assert (await client.post("/v1/events/batch", json=[event], headers=marked)).status_code == 200
     assert (await client.post("/v1/events", json=event, headers={"ce-id": "1"})).json()["dedup_id"] is None
 
 
 async def test_the_body_names_an_event_before_the_headers(client: httpx.AsyncClient) -> None:
-    """A structured event may have headers like a binary one, and a request a key of its own."""
+    """A request with a structured event may also have `ce-` headers and an `Idempotency-Key`."""
     headers = STRUCTURED | {"ce-specversion": "1.0", "ce-id": "other", "idempotency-key": "key"}
     answer = await client.post("/v1/events", json=LEAST, headers=headers)
     assert answer.json()["dedup_id"] == "/shop 1"

@@ -1,4 +1,4 @@
-"""An event that the database refuses: because of the event, or because of the state of the database."""
+"""The database refuses an event, because of the event or because of the state of the database."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def readiness(client: httpx.AsyncClient) -> tuple[int, str | None]:
 async def test_a_database_that_refuses_every_event_refuses_none(
     client: httpx.AsyncClient, database: Database, logs: list[Any], table: str
 ) -> None:
-    """Whichever row it is that cannot be stored."""
+    """The result does not depend on the row that cannot be stored."""
     await database.fetch(REFUSE_ALL.format(table=table))
     event = EVENT | {"dedup_id": "d"}
     refused = await client.post("/v1/events", json=event)
@@ -45,7 +45,7 @@ async def test_a_database_that_refuses_every_event_refuses_none(
 async def test_a_node_that_gets_no_events_becomes_ready_again(
     client: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would not get any as long as it is not ready, and could not find out that all is well."""
+    """A node that is not ready gets no events, so it could not find out that the database works again."""
     monkeypatch.setattr(flusher, "REFUSAL_SECONDS", 0.2)
     await database.fetch(REFUSE_ALL.format(table="events"))
     assert (await client.post("/v1/events", json=EVENT)).status_code == 503
@@ -69,7 +69,7 @@ async def test_only_the_event_that_is_to_blame_is_refused(
 async def test_a_session_that_cannot_be_set_up_refuses_none(
     node: Node, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The class of such an error is that of wrong data."""
+    """Such an error has the same SQLSTATE class as wrong data."""
 
     async def connect(*_: Any) -> Any:
         raise asyncpg.InvalidParameterValueError("invalid value for parameter")

@@ -116,7 +116,7 @@ async def test_a_path_of_its_own_does_not_answer_what_one_with_an_id_does(client
 
 async def test_every_path_answers_the_methods_that_it_allows_and_no_others(node: Node) -> None:
     paths = {re.sub(r"\{\w+\}", "x", path) for route in ROUTES for path in route.paths}
-    async with httpx.AsyncClient() as stranger:  # a request without a key changes nothing
+    async with httpx.AsyncClient() as stranger:  # a request without a key does not change that
         for url in sorted(f"{node.url}{path}" for path in paths):
             allowed = (await stranger.options(url)).headers["allow"].split(", ")
             for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"):
@@ -171,7 +171,7 @@ async def test_a_caller_that_half_closes_gets_its_answer(node: Node, tenant: Ten
 async def test_a_connection_is_kept_as_long_as_the_operator_wants(
     make_node: Callable[..., Any],
 ) -> None:
-    """Longer than a load balancer in front, which else would send a request as the connection closes."""
+    """The load balancer must close first, or it would send a request while the node closes the connection."""
     assert Settings().keep_alive == 75
     short: Node = await make_node(keep_alive=0.4)
     reader, writer = await asyncio.open_connection(*short.url.removeprefix("http://").split(":"))

@@ -1,4 +1,4 @@
-"""Behind a proxy that serves this service under a path of its host, every link leads through that path."""
+"""If a proxy serves the service under a path of its host, every link begins with that path."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def behind(make_node: Callable[..., Any]) -> Node:
 
 
 async def follow(client: httpx.AsyncClient, link: str) -> httpx.Response:
-    """Get a link, as a proxy does that takes its own path off."""
+    """Get a link like a proxy, which removes its own path."""
     assert link.startswith(f"{BEHIND}/"), link
     return await client.get(link.removeprefix(BEHIND))
 

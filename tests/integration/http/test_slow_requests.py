@@ -1,4 +1,4 @@
-"""Who sends slowly is cut off: head, body, and between requests."""
+"""Connections of slow callers are closed: in a head, in a body, and between requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SLOW = {
     "a second request": "GET /livez HTTP/1.1\r\nhost: x\r\n\r\nGET /livez HT",
 }
 TRICKLE = {"a head without an end": b"x: y\r\n", "a body that stops": b" "}
-"""Who still sends as the connection closes may lose the answer: that is TCP."""
+"""A caller that still sends while the connection closes may lose the answer. This is how TCP works."""
 
 
 @pytest.fixture

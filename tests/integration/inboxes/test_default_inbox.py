@@ -427,7 +427,7 @@ async def test_a_client_that_leaves_a_long_poll_takes_nothing_with_it(
 async def asks_raw(
     node: Node, tenant: Tenant, **body: Any
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection that has asked for a lease, and can be half-closed."""
+    """A connection that has sent a lease request. The caller can half-close it."""
     text = json.dumps(body)
     reader, writer = await asyncio.open_connection(*node.url.removeprefix("http://").split(":"))
     head = f"POST {MESSAGES}/lease HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {tenant.key}\r\n"
@@ -453,7 +453,7 @@ async def test_the_end_of_what_a_caller_sends_ends_its_long_poll(
 ) -> None:
     monkeypatch.setattr(lease_queue, "POLL_SECONDS", 60)
     polls = [await asks_raw(node, tenant, wait_seconds=20) for _ in range(lease_queue.AT_ONCE + 2)]
-    await waiting(node, lease_queue.AT_ONCE)  # and the others wait in line
+    await waiting(node, lease_queue.AT_ONCE)  # the others wait in line
     for _, writer in reversed(polls):
         writer.write_eof()
     for poll in polls:
@@ -468,7 +468,7 @@ async def test_the_end_of_what_a_caller_sends_ends_its_long_poll(
 async def test_a_long_poll_whose_caller_sends_nothing_more_leases_nothing(
     node: Node, tenant: Tenant, client: httpx.AsyncClient
 ) -> None:
-    """Even if there are messages: the caller has left, as far as anybody can tell."""
+    """Nothing is leased even if there are messages, because the caller has probably left."""
     await send(client, 1)
     reader, writer = await asks_raw(node, tenant, wait_seconds=20)
     writer.write_eof()

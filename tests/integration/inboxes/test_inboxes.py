@@ -396,7 +396,7 @@ async def test_who_waits_is_answered_as_the_inbox_is_now(node: Node, client: htt
 async def test_an_organisation_leaves_waiting_places_to_others(
     node: Node, client: httpx.AsyncClient, tenants: Tenants
 ) -> None:
-    """Those beyond its share are told to come later, and wait for nothing."""
+    """Requests beyond the share of an organisation are refused at once."""
     queue = next(
         route.handler.__self__._queue for route in _table(node) if route.path.endswith("/messages/lease")
     )

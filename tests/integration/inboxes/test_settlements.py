@@ -1,4 +1,4 @@
-"""What a consumer is told when it settles messages of a lease: now, again, too late, or in part."""
+"""The answers to settling messages of a lease: now, again, too late, or in part."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def reasons_of(answer: Any) -> list[tuple[str, str]]:
 async def test_an_acknowledgement_can_be_repeated(
     client: httpx.AsyncClient, tenant: Tenant, make_node: Callable[..., Any], by_id: bool
 ) -> None:
-    """Also on another node, and by any number of callers at once."""
+    """The request can also be repeated on another node, and by many callers at once."""
     ids = await send(client, 3)
     held = await lease(client)
     body = {"message_ids": ids} if by_id else {}
@@ -158,7 +158,7 @@ async def test_a_lease_that_has_ended_settles_nothing(client: httpx.AsyncClient,
 async def test_acknowledged_by_id_after_the_end_of_a_lease(
     client: httpx.AsyncClient, database: Database
 ) -> None:
-    """Then the other messages of the lease may be with another consumer, so it is not finished."""
+    """Another consumer may hold the other messages of the lease then, so the lease is not finished."""
     first, second = await send(client, 2)
     stale = await lease(client)
     await end_leases(database)
@@ -258,7 +258,7 @@ async def test_leases_of_two_inboxes_may_have_the_same_id(
     assert (await settle(client, "ack", chosen, other))[0] == 409
 
 
-# ---- how long it is known -------------------------------------------------------------------------
+# ---- how long a finished lease is remembered ------------------------------------------------------
 
 
 async def test_finished_leases_are_forgotten_after_a_day(

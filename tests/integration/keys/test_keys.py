@@ -299,7 +299,7 @@ async def test_unknown_keys_are_looked_up_once(
 async def test_the_last_use_is_noted_with_its_time(
     make_node: Callable[..., Any], tenant: Tenant, database: Database
 ) -> None:
-    """Not with the time at which it is stored, which is up to a minute later."""
+    """The time of the use is shown, and not the time of storing it, up to a minute later."""
     node: Node = await make_node()
 
     async def last_use() -> datetime | None:

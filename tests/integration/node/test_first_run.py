@@ -25,7 +25,7 @@ async def run(database: Database, clock: DatabaseClock) -> FirstRun | None:
 async def test_the_first_key_comes_with_its_organisation_or_not_at_all(
     database: Database, clock: DatabaseClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An organisation without a key would keep the next start from making one, for ever."""
+    """Otherwise there would be an organisation without a key, and no later start would create one."""
 
     async def killed(*_: Any, **__: Any) -> Any:
         raise RuntimeError("killed")

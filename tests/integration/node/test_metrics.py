@@ -1,4 +1,4 @@
-"""What the labels of metrics may say."""
+"""The values that labels of metrics can have."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from triggers.node.routes import ROUTES
 
 
 async def test_a_route_is_called_as_in_the_document(node: Node, tenant: Tenant) -> None:
-    """A parameter is a name in braces, without a type, and no label holds what a caller wrote."""
+    """A parameter is a name in braces, without a type. No label contains text from a caller."""
     async with node.client(tenant) as client:
         event = (await client.post("/v1/events", json={"type": "a", "payload": 1})).json()["id"]
         for path in (f"/v1/events/{event}", f"/v1/events/{event}/payload", "/v1/deliveries/x.y", "/no/route"):

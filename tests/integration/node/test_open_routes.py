@@ -1,4 +1,4 @@
-"""Routes that need no key: however they are called, they make no work for the callers of others."""
+"""Routes that need no key: even many requests for them do not delay other callers."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_readiness_asks_the_database_seldom(node: Node, monkeypatch: pytes
 
 
 async def test_metrics_elsewhere(make_node: Callable[..., Any]) -> None:
-    """They are served at their own address, and not with the API."""
+    """The metrics are served at an address of their own, and not with the API."""
     node: Node = await make_node(metrics_port=0)
     assert node.metrics_server is not None
     async with node.client() as client:

@@ -209,7 +209,7 @@ class Described:
         if answer.status_code >= 400:
             missing -= {"RateLimit", "RateLimit-Policy"}  # what is refused first has not been counted
         if answer.status_code == 200 and path == "/v1/events":
-            missing -= {"Location"}  # a batch has it for none of its events
+            missing -= {"Location"}  # the answer to a batch has no Location
         assert missing <= {"Retry-After"}, (where, missing)  # a batch has it only if the limit cut it
         if "content" not in response:
             assert answer.content == b"", where

@@ -80,7 +80,7 @@ def running(server: str) -> Iterator[str]:
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="triggers-test-") as name:
         home = Path(name)
-        home.chmod(0o755)  # as root, nginx works as another user
+        home.chmod(0o755)  # if root starts nginx, its workers run as another user
         process = subprocess.Popen(_command(server, port, home), stderr=subprocess.DEVNULL)
         try:
             _wait_for(port, process)

@@ -381,7 +381,7 @@ async def test_no_answer(handler: Handler, reason: Reason) -> None:
 async def test_the_status_of_a_failure_is_told_if_it_was_read(
     handler: Handler, reason: Reason, status: int | None
 ) -> None:
-    """On a connection that has brought another status before, whose parser would still name that one."""
+    """The connection has brought another status before, which its parser would still report."""
     receiver = Receiver()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -441,7 +441,7 @@ async def test_of_another_protocol_a_few_bytes_are_shown_unless_only_the_operato
     banner = b"220 caf\xe9 \\ \0\r\n" + b"x" * 100
     async with receiver.listening(saying(banner)):
         hidden = await send_once(receiver.url)
-        # A public address, as far as the guard can tell.
+        # The guard takes this for a public address.
         monkeypatch.setattr(client, "permitted", lambda address: address)
         shown = await send_once(receiver.url)
     assert isinstance(hidden, Failed)
@@ -633,7 +633,7 @@ async def test_a_connection_closed_while_idle_is_replaced() -> None:
 async def test_a_request_on_a_stale_connection_is_sent_once_and_says_so(
     authority: trustme.CA, tls: bool
 ) -> None:
-    """The race of an idle timeout with a request. A new connection is never stale."""
+    """An idle timeout of the endpoint and a request can coincide. A new connection is never stale."""
     receiver = Receiver()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -1033,7 +1033,7 @@ async def test_an_endpoint_is_not_to_blame_where_no_root_certificate_is_found(
     assert isinstance(blameless, Failed)
     assert (blameless.reason, blameless.detail) == (
         Reason.INTERNAL,
-        "The service has no CA root certificates, so it can verify no endpoint.",
+        "The service has no CA root certificates, so it cannot verify endpoints.",
     )
     assert blameless.reason in NOT_THE_ENDPOINT
     assert isinstance(trusted, Answered)
@@ -1044,7 +1044,7 @@ async def test_an_endpoint_is_not_to_blame_where_no_root_certificate_is_found(
 async def test_root_certificates_in_a_directory_are_found(
     authority: trustme.CA, without_roots: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OpenSSL reads them only when it needs them, so they are not in its store before."""
+    """OpenSSL reads the certificates only when it needs them, so its store does not show them."""
     assert not connector.has_roots()
     (without_roots / "README").write_text("no certificate")
     assert not connector.has_roots()
@@ -1131,7 +1131,7 @@ class SilentServer:
 
 
 async def fill(lookups: Names, server: SilentServer, tenants: int, places: int) -> list[asyncio.Task[Found]]:
-    """Look-ups without an answer, of one organisation after another, until each holds its share."""
+    """Begin look-ups that get no answer, one organisation after another, until each holds its share."""
     tasks = []
     for tenant in range(tenants):
         org, before = uuid4(), server.inside
@@ -1163,8 +1163,8 @@ async def test_beside_silent_name_servers_a_newcomer_is_looked_up_at_once(tenant
 
 
 async def test_beyond_that_a_newcomer_is_next_when_a_limit_has_passed() -> None:
-    """All places are held by look-ups that never end, and more wait: a place is given on after its limit,
-    although the thread has not come back, to an organisation that holds none."""
+    """All places are held by look-ups that never end, and more look-ups wait. When the limit of a place has
+    passed, an organisation that holds none gets it, although the thread has not come back."""
     server = SilentServer()
     lookups = Names(server, places=4, limit_seconds=0.3, keep_seconds=0)
     greedy = [uuid4() for _ in range(4)]

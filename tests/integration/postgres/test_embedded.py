@@ -293,7 +293,7 @@ async def test_psql_understands_the_url_whatever_the_environment_says(data_dir: 
 async def test_no_variable_reaches_the_private_server(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither this process, nor the worker that is started with its environment."""
+    """The variables reach neither this process nor the worker that inherits its environment."""
     for variable in VARIABLES:
         monkeypatch.setenv(variable, "nonsense")
     monkeypatch.setenv("PGSSLMODE", "verify-full")
@@ -441,7 +441,7 @@ async def test_root_hands_over_to_another_user_and_warns_if_others_are_that_user
     assert executable.is_relative_to(fresh_dir)
     assert os.stat(executable).st_uid == 0, "whom PostgreSQL runs as cannot change what it runs"
     assert [line["user"] for line in logs if line["event"] == "postgres_user_is_shared"] == ["postgres"]
-    # A user of its own is taken if there is one, but not instead of the owner of the data.
+    # The user `triggers` is preferred, but the owner of existing data has priority.
     daemon = pwd.getpwuid(1)
     users["triggers"] = daemon
     assert Account.choose(fresh_dir / "nothing").uid == daemon.pw_uid
@@ -466,7 +466,7 @@ async def test_a_user_of_its_own_is_preferred(
 
 @by_root
 async def test_no_process_of_another_user_gets_in(data_dir: Path) -> None:
-    """Not even one of the user that PostgreSQL runs as, who may enter the directory of its socket."""
+    """Not even a process of PostgreSQL's own user can connect, although it can open the socket."""
     async with running(data_dir) as postgres:
         cluster = (data_dir / "postgresql/cluster").stat()
         for role in ("triggers", SUPERUSER):
@@ -492,7 +492,7 @@ async def assert_no_rights(url: str) -> None:
 
 @contextmanager
 def earlier_release(home: EmbeddedHome) -> Iterator[str]:
-    """A cluster as earlier releases made it, served as they served it. Gives the URL of the superuser."""
+    """Serve a cluster in the way of earlier releases. Yields the URL of the superuser."""
     os.close(home.lock())
     programs = embedded_binaries.binaries(home.account, home.path)
     socket = home.path / "socket"
@@ -532,13 +532,13 @@ async def test_a_data_directory_of_an_earlier_release_keeps_its_data_and_loses_t
 
 
 def give_away(*paths: Path) -> None:
-    """To a user without a name."""
+    """Make a user without a name the owner of these files."""
     subprocess.run(["/bin/chown", "-Rh", "12345:12345", *paths], check=True)
 
 
 @by_root
 async def test_a_user_without_a_name_has_a_password(data_dir: Path) -> None:
-    """PostgreSQL looks up the names of others, and cannot. initdb needs one too, so there is data already."""
+    """PostgreSQL cannot look up such a user's name. initdb needs a name too, so the data exists already."""
     nameless = (12345, 12345)
     home = data_dir / "postgresql"
     give_away(data_dir)
@@ -617,7 +617,7 @@ async def test_an_ordinary_user_runs_it_from_the_wheel(place: Path) -> None:
         assert not Path(postmaster.exe()).is_relative_to(place)
         assert list((data_dir / "postgresql").glob("binaries-*")) == []
         assert mode(data_dir) == 0o700
-    with owner(data_dir, user=user) as process:  # which takes over from the one just killed
+    with owner(data_dir, user=user) as process:  # this start takes over from the killed process
         await asyncio.to_thread(read_url, process)
 
 

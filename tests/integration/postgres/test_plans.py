@@ -255,7 +255,7 @@ async def test_accept_looks_up_only_the_names_that_came(
 async def test_a_backlog_is_counted_on_an_index_up_to_a_limit(
     database: Database, connection: Connection, tenant: Tenant
 ) -> None:
-    """However many deliveries there are, at most as many entries of one index are read as were asked for."""
+    """The statement reads at most the wanted number of entries of one index, however many there are."""
     await fill(database, tenant, BACKLOG)
     await connection.execute("vacuum analyze deliveries")
     plan = await explained(connection, backlogs._SQL["count"], tenant.id, 1_001)

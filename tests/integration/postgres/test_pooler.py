@@ -1,4 +1,4 @@
-"""Through PgBouncer: what works, and what is refused by name."""
+"""Connections through PgBouncer: which ones work, and which ones are refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NO_ADVISORY_LOCKS = "select count(*) from pg_locks where locktype = 'advisory'"
 
 @pytest.fixture
 async def open_server(postgres: Any) -> AsyncIterator[Any]:
-    """The session's PostgreSQL while it trusts every process of its user, as a PgBouncer of theirs is one."""
+    """The session's PostgreSQL. It trusts every process of its user, because PgBouncer is one of them."""
     rules = home_of(postgres) / "pg_hba.conf"
     before = rules.read_text()
     rules.write_text("local all all trust\n")
@@ -48,7 +48,7 @@ def home_of(postgres: Any) -> Path:
 
 @pytest.fixture
 def pooled(open_server: Any) -> Iterator[Pooled]:
-    """`async with pooled(url, "session"):` gives the URL of a PgBouncer before the database of a URL."""
+    """`async with pooled(url, "session"):` gives the URL of a PgBouncer in front of this database."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program, "the tests need the program pgbouncer"
     account = Account.choose(home_of(open_server) / "cluster")
@@ -110,7 +110,7 @@ async def test_shared_sessions_are_refused_by_name(
     pooled: Pooled, database_url: str, mode: str, settings: dict[str, Any]
 ) -> None:
     async with pooled(database_url, mode, **settings) as url:
-        for _ in range(3):  # also while connections to the server are left over from before
+        for _ in range(3):  # later rounds find connections to the server that are left over
             with pytest.raises(OperatorError, match=r"PgBouncer.*pool_mode = session"):
                 await Database(url, pool_size=2).open()
         checked = dict(await check_configuration(node_settings(database_url=url)))
@@ -122,7 +122,7 @@ async def test_sessions_of_our_own_work(
     empty_database_url: str,
     make_node: Callable[..., Any],
 ) -> None:
-    """From the first migration on, with more events than a single statement, and nothing is left locked."""
+    """Three nodes migrate at once, no lock remains, and an event can be stored and leased."""
     async with pooled(empty_database_url, "session", server_reset_query="DISCARD ALL") as url:
         database = Database(url, pool_size=4)
         await database.open()

@@ -1,4 +1,4 @@
-"""Sessions of a database whose defaults are not those that our statements mean."""
+"""Sessions of a database whose defaults differ from those that our statements need."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ THE_OPERATORS: Final = {
 
 
 def another(setting: Any) -> str:
-    """A value that the setting does not have now, as far as possible from it."""
+    """A value that differs from the present one as much as possible."""
     now, kind = setting["setting"], setting["vartype"]
     if kind == "bool":
         return "off" if now == "on" else "on"
@@ -72,7 +72,7 @@ def another(setting: Any) -> str:
 
 
 async def alter(postgres: Any, url: str, settings: dict[str, str]) -> None:
-    """Set the defaults of the database for sessions from now on, and end those of before."""
+    """Set the defaults of the database for new sessions, and end the existing sessions."""
     name = url.split("/")[3].split("?", maxsplit=1)[0]
     quoted = {setting: value.replace("'", "''") for setting, value in settings.items()}
     statements = [f"alter database {name} set {setting} = '{value}'" for setting, value in quoted.items()]
@@ -94,7 +94,7 @@ def story(
     receiver: Receiver,
     states: States,
 ) -> Callable[[], Awaitable[None]]:
-    """Accept, lease and settle; also what a statement that is expected to fail does, and a filter."""
+    """Accept, lease and settle an event; run a filter, and a statement that is expected to fail."""
 
     async def tell() -> None:
         node: Node = await make_node()

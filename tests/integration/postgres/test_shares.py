@@ -1,4 +1,4 @@
-"""Connections of the pool, which organisations share: one that asks for all leaves some to others."""
+"""Organisations share the connections of the pool: one that asks for all leaves some for others."""
 
 from __future__ import annotations
 

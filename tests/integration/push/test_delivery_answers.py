@@ -254,7 +254,7 @@ async def test_every_answer(
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     by_strangers = Receiver()
     by_strangers.tls = context  # a certificate of an authority that nobody knows
-    # On a port of its own, so that its connections are always new.
+    # Each receiver has a port of its own, so that connections are always new.
     hanging_up = Receiver(_closes_at_once)
     async with by_strangers, hanging_up, Receiver() as well:
         with socket.socket() as bound:

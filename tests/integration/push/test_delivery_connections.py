@@ -1,4 +1,4 @@
-"""Which connection an attempt uses, and what it costs a delivery if an endpoint has just closed that one."""
+"""Which connection an attempt uses, and what happens if the endpoint has just closed it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from triggers.postgres.database import Row
 
 
 class Closing(Receiver):
-    """An endpoint that closes a connection at the second request on it, without a byte of an answer.
+    """An endpoint that closes each connection at its second request, without a byte of an answer.
 
     `every`: it does so at the first request too, once it has answered one.
     """
@@ -62,7 +62,7 @@ async def test_a_stale_connection_costs_an_attempt_and_the_next_is_made_at_once(
 async def test_neither_breaker_nor_failing_since_learns_of_stale_connections(
     client: httpx.AsyncClient, states: States, subscribed: Subscribe, workers: Workers
 ) -> None:
-    """More of them than open a breaker, in a row. The receiver closes what it answered before."""
+    """There are more of them in a row than open a breaker. The receiver closes used connections."""
     async with Closing() as receiver:
         subscription = await subscribed(receiver.url, max_concurrency=1, delays=[3_600, 3_600])
         running = await workers.start()
@@ -82,7 +82,7 @@ async def test_neither_breaker_nor_failing_since_learns_of_stale_connections(
 async def test_at_once_only_one_time(
     client: httpx.AsyncClient, states: States, subscribed: Subscribe, workers: Workers
 ) -> None:
-    """The second attempt has a new connection, so that a close there is the endpoint's word."""
+    """The second attempt uses a new connection, so a close there counts against the endpoint."""
     async with Closing(every=True) as receiver:
         subscription = await subscribed(receiver.url, delays=[3_600, 60, 60])
         running = await workers.start()
@@ -127,7 +127,7 @@ async def test_without_a_further_attempt_in_its_schedule_a_delivery_gets_a_new_c
 async def test_a_retry_gets_a_new_connection(
     client: httpx.AsyncClient, states: States, subscribed: Subscribe, workers: Workers
 ) -> None:
-    """Also after an answer, whose connection is kept: it may lead to the one server that is at fault."""
+    """This also holds after an answer: its connection is kept, but may lead to the one faulty server."""
     async with Closing(first=status(500)) as receiver:
         subscription = await subscribed(receiver.url, delays=[0.05, 0.05, *NEVER_AGAIN])
         await workers.start()

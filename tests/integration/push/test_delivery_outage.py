@@ -1,4 +1,4 @@
-"""Who is dead and who is not while PostgreSQL itself goes away and comes back."""
+"""Which workers are declared dead while PostgreSQL is unavailable and after it comes back."""
 
 from __future__ import annotations
 

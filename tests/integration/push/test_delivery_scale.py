@@ -193,7 +193,7 @@ async def test_a_thousand_hanging_hosts(
 async def test_a_thousand_silent_names(
     node: Node, database: Database, clock: DatabaseClock, tenants: Tenants, workers: Workers, number: int
 ) -> None:
-    """Names whose look-ups never end: their organisations hold their shares of the places, and no more."""
+    """Look-ups of these names never end, so their organisations hold their shares of the places."""
     over = threading.Event()
     asked: list[str] = []
 
@@ -222,7 +222,7 @@ async def test_a_thousand_silent_names(
                     before = len(asked)
                     await post(calling, [{}])
                     await eventually(lambda more=sent: len(well.hooks) == more + 1, 10)
-                    # Look-ups are given up after five seconds, and others begin, each in its own thread.
+                    # After five seconds a look-up fails, and another one begins in a thread of its own.
                     assert len(asked) - before <= 32
     finally:
         over.set()

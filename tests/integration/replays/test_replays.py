@@ -437,7 +437,7 @@ async def test_what_is_live_stands_behind_a_bounded_number(
 async def test_each_organisation_has_a_job_in_the_next_round(
     database: Database, clock: DatabaseClock, tenants: Tenants
 ) -> None:
-    """Twenty jobs of one that waits longer than anybody, and one job of each of two others."""
+    """One organisation has twenty jobs that wait longest. Two others have one job each."""
     orgs = [await tenants.make() for _ in range(3)]
     for org, jobs in zip(orgs, (20, 1, 1), strict=True):
         for _ in range(jobs):

@@ -472,7 +472,7 @@ async def test_patch_refuses_what_cannot_be(client: httpx.AsyncClient, change: d
 async def test_headers_go_to_another_origin_only_if_they_are_named(
     client: httpx.AsyncClient, target_url: str, same_origin: bool
 ) -> None:
-    """Or a key that may change a URL could read the values, which no answer shows, at its own endpoint."""
+    """Otherwise, a key that can change a URL could send the hidden values to an endpoint of its owner."""
     made = await make(client, target_url="http://127.0.0.1/hook", headers={"X-Secret": "1"})
     path = f"/v1/subscriptions/{made['id']}"
     answer = await client.patch(path, json={"target_url": target_url})

@@ -1,4 +1,4 @@
-"""CloudEvents: what each mode says, byte for byte, and every fault with its place."""
+"""CloudEvents: each mode byte for byte, and every error with its pointer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from triggers.pace import at_once
 
 ORG = OrgId(UUID(int=1))
 LEAST = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "order.paid"}
-# Bytes that a decoder and an encoder between would not give back.
+# Decoding and encoding these bytes would change them.
 DATA = b'{ "b": 1.0e2, "a": 12345678901234567890123, "\xc3\xa9": "\\u00e9", "n": null }'
 
 

@@ -1,4 +1,4 @@
-"""Callers that close the side of the connection on which they have nothing more to send, as `nc -N` does."""
+"""Callers that close only their sending side of the connection, as `nc -N` does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CUT_OFF = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 6\r\n\r\nhello"
 
 
 async def slow(scope: Any, receive: Any, send: Any) -> None:
-    """Answers well after the end of what the caller sends has come."""
+    """Answer well after the caller has closed its sending side."""
     for _ in range(20):
         await asyncio.sleep(0.005)
     await give_back(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Heads that a parser takes, and that a proxy in front of the service could read as another request."""
+"""Heads that the parser accepts, but that a proxy in front could read as another request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is made once for all who ask."""
+"""Values that are made once for all callers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_all_who_ask_get_the_same_value() -> None:
     make.may_end.clear()
     asking = [asyncio.create_task(kept.get("a", make)) for _ in range(100)]
     await asyncio.sleep(0)
-    asking[0].cancel()  # whoever asked first may give up; the others still get it
+    asking[0].cancel()  # the first caller may give up; the others still get the value
     make.may_end.set()
     assert set(await asyncio.gather(*asking[1:])) == {1}
     assert await kept.get("a", make) == 1

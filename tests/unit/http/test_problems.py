@@ -28,7 +28,7 @@ REQUEST = Request({"type": "http", "root_path": "/a", exchange.FIELDS: {}}, None
 
 
 def operator_routes() -> OperatorRoutes:
-    """Their pages about errors use nothing of the node."""
+    """Routes without a node, because the pages about errors need none."""
     nothing: Any = None
     return OperatorRoutes(nothing, nothing, nothing, [], None, lambda _: b"")
 

@@ -156,7 +156,7 @@ def test_never_more_than_the_burst_and_what_came_back(quota: int, asked: list[tu
 
 
 def test_what_is_charged_afterwards_may_exceed_the_quota(clock: Clock) -> None:
-    """Nothing is granted until the excess is refilled too. A second refills a request."""
+    """Nothing is granted until the excess is refilled too. One request is refilled each second."""
     limiter, who = RateLimiter(), caller(60)
     assert limiter.take(who, 10).granted == 10  # type: ignore[union-attr]
     limiter.charge(who.org_id, 80)

@@ -24,7 +24,7 @@ for state in ("busy", "open", "most"):
     observability.pool_connections.labels(state)
 observability.show_trouble(observability.trouble, map(str, range(20)))
 observability.show_trouble(metrics.trouble, map(str, range(10)))
-# An attempt that succeeded has one reason. The others end in either of two ways.
+# A delivered attempt has one reason. Each other reason has two outcomes.
 metrics.attempts("delivered", "delivered")
 for outcome, reason in product(("retry", "dead"), Reason):
     metrics.attempts(outcome, str(reason))
@@ -36,8 +36,8 @@ print(*[line for line in series if "org" in line or "created" in line])
 
 
 def test_there_are_at_most_500_series() -> None:
-    """Every route with every class of status, and every outcome with every reason. In a process of its own,
-    because the counters are those of the process."""
+    """Count every route with every class of status, and every outcome with every reason. This runs in a
+    process of its own, because counters belong to a process."""
     counted = subprocess.run([sys.executable, "-c", COUNT], check=True, capture_output=True, text=True)
     number, *others = counted.stdout.splitlines()
     assert 300 < int(number) <= 500

@@ -55,7 +55,7 @@ def other_value(setting: Setting) -> tuple[str, Any]:
         ("https://example.com/", ""),
         ("https://example.com/triggers/", "/triggers"),
         ("https://example.com:8443/a/b", "/a/b"),
-        ("https://example.com/größe/%41", "/gr%C3%B6%C3%9Fe/%41"),  # it stands in headers, so in ASCII
+        ("https://example.com/größe/%41", "/gr%C3%B6%C3%9Fe/%41"),  # headers need ASCII
     ],
 )
 def test_links_begin_with_the_path_of_the_public_url(public_url: str | None, root_path: str) -> None:
@@ -138,7 +138,7 @@ def test_what_is_no_duration(text: str) -> None:
         ({"TRIGGERS_DATABASE_URL": "mysql://u:secret@h"}, "TRIGGERS_DATABASE_URL"),
         ({"TRIGGERS_WORKER_METRICS_PORT": "x"}, "It must be a whole number."),
         ({"TRIGGERS_OUTBOUND_PROXY": "http://:secret@h:port"}, "TRIGGERS_OUTBOUND_PROXY"),
-        ({"TRIGGERS_OUTBOUND_ALLOW": "10.0.0.1/8"}, "'10.0.0.1/8' is not one"),
+        ({"TRIGGERS_OUTBOUND_ALLOW": "10.0.0.1/8"}, "'10.0.0.1/8' is not a CIDR"),
         ({"TRIGGERS_PUBLIC_URL": "nonsense"}, "TRIGGERS_PUBLIC_URL"),
         ({"TRIGGERS_PUBLIC_URL": "https://"}, "TRIGGERS_PUBLIC_URL"),
         ({"TRIGGERS_PUBLIC_URL": "https://h/?a"}, "TRIGGERS_PUBLIC_URL"),

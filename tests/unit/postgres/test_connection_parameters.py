@@ -1,4 +1,4 @@
-"""The parameters and variables of libpq, and what becomes of each."""
+"""The parameters and variables of libpq: which are honoured, refused or ignored."""
 
 from __future__ import annotations
 

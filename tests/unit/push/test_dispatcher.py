@@ -104,7 +104,7 @@ async def test_many_organisations_take_turns() -> None:
 
 
 async def test_a_third_while_another_waits() -> None:
-    """Of two that both have plenty neither holds more than a third, so a third stays for others."""
+    """If two organisations have much to send, each holds at most a third, so a third stays free."""
     dispatcher = make_dispatcher(64)
     for lane in [make_lane(uuid4(), 500) for _ in range(2)]:
         dispatcher.offer(lane)
@@ -118,7 +118,7 @@ async def test_a_third_while_another_waits() -> None:
 async def test_beside_eight_that_hold_all_they_can_a_newcomer_begins_at_once() -> None:
     dispatcher = make_dispatcher(512)
     held = []
-    for _ in range(8):  # one after the other, so that each finds only what the others left
+    for _ in range(8):  # in turn, so that each finds only the slots that the others left
         dispatcher.offer(make_lane(uuid4(), 1_000))
         held.append(len(await take_all(dispatcher)))
     assert held == [256, 128, 64, 32, 16, 8, 4, 2]
@@ -128,14 +128,14 @@ async def test_beside_eight_that_hold_all_they_can_a_newcomer_begins_at_once() -
 
 
 async def test_beyond_that_a_newcomer_is_next() -> None:
-    """All slots are held by organisations that have more to send. The first slot that is free is for one
+    """All slots are held by organisations that have more to send. The first free slot goes to an organisation
     that holds none, in the order in which they came."""
     dispatcher = make_dispatcher(16)
     greedy = []
     while dispatcher.in_flight < 16:
         dispatcher.offer(make_lane(uuid4(), 1_000))
         greedy += await take_all(dispatcher)
-    greedy.reverse()  # the last two hold one slot each, and then none
+    greedy.reverse()  # the last two hold one slot each, and none afterwards
     newcomers = [make_lane(uuid4(), 10) for _ in range(2)]
     for lane in newcomers:
         dispatcher.offer(lane)

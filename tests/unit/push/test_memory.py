@@ -15,7 +15,7 @@ OTHER = UUID(int=7)
 
 
 def offer(memory: PayloadMemory, org_id: UUID, size: int) -> tuple[Lane, list[Due]]:
-    """A delivery of this size, in a lane of its own, and whether it was taken."""
+    """Offer a delivery of this size in a lane of its own. Returns the lane and the deliveries that fit."""
     lane = make_lane(org_id, 0)
     due = make_due(org_id, lane.id[1])
     due.payload_size = size
@@ -54,7 +54,7 @@ def test_lanes_that_found_no_room_are_told_when_there_is_some_organisations_in_t
 
 
 def test_what_is_read_ahead_is_shared() -> None:
-    """A lane that has something takes no more than the share of its organisation."""
+    """A lane with a payload in memory takes no more than the share of its organisation."""
     memory = PayloadMemory(lambda _: None)
     for share in (2, 4, 8):
         lane = make_lane(uuid4(), 1)

@@ -155,7 +155,7 @@ def test_a_subscriptions_own_schedule(attempt_number: int, schedule: Schedule, j
     ],
 )
 def test_whether_a_second_attempt_follows(schedule: Schedule, has_retry: bool) -> None:
-    """Also where the jitter makes the delay as long as it can."""
+    """The answer holds even for the longest delay that the jitter allows."""
     assert schedule.has_retry is has_retry
 
 

@@ -67,7 +67,7 @@ def test_the_format_is_the_documented_one() -> None:
 
 
 def in_format_1(plaintext: bytes) -> bytes:
-    """Sealed as by earlier versions, which bound a value to no purpose."""
+    """Encrypt like earlier versions, which did not bind a value to a purpose."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     header, nonce = b"\x01" + bytes.fromhex(OLD_ID), bytes(range(12))
@@ -83,7 +83,7 @@ def test_format_1_is_read_and_is_not_current() -> None:
 
 
 def test_a_value_moved_to_another_column_does_not_open() -> None:
-    """Or whoever can write to the database, but has no key, could make secrets of headers that he knows."""
+    """Otherwise, a person with the database but without a key could turn known headers into secrets."""
     ring = KeyRing([OLD])
     headers = ring.encrypt(b"{}", org=ORG, subscription=SUBSCRIPTION, purpose="headers")
     with pytest.raises(SealBroken):
