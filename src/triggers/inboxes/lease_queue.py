@@ -74,8 +74,7 @@ class LeaseQueue:
                     inbox, messages = await self._wait_in_line(gone, inbox, asked, lease_id)
                 finally:
                     self._room.give_back(inbox.org_id)
-            # A chosen id may be repeated by a request that was answered meanwhile with the same messages.
-            if messages and gone.done() and asked.lease_id is None:
+            if messages and gone.done():
                 await settlement_store.release(self._database, inbox, lease_id, None, 0)
                 self._wakeup.give({inbox.org_id})
                 return inbox, []

@@ -495,7 +495,9 @@ async def test_a_claim_under_way_is_released_if_the_caller_sends_nothing_more(
 
         await eventually(claims)
         writer.write_eof()
-        served: Any = next(each for each in node.server.server_state.connections if each.pipeline.newest)
+        connections: list[Any] = list(node.server.server_state.connections)
+        newest = [(each, each.pipeline.newest) for each in connections]
+        served = next(each for each, cycle in newest if cycle is not None and not cycle.is_answered)
         await eventually(lambda: served.is_half_closed)
     status, body = await told(reader, writer)
     assert (status, body["results"]) == (200, [])

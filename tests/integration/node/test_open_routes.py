@@ -27,13 +27,13 @@ async def test_a_page_is_made_once_whatever_host_says(
     made: Counter[str] = Counter()
     render, reference = pages.render, pages.render_reference
 
-    def counted(template: str, **values: Any) -> str:
+    def counted(template: str, *paths: str, **values: Any) -> str:
         made[template] += 1
-        return render(template, **values)
+        return render(template, *paths, **values)
 
-    def counted_reference(document: bytes, url: str) -> str:
+    def counted_reference(document: bytes, *urls: str) -> str:
         made["reference"] += 1
-        return reference(document, url)
+        return reference(document, *urls)
 
     monkeypatch.setattr(pages, "render", counted)
     monkeypatch.setattr(pages, "render_reference", counted_reference)
