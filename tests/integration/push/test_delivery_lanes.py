@@ -522,6 +522,9 @@ async def test_operational_events_go_to_those_who_name_them(
             "event_type": "a",
             "attempts": 1,
             "reason": "unavailable (exhausted)",
+            "status_code": 500,
+            "endpoint": failing.url.removesuffix("/hook"),
+            "delivery": f"/v1/deliveries/{first}.{dead.id}",
         }
         assert {"subscription_id": str(dead.id), "reason": "gone"} in told[1:]
         assert len(named.hooks) == 3
