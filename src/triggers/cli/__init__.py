@@ -12,7 +12,7 @@ import typer
 from triggers import __version__
 from triggers.cli import client, demo, mending, routes, secrets, service, serving, subscriptions, tenants
 from triggers.node.failures import explained
-from triggers.node.settings import unknown_variables
+from triggers.node.variables import unknown_variables
 
 app = typer.Typer(
     name="triggers",

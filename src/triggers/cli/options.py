@@ -10,13 +10,8 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from triggers.node.settings import (
-    Setting,
-    Settings,
-    env_name,
-    load,
-    settings_list,
-)
+from triggers.node.settings import Setting, Settings, env_name, settings_list
+from triggers.node.variables import load
 from triggers.observability import configure_logging
 
 DATABASE_SETTINGS = ("data_dir", "database_url", "pool_size", "log_format", "log_level")

@@ -11,7 +11,7 @@ import typer
 
 from triggers.cli.service import DEFAULT_URL, Key, Url, ask, call, open_client, segment
 from triggers.errors import OperatorError
-from triggers.node.settings import DURATION, parse_duration
+from triggers.node.variables import DURATION, parse_duration
 
 subscriptions = typer.Typer(no_args_is_help=True, help="Manage push subscriptions.")
 

@@ -20,7 +20,8 @@ from triggers.errors import Invalid, TriggersError
 from triggers.keys import organisations
 from triggers.keys import store as api_keys
 from triggers.node.resources import open_database
-from triggers.node.settings import DURATION, Settings, parse_duration
+from triggers.node.settings import Settings
+from triggers.node.variables import DURATION, parse_duration
 
 orgs = typer.Typer(no_args_is_help=True, help="Manage organisations, the tenants of the service.")
 keys = typer.Typer(no_args_is_help=True, help="Manage the API keys of an organisation.")

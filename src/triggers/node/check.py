@@ -35,7 +35,7 @@ async def check_configuration(settings: Settings) -> list[tuple[str, str]]:
 
 
 async def _outcome(check: Callable[[Settings], Awaitable[str | None]], settings: Settings) -> str | None:
-    """What a check says, or why it failed; None if there is nothing to check."""
+    """The result of a check, or why it failed. None if there is nothing to check."""
     try:
         return await check(settings)
     except Exception as error:

@@ -11,7 +11,7 @@ _OF_POSTGRES: Any = PostgresError  # mypy knows the class as Any, with which isi
 
 
 def explained(error: BaseException) -> str | None:
-    """What went wrong; None if the error is a bug, whose traceback is needed.
+    """The cause of an error, in plain words. None if it is a bug, because then the traceback is needed.
 
     A library's own text is not shown as it comes, because it may quote a secret or what a tenant sent.
     """

@@ -24,8 +24,9 @@ from triggers.node.resources import (
     migrate_only,
     open_database,
 )
-from triggers.node.settings import Settings, load
+from triggers.node.settings import Settings
 from triggers.node.signals import Stopping, settle_memory
+from triggers.node.variables import load
 from triggers.node.worker_process import SOCKET_ENV, ParentSocket
 from triggers.observability import configure_logging, show_trouble
 from triggers.outbound.client import Outbound

@@ -15,7 +15,7 @@ import pytest
 
 from harness import eventually
 from triggers.events.handover import Fresh, Handover
-from triggers.node.settings import load
+from triggers.node.variables import load
 from triggers.node.worker_process import (
     DATAGRAM_BYTES,
     SOCKET_ENV,

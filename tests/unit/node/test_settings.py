@@ -8,16 +8,8 @@ from typing import Any
 import pytest
 
 from triggers.errors import SettingsError
-from triggers.node.settings import (
-    Setting,
-    Settings,
-    describe,
-    env_name,
-    load,
-    parse_duration,
-    settings_list,
-    unknown_variables,
-)
+from triggers.node.settings import Setting, Settings, describe, env_name, settings_list
+from triggers.node.variables import load, parse_duration, unknown_variables
 
 SECRETS = [setting.name for setting in settings_list() if setting.secret]
 
@@ -142,6 +134,7 @@ def test_what_is_no_duration(text: str) -> None:
         ({"TRIGGERS_PUBLIC_URL": "nonsense"}, "TRIGGERS_PUBLIC_URL"),
         ({"TRIGGERS_PUBLIC_URL": "https://"}, "TRIGGERS_PUBLIC_URL"),
         ({"TRIGGERS_PUBLIC_URL": "https://h/?a"}, "TRIGGERS_PUBLIC_URL"),
+        ({"TRIGGERS_PUBLIC_URL": "http://[::1"}, "TRIGGERS_PUBLIC_URL"),
         ({"TRIGGERS_REDIS_URL": "http://:secret@h"}, "TRIGGERS_REDIS_URL"),
         ({"TRIGGERS_DATABASE_URL": "postgresql://h/d", "TRIGGERS_DATA_DIR": "/x"}, "not both"),
     ],

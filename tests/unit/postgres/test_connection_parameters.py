@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from triggers.errors import SettingsError
-from triggers.node.settings import load
+from triggers.node.variables import load
 from triggers.postgres.connection_parameters import (
     OTHER_VARIABLES,
     PARAMETERS,
