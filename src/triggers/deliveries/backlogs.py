@@ -47,7 +47,8 @@ class Backlogs:
 
     def accepted(self, org_ids: set[UUID]) -> None:
         """Note the organisations of a batch that was stored."""
-        self._accepted |= org_ids
+        if self._most:  # else nothing is measured, and the set would only grow
+            self._accepted |= org_ids
 
     def check(self, org_id: UUID) -> None:
         """Raise BacklogFull if an organisation had too many unsettled deliveries when it was measured."""

@@ -59,6 +59,7 @@ async def match_again(
     steps = None if pointer is None else parse_pointer(pointer)
     owed = []
     deadline = time.monotonic() + MATCH_SECONDS
+    # In the turns of the service, not of the organisation: a connection and a lock are held meanwhile.
     for event in events:
         payload = payloads.get(event.id)
         if payload is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from delivering import subscribe_many
 from harness import Node, Tenant, Tenants
 from triggers.deliveries import backlogs
 from triggers.domain import EventId, NewEvent
+from triggers.errors import DatabaseUnavailable
 from triggers.events import store as event_store
 from triggers.events.store import DELIVERIES_A_REQUEST
 from triggers.postgres.clock import DatabaseClock
@@ -129,6 +131,34 @@ async def test_the_subscription_that_holds_most_is_named(
         await node.backlogs.measure()
         refused = await client.post("/v1/events", json=EVENT)
         assert refused.json()["subscription_id"] == str(many)
+
+
+async def test_without_a_limit_nothing_is_kept(database: Database, clock: DatabaseClock) -> None:
+    unlimited = backlogs.Backlogs(database, 0)
+    unlimited.accepted({clock.mint()})
+    assert unlimited.duties() == []
+    assert not unlimited._accepted
+
+
+async def test_an_organisation_that_cannot_be_counted_does_not_hold_up_the_others(
+    make_node: Callable[..., Any], clock: DatabaseClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node: Node = await make_node(max_pending=10)
+    bad, good = clock.mint(), [clock.mint() for _ in range(3)]
+    counted = []
+
+    async def count(_: Any, org_id: Any, __: int) -> tuple[int, None]:
+        if org_id == bad:
+            raise DatabaseUnavailable
+        counted.append(org_id)
+        return 0, None
+
+    monkeypatch.setattr(backlogs, "count", count)
+    node.backlogs.accepted({bad, *good})
+    for _ in range(3):
+        with contextlib.suppress(DatabaseUnavailable):
+            await node.backlogs.measure()
+    assert sorted(counted) == sorted(good)
 
 
 async def test_each_organisation_is_measured_once_and_many_in_several_rounds(
