@@ -234,7 +234,7 @@ def _burst(loop: asyncio.AbstractEventLoop) -> Burst:
 
 
 def _scope(transport: asyncio.Transport, *, root_path: str) -> dict[str, Any]:
-    """What the ASGI scopes of all requests of a connection have in common."""
+    """The part of the ASGI scope that all requests of a connection share."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},

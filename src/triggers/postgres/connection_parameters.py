@@ -17,7 +17,7 @@ from triggers.errors import SettingsError
 
 
 class Fate(Enum):
-    """What becomes of a parameter in the URL, and of its variable."""
+    """The way in which a parameter of the URL, and its variable, are treated."""
 
     HONOURED = auto()
     """It has the meaning that it has in libpq."""

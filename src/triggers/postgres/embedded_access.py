@@ -1,4 +1,4 @@
-"""Who may connect to the private PostgreSQL: only the user who runs `serve`, as one of our two roles.
+"""Lets only the user who runs `serve` connect to the private PostgreSQL, as one of our two roles.
 
 The kernel tells PostgreSQL which user is at the other end of its socket, and PostgreSQL looks up the name.
 A user without a name needs a random password instead, which is in a file that only this user can read.

@@ -41,7 +41,7 @@ _TAG_BYTES: Final = 16
 _HEADER_BYTES: Final = len(_FORMAT) + _ID_BYTES + _NONCE_BYTES
 
 Purpose: TypeAlias = Literal["secrets", "headers"]
-"""What a sealed value is for: the signing secrets of a subscription, or its own headers."""
+"""The purpose of a sealed value: it holds the signing secrets of a subscription, or its own headers."""
 
 
 class KeyRing:

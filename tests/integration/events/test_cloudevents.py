@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import msgspec
@@ -23,6 +24,7 @@ from cloudevents.core.v1.event import CloudEvent
 from delivering import Subscribe, Workers
 from harness import Tenant, eventually
 from receiving import Receiver
+from triggers.postgres.database import Database
 
 CORPUS = Path(__file__).parents[2] / "data" / "github-webhooks.jsonl.gz"
 BATCHED = {"content-type": "application/cloudevents-batch+json"}
@@ -170,6 +172,22 @@ async def test_an_event_without_attributes_shows_none(client: httpx.AsyncClient)
     for headers, body in ((STRUCTURED, LEAST), ({}, {"type": "a", "payload": 1})):
         answer = await client.post("/v1/events", json=body, headers=headers)
         assert (await client.get(answer.headers["location"])).json()["attributes"] is None
+
+
+async def test_attributes_count_in_the_size_of_a_delivery(
+    client: httpx.AsyncClient, database: Database
+) -> None:
+    """A worker bounds its memory by this size, and keeps the attributes too."""
+    body = LEAST | {"data": 1, "extension": "x" * 1_000}
+    answer = await client.post("/v1/events", json=body, headers=STRUCTURED)
+    row = await database.row(
+        "select d.payload_size, octet_length(e.payload) as payload, octet_length(e.attributes) as attributes"
+        " from deliveries d join events e on (e.org_id, e.id) = (d.org_id, d.event_id) where e.id = $1",
+        UUID(answer.json()["id"]),
+    )
+    assert row is not None
+    assert row["attributes"] > 1_000
+    assert row["payload_size"] == row["payload"] + row["attributes"]
 
 
 async def test_attributes_are_delivered_again_in_the_format_cloudevents(

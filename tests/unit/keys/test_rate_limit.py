@@ -177,6 +177,15 @@ def test_an_organisation_without_a_limit_is_charged_nothing() -> None:
     assert limiter.take_spent() == {}
 
 
+def test_what_was_limited_before_is_charged_nothing_once_it_has_no_limit() -> None:
+    limiter, limited = RateLimiter(), caller(60)
+    limiter.take(limited)
+    limiter.take_spent()
+    assert limiter.take(caller(None, limited.org_id)) is None
+    limiter.charge(limited.org_id, 1_000)
+    assert limiter.take_spent() == {}
+
+
 def test_two_nodes_that_tell_each_other_share_one_quota(clock: Clock) -> None:
     org_id = uuid.uuid4()
     nodes = [RateLimiter(), RateLimiter()]

@@ -53,6 +53,18 @@ def test_lanes_that_found_no_room_are_told_when_there_is_some_organisations_in_t
     assert not memory._crowded_out
 
 
+def test_a_lane_is_told_of_room_also_while_there_is_none_for_only_ones() -> None:
+    told: list[LaneId] = []
+    memory = PayloadMemory(told.append)
+    size = READ_AHEAD_BYTES // 4
+    ordinary = offer(memory, OTHER, size)[1] + offer(memory, OTHER, size)[1]
+    only_ones = offer(memory, OTHER, size)[1] + offer(memory, OTHER, size)[1]
+    crowded, taken = offer(memory, OTHER, size)
+    assert (len(ordinary), len(only_ones), taken) == (2, 2, [])
+    memory.free(ordinary[0])
+    assert told == [crowded.id]
+
+
 def test_what_is_read_ahead_is_shared() -> None:
     """A lane with a payload in memory takes no more than the share of its organisation."""
     memory = PayloadMemory(lambda _: None)
