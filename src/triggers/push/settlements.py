@@ -60,6 +60,7 @@ class Settlements:
         self, lane: Lane, due: Due, settlement: Settlement, disabling: Disabling | None = None
     ) -> Ended:
         """Queue an attempt to be written. Its lane is updated after it is written."""
+        ordered = lane.ordered
 
         # Knows nothing of `ended`, which knows it: only the collector could part them.
         def settled(written: Settlement | None) -> None:
@@ -68,7 +69,7 @@ class Settlements:
                 self._hold_back(lane, due)
                 return
             self._forget(lane, due)
-            if lane.ordered or lane.half_empty:
+            if ordered or lane.half_empty:
                 self._lanes.hint(lane.id)
             if written.due_at is not None:
                 wait = (written.due_at - self._clock.moment()).total_seconds()
@@ -77,7 +78,7 @@ class Settlements:
 
         ended = Ended(settlement, due.type, settled, disabling)
         self._memory.free(due)
-        self._settler.put(ended, urgent=lane.ordered)  # the next one of its key waits for it
+        self._settler.put(ended, urgent=ordered)  # the next one of its key waits for it
         _log(settlement)
         return ended
 
