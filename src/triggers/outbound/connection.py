@@ -110,7 +110,7 @@ class Connection(asyncio.Protocol):
         self._finish(reason)
 
     def rest(self, now: float) -> None:
-        """Forget the answer. The connection is idle from `now` on: nothing may come until the next exchange."""
+        """Forget the answer. The connection is idle from `now` on, until the next exchange."""
         self._reset()
         self.stage = Stage.IDLE
         self.idle_since = now
