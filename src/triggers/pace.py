@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import Generator
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, cast
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -37,21 +37,20 @@ def at_once(steps: Steps[T]) -> T:
 async def do(steps: Steps[T], org_id: UUID | None) -> T:
     """Do all steps in the organisation's turns, and return the result. `org_id` is None for the service."""
     turns = _turns()
-    while True:
-        if not turns.has_time():
-            await turns.wait(org_id)
+    while turns.has_time():
         try:
             next(steps)
         except StopIteration as end:
             result: T = end.value
             return result
+    return cast("T", await turns.stand_in_line(org_id, steps))
 
 
 async def breathe(org_id: UUID | None) -> None:
     """Between two steps of long work: wait for the organisation's next turn, if this one is over."""
     turns = _turns()
     if not turns.has_time():
-        await turns.wait(org_id)
+        await turns.stand_in_line(org_id, None)
 
 
 async def do_first(steps: Steps[T]) -> T:
@@ -69,54 +68,78 @@ async def do_first(steps: Steps[T]) -> T:
 
 
 class _Turns:
-    """Whose turn it is on one event loop.
+    """The long work of one event loop. In each turn of the loop it takes TURN_SECONDS at most:
 
-    The states: idle → working until `_ends` → the next one in line was called, so newcomers must wait →
-    working … → idle, if nobody is in line.
+    idle ── has_time() ──▶ in a turn until `_ends` ── next turn of the loop ──▶ idle, if nobody is in line
+                              ▲                              │
+                              └──── somebody is in line ─────┘
+
+    Those in line come before newcomers. Their steps are done here, so that many short pieces of work end in
+    one turn. A caller that breathes does its next step itself, and has a turn alone for that.
     """
 
-    __slots__ = ("_ends", "_in_line", "_loop")
+    __slots__ = ("_called", "_ends", "_in_line", "_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._ends: float | None = None  # monotonic; None: nobody works
-        self._in_line: OrderedDict[UUID | None, deque[asyncio.Future[None]]] = OrderedDict()
+        self._ends: float | None = None  # monotonic; None: no turn has begun
+        self._in_line: OrderedDict[UUID | None, deque[tuple[Steps[Any] | None, asyncio.Future[Any]]]] = (
+            OrderedDict()
+        )
+        self._called = False  # a caller that breathes was called, and has the next turn
 
     def has_time(self) -> bool:
-        """Whether long work may go on in this turn of the loop."""
+        """Whether work that stands in no line may go on in this turn of the loop."""
         if self._ends is None:
             self._begin()
             return True
-        return time.monotonic() < self._ends
+        return not self._in_line and time.monotonic() < self._ends
 
-    async def wait(self, org_id: UUID | None) -> None:
-        """Wait for a turn. Call it only if there is no time."""
-        called = self._loop.create_future()
-        self._in_line.setdefault(org_id, deque()).append(called)
-        try:
-            await called
-        except asyncio.CancelledError:
-            if not called.cancelled():  # the turn came, but nobody is there to use it
-                self._call_next()
-            raise
-        self._begin()
+    def stand_in_line(self, org_id: UUID | None, steps: Steps[Any] | None) -> asyncio.Future[Any]:
+        """The result of the steps, or None at the organisation's turn. Call it if there is no time."""
+        result = self._loop.create_future()
+        self._in_line.setdefault(org_id, deque()).append((steps, result))
+        return result
 
-    def _begin(self) -> None:
-        self._ends = time.monotonic() + TURN_SECONDS
-        # It runs in the next turn of the loop.
-        self._loop.call_soon(self._call_next)
+    def _begin(self) -> float:
+        self._ends = ends = time.monotonic() + TURN_SECONDS
+        self._loop.call_soon(self._next_turn)  # in the next turn of the loop
+        return ends
 
-    def _call_next(self) -> None:
-        self._ends = None
-        while self._in_line:
+    def _next_turn(self) -> None:
+        taken, self._called, self._ends = self._called, False, None
+        if self._in_line:
+            ends = self._begin()
+            if not taken:
+                self._work_until(ends)
+
+    def _work_until(self, ends: float) -> None:
+        while self._in_line and not self._called:
             org_id, waiting = self._in_line.popitem(last=False)
-            called = waiting.popleft()
+            steps, result = waiting[0]
+            if steps is None and not result.cancelled():
+                self._called = True
+            if _step(steps, result):
+                waiting.popleft()
             if waiting:
                 self._in_line[org_id] = waiting  # behind all others
-            if not called.done():
-                called.set_result(None)
-                self._ends = 0.0
+            if time.monotonic() >= ends:
                 return
+
+
+def _step(steps: Steps[Any] | None, result: asyncio.Future[Any]) -> bool:
+    """Do one step, and set the result if it was the last. Returns whether nothing is left to do."""
+    if result.cancelled():
+        return True
+    try:
+        next(steps or iter(()))
+    except StopIteration as end:
+        result.set_result(end.value)
+    except Exception as error:  # noqa: BLE001 - it belongs to the caller that waits for the result
+        result.set_exception(error)
+    else:
+        return False
+    return True
 
 
 _turns_of: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()

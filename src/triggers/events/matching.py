@@ -152,7 +152,7 @@ class Judging:
                 key = yield from pointed.key_in_steps(rule.pointer)
                 if key is not None:
                     findings[rule.id_text] = key
-            yield
+                yield
         return findings
 
     # ---- the rules -----------------------------------------------------------------------------------

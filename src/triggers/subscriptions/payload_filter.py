@@ -44,6 +44,10 @@ MAX_EXPRESSION_BYTES: Final = 2048
 MAX_COST_NANOSECONDS: Final = 10_000_000
 EVENT_BUDGET_SECONDS: Final = 0.02
 _MAX_REASON: Final = 200  # characters
+_STEP_SECONDS: Final = 0.001
+"""How long filters that take little time are judged in one step."""
+_LONG_BYTES: Final = 8 * 1024
+"""A payload of more bytes is read in a step of its own."""
 
 # A filter that could not be judged on a payload of this size is refused: it would always fail.
 _SMALLEST_JUDGED_BYTES: Final = 1024
@@ -187,7 +191,7 @@ class PayloadFilter:
         elif self._cost.nanoseconds(event.size_bytes, event.values) > MAX_COST_NANOSECONDS:
             return failed("it could take too long for a payload of this size")
         else:
-            if event.read():
+            if event.read() and event.size_bytes > _LONG_BYTES:
                 yield
             activation = event.everything
         try:
@@ -214,10 +218,13 @@ def judge_in_steps(
 ) -> Steps[dict[K, Verdict]]:
     """`judge_all` in steps."""
     verdicts = {}
+    pause_at = budget.seconds_left - _STEP_SECONDS
     for key, payload_filter in filters.items():
         if budget.seconds_left > 0:
             verdicts[key] = yield from budget.spend(payload_filter.judge_in_steps(event))
-            yield
+            if budget.seconds_left < pause_at:
+                pause_at = budget.seconds_left - _STEP_SECONDS
+                yield
         else:
             verdicts[key] = failed("the time for this event's filters was used up")
     return verdicts
