@@ -87,7 +87,15 @@ class FilterInput:
     `payload` is the JSON text as it was received, at most 256 KiB by the contract of the API.
     """
 
-    __slots__ = ("_fields", "_payload", "_with_payload", "_without_payload", "size_bytes", "values")
+    __slots__ = (
+        "_fields",
+        "_payload",
+        "_with_payload",
+        "_without_payload",
+        "is_long",
+        "size_bytes",
+        "values",
+    )
 
     def __init__(
         self, payload: bytes, event_type: str, source: str | None = None, subject: str | None = None
@@ -97,6 +105,7 @@ class FilterInput:
         self._with_payload: Any = None
         self._without_payload: Any = None
         self.size_bytes = len(payload)
+        self.is_long = self.size_bytes > _LONG_BYTES
         # Every value but the first follows one of these, so this is never less than their number.
         self.values = 1 + len(payload) - len(payload.translate(None, b",[{"))
 
@@ -146,6 +155,13 @@ class Budget:
                 self.seconds_left -= self._clock() - began
             yield
 
+    def spend_at_once(self, judge: Callable[[FilterInput], Verdict], event: FilterInput) -> Verdict:
+        """Judge in one step, and take its time off the budget."""
+        began = self._clock()
+        verdict = judge(event)
+        self.seconds_left -= self._clock() - began
+        return verdict
+
 
 class PayloadFilter:
     """A compiled filter: made once, used for many events."""
@@ -180,19 +196,20 @@ class PayloadFilter:
         compiled.judge(FilterInput(b"null", "x"))
         return compiled
 
+    def judge_in_steps(self, event: FilterInput) -> Steps[Verdict]:
+        """`judge` in steps: reading a long payload is one, judging is another. Each takes less than 10 ms."""
+        if event.is_long and self._cost.reads_payload and not self._takes_too_long(event) and event.read():
+            yield
+        return self.judge(event)
+
     def judge(self, event: FilterInput) -> Verdict:
         """The verdict. Never raises."""
-        return at_once(self.judge_in_steps(event))
-
-    def judge_in_steps(self, event: FilterInput) -> Steps[Verdict]:
-        """`judge` in steps: reading the payload is one, judging is another. Each takes less than 10 ms."""
         if not self._cost.reads_payload:
             activation = event.fields_only
-        elif self._cost.nanoseconds(event.size_bytes, event.values) > MAX_COST_NANOSECONDS:
+        elif self._takes_too_long(event):
             return failed("it could take too long for a payload of this size")
         else:
-            if event.read() and event.size_bytes > _LONG_BYTES:
-                yield
+            event.read()
             activation = event.everything
         try:
             result = self._program.eval(activation()).value()
@@ -203,6 +220,9 @@ class PayloadFilter:
         if result is False:
             return NOT_MATCHED
         return failed(_reason(str(result)))
+
+    def _takes_too_long(self, event: FilterInput) -> bool:
+        return self._cost.nanoseconds(event.size_bytes, event.values) > MAX_COST_NANOSECONDS
 
 
 def judge_all(filters: Mapping[K, PayloadFilter], event: FilterInput, budget: Budget) -> dict[K, Verdict]:
@@ -221,7 +241,10 @@ def judge_in_steps(
     pause_at = budget.seconds_left - _STEP_SECONDS
     for key, payload_filter in filters.items():
         if budget.seconds_left > 0:
-            verdicts[key] = yield from budget.spend(payload_filter.judge_in_steps(event))
+            if event.is_long:
+                verdicts[key] = yield from budget.spend(payload_filter.judge_in_steps(event))
+            else:
+                verdicts[key] = budget.spend_at_once(payload_filter.judge, event)
             if budget.seconds_left < pause_at:
                 pause_at = budget.seconds_left - _STEP_SECONDS
                 yield
