@@ -38,18 +38,21 @@ async def do(steps: Steps[T], org_id: UUID | None) -> T:
     """Do all steps in the organisation's turns, and return the result. `org_id` is None for the service."""
     turns = _turns()
     while turns.has_time():
+        began = time.monotonic()
         try:
             next(steps)
         except StopIteration as end:
             result: T = end.value
             return result
+        finally:
+            turns.spent += time.monotonic() - began
     return cast("T", await turns.stand_in_line(org_id, steps))
 
 
 async def breathe(org_id: UUID | None) -> None:
     """Between two steps of long work: wait for the organisation's next turn, if this one is over."""
     turns = _turns()
-    if not turns.has_time():
+    if not turns.has_time() or turns.is_over():
         await turns.stand_in_line(org_id, None)
 
 
@@ -70,19 +73,22 @@ async def do_first(steps: Steps[T]) -> T:
 class _Turns:
     """The long work of one event loop. In each turn of the loop it takes TURN_SECONDS at most:
 
-    idle ── has_time() ──▶ in a turn until `_ends` ── next turn of the loop ──▶ idle, if nobody is in line
-                              ▲                              │
-                              └──── somebody is in line ─────┘
+    idle ── has_time() ──▶ in a turn ── next turn of the loop ──▶ idle, if nobody is in line
+                             ▲                     │
+                             └─ somebody is in line┘
 
     Those in line come before newcomers. Their steps are done here, so that many short pieces of work end in
-    one turn. A caller that breathes does its next step itself, and has a turn alone for that.
+    one turn. A caller that breathes does its next step itself, so nobody can tell how long that takes: its
+    turn ends TURN_SECONDS after the beginning, and if it stood in line, it has a turn alone.
     """
 
-    __slots__ = ("_called", "_ends", "_in_line", "_loop")
+    __slots__ = ("_began", "_called", "_in_line", "_loop", "spent")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._ends: float | None = None  # monotonic; None: no turn has begun
+        self._began: float | None = None  # monotonic; None: no turn has begun
+        self.spent = 0.0
+        """Seconds that steps have taken in this turn."""
         self._in_line: OrderedDict[UUID | None, deque[tuple[Steps[Any] | None, asyncio.Future[Any]]]] = (
             OrderedDict()
         )
@@ -90,10 +96,14 @@ class _Turns:
 
     def has_time(self) -> bool:
         """Whether work that stands in no line may go on in this turn of the loop."""
-        if self._ends is None:
+        if self._began is None:
             self._begin()
             return True
-        return not self._in_line and time.monotonic() < self._ends
+        return not self._in_line and self.spent < TURN_SECONDS
+
+    def is_over(self) -> bool:
+        """Whether this turn began too long ago for a caller that breathes."""
+        return self._began is not None and time.monotonic() > self._began + TURN_SECONDS
 
     def stand_in_line(self, org_id: UUID | None, steps: Steps[Any] | None) -> asyncio.Future[Any]:
         """The result of the steps, or None at the organisation's turn. Call it if there is no time."""
@@ -101,19 +111,20 @@ class _Turns:
         self._in_line.setdefault(org_id, deque()).append((steps, result))
         return result
 
-    def _begin(self) -> float:
-        self._ends = ends = time.monotonic() + TURN_SECONDS
+    def _begin(self) -> None:
+        self._began = time.monotonic()
+        self.spent = 0.0
         self._loop.call_soon(self._next_turn)  # in the next turn of the loop
-        return ends
 
     def _next_turn(self) -> None:
-        taken, self._called, self._ends = self._called, False, None
+        taken, self._called, self._began = self._called, False, None
         if self._in_line:
-            ends = self._begin()
+            self._begin()
             if not taken:
-                self._work_until(ends)
+                self._work()
 
-    def _work_until(self, ends: float) -> None:
+    def _work(self) -> None:
+        began = time.monotonic()
         while self._in_line and not self._called:
             org_id, waiting = self._in_line.popitem(last=False)
             steps, result = waiting[0]
@@ -123,7 +134,8 @@ class _Turns:
                 waiting.popleft()
             if waiting:
                 self._in_line[org_id] = waiting  # behind all others
-            if time.monotonic() >= ends:
+            self.spent = time.monotonic() - began
+            if self.spent >= TURN_SECONDS:
                 return
 
 
