@@ -27,7 +27,7 @@ async def can_store_good_event(connection: Connection, clock: DatabaseClock, win
         try:
             name = f"good event {clock.mint()}"
             organisation = await organisations.insert(connection, clock, name, Plan.FREE, None)
-            event = _good_event(organisation.id, EventId(clock.mint()))
+            event = _good_event(OrgId(organisation.id), EventId(clock.mint()))
             receipt = await event_store.accept(connection, clock, [event], window)
             return not receipt.missing
         finally:
