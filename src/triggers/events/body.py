@@ -156,26 +156,43 @@ def _event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEvent:
         raise Invalid("An event needs a `payload`.", pointer="/payload")
     if body.payload is not UNSET and body.data is not UNSET:
         raise Invalid("`data` is another name for `payload`. Send only one of them.", pointer="/data")
-    event_type = check_event_type(body.type)
-    if body.dedup_id is not None:
-        check_text(body.dedup_id, "/dedup_id", longest=255)
-    if body.source is not None:
-        check_text(body.source, "/source", longest=2048)
-    if body.subject is not None:
-        check_text(body.subject, "/subject", longest=255)
-    if body.ordering_key is not None:
-        check_text(body.ordering_key, "/ordering_key", longest=255)
-    return NewEvent(
-        org_id=org_id,
-        id=EventId(mint()),
-        type=event_type,
-        payload=bytes(payload),
-        dedup_id=body.dedup_id,
-        source=body.source,
-        subject=body.subject,
-        ordering_key=body.ordering_key,
-        occurred_at=None if body.occurred_at is None else in_utc(body.occurred_at, "/occurred_at"),
+    return checked(
+        NewEvent(
+            org_id=org_id,
+            id=EventId(mint()),
+            type=body.type,
+            payload=bytes(payload),
+            dedup_id=body.dedup_id,
+            source=body.source,
+            subject=body.subject,
+            ordering_key=body.ordering_key,
+            occurred_at=body.occurred_at,
+        )
     )
+
+
+def checked(
+    event: NewEvent, *, ordering_key: str = "/ordering_key", occurred_at: str = "/occurred_at"
+) -> NewEvent:
+    """The event, if the fields that every format has are valid, with its time in UTC.
+
+    The arguments are the pointers to fields that have other names in other formats.
+
+    Raises:
+        Invalid: 422, saying which field is wrong.
+    """
+    event.type = check_event_type(event.type)
+    if event.dedup_id is not None:
+        check_text(event.dedup_id, "/dedup_id", longest=255)
+    if event.source is not None:
+        check_text(event.source, "/source", longest=2048)
+    if event.subject is not None:
+        check_text(event.subject, "/subject", longest=255)
+    if event.ordering_key is not None:
+        check_text(event.ordering_key, ordering_key, longest=255)
+    if event.occurred_at is not None:
+        event.occurred_at = in_utc(event.occurred_at, occurred_at)
+    return event
 
 
 def _decoded(text: bytes) -> EventBody:

@@ -21,9 +21,9 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from triggers.domain import EventId, NewEvent, OrgId, check_event_type, check_text, without_leap_second
+from triggers.domain import EventId, NewEvent, OrgId, check_text, without_leap_second
 from triggers.errors import Invalid, UnsupportedMediaType
-from triggers.events.body import check_in_steps, in_utc, with_leap_second
+from triggers.events.body import check_in_steps, checked, with_leap_second
 from triggers.http.exchange import unquoted
 from triggers.http.field_errors import invalid_field, pointer_to
 from triggers.pace import Steps
@@ -204,26 +204,25 @@ def _event(
     mint: Callable[[], UUID],
 ) -> NewEvent:
     """`payload` is None if the event has no data."""
-    event_type = check_event_type(event.type)
     check_text(event.id, "/id", longest=2048)
     check_text(event.source, "/source", longest=2048)
     if " " in event.source:
         raise Invalid("Must be a URI reference, which contains no spaces.", pointer="/source")
-    if event.subject is not None:
-        check_text(event.subject, "/subject", longest=255)
-    if event.partitionkey is not None:
-        check_text(event.partitionkey, "/partitionkey", longest=255)
-    return NewEvent(
-        org_id=org_id,
-        id=EventId(mint()),
-        type=event_type,
-        payload=b"null" if payload is None else payload,
-        dedup_id=dedup_id_of(event.source, event.id),
-        source=event.source,
-        subject=event.subject,
-        ordering_key=event.partitionkey,
-        occurred_at=None if event.time is None else in_utc(event.time, "/time"),
-        attributes=_encoded(event.dataschema, extensions),
+    return checked(
+        NewEvent(
+            org_id=org_id,
+            id=EventId(mint()),
+            type=event.type,
+            payload=b"null" if payload is None else payload,
+            dedup_id=dedup_id_of(event.source, event.id),
+            source=event.source,
+            subject=event.subject,
+            ordering_key=event.partitionkey,
+            occurred_at=event.time,
+            attributes=_encoded(event.dataschema, extensions),
+        ),
+        ordering_key="/partitionkey",
+        occurred_at="/time",
     )
 
 

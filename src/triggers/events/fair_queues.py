@@ -128,6 +128,14 @@ class FairQueues:
         self.payload_bytes -= sum(waiting.size for waiting in queue)
         return list(queue)
 
+    def take_all(self) -> list[WaitingEvent]:
+        """Remove and return every event, also those of queues that were set aside."""
+        queues = (*self._in_turn.values(), *self._aside.values())
+        self._in_turn.clear()
+        self._aside.clear()
+        self.events = self.payload_bytes = 0
+        return [waiting for queue in queues for waiting in queue]
+
     def judge(self, waiting: WaitingEvent, judged: Judged) -> None:
         """Note the rules that a waiting event was judged by, and what they found."""
         self.payload_bytes -= waiting.size

@@ -97,7 +97,7 @@ class Flusher:
             return await self._flush(connection, batch) if batch else []
         except Exception as error:  # noqa: BLE001 - every caller must get an answer
             if connection is not None and is_data_error(error):
-                if await can_store_good_event(connection, self._clock, batch[0].event.org_id, self._window):
+                if await can_store_good_event(connection, self._clock, self._window):
                     return await self._store_halves(batch, error)
                 self._refused_until = time.monotonic() + REFUSAL_SECONDS
                 self._refusal = f"the database refuses every event: {sqlstate_of(error)}"

@@ -43,13 +43,16 @@ MAX_WAIT_SECONDS = 10.0
 _TOO_LATE: Final = (
     "The event waited too long and was not stored; send it again, with the same dedup_id if it has one."
 )
+_STOPPING: Final = "The service is stopping; nothing was accepted."
 
 
 class Acceptor:
     """Accepts events. Call `start` before the first event and `stop` after the last one.
 
-    States: made → accepting → stopping (nothing new is accepted, what waits is stored) → stopped. There is
-    one flush at a time. A second one would halve the batches, and gained nothing on two cores.
+    States: made → accepting → stopping (nothing new is accepted, what waits is stored) → stopped. If a bug
+    ends the task that stores events, all waiting events are answered with 503, and nothing new is accepted.
+
+    There is one flush at a time. A second one would halve the batches, and gained nothing on two cores.
     """
 
     def __init__(
@@ -140,7 +143,7 @@ class Acceptor:
         future: asyncio.Future[AcceptOutcome] = asyncio.get_running_loop().create_future()
         waiting = WaitingEvent(event, judged, future, self._room)
         if self._stopping:
-            waiting.answer(errors.Unavailable("The service is stopping; nothing was accepted."))
+            waiting.answer(errors.Unavailable(_STOPPING))
         elif not waiting.take_memory(self._least_bytes):
             waiting.answer(errors.Overloaded())
         else:
@@ -152,16 +155,31 @@ class Acceptor:
         self._rejudging.begin(org_id, queue)
 
     async def _flush_batches(self) -> None:
-        while True:
-            if not self._queues.any_in_turn:
-                if self._queues.empty:
-                    self._all_stored.set()
-                self._work.clear()
-                await self._work.wait()
-                self._all_stored.clear()
-            elif late := self._queues.take_late(time.monotonic() - MAX_WAIT_SECONDS):
-                for waiting in late:
-                    waiting.answer(errors.Overloaded(_TOO_LATE))
-                await asyncio.sleep(0)  # for the answers to go out, before there are more
-            elif batch := self._queues.next_batch():
-                self._queues.put_back(await self._flusher.store(batch))
+        batch: list[WaitingEvent] = []
+        try:
+            while True:
+                if not self._queues.any_in_turn:
+                    if self._queues.empty:
+                        self._all_stored.set()
+                    self._work.clear()
+                    await self._work.wait()
+                    self._all_stored.clear()
+                elif late := self._queues.take_late(time.monotonic() - MAX_WAIT_SECONDS):
+                    for waiting in late:
+                        waiting.answer(errors.Overloaded(_TOO_LATE))
+                    await asyncio.sleep(0)  # for the answers to go out, before there are more
+                elif batch := self._queues.next_batch():
+                    self._queues.put_back(await self._flusher.store(batch))
+                    batch = []
+        finally:
+            self._refuse_all(batch)
+
+    def _refuse_all(self, batch: Sequence[WaitingEvent]) -> None:
+        """Answer every event after the flusher has ended, because nothing will store it. The events of the
+        last batch may be stored."""
+        self._stopping = True
+        self._rejudging.stop()
+        for waiting in batch:
+            waiting.answer_all(errors.Unavailable())
+        for waiting in self._queues.take_all():
+            waiting.answer(errors.Unavailable(_STOPPING))

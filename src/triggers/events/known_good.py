@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import structlog
 
-from triggers.domain import EventId, NewEvent, OrgId
+from triggers.domain import EventId, NewEvent, OrgId, Plan
 from triggers.events import store as event_store
+from triggers.keys import organisations
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection
 
 log = structlog.get_logger()
 
 
-async def can_store_good_event(
-    connection: Connection, clock: DatabaseClock, org_id: OrgId, window: timedelta
-) -> bool:
-    """Whether this connection can store an event that is certainly valid, with its deliveries.
+async def can_store_good_event(connection: Connection, clock: DatabaseClock, window: timedelta) -> bool:
+    """Whether this connection can store an event that is certainly valid, with a delivery.
 
-    The event is rolled back. The answer is False if this cannot be determined.
+    The event belongs to an organisation of its own, because the organisations of the refused events may have
+    been deleted meanwhile. Both are rolled back. The answer is False if this cannot be determined.
     """
-    event = _good_event(org_id, clock.mint())
     transaction = connection.transaction()
     try:
         await transaction.start()
         try:
-            version = (await event_store.resolve(connection, [event]))[event.id].version
-            if version is None:
-                return False
-            receipt = await event_store.accept(connection, clock, [event], window, [version])
+            name = f"good event {clock.mint()}"
+            organisation = await organisations.insert(connection, clock, name, Plan.FREE, None)
+            event = _good_event(OrgId(organisation.id), EventId(clock.mint()))
+            receipt = await event_store.accept(connection, clock, [event], window)
             return not receipt.missing
         finally:
             await transaction.rollback()
@@ -39,12 +37,12 @@ async def can_store_good_event(
         return False
 
 
-def _good_event(org_id: OrgId, event_id: UUID) -> NewEvent:
-    """An event with a value in every column except `attributes`. No other event has its id or dedup_id. Its
-    type does not begin with `triggers.`, so that inboxes of all types get it."""
+def _good_event(org_id: OrgId, event_id: EventId) -> NewEvent:
+    """An event with a value in every column. No other event has its id or dedup_id. Its type does not begin
+    with `triggers.`, so that the default inbox of its organisation gets it."""
     return NewEvent(
         org_id=org_id,
-        id=EventId(event_id),
+        id=event_id,
         type="probe",
         payload=b'"good"',
         dedup_id=str(event_id),

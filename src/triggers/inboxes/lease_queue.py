@@ -52,7 +52,8 @@ class LeaseQueue:
         If the caller closes its side of the connection, the wait ends, and nothing is leased. An interrupted
         consumer often releases its messages at the same moment. The request that waits would lease them
         again, although nobody reads its answer. A request that does not wait is answered even then, because
-        its caller may have closed only the side on which it sends.
+        its caller may have closed only the side on which it sends. A lease whose id the caller chose is not
+        released after its commit, because a repetition of the request may have been answered with it.
 
         Raises:
             Conflict: the inbox is being deleted.
@@ -60,13 +61,13 @@ class LeaseQueue:
         """
         refuse_deleting(inbox)
         if not asked.wait_seconds:
-            return inbox, await self._claim(inbox, asked, lease_id)
+            return inbox, await self._claim(inbox, asked, lease_id, gone=None)
         gone: asyncio.Future[Any] = asyncio.ensure_future(_disconnected(request))
         try:
             await asyncio.wait({gone}, timeout=0)  # it may be known already
             if gone.done():
                 return inbox, []
-            messages = await self._claim(inbox, asked, lease_id)
+            messages = await self._claim(inbox, asked, lease_id, gone)
             if not messages and inbox.status != SubscriptionStatus.PAUSED:
                 if not self._room.take(inbox.org_id):
                     raise Overloaded("Too many consumers are waiting for messages at once. Try again.")
@@ -74,11 +75,14 @@ class LeaseQueue:
                     inbox, messages = await self._wait_in_line(gone, inbox, asked, lease_id)
                 finally:
                     self._room.give_back(inbox.org_id)
-            if messages and gone.done():
+            if messages and gone.done() and asked.lease_id is None:  # so nobody else has the lease
                 await settlement_store.release(self._database, inbox, lease_id, None, 0)
                 self._wakeup.give({inbox.org_id})
                 return inbox, []
             return inbox, messages
+        except inbox_store.NobodyWaits:
+            self._wakeup.give({inbox.org_id})
+            return inbox, []
         finally:
             gone.cancel()
 
@@ -110,13 +114,13 @@ class LeaseQueue:
         with self._wakeup.waiting(inbox.org_id) as hint:
             while not gone.done():
                 hint.clear()
-                messages = await self._claim(inbox, asked, lease_id)
+                messages = await self._claim(inbox, asked, lease_id, gone)
                 if messages:
                     return inbox, messages
                 inbox = await inbox_store.find(self._database, inbox.org_id, str(inbox.id))
                 refuse_deleting(inbox)
                 if inbox.status == SubscriptionStatus.PAUSED:  # it gives what it had, and waits for nothing
-                    return inbox, await self._claim(inbox, asked, lease_id)
+                    return inbox, await self._claim(inbox, asked, lease_id, gone)
                 left = deadline - asyncio.get_running_loop().time()
                 if left <= 0 or self._stopping():
                     return inbox, []
@@ -127,15 +131,15 @@ class LeaseQueue:
                 hinted.cancel()
         return inbox, []
 
-    async def _claim(self, inbox: Inbox, asked: LeaseBody, lease_id: UUID) -> list[Message]:
-        return await inbox_store.claim(
-            self._database,
-            self._positions,
-            inbox,
-            inbox_store.Claim(
-                lease_id, asked.lease_seconds or inbox.default_lease_seconds, asked.lease_limit
-            ),
-            repeatable=asked.lease_id is not None,
+    async def _claim(
+        self, inbox: Inbox, asked: LeaseBody, lease_id: UUID, gone: asyncio.Future[Any] | None
+    ) -> list[Message]:
+        seconds = asked.lease_seconds or inbox.default_lease_seconds
+        wanted = inbox_store.Claim(lease_id, seconds, asked.lease_limit)
+        if asked.lease_id is None:
+            return await inbox_store.claim(self._database, self._positions, inbox, wanted)
+        return await inbox_store.claim_or_repeat(
+            self._database, self._positions, inbox, wanted, lambda: gone is None or not gone.done()
         )
 
     def _line(self, inbox_id: UUID) -> asyncio.Semaphore:

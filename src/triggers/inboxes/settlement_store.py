@@ -6,7 +6,7 @@ end of the lease. `reasons` and `is_finished` tell the two apart.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -24,6 +24,8 @@ async def acknowledge_lease(
 ) -> list[Message]:
     """Settle messages of a lease, or all of them if `ids` is None. Changes nothing if the lease has ended."""
     rows = await database.fetch(_SQL["ack"], inbox.org_id, inbox.id, lease_id, ids)
+    if any(row["left_over"] for row in rows):
+        await _finish(database, inbox, {lease_id})
     return [Message(row["event_id"], "acked", row["lease_count"]) for row in rows]
 
 
@@ -59,8 +61,12 @@ async def acknowledge(database: Database, inbox: Inbox, ids: Sequence[UUID]) -> 
     outcomes = dict.fromkeys(ids, "failed")
     if not ids:
         return outcomes
+    unfinished = set()
     for row in await database.fetch(_SQL["acknowledge"], inbox.org_id, inbox.id, list(outcomes)):
         outcomes[row["event_id"]] = "acknowledged"
+        unfinished.add(row["unfinished_lease"])
+    if leases := unfinished - {None}:
+        await _finish(database, inbox, leases)
     # A second statement: the first, had it waited for a concurrent acknowledgement, could not see it.
     rest = [event_id for event_id, outcome in outcomes.items() if outcome == "failed"]
     if rest:
@@ -102,6 +108,11 @@ async def sweep_finished(database: Database, limit: int) -> int:
     async with database.connection() as connection:
         tag: str = await connection.execute(_SQL["sweep_finished"], FINISHED_LEASES_KEPT, limit)
         return int(tag.rpartition(" ")[2])
+
+
+async def _finish(database: Database, inbox: Inbox, leases: Collection[UUID]) -> None:
+    """Record those of these leases of which nothing is left, because of other requests at the same moment."""
+    await database.fetch(_SQL["finish"], inbox.org_id, inbox.id, list(leases))
 
 
 async def _holds(database: Database, name: str, inbox: Inbox, lease_id: UUID) -> bool:

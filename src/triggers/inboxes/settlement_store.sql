@@ -10,17 +10,26 @@ with held as (
     insert into settled_deliveries
         (org_id, subscription_id, event_id, generation, status, lease_count, accepted_at, settled_at)
     select $1, $2, event_id, generation, 'acknowledged', lease_count, accepted_at, now() from held
-), finished as (
-    insert into finished_leases (org_id, subscription_id, lease_id, ended_at)
-    select $1, $2, $3, now()
-    where exists (select from held)
-      and ($4::uuid[] is null or not exists (
+), others as materialized (
+    select $4::uuid[] is not null and exists (
         select from deliveries
         where org_id = $1 and subscription_id = $2 and lease_id = $3 and event_id <> all ($4)
-      ))
+    ) as left_over
+), finished as (
+    insert into finished_leases (org_id, subscription_id, lease_id, ended_at)
+    select $1, $2, $3, now() from others
+    where not left_over and exists (select from held)
     on conflict do nothing
 )
-select event_id, lease_count from held order by event_id
+select event_id, lease_count, left_over from held cross join others order by event_id
+
+-- name: finish
+-- After the commit of `ack` or `acknowledge`. Two of these that run at the same moment do not see what the other
+-- one acknowledges, so each believes that messages are left over.
+insert into finished_leases (org_id, subscription_id, lease_id, ended_at)
+select $1, $2, l.id, now() from unnest($3::uuid[]) l (id)
+where not exists (select from deliveries d where d.org_id = $1 and d.subscription_id = $2 and d.lease_id = l.id)
+on conflict do nothing
 
 -- name: release
 update deliveries set status = 'pending', lease_id = null, due_at = now() + $5::interval
@@ -57,18 +66,20 @@ with taken as (
     insert into settled_deliveries
         (org_id, subscription_id, event_id, generation, status, lease_count, accepted_at, settled_at)
     select $1, $2, event_id, generation, 'acknowledged', lease_count, accepted_at, now() from taken
-), finished as (
-    insert into finished_leases (org_id, subscription_id, lease_id, ended_at)
-    select $1, $2, l.lease_id, now()
-    from (select distinct lease_id from taken where lease_id is not null and due_at > now()) l
-    where not exists (
+), leases as materialized (
+    select l.lease_id, exists (
         select from deliveries d
         where d.org_id = $1 and d.subscription_id = $2 and d.lease_id = l.lease_id
           and d.event_id not in (select event_id from taken)
-    )
+    ) as left_over
+    from (select distinct lease_id from taken where lease_id is not null and due_at > now()) l
+), finished as (
+    insert into finished_leases (org_id, subscription_id, lease_id, ended_at)
+    select $1, $2, lease_id, now() from leases where not left_over
     on conflict do nothing
 )
-select event_id from taken
+select event_id, l.lease_id as unfinished_lease
+from taken t left join leases l on l.lease_id = t.lease_id and l.left_over
 
 -- name: acknowledged_before
 select distinct event_id from settled_deliveries

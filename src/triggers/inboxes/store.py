@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -141,32 +141,42 @@ async def listed(
 # ---- leases --------------------------------------------------------------------------------------
 
 
-async def claim(
+class NobodyWaits(Exception):
+    """A claim was undone before its commit, because its caller does not wait for the answer any more."""
+
+
+async def claim(database: Database, positions: Positions, inbox: Inbox, wanted: Claim) -> list[Message]:
+    """Lease due messages. No other request must have the same lease id."""
+    async with database.connection() as connection:
+        return await _claim(connection, positions, inbox, wanted)
+
+
+async def claim_or_repeat(
     database: Database,
     positions: Positions,
     inbox: Inbox,
     wanted: Claim,
-    *,
-    repeatable: bool,
+    is_awaited: Callable[[], bool],
 ) -> list[Message]:
-    """Lease due messages.
+    """Lease due messages. A lease of that id that is still alive is returned as it is.
 
-    With `repeatable`, a lease of that id that is still alive is returned as it is.
+    `is_awaited`: whether the caller still waits for the answer. It is asked before the commit, because after
+    the commit a repetition of the request may have been answered with the lease, also by another node.
+
+    Raises:
+        NobodyWaits: the caller does not wait any more. Nothing was leased.
     """
-    async with database.connection() as connection:
-        if not repeatable:
-            return await _claim(connection, positions, inbox, wanted)
-        async with connection.transaction():
-            await connection.execute(
-                "select pg_advisory_xact_lock($1)", (wanted.lease_id.int >> 64) - (1 << 63)
-            )
-            rows = await connection.fetch(_SQL["held"], inbox.org_id, inbox.id, wanted.lease_id)
-            if rows:
-                return [leased_message(row) for row in rows]
-            leased = await _claim(connection, positions, inbox, wanted)
-            if leased:
-                await connection.execute(_SQL["reopen"], inbox.org_id, inbox.id, wanted.lease_id)
-            return leased
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock($1)", (wanted.lease_id.int >> 64) - (1 << 63))
+        rows = await connection.fetch(_SQL["held"], inbox.org_id, inbox.id, wanted.lease_id)
+        if rows:
+            return [leased_message(row) for row in rows]
+        leased = await _claim(connection, positions, inbox, wanted)
+        if leased:
+            await connection.execute(_SQL["reopen"], inbox.org_id, inbox.id, wanted.lease_id)
+            if not is_awaited():
+                raise NobodyWaits
+        return leased
 
 
 async def _claim(connection: Connection, positions: Positions, inbox: Inbox, wanted: Claim) -> list[Message]:

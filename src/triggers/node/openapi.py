@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import msgspec
 
 from triggers import __version__
@@ -93,7 +91,6 @@ _SERVICE = Service(
 )
 
 
-@cache
 def encoded(root_path: str = "") -> bytes:
-    """The document. Few ever ask for it, and it takes a while to make, so it is made when it is asked for."""
+    """The document, which takes a while to make. `root_path` is the path of the public URL."""
     return msgspec.json.encode(openapi.document(ROUTES, _SERVICE, root_path))

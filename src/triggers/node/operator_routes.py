@@ -133,8 +133,9 @@ class OperatorRoutes:
     async def docs(self, request: Request) -> HTMLResponse:
         """Get the OpenAPI document as a page for people."""
         root_path, url = request.root_path, self._url(request)
+        document = await self._document(request)
         return await self._pages.answer(
-            ("docs", url), lambda: pages.render_reference(self._openapi(root_path), root_path, url)
+            ("docs", url), lambda: pages.render_reference(document, root_path, url)
         )
 
     async def home(self, request: Request) -> HTMLResponse:
@@ -150,9 +151,8 @@ class OperatorRoutes:
 
     async def _document(self, request: Request) -> bytes:
         """The document. It is generated in a thread at the first request."""
-        return await self._documents.get(
-            "openapi", lambda: asyncio.to_thread(self._openapi, request.root_path)
-        )
+        root_path = request.root_path
+        return await self._documents.get(root_path, lambda: asyncio.to_thread(self._openapi, root_path))
 
 
 def url_of(host: str, port: int) -> str:

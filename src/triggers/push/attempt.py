@@ -39,6 +39,9 @@ log = structlog.get_logger()
 
 WORKER_LOST = "worker_lost"
 """The reason of a delivery whose last attempt was counted before it was sent and has no recorded result."""
+PUT_OFF_SECONDS = 300.0
+MOST_PUT_OFF_SECONDS = 86_400.0
+"""The shortest and the longest time until a delivery is sent again whose attempt could not be recorded."""
 
 _jitter = functools.partial(random.uniform, -1, 1)  # spreads retries
 _AGENT = ("user-agent", f"Triggers/{__version__}")
@@ -150,6 +153,34 @@ def without_answer(settlement: Settlement, moment: datetime) -> Settlement | Non
     return msgspec.structs.replace(
         settlement, **msgspec.structs.asdict(state), status_code=None, response=None, duration_ms=0
     )
+
+
+def put_off(settlement: Settlement, moment: datetime) -> Settlement | None:
+    """The same attempt, counted but without a record, to be stored if the database refuses that too. Its
+    delivery does not end. It is due again after `seconds_put_off`. None if no request was made.
+    """
+    progress = settlement.progress
+    if progress is None:
+        return None
+    age = moment - (progress.first_attempt_at or settlement.began_at)
+    return msgspec.structs.replace(
+        settlement,
+        outcome=AttemptOutcome.RETRY,
+        attempts=progress.attempts,
+        reason=str(Reason.INTERNAL),
+        due_at=moment + timedelta(seconds=seconds_put_off(age)),
+        attempt_id=None,
+        status_code=None,
+        response=None,
+        duration_ms=0,
+    )
+
+
+def seconds_put_off(age: timedelta) -> float:
+    """How long until a delivery is sent again whose attempts cannot be recorded, and that has been due for
+    so long. About twice as long each time, because the age grows by each wait.
+    """
+    return min(max(age.total_seconds(), PUT_OFF_SECONDS), MOST_PUT_OFF_SECONDS)
 
 
 def end_unsent(target: Target, due: Due) -> str | None:

@@ -9,11 +9,12 @@ import structlog
 
 from triggers.domain import AttemptOutcome
 from triggers.postgres.clock import DatabaseClock
-from triggers.push.attempt import unsent
+from triggers.push.attempt import seconds_put_off, unsent
 from triggers.push.handed_over import Handovers
 from triggers.push.lane import Lane
 from triggers.push.lanes import Lanes
 from triggers.push.memory import PayloadMemory
+from triggers.push.read_ahead import Key
 from triggers.push.reader import Reader
 from triggers.push.settler import Disabling, Ended, Settler
 from triggers.push.store import Due, Settlement
@@ -23,8 +24,6 @@ from triggers.push.under_way import UnderWay
 log = structlog.get_logger()
 
 POSTPONED_SECONDS: Final = 1.0
-SKIPPED_SECONDS: Final = 300.0
-"""How long until a delivery is sent again if the database refused to store its attempt."""
 SOON_SECONDS: Final = 60.0
 """A retry that is due within this time gets a timer. The finder finds later retries."""
 
@@ -33,7 +32,8 @@ class Settlements:
     """Ends the turn of every delivery that was under way. Nothing else does.
 
     taken from its lane ── settle() ──▶ written ──▶ forgotten: settled, or read again when it is due
-                        │                  └─────▶ skipped: the database refused it, held back for a while
+                        │                  └─────▶ skipped: the database refused it, put off in its row, or
+                        │                          held back in memory if the row cannot be changed either
                         └─ postpone(), take_back() ──▶ nothing was sent: read again in a moment
     """
 
@@ -68,7 +68,9 @@ class Settlements:
             if written is None:
                 self._hold_back(lane, due)
                 return
-            self._forget(lane, due)
+            self._forget(lane, due.key)
+            if disabling is not None and written.attempt_id is None:
+                self._read_settings_again(lane)
             if ordered or lane.half_empty:
                 self._lanes.hint(lane.id)
             if written.due_at is not None:
@@ -87,7 +89,7 @@ class Settlements:
         """Nothing was sent: let it be read again in a while."""
         self._under_way.end(lane.group)
         self._memory.free(due)
-        self._forget(lane, due)
+        self._forget(lane, due.key)
         asyncio.get_running_loop().call_later(POSTPONED_SECONDS, self._read_again, lane)
 
     def take_back(self, lane: Lane, target: Target, due: Due) -> None:
@@ -97,19 +99,23 @@ class Settlements:
 
     def _hold_back(self, lane: Lane, due: Due) -> None:
         """Nothing is stored of an attempt, so its delivery is still due: do not send it again at once."""
-        # It stays known for a while, so that no read returns it. The lane may have been disabled in memory
-        # alone, so its settings are read again.
+        # It stays known for a while, so that no read returns it.
+        self._read_settings_again(lane)
+        key = due.key
+
+        def let_go() -> None:
+            self._forget(lane, key)
+            self._read_again(lane)
+
+        wait = seconds_put_off(self._clock.moment() - due.accepted_at)
+        asyncio.get_running_loop().call_later(wait, let_go)
+
+    def _read_settings_again(self, lane: Lane) -> None:
+        """An attempt is not recorded, so it did not disable its subscription, except in memory."""
         self._lanes.close(lane)
         self._lanes.hint(lane.id)
 
-        def let_go() -> None:
-            self._forget(lane, due)
-            self._read_again(lane)
-
-        asyncio.get_running_loop().call_later(SKIPPED_SECONDS, let_go)
-
-    def _forget(self, lane: Lane, due: Due) -> None:
-        key = due.key
+    def _forget(self, lane: Lane, key: Key) -> None:
         self._reader.forget(lane, key)
         self._handovers.settled(lane, key)
 

@@ -29,7 +29,7 @@ from triggers.postgres.database import (
 )
 from triggers.postgres.kept_connection import KeptConnection
 from triggers.push import store as lane_store
-from triggers.push.attempt import without_answer
+from triggers.push.attempt import put_off, without_answer
 from triggers.push.ownership import Ownership
 from triggers.push.store import DeliveryId, Settlement
 
@@ -59,7 +59,8 @@ class Ended(msgspec.Struct):
     event_type: str
     then: Callable[[Settlement | None], None]
     """Called with the settlement that was committed. If the database refused the first one, this is the one
-    without the answer. None: the database refused both, and the row is unchanged."""
+    without the answer, or the one that only puts the delivery off. None: the database refused all of them,
+    and the row is unchanged."""
     disable: Disabling | None = None
     _recorded: asyncio.Event | None = None
 
@@ -162,18 +163,20 @@ class Settler:
 
     async def _write_without_answer(self, refused: Ended, refusal: Exception) -> None:
         """Write an attempt once more, as a fault of ours and without the endpoint's answer. If the database
-        refuses that too, the delivery's row stays as it is."""
+        refuses that too, only put the delivery off. If even that is refused, its row stays as it is."""
         log.warning("settlement_refused", **_named(refused.settlement), error=repr(refusal))
-        moment = self._clock.moment()
         again: Exception | None = refusal
-        if (settlement := without_answer(refused.settlement, moment)) is not None:
+        if (settlement := without_answer(refused.settlement, self._clock.moment())) is not None:
             refused.settlement = settlement
             again = await self._until_written([refused])
         if again is None:
             refused.settled(refused.settlement)
-        else:
-            log.error("settlement_skipped", **_named(refused.settlement), error=repr(again))
-            refused.settled(None)
+            return
+        log.error("settlement_skipped", **_named(refused.settlement), error=repr(again))
+        if (settlement := put_off(refused.settlement, self._clock.moment())) is not None:
+            refused.settlement, refused.disable = settlement, None
+            again = await self._until_written([refused])
+        refused.settled(refused.settlement if again is None else None)
 
     async def _until_written(self, batch: list[Ended]) -> Exception | None:
         """Write a batch, as often as it takes until the database answers or this worker stops.

@@ -124,7 +124,7 @@ class Settlement(msgspec.Struct, kw_only=True, gc=False):
     target_url: str = ""
     """The URL of the request. It is not stored."""
     attempt_id: UUID | None = None
-    """None if no request was made."""
+    """None if no request was made, or if the attempt is not recorded."""
     status_code: int | None = None
     response: str | None = None
     duration_ms: int = 0
@@ -165,7 +165,8 @@ def _settled(settlement: Settlement) -> tuple[Any, ...]:
             pass
         case _:
             assert_never(settlement.outcome)
-    began_at = None if settlement.attempt_id is None else settlement.began_at
+    unmade = settlement.attempt_id is None and settlement.progress is None
+    began_at = None if unmade else settlement.began_at
     return (*_COLUMNS(settlement), reason, began_at)
 
 

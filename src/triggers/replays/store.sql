@@ -26,6 +26,8 @@ returning *
 -- name: waiting
 -- Jobs that may have a chunk now: first the job of each organisation that has waited longest, then the second of
 -- each, and so on. So each organisation has a job in the next round, however many jobs the others have.
+-- All running jobs are read, by the index of those, and sorted. Each organisation can have only a few of them ($12
+-- of `insert`). An index that has them in this order would have to begin with the organisation, and there is none.
 select org_id, id, subscription_id
 from (
     select org_id, id, subscription_id, updated_at,

@@ -188,6 +188,26 @@ async def test_a_batch_that_cannot_be_stored_now_says_when_to_send_it_again(
         assert answer.headers.get_list("retry-after") == ["1"]
 
 
+async def test_a_batch_that_is_refused_before_its_body_is_read_has_no_results(
+    node: Node, tenants: Tenants
+) -> None:
+    tenant = await tenants.make(plan=Plan.FREE)
+    async with node.client(tenant) as client:
+        await client.post("/v1/events/batch", json=[{"type": "a", "payload": n} for n in range(150)])
+    for status, code in ((429, b"rate-limited"), (503, b"disk-full")):
+        reader, writer = await asyncio.open_connection(*node.url.removeprefix("http://").split(":"))
+        head = f"POST /v1/events/batch HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {tenant.key}\r\n"
+        writer.write(f"{head}content-type: application/json\r\ncontent-length: 1000\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.readuntil(b"}"), 10)  # although no byte of the body was sent
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        assert b"\r\nretry-after: " in answer.lower()
+        assert b'"code":"%b"' % code in answer
+        assert b"results" not in answer
+        node.health.disk_full = True
+        tenant = await tenants.make()
+
+
 async def test_a_batch_that_is_wrong_as_such_stores_nothing(
     client: httpx.AsyncClient, database: Database
 ) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
 import pytest
 
-from harness import Node, eventually
+from harness import Node, Tenant, eventually
+from triggers.domain import Accepted, EventId, NewEvent, OrgId
+from triggers.errors import Invalid, NotFound
 from triggers.events import flusher
+from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database, is_data_error, is_unavailable
 
 EVENT = {"type": "a", "payload": 1}
@@ -64,6 +69,22 @@ async def test_only_the_event_that_is_to_blame_is_refused(
     assert await readiness(client) == (200, None)
     rows = await database.fetch("select type from events union all select 'owed' from deliveries")
     assert rows == [], "the good event is rolled back"
+
+
+async def test_an_organisation_that_is_gone_does_not_make_the_database_look_bad(
+    node: Node, client: httpx.AsyncClient, tenant: Tenant, clock: DatabaseClock, database: Database
+) -> None:
+    """Its events are in a batch that the database refuses because of the event of another organisation."""
+    await database.fetch("alter table events add constraint poison check (type <> 'poison')")
+
+    def event(org_id: UUID, event_type: str) -> NewEvent:
+        return NewEvent(org_id=OrgId(org_id), id=EventId(clock.mint()), type=event_type, payload=b"1")
+
+    gone = uuid4()
+    events = [event(gone, "a"), event(tenant.id, "poison"), event(tenant.id, "a"), event(gone, "a\0")]
+    outcomes = await asyncio.gather(*[node.acceptor.accept(each) for each in events])
+    assert [type(each) for each in outcomes] == [NotFound, Invalid, Accepted, Invalid]
+    assert await readiness(client) == (200, None)
 
 
 async def test_a_session_that_cannot_be_set_up_refuses_none(

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
 import httpx
+import pytest
 
-from harness import Node, Tenant, Tenants, eventually
+from harness import Node, Tenant, Tenants, eventually, is_waited_for
 from triggers.domain import MAX_PAGE_BYTES
-from triggers.inboxes import lease_queue
+from triggers.inboxes import lease_queue, settlement_store
 from triggers.postgres.database import Database
 
 MESSAGES = "/v1/inboxes/default/messages"
@@ -477,15 +479,12 @@ async def test_a_long_poll_whose_caller_sends_nothing_more_leases_nothing(
     assert [status for status, _ in await lease_counts(client)] == ["available"]
 
 
-async def test_a_claim_under_way_is_released_if_the_caller_sends_nothing_more(
-    node: Node, tenant: Tenant, client: httpx.AsyncClient, database: Database
-) -> None:
-    await send(client, 1)
-    lease_id = uuid.uuid4()
+@asynccontextmanager
+async def claims_held_up(database: Database, lease_id: uuid.UUID) -> AsyncIterator[Callable[[int], Any]]:
+    """Hold up claims for this lease until the end. Gives a function that waits for so many of them."""
     async with database.connection() as connection, connection.transaction():
         key = (lease_id.int >> 64) - (1 << 63)
         await connection.execute("select pg_advisory_xact_lock($1)", key)
-        reader, writer = await asks_raw(node, tenant, wait_seconds=20, lease_id=str(lease_id))
 
         async def claims() -> Any:
             row = await database.row(
@@ -493,15 +492,91 @@ async def test_a_claim_under_way_is_released_if_the_caller_sends_nothing_more(
             )
             return row and row[0]
 
-        await eventually(claims)
-        writer.write_eof()
-        connections: list[Any] = list(node.server.server_state.connections)
-        newest = [(each, each.pipeline.newest) for each in connections]
-        served = next(each for each, cycle in newest if cycle is not None and not cycle.is_answered)
-        await eventually(lambda: served.is_half_closed)
+        async def under_way(number: int) -> None:
+            async def so_many() -> bool:
+                return bool(await claims() == number)
+
+            await eventually(so_many)
+
+        yield under_way
+
+
+async def half_close(node: Node, writer: asyncio.StreamWriter) -> None:
+    """Send nothing more on a connection, and wait until the node knows it."""
+    ours = writer.get_extra_info("sockname")
+    connections: list[Any] = list(node.server.server_state.connections)
+    (served,) = [each for each in connections if each.transport.get_extra_info("peername") == ours]
+    writer.write_eof()
+    await eventually(lambda: served.is_half_closed)
+
+
+async def test_a_claim_under_way_is_undone_if_the_caller_sends_nothing_more(
+    node: Node, tenant: Tenant, client: httpx.AsyncClient, database: Database
+) -> None:
+    await send(client, 1)
+    lease_id = uuid.uuid4()
+    async with claims_held_up(database, lease_id) as under_way:
+        reader, writer = await asks_raw(node, tenant, wait_seconds=20, lease_id=str(lease_id))
+        await under_way(1)
+        await half_close(node, writer)
     status, body = await told(reader, writer)
     assert (status, body["results"]) == (200, [])
-    assert await lease_counts(client) == [("available", 1)], "it was claimed, and released"
+    assert await lease_counts(client) == [("available", 0)]
+
+
+async def test_a_claim_under_way_whose_lease_nobody_else_can_know_is_released(
+    node: Node, tenant: Tenant, client: httpx.AsyncClient, database: Database
+) -> None:
+    """The caller chose no id for the lease, so the claim is committed before it is released."""
+    await send(client, 1)
+    async with database.connection() as holding, holding.transaction():
+        await holding.execute("lock table deliveries in access exclusive mode")
+        reader, writer = await asks_raw(node, tenant, wait_seconds=20)
+        await eventually(lambda: is_waited_for(holding))
+        await half_close(node, writer)
+    status, body = await told(reader, writer)
+    assert (status, body["results"]) == (200, [])
+    assert await lease_counts(client) == [("available", 1)]
+
+
+async def test_the_end_of_what_a_caller_sends_does_not_end_a_lease_that_it_has(
+    node: Node, tenant: Tenant, client: httpx.AsyncClient, database: Database
+) -> None:
+    """The first request was answered with the lease. The second one only repeats it."""
+    await send(client, 1)
+    lease_id = uuid.uuid4()
+    first = await lease(client, lease_id=str(lease_id))
+    async with claims_held_up(database, lease_id) as under_way:
+        reader, writer = await asks_raw(node, tenant, wait_seconds=20, lease_id=str(lease_id))
+        await under_way(1)
+        await half_close(node, writer)
+    status, body = await told(reader, writer)
+    assert (status, body["results"]) == (201, first["results"])
+    assert await lease_counts(client) == [("leased", 1)]
+
+
+async def test_the_end_of_what_a_caller_sends_does_not_end_a_lease_that_a_repetition_was_answered_with(
+    node: Node, tenant: Tenant, client: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await send(client, 1)
+    lease_id = uuid.uuid4()
+    async with claims_held_up(database, lease_id) as under_way:
+        reader, writer = await asks_raw(node, tenant, wait_seconds=20, lease_id=str(lease_id))
+        await under_way(1)
+        repeated = asyncio.create_task(lease(client, lease_id=str(lease_id)))
+        await under_way(2)
+        await half_close(node, writer)
+        release = settlement_store.release
+
+        async def release_after_the_answer(*values: Any) -> Any:
+            await asyncio.wait({repeated})
+            return await release(*values)
+
+        monkeypatch.setattr(settlement_store, "release", release_after_the_answer)
+    assert len((await repeated)["results"]) == 1
+    status, body = await told(reader, writer)
+    assert (status, body["results"]) == (200, [])
+    assert await lease_counts(client) == [("leased", 1)], "the repetition has the lease"
 
 
 async def test_a_lease_without_a_wait_is_given_to_a_caller_that_sends_nothing_more(

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from harness import Node, Tenant
+from harness import Node, Tenant, eventually
 from triggers.inboxes import settlement_store
 from triggers.node.health import Health
 from triggers.node.housekeeping import Housekeeping
@@ -112,6 +112,35 @@ async def test_a_lease_is_finished_by_its_last_message_however_that_is_acknowled
     assert acked.json()["acknowledged"] == 3
     assert (await settle(client, "ack", both[0]))[0] == 200
     assert (await settle(client, "ack", both[1]))[0] == 201, "one message was left"
+
+
+@pytest.mark.parametrize("ways", [("ack", "ack"), ("/v1/ack", "/v1/ack"), ("ack", "/v1/ack")], ids=" ".join)
+async def test_a_lease_is_finished_by_its_last_messages_although_two_requests_acknowledge_them(
+    client: httpx.AsyncClient, database: Database, ways: tuple[str, str]
+) -> None:
+    """Neither of the two statements sees what the other one deletes."""
+    ids = await send(client, 2)
+    held = await lease(client)
+    async with database.connection() as holding, holding.transaction():
+        await holding.fetch("select from deliveries for update")
+        acks = []
+        for way, event_id in zip(ways, ids, strict=True):
+            if way == "ack":
+                work = client.post(f"{MESSAGES}/ack", json={"lease_id": held, "message_ids": [event_id]})
+            else:
+                work = client.post(way, json={"event_ids": [event_id]})
+            acks.append(asyncio.create_task(work))
+
+        async def both_wait() -> bool:
+            row = await database.row(
+                "select count(*) from pg_stat_activity"
+                " where datname = current_database() and wait_event_type = 'Lock'"
+            )
+            return row is not None and row[0] == 2
+
+        await eventually(both_wait)
+    assert [(await ack).status_code for ack in acks] == [201 if way == "ack" else 200 for way in ways]
+    assert await settle(client, "ack", held) == (200, {"acked_id": held, "results": []})
 
 
 async def test_released_messages_do_not_make_a_late_acknowledgement_a_repeated_one(

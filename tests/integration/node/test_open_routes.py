@@ -10,14 +10,22 @@ from typing import Any
 import httpx
 import pytest
 
-from harness import Node
+from harness import Node, Tenant
 from triggers.errors import OperatorError
 from triggers.http import pages
 from triggers.http.problems import KINDS
-from triggers.node import openapi
+from triggers.inboxes import store as inbox_store
 from triggers.node.metrics_server import MetricsServer
+from triggers.node.operator_routes import OperatorRoutes
 from triggers.node.settings import Settings
 from triggers.postgres import migrate
+from triggers.room import acting_for
+
+
+def handler_of(node: Node, path: str) -> Any:
+    """The handler that the router of this node calls."""
+    table: Any = node.server.config.app
+    return next(route for route in table.routes if route.path == path).handler
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/problems", "/problems/dedup-conflict", "/openapi.json"])
@@ -37,15 +45,23 @@ async def test_a_page_is_made_once_whatever_host_says(
 
     monkeypatch.setattr(pages, "render", counted)
     monkeypatch.setattr(pages, "render_reference", counted_reference)
-    openapi.encoded.cache_clear()
+    routes: OperatorRoutes = handler_of(node, "/openapi.json").__self__
+    encoded = routes._openapi
+
+    def counted_document(root_path: str) -> bytes:
+        made["document"] += 1
+        return encoded(root_path)
+
+    monkeypatch.setattr(routes, "_openapi", counted_document)
     async with node.client() as client:
         calls = [client.get(path, headers={"host": f"random{number}.example"}) for number in range(50)]
-        answers = await asyncio.gather(*calls)
+        if path in ("/docs", "/openapi.json"):  # the page and the document are made from the same one
+            calls += [client.get("/docs"), client.get("/openapi.json")]
+        answers = (await asyncio.gather(*calls))[:50]
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
     assert "random" not in answers[0].text
     assert set(made.values()) <= {1}
-    assert openapi.encoded.cache_info().misses <= 1
 
 
 async def test_a_page_shows_the_address_that_the_caller_has_reached(node: Node) -> None:
@@ -59,10 +75,7 @@ async def test_unknown_names_of_errors_are_not_kept(node: Node) -> None:
         for number in range(20):
             assert (await client.get(f"/problems/unknown-{number}")).status_code == 404
         assert (await client.get(f"/problems/{next(iter(KINDS.values())).slug}")).status_code == 200
-    # The pages of this node belong to the object that the router calls.
-    table: Any = node.server.config.app
-    route = next(route for route in table.routes if route.path == "/problems/{slug}")
-    assert len(route.handler.__self__._pages._kept._making) == 1
+    assert len(handler_of(node, "/problems/{slug}").__self__._pages._kept._making) == 1
 
 
 async def test_readiness_asks_the_database_seldom(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,6 +95,33 @@ async def test_readiness_asks_the_database_seldom(node: Node, monkeypatch: pytes
             assert {answer.status_code for answer in answers} == {200}
         seconds = asyncio.get_running_loop().time() - began
     assert 1 <= asked <= 2 + seconds / 0.5
+
+
+async def test_a_route_without_a_key_works_for_no_organisation(
+    node: Node, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its task begins within the task of the request before it on the same connection."""
+    worked_for: list[Any] = []
+    pending, find = migrate.pending, inbox_store.find
+
+    async def noted_pending(*arguments: Any) -> Any:
+        worked_for.append(acting_for.get())
+        return await pending(*arguments)
+
+    async def noted_find(*arguments: Any) -> Any:
+        worked_for.append(acting_for.get())
+        return await find(*arguments)
+
+    monkeypatch.setattr(migrate, "pending", noted_pending)
+    monkeypatch.setattr(inbox_store, "find", noted_find)
+    reader, writer = await asyncio.open_connection(*node.url.removeprefix("http://").split(":"))
+    head = "GET {} HTTP/1.1\r\nhost: x\r\n{}\r\n"
+    with_key = head.format("/v1/inboxes/default", f"authorization: Bearer {tenant.key}\r\n")
+    writer.write((with_key + head.format("/readyz", "connection: close\r\n")).encode())
+    answers = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    assert answers.count(b"HTTP/1.1 200 ") == 2
+    assert worked_for == [tenant.id, None]
 
 
 async def test_metrics_elsewhere(make_node: Callable[..., Any]) -> None:

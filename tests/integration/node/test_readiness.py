@@ -57,11 +57,24 @@ async def test_a_node_whose_flusher_has_ended_is_not_ready(
     node: Node, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(node.acceptor._queues, "take_late", fail_at_once)
-    with pytest.raises(httpx.ReadTimeout):  # nobody is left to answer it
-        await client.post("/v1/events", json={"type": "a", "payload": 1}, timeout=0.5)
+    for _ in ("its caller waits", "it comes later"):
+        refused = await client.post("/v1/events", json={"type": "a", "payload": 1})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert refused.json()["detail"] == "The service is stopping; nothing was accepted."
     answer = await client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["checks"]["flusher"] == "ended: ZeroDivisionError"
+    assert node.acceptor.waiting == (0, 0)
+
+
+async def test_an_event_in_the_hands_of_a_flusher_that_ends_is_answered_too(
+    node: Node, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be stored, so the answer must not say that it is not."""
+    monkeypatch.setattr(node.acceptor._flusher, "store", fail)
+    refused = await client.post("/v1/events", json={"type": "a", "payload": 1})
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert "nothing was accepted" not in refused.json()["detail"]
 
 
 def fail_at_once(*_: Any) -> Any:

@@ -142,7 +142,7 @@ async def test_the_hot_statements_use_their_indexes(
     inbox = await inbox_of(database, tenant)
     lease_id = uuid.uuid4()
     leased = await inbox_store.claim(
-        database, inbox_store.Positions(), inbox, inbox_store.Claim(lease_id, 300, 100), repeatable=False
+        database, inbox_store.Positions(), inbox, inbox_store.Claim(lease_id, 300, 100)
     )
     ids = [message.event_id for message in leased]
     await settlement_store.acknowledge(database, inbox, ids[50:])
@@ -301,7 +301,7 @@ async def test_a_held_snapshot_does_not_make_claims_wade_through_the_dead(
         while taken < 19_000:
             lease_id = uuid.uuid4()
             leased = await inbox_store.claim(
-                database, positions, inbox, inbox_store.Claim(lease_id, 300, 1000), repeatable=False
+                database, positions, inbox, inbox_store.Claim(lease_id, 300, 1000)
             )
             assert len(leased) == 1000
             assert len(await settlement_store.acknowledge_lease(database, inbox, lease_id, None)) == 1000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from triggers.background import Background
 from triggers.domain import AttemptOutcome
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.push import settlements
+from triggers.push import attempt as attempts
 from triggers.push import store as lane_store
 from triggers.push.retry import Progress, Schedule
 from triggers.push.settler import Disabling, Ended, Settler
@@ -30,6 +31,8 @@ MANY = 300
 SCHEDULE = Schedule((50.0, 500.0))
 NO_TEAPOTS = "alter table attempts add constraint no_teapots check (status_code <> 418)"
 NOTHING_AT_ALL = "alter table attempts add constraint nothing_at_all check (event_id <> '{}')"
+NO_DEAD = "alter table settled_deliveries add constraint no_dead check (status <> 'dead')"
+NO_DELAY = "alter table deliveries add constraint no_delay check (reason <> 'internal')"
 NO_NEWS = "alter table events add constraint no_news check (type <> 'triggers.delivery.dead')"
 POISONED = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison"
 GONE = b"HTTP/1.1 410 Gone\r\ncontent-length: 6\r\n\r\npoison"
@@ -57,7 +60,13 @@ class Settling:
         like = await settlement(self._states, self._clock, AttemptOutcome.DELIVERED, status_code=200)
         like.progress = Progress(SCHEDULE, 1, like.began_at)
         return [
-            msgspec.structs.replace(like, event_id=row["event_id"], attempt_id=self._clock.mint())
+            msgspec.structs.replace(
+                like,
+                event_id=row["event_id"],
+                attempt_id=self._clock.mint(),
+                read_attempts=row["attempts"],
+                attempts=row["attempts"] + 1,
+            )
             for row in await self._states.deliveries(self._subscription_id)
             if row["event_id"] in ids
         ]
@@ -191,31 +200,64 @@ def _skipped(logs: Sequence[Any]) -> list[str]:
     return [line["event_id"] for line in logs if line["event"] == "settlement_skipped"]
 
 
-@pytest.mark.parametrize("what", ["the attempt", "what is told of it"])
-async def test_one_that_is_refused_twice_is_skipped_and_the_settler_goes_on(
+@pytest.mark.parametrize("what", ["the attempt", "what is told of it", "the dead letter"])
+async def test_one_that_is_refused_twice_is_put_off_and_the_settler_goes_on(
     settling: Settling,
     subscription: Subscription,
     subscribed: Subscribe,
     states: States,
+    clock: DatabaseClock,
     database: Database,
     logs: list[Any],
     what: str,
 ) -> None:
+    """It does not end, but each attempt counts and it waits longer each time."""
     await subscribed(URL, event_types=["triggers.delivery.dead"])
     batch = await settling.arrived(20)
     refused = batch[7]
-    refused.outcome, refused.progress = AttemptOutcome.DEAD, Progress(Schedule(()), 1)
-    await database.fetch(NOTHING_AT_ALL.format(refused.event_id) if what == "the attempt" else NO_NEWS)
-    before = [row for row in await states.deliveries(subscription.id) if row["event_id"] == refused.event_id]
-    await settling.settle(*batch)
+    began = refused.began_at
+    await database.fetch(
+        {
+            "the attempt": NOTHING_AT_ALL.format(refused.event_id),
+            "what is told of it": NO_NEWS,
+            "the dead letter": NO_DEAD,
+        }[what]
+    )
+    for number, age, wait in ((1, 0, 300), (2, 2_000, 2_000), (3, 1_000_000, 86_400)):
+        progress = Progress(Schedule(()), number, began - timedelta(seconds=age))
+        refused.read_attempts, refused.attempts, refused.progress = number - 1, number, progress
+        refused.outcome, refused.attempt_id = AttemptOutcome.DEAD, clock.mint()
+        await settling.settle(*(batch if number == 1 else [refused]))
+        (left,) = await states.deliveries(subscription.id)
+        assert (left["event_id"], left["attempts"], left["reason"]) == (refused.event_id, number, "internal")
+        assert left["first_attempt_at"] == began
+        assert abs((left["due_at"] - left["now"]).total_seconds() - wait) < 10
+        del settling.written[refused.event_id]
     assert await states.settled(subscription.id) == {"delivered": 19}
-    assert settling.written[refused.event_id] is None
+    assert refused.event_id not in [each["event_id"] for each in await states.attempts(subscription.id)]
+    assert _skipped(logs) == [str(refused.event_id)] * 3
+    await settling.settle(*await settling.arrived(1))
+    assert await states.settled(subscription.id) == {"delivered": 20}
+
+
+async def test_one_whose_row_cannot_be_changed_either_stays_as_it_is(
+    settling: Settling,
+    subscription: Subscription,
+    states: States,
+    database: Database,
+    logs: list[Any],
+) -> None:
+    (one,) = await settling.arrived(1)
+    one.outcome, one.progress = AttemptOutcome.DEAD, Progress(Schedule(()), 1)
+    await database.fetch(NO_DEAD)
+    await database.fetch(NO_DELAY)
+    before = await states.deliveries(subscription.id)
+    await settling.settle(one)
+    assert settling.written == {one.event_id: None}
     assert [dict(row) | {"now": 0} for row in await states.deliveries(subscription.id)] == [
         dict(row) | {"now": 0} for row in before
     ]
-    assert _skipped(logs) == [str(refused.event_id)]
-    await settling.settle(*await settling.arrived(1))
-    assert await states.settled(subscription.id) == {"delivered": 20}
+    assert _skipped(logs) == [str(one.event_id)]
 
 
 async def test_where_no_request_was_made_nothing_is_written_again(
@@ -225,7 +267,7 @@ async def test_where_no_request_was_made_nothing_is_written_again(
     database: Database,
     logs: list[Any],
 ) -> None:
-    await database.fetch("alter table settled_deliveries add constraint no_dead check (status <> 'dead')")
+    await database.fetch(NO_DEAD)
     (one,) = await settling.arrived(1)
     one.outcome, one.attempt_id, one.progress = AttemptOutcome.DEAD, None, None
     await settling.settle(one)
@@ -308,7 +350,7 @@ async def test_what_cannot_be_recorded_is_sent_again_later(
     logs: list[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(settlements, "SKIPPED_SECONDS", 1.0)
+    monkeypatch.setattr(attempts, "PUT_OFF_SECONDS", 1.0)
     subscription = await subscribed(receiver.url, delays=NEVER_AGAIN)
     (id_,) = await post(client, [{}])
     await database.fetch(NOTHING_AT_ALL.format(id_))

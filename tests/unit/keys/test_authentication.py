@@ -13,6 +13,7 @@ from triggers.domain import Caller, KeyId, OrgId, Plan
 from triggers.errors import Unauthenticated, Unavailable
 from triggers.keys import authentication
 from triggers.keys.authentication import KeyCache, key_from
+from triggers.room import acting_for
 
 GOOD = b"zap_live_good"
 CALLER = Caller(
@@ -34,11 +35,13 @@ class Keys:
 
     def __init__(self) -> None:
         self.asked: list[bytes] = []
+        self.worked_for: list[uuid.UUID | None] = []
         self.answering = asyncio.Event()
         self.answering.set()
 
     async def verify(self, database: Any, key: str) -> Caller | None:
         self.asked.append(key.encode())
+        self.worked_for.append(acting_for.get())
         if key.encode() == GOOD:
             return CALLER
         await self.answering.wait()
@@ -113,3 +116,12 @@ def test_what_no_key_can_be_is_not_looked_up(key: bytes) -> None:
 @pytest.mark.parametrize("key", [b"x" * 12, b"x" * 512, b"an imported key, as it likes"])
 def test_an_imported_key_may_be_anything_else(key: bytes) -> None:
     assert key_from({b"authorization": b"Bearer " + key}) == key_from({b"x-api-key": key}) == key
+
+
+async def test_a_look_up_works_for_no_organisation(cache: KeyCache, keys: Keys) -> None:
+    """The first one to ask is not the only one that waits for it."""
+    org_id = uuid.uuid4()
+    acting_for.set(org_id)
+    assert await cache.caller(GOOD) is CALLER
+    assert keys.worked_for == [None]
+    assert acting_for.get() == org_id
