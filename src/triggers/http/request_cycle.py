@@ -211,7 +211,7 @@ class RequestCycle:
     @property
     def _is_rest_worth_reading(self) -> bool:
         """Whether the connection can go on after an answer that is complete before its request is."""
-        return self._is_whole or not (self._waits_to_be_told or self._connection.has_much_to_come)
+        return self._is_whole or not (self._waits_to_be_told or self._connection.parser.has_much_to_come)
 
     def _has_answered(self) -> None:
         self.has_begun = self.is_answered = True

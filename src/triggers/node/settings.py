@@ -22,7 +22,7 @@ def secret(description: str) -> Meta:
 
 
 def duration(description: str) -> Meta:
-    """Describe a setting in seconds, above 0. Flags and variables also take `500ms`, `30s`, `15m`, `24h`, `7d`."""
+    """Describe a setting in seconds. Flags and variables also take `500ms`, `30s`, `15m`, `24h` or `7d`."""
     return Meta(description=description, extra_json_schema={"duration": True})
 
 

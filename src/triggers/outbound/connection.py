@@ -53,7 +53,6 @@ class Connection(asyncio.Protocol):
         "_framed",
         "_loop",
         "_parser",
-        "_tunnel",
         "closed",
         "delivery_control",
         "head",
@@ -71,14 +70,10 @@ class Connection(asyncio.Protocol):
     retry_after: str | None
     delivery_control: str | None
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, burst: Burst | None = None, *, tunnel: bool = False
-    ) -> None:
-        """`burst`: what carries requests, if others are sent beside this one. `tunnel`: the exchange is a
-        CONNECT, whose answer ends with its head."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, burst: Burst | None = None) -> None:
+        """`burst` carries requests, if others are sent beside this one."""
         self._loop = loop
         self._burst = burst or Burst(loop)
-        self._tunnel = tunnel
         self._parser = HttpResponseParser(self)
         self._done: asyncio.Future[Reason | None] | None = None
         self.transport: asyncio.Transport | None = None
@@ -115,17 +110,6 @@ class Connection(asyncio.Protocol):
         self.stage = Stage.IDLE
         self.idle_since = now
 
-    def give_up_transport(self) -> asyncio.Transport:
-        """Hand the open transport to another protocol; this connection is of no use after that."""
-        assert self.transport is not None
-        self._drop_parser()
-        return self.transport
-
-    @property
-    def answered(self) -> bool:
-        """A whole response head has come."""
-        return self.status != 0
-
     @property
     def stale(self) -> bool:
         """Whether it was kept alive, and not one byte of an answer came to its last exchange."""
@@ -157,9 +141,10 @@ class Connection(asyncio.Protocol):
             if data and self._parse(data, ANSWER_LIMIT):
                 self.abort(Reason.TOO_LARGE)
         except (HttpParserError, HttpParserUpgrade):
-            if self._tunnel and self.answered:
-                return
-            self.abort(Reason.MALFORMED)
+            self._cannot_parse()
+
+    def _cannot_parse(self) -> None:
+        self.abort(Reason.MALFORMED)
 
     def _parse(self, data: bytes, limit: int) -> bytes:
         """Parse what fits into an answer of at most `limit` bytes; the rest of `data` is returned."""
@@ -207,8 +192,6 @@ class Connection(asyncio.Protocol):
             return
         self.status = status
         self.stage = Stage.BODY
-        if self._tunnel:
-            self._finish(None)
 
     def on_body(self, data: bytes) -> None:
         if self._done is None:
