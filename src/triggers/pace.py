@@ -69,7 +69,7 @@ async def do_first(steps: Steps[T]) -> T:
 
 
 class _Turns:
-    """Whose turn it is on one event loop.
+    """The turns of organisations with long work on one event loop.
 
     The states: idle → working until `_ends` → the next one in line was called, so newcomers must wait →
     working … → idle, if nobody is in line.

@@ -136,7 +136,7 @@ class Position(NamedTuple):
 
 
 class WantedDeliveries(NamedTuple):
-    """Which deliveries to list: those of a status, of one subscription or of all, of one kind or of both."""
+    """The deliveries to list: those of a status, of one subscription or of all, of one kind or of both."""
 
     status: DeliveryStatus
     subscription_id: UUID | None
@@ -174,7 +174,7 @@ async def recipient(database: Database, org_id: OrgId, subscription_id: UUID | N
 async def find_recipient(
     connection: Connection, org_id: UUID, subscription_id: UUID | None
 ) -> Recipient | None:
-    """The same within a transaction, None for none."""
+    """The same within a transaction. None if there is no such subscription."""
     row = await connection.fetchrow(_SQL["recipient"], org_id, subscription_id)
     if row is None:
         return None
@@ -184,7 +184,7 @@ async def find_recipient(
 async def lock_recipient(
     connection: Connection, org_id: UUID, subscription_id: UUID, *, wait: bool = True
 ) -> bool:
-    """Be the only one who makes generations for it until the transaction ends; False if another is."""
+    """Lock the making of its generations until the transaction ends; False if it is locked already."""
     statement = _SQL["lock_recipient"] if wait else f"{_SQL['lock_recipient']} skip locked"
     return await connection.fetchrow(statement, org_id, subscription_id) is not None
 

@@ -55,7 +55,7 @@ class Body(NamedTuple):
 
 
 class Signature:
-    """What a handler takes and returns."""
+    """The parameters and the return type of a handler."""
 
     def __init__(self, handler: Callable[..., Any], path: str) -> None:
         """Raises TypeError if the path names a parameter that the handler does not take."""

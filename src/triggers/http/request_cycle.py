@@ -26,7 +26,7 @@ class RequestCycle:
 
     The request: arriving ──`body_ended`──▶ whole
     The answer:  none ──the first of the body──▶ begun ──the last of it──▶ answered
-    The caller:  here ──`caller_left`, or `refuse`──▶ gone, to the app; nothing that the app says is sent
+    The caller:  here ──`caller_left`, or `refuse`──▶ gone, for the app; nothing that the app sends is written
 
     The head of an answer leaves with the first piece of its body. An answer that is complete with that piece,
     as nearly all are, leaves in one burst with those of other connections.
@@ -40,13 +40,13 @@ class RequestCycle:
         self._app = app
         self._scope = scope
         self._keep_alive = keep_alive
-        self._body = bytearray()  # what came and the app has not received
+        self._body = bytearray()  # the bytes that the app has not received yet
         self._is_whole = False
         self._is_handed_over = False  # the app has received the whole request
         self._news: asyncio.Event | None = None  # a small request that came whole needs none
         self._is_gone = False
         self._was_told_to_send = False
-        self._start: Any = None  # what the app says first, until it says the first of the body
+        self._start: Any = None  # the start of the answer, until the app sends the first piece of its body
         self._pieces: AnswerInPieces | None = None
         self._refusal: errors.TriggersError | None = None
         self.has_begun = False

@@ -53,7 +53,7 @@ class RequestParser:
         self._receiver = receiver
         self._connection_scope = connection_scope
         self._parser = httptools.HttpRequestParser(self)
-        # Else what a caller sends behind a request that closes the connection would make that one an error.
+        # Otherwise bytes after a request that closes the connection would make that request an error.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._body_parser: httptools.HttpRequestParser | None = None
         self.pieces = RequestPieces()

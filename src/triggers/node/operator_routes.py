@@ -149,7 +149,7 @@ class OperatorRoutes:
         return (self._public_url or url_of(host, port)).rstrip("/")
 
     async def _document(self, request: Request) -> bytes:
-        """The document. It is generated in a thread at the first request."""
+        """Return the OpenAPI document. It is generated in a thread at the first request."""
         return await self._documents.get(
             "openapi", lambda: asyncio.to_thread(self._openapi, request.root_path)
         )

@@ -1,4 +1,4 @@
-"""Signals and garbage collection, which every long-running process of ours handles alike."""
+"""Signals and garbage collection, which all long-running processes of the service handle in the same way."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Sends requests to strangers: the client that the worker uses.
 
-`Outbound.send` returns a value for everything that an endpoint, a name or a proxy can do. The guard is one
-line of reasoning: a socket is connected only by `dial`, only to an address literal, and every literal that
-comes there was permitted by `Destinations` (or is the operator's own proxy). No second resolver, redirect,
-environment proxy or cookie exists that could lead elsewhere, and a kept-alive connection is found again
-only under the address it was opened to.
+`Outbound.send` returns a value for everything that an endpoint, a name or a proxy can do. Only permitted
+addresses are reached: only `dial` connects sockets, only to address literals, and `Destinations` has allowed
+each of these literals, or it is the operator's own proxy. There is no second resolver, redirect, proxy from
+the environment or cookie that could lead elsewhere, and a kept-alive connection is used again only for the
+address to which it was opened.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from triggers.outbound.result import DETAILS, Answered, Failed, NoConnection, Re
 
 TEXT_LIMIT: Final = 1024
 BYTES_SHOWN: Final = 64
-"""How much is shown of an answer that is not HTTP."""
+"""Number of bytes that are shown of an answer that is not HTTP."""
 TICK_SECONDS: Final = 0.1
 _KEPT_ALIVE: Final = KeptAlive()
 _LOOK_UPS: Final = LookUps()

@@ -1,8 +1,8 @@
-"""One HTTP/1.1 connection to an endpoint: what is read, how much of it, and how it can go wrong.
+"""One HTTP/1.1 connection to an endpoint: it sends requests, and reads a bounded part of each answer.
 
-No sockets are opened here. A library's client would do, but for three things that a sender to strangers
-needs and none of them gives: the caller's own connected socket, hard caps on head and body, and a
-word for each way in which an answer fails to come.
+No sockets are opened here. A sender to strangers needs three things that no client library has: the use of a
+socket that is already connected, hard limits for head and body, and a reason for each way in which an answer
+can fail.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ HEAD_LIMIT: Final = 32 * 1024
 """Bytes of an answer before its body, interim answers included."""
 BODY_LIMIT: Final = 16 * 1024
 ANSWER_LIMIT: Final = BODY_LIMIT + 64 * 1024
-"""Bytes of an answer in all, as they arrive: also what the parser passes on late or never, such as trailers
-and the extensions of chunks."""
+"""Bytes of a whole answer as they arrive, including those that the parser passes on late or never, such as
+trailers and the extensions of chunks."""
 
 
 class Stage(IntEnum):
-    """How far the answer has come."""
+    """The part of the answer that has arrived."""
 
     IDLE = 0
     SENT = 1
@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
         return done
 
     def expire(self) -> None:
-        """The time is up."""
+        """End the exchange, because its time is up."""
         self.abort(_LATE.get(self.stage, Reason.TIMEOUT))
 
     def abort(self, reason: Reason = Reason.CLOSED) -> None:
@@ -117,7 +117,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def body(self) -> bytes:
-        """What was read of the body, at most BODY_LIMIT."""
+        """The part of the body that was read, at most BODY_LIMIT."""
         return self._body[0][:BODY_LIMIT] if len(self._body) == 1 else b"".join(self._body)[:BODY_LIMIT]
 
     # --- asyncio.Protocol
@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._done is None:
-            # Nobody asked: whatever it is, the next answer could not be told from it.
+            # No request was sent, so the next answer could not be told apart from these bytes.
             self.abort()
             return
         try:

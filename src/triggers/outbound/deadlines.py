@@ -1,4 +1,4 @@
-"""When the exchanges under way have to end."""
+"""Ends exchanges that have reached their deadline."""
 
 import asyncio
 

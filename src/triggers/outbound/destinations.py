@@ -1,4 +1,4 @@
-"""Where URLs lead: each read once, its host looked up, and every address judged before it is used."""
+"""Finds the permitted addresses of URLs. Each URL is read once, and each address is judged before its use."""
 
 import ipaddress
 from functools import lru_cache
@@ -32,7 +32,7 @@ class Destination:
         self._keys: list[Key] = []
 
     def keys(self, found: tuple[str, ...]) -> list[Key]:
-        """Where connections for `found` are kept; made anew only after another look-up."""
+        """The keys of the pool for `found`. They are made again only after another look-up."""
         if found is not self._found:
             target = self.target
             self._keys = [

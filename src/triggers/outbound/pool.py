@@ -8,7 +8,7 @@ from triggers.outbound.connection import Connection
 
 
 class Key(NamedTuple):
-    """What a kept-alive connection may be used again for."""
+    """A kept-alive connection is used again only for requests with the same key."""
 
     scheme: str
     host: str
@@ -17,7 +17,7 @@ class Key(NamedTuple):
 
 
 class KeptAlive(NamedTuple):
-    """How many idle connections are kept, and for how long each."""
+    """Maximum number of idle connections, and the time for which each is kept."""
 
     connections: int = 256
     seconds: float = 15.0

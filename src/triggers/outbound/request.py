@@ -1,4 +1,4 @@
-"""The bytes of a request: which headers a caller may set, and which are written here alone."""
+"""The bytes of a request, with the headers that a caller may set and those that only this module writes."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Which groups of lanes this worker owns, and whether it may send their deliveries.
+"""The groups of lanes that this worker owns, and the heartbeat without which it may not send.
 
 A worker writes a heartbeat every BEAT_SECONDS. If it writes none for TAKEOVER_SECONDS in which heartbeats of
 another worker succeed, that worker declares it dead. This is final: its groups become free, and their tokens

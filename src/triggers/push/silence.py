@@ -1,4 +1,4 @@
-"""Which workers have fallen silent, judged only by what this worker has itself seen. Pure.
+"""Finds workers that have fallen silent, only from what this worker has seen itself. Pure.
 
 The age of a heartbeat means nothing after an outage of the database, because then every heartbeat is old. So
 the observer counts only the time between its own successful heartbeats, with which it also reads those of

@@ -47,7 +47,7 @@ SLOTS = 512
 """Maximum number of attempts in flight."""
 HEALTH_SECONDS = 2.0
 LOOK_SECONDS = 2.0
-"""How often lanes are looked through for idle ones."""
+"""Interval between two searches for idle lanes."""
 
 
 class Worker:
@@ -155,7 +155,7 @@ class Worker:
 
     @property
     def trouble(self) -> dict[str, str]:
-        """Which parts failed the last time, or have ended, and how."""
+        """The parts that failed the last time, or have ended, with the reasons."""
         return {name: what for each in self._backgrounds for name, what in each.trouble.items()}
 
     @property

@@ -167,7 +167,7 @@ async def advance(connection: Connection, job: Job, position: UUID, made: int, s
 
 
 async def hold(connection: Connection, job: Job, seconds: float, reason: str) -> None:
-    """Let a job wait, and say why."""
+    """Let a job wait, and note the reason."""
     await connection.execute(_SQL["hold"], job.org_id, job.id, timedelta(seconds=seconds), reason)
 
 
@@ -182,7 +182,7 @@ async def let_live_go(connection: Connection, org_id: UUID, subscription_id: UUI
 
 
 async def due_already(connection: Connection, org_id: UUID, subscription_id: UUID, most: int) -> int:
-    """How many deliveries are due there, `most` at most."""
+    """The number of deliveries that are due in the lane or inbox, at most `most`."""
     number: int = await connection.fetchval(_SQL["due_already"], org_id, subscription_id, most)
     return number
 
