@@ -19,11 +19,11 @@ from triggers.outbound.connector import Connector
 from triggers.outbound.deadlines import Deadlines
 from triggers.outbound.destinations import Destination, Destinations
 from triggers.outbound.dns import LookUps
-from triggers.outbound.places import Places
 from triggers.outbound.pool import KeptAlive, Key, Pool
 from triggers.outbound.proxy import EgressProxy
 from triggers.outbound.request import Headers, request_bytes
 from triggers.outbound.result import DETAILS, Answered, Failed, NoConnection, Reason, Result
+from triggers.outbound.slots import Slots
 
 TEXT_LIMIT: Final = 1024
 BYTES_SHOWN: Final = 64
@@ -36,7 +36,7 @@ _LOOK_UPS: Final = LookUps()
 class Outbound:
     """Belongs to one event loop: made inside it, ended with `close`. One request on its way:
 
-    place taken ─▶ addresses known ─┬─ kept connection, unless `fresh` ─▶ exchange ──▶ Result
+    slot taken  ─▶ addresses known ─┬─ kept connection, unless `fresh` ─▶ exchange ──▶ Result
           │               │         └─ new connection ────────────────────▶ exchange ──▶ Result
           └───────────────┴── NoConnection, at any step before an exchange ────────────▶ Failed
     """
@@ -61,7 +61,7 @@ class Outbound:
         )
         self._connector = Connector(policy, self._proxy, trust_pem)
         self._pool = Pool(kept_alive._replace(connections=min(kept_alive.connections, max_connections)))
-        self._places = Places(max_connections)
+        self._slots = Slots(max_connections)
         self._deadlines = Deadlines(min(TICK_SECONDS, policy.total_timeout_seconds / 10))
         self._closed = False
 
@@ -77,12 +77,12 @@ class Outbound:
         try:
             destination = self._destinations.of(url)
             request = request_bytes(destination.start, headers, body)
-            if not self._places.take():
-                await self._places.wait(began + self._policy.total_timeout_seconds)
+            if not self._slots.take():
+                await self._slots.wait(began + self._policy.total_timeout_seconds)
             try:
                 return await self._send(destination, request, org, began, fresh)
             finally:
-                self._places.leave()
+                self._slots.leave()
         except Invalid as error:
             return Failed(Reason.INVALID, error.message, self._loop.time() - began)
         except NoConnection as error:
@@ -111,7 +111,7 @@ class Outbound:
                     return await self._exchange(connection, key, request, began, deadline)
         if self._closed:
             raise NoConnection(Reason.BUSY, "The sender is stopping.")
-        self._pool.make_room(self._places.free)
+        self._pool.make_room(self._slots.free)
         connection, key = await self._connector.open_any(destination.target, keys, deadline)
         return await self._exchange(connection, key, request, began, deadline)
 

@@ -785,7 +785,7 @@ async def test_many_hosts_leave_few_connections() -> None:
             nonlocal most
             result = await sender.send(f"http://h{number}.test:{receiver.port}/", HEADERS, BODY, org=uuid4())
             assert isinstance(result, Answered), result
-            most = max(most, sender._places.taken + len(sender._pool))
+            most = max(most, sender._slots.taken + len(sender._pool))
 
         for start in range(0, 500, 100):
             await asyncio.gather(*[send(start + offset) for offset in range(100)])
