@@ -57,18 +57,18 @@ def running_url(data_dir: Path) -> str:
     return _url(home)
 
 
-class Found(NamedTuple):
+class DirectoryState(NamedTuple):
     """The state of a data directory: whether it contains data, and the URL if a `serve` runs with it."""
 
     has_data: bool
     url: str | None
 
 
-def inspect(data_dir: Path) -> Found:
+def inspect(data_dir: Path) -> DirectoryState:
     """Raise DataDirectoryError where `EmbeddedPostgres.start` would, as far as files tell; change nothing."""
     home = EmbeddedHome(data_dir)
     with _naming_the_directory(home):
-        return Found(home.require_usable(), _url(home) if _answers(home) else None)
+        return DirectoryState(home.require_usable(), _url(home) if _answers(home) else None)
 
 
 class EmbeddedPostgres:

@@ -35,7 +35,7 @@ from triggers.postgres.time_bounds import (
     TRUST_SECONDS,
 )
 from triggers.push import ownership_store
-from triggers.push.silence import Found, Silence
+from triggers.push.silence import Observation, Silence
 from triggers.push.store import Group
 
 log = structlog.get_logger()
@@ -158,7 +158,7 @@ class Ownership:
         self._changed(await ownership_store.changed(connection, list(self._groups), since))
         self._looked_at = now
 
-    async def _balance(self, connection: Connection, found: Found) -> None:
+    async def _balance(self, connection: Connection, found: Observation) -> None:
         freed = await ownership_store.bury(
             connection, found.silent, TRUST_SECONDS, for_probation=found.unbroken
         )
