@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 from triggers import errors
 from triggers.burst import Burst
 from triggers.http import exchange, turns
-from triggers.http.deadlines import Deadlines
+from triggers.http.deadlines import CallerDeadlines
 from triggers.http.paced_reader import PacedReader
 from triggers.http.pipeline import Pipeline
 from triggers.http.request_cycle import RequestCycle, unreadable
@@ -25,7 +25,7 @@ class CallerConnection(asyncio.Protocol):
 
     bytes in ▶ `PacedReader` ▶ `RequestParser` ▶ `Pipeline` ▶ `RequestCycle` ▶ bytes out
 
-    In addition, `Deadlines` notes since when something that may take too long has been going on.
+    In addition, `CallerDeadlines` notes since when something that may take too long has been going on.
 
     open ──`refuse`──▶ refusing: earlier requests are answered, and then the error
     open or refusing ──the last answer──▶ hung up: the caller may still send, for `LINGER_SECONDS`
@@ -52,7 +52,7 @@ class CallerConnection(asyncio.Protocol):
         self.server_state.connections.add(self)  # type: ignore[arg-type]
         self.transport = transport
         self.flow = FlowControl(transport)
-        self.deadlines = Deadlines(self._loop.time())
+        self.deadlines = CallerDeadlines(self._loop.time())
         self.pipeline = Pipeline(self._loop, self.flow, self.server_state.tasks)
         self._scope = _scope(transport, root_path=self._root_path)
         self.parser = RequestParser(self, self._scope)

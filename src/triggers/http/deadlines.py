@@ -8,7 +8,7 @@ SLOWEST_READER = 16 * 1024
 """Minimum speed, in bytes per second, at which a caller must read its answers."""
 
 
-class Deadlines:
+class CallerDeadlines:
     """The start of each of four states, by the clock of the event loop. None: not in this state.
 
     Requests: arriving ──`request_ended`──▶ being answered ──`went_idle`──▶ idle ──`request_began`──▶ arriving
