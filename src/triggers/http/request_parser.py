@@ -17,7 +17,7 @@ REST_READ: Final = 5 * 1024 * 1024
 away. If more remain, or their number is unknown, the connection ends, so a refused caller cannot go on."""
 
 
-class Receiver(Protocol):
+class RequestReceiver(Protocol):
     """Receives the parts of requests, in the order in which they arrive."""
 
     def request_began(self) -> None:
@@ -48,7 +48,7 @@ class RequestParser:
     head ──ends, offers another protocol──▶ body, read by a second parser ──ends──▶ head
     """
 
-    def __init__(self, receiver: Receiver, connection_scope: dict[str, Any]) -> None:
+    def __init__(self, receiver: RequestReceiver, connection_scope: dict[str, Any]) -> None:
         """`connection_scope` is what the scopes of all requests of this connection have in common."""
         self._receiver = receiver
         self._connection_scope = connection_scope
