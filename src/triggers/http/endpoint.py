@@ -25,7 +25,7 @@ Note = Callable[[Request, int, float], None]
 """Called after each request, with its status and its duration in seconds."""
 
 
-class Rules(NamedTuple):
+class RequestHooks(NamedTuple):
     """The functions that admit and note each request."""
 
     admit: Admit

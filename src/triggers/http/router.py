@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from starlette.responses import Response
 
 from triggers import errors
-from triggers.http.endpoint import Answering, Endpoint, Rules
+from triggers.http.endpoint import Answering, Endpoint, RequestHooks
 from triggers.http.exchange import Receive, Scope, Send
 from triggers.http.parameters import names_in
 from triggers.http.request import Request
@@ -26,7 +26,7 @@ class Router:
     GET, and the server leaves out the body. OPTIONS names the methods of a path.
     """
 
-    def __init__(self, routes: Iterable[Route], rules: Rules) -> None:
+    def __init__(self, routes: Iterable[Route], hooks: RequestHooks) -> None:
         """The handlers of `routes` are bound to their objects.
 
         Raises:
@@ -37,11 +37,11 @@ class Router:
         self._tree = _Step()
         self._exact: dict[tuple[str, bytes], App] = {}
         """By method and encoded path: the paths without parameters. One look-up finds these."""
-        self._no_route: App = Answering(self._refuse, rules.note)
+        self._no_route: App = Answering(self._refuse, hooks.note)
         for route in self.routes:
             app: App = route.handler
             if route.takes is None:
-                app = Answering(Endpoint(route, rules.admit).respond, rules.note, route.path)
+                app = Answering(Endpoint(route, hooks.admit).respond, hooks.note, route.path)
             for path in route.paths:
                 self._add(route.method, path, app)
 
