@@ -8,10 +8,10 @@ from urllib.parse import unquote
 from starlette.responses import Response
 
 from triggers import errors
-from triggers.http.endpoint import Answering, Endpoint, RequestHooks
 from triggers.http.exchange import Receive, Scope, Send
 from triggers.http.parameters import names_in
 from triggers.http.request import Request
+from triggers.http.responder import Answering, RequestHooks, Responder
 from triggers.http.route import Route
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -41,7 +41,7 @@ class Router:
         for route in self.routes:
             app: App = route.handler
             if route.takes is None:
-                app = Answering(Endpoint(route, hooks.admit).respond, hooks.note, route.path)
+                app = Answering(Responder(route, hooks.admit).respond, hooks.note, route.path)
             for path in route.paths:
                 self._add(route.method, path, app)
 

@@ -9,9 +9,9 @@ from typing import Final
 from triggers import observability
 from triggers.domain import Scope
 from triggers.errors import RateLimited
-from triggers.http.endpoint import RequestHooks
 from triggers.http.exchange import Held
 from triggers.http.request import Request
+from triggers.http.responder import RequestHooks
 from triggers.http.route import PUBLIC, Route
 from triggers.http.router import Router
 from triggers.keys.authentication import KeyCache, key_from

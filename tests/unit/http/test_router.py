@@ -11,9 +11,9 @@ from msgspec import Meta
 
 from triggers.errors import Forbidden, Invalid
 from triggers.http import exchange
-from triggers.http.endpoint import RequestHooks
 from triggers.http.parameters import MAX_PARAMETERS, Query, read_query
 from triggers.http.request import Request
+from triggers.http.responder import RequestHooks
 from triggers.http.response import JsonResponse
 from triggers.http.route import PUBLIC, Route
 from triggers.http.router import Router

@@ -32,7 +32,7 @@ class RequestHooks(NamedTuple):
     note: Note
 
 
-class Endpoint:
+class Responder:
     """Answers the requests of one route."""
 
     def __init__(self, route: Route, admit: Admit) -> None:
