@@ -72,7 +72,7 @@ class OutboundPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class EndpointUrl:
     """A URL, read once. `host` is lower-case ASCII: a name, or a literal without brackets."""
 
     url: str
@@ -103,7 +103,7 @@ def permitted(address: Address, allow: tuple[Network, ...] = ()) -> Address | No
     return address if address.is_global and not address.is_multicast else None
 
 
-def read_url(url: str) -> Target:
+def read_url(url: str) -> EndpointUrl:
     """Reads an endpoint's URL strictly; raises Invalid."""
     if len(url) > URL_LIMIT:
         raise Invalid(f"The URL must have at most {URL_LIMIT} characters.")
@@ -127,7 +127,7 @@ def read_url(url: str) -> Target:
     shown = f"[{host}]" if isinstance(literal, IPv6Address) else host
     if not given.isascii() and len(url := _with_host(parts, host, port)) > URL_LIMIT:
         raise Invalid(f"The URL must have at most {URL_LIMIT} characters with its host in ASCII.")
-    return Target(
+    return EndpointUrl(
         url=url,
         scheme=parts.scheme,
         host=host,
@@ -177,7 +177,7 @@ def in_unicode(url: str) -> str | None:
     return None if host.isascii() else _with_host(parts, host, port)
 
 
-def check_url(url: str, policy: OutboundPolicy) -> Target:
+def check_url(url: str, policy: OutboundPolicy) -> EndpointUrl:
     """Refuses a URL that no delivery could be sent to; raises Invalid. Looks nothing up.
 
     A name may still resolve to a forbidden address: that is judged at every connection.

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from triggers.burst import Burst
-from triggers.outbound.addresses import OutboundPolicy, Target
+from triggers.outbound.addresses import EndpointUrl, OutboundPolicy
 from triggers.outbound.connection import Connection
 from triggers.outbound.dial import dial
 from triggers.outbound.pool import Key
@@ -47,7 +47,7 @@ class Connector:
         self._has_roots = _has_roots(self._tls)
         self._burst = Burst(self._loop)
 
-    async def open_any(self, target: Target, keys: list[Key], deadline: float) -> tuple[Connection, Key]:
+    async def open_any(self, target: EndpointUrl, keys: list[Key], deadline: float) -> tuple[Connection, Key]:
         """A connection to the first of these addresses that takes one. `deadline` is a time of the loop.
 
         Raises:
@@ -63,7 +63,7 @@ class Connector:
                     break
         raise failure
 
-    async def _open(self, target: Target, address: str, deadline: float) -> Connection:
+    async def _open(self, target: EndpointUrl, address: str, deadline: float) -> Connection:
         if self._proxy is not None:
             transport = await self._proxy.tunnel(address, target.port, deadline)
             return await self._over_tunnel(transport, target, deadline)
@@ -83,7 +83,9 @@ class Connector:
             raise
         return connection
 
-    async def _over_tunnel(self, transport: asyncio.Transport, target: Target, deadline: float) -> Connection:
+    async def _over_tunnel(
+        self, transport: asyncio.Transport, target: EndpointUrl, deadline: float
+    ) -> Connection:
         connection = Connection(self._loop, self._burst)
         inner: asyncio.BaseTransport | None = transport
         if target.scheme == "https":

@@ -6,7 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from triggers.errors import Invalid
-from triggers.outbound.addresses import OutboundPolicy, Target, permitted, read_url
+from triggers.outbound.addresses import EndpointUrl, OutboundPolicy, permitted, read_url
 from triggers.outbound.dns import Found, LookUps, Names
 from triggers.outbound.pool import Key
 from triggers.outbound.result import NoConnection, Reason
@@ -23,7 +23,7 @@ class Destination:
 
     __slots__ = ("_found", "_keys", "literal", "start", "target")
 
-    def __init__(self, target: Target, literal: tuple[str, ...]) -> None:
+    def __init__(self, target: EndpointUrl, literal: tuple[str, ...]) -> None:
         """`literal` is the permitted address if the host is one, and empty if the host is a name."""
         self.target = target
         self.literal = literal
