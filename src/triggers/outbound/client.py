@@ -14,7 +14,7 @@ from uuid import UUID
 
 from triggers.errors import Invalid
 from triggers.outbound.addresses import OutboundPolicy, permitted
-from triggers.outbound.connection import Connection, status_in
+from triggers.outbound.connection import EndpointConnection, status_in
 from triggers.outbound.connector import Connector
 from triggers.outbound.deadlines import Deadlines
 from triggers.outbound.destinations import Destination, Destinations
@@ -116,7 +116,7 @@ class Outbound:
         return await self._exchange(connection, key, request, began, deadline)
 
     async def _exchange(
-        self, connection: Connection, key: Key, request: bytes, began: float, deadline: float
+        self, connection: EndpointConnection, key: Key, request: bytes, began: float, deadline: float
     ) -> Result:
         if self._closed:
             connection.abort()
@@ -144,7 +144,7 @@ class Outbound:
                 connection.abort()
 
 
-def _without_head(reason: Reason, connection: Connection, key: Key, seconds: float) -> Result:
+def _without_head(reason: Reason, connection: EndpointConnection, key: Key, seconds: float) -> Result:
     """The result of an exchange in which no whole head came, but perhaps the beginning of one."""
     head = connection.head
     status = status_in(head) if head else None

@@ -41,7 +41,7 @@ _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
 _LOST: Final = {Stage.SENT: Reason.CLOSED, Stage.HEAD: Reason.CLOSED, Stage.BODY: Reason.INCOMPLETE}
 
 
-class Connection(asyncio.Protocol):
+class EndpointConnection(asyncio.Protocol):
     """Carries one exchange at a time; `reusable` says whether another may follow."""
 
     __slots__ = (

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from triggers.errors import Invalid, SettingsError
 from triggers.outbound.addresses import read_authority
-from triggers.outbound.connection import Connection
+from triggers.outbound.connection import EndpointConnection
 from triggers.outbound.dial import dial
 from triggers.outbound.dns import LookUps, Names
 from triggers.outbound.result import NoConnection, Reason
@@ -27,7 +27,7 @@ class _Address(NamedTuple):
     authorization: str
 
 
-class _Tunnel(Connection):
+class _Tunnel(EndpointConnection):
     """The connection of a CONNECT. Its answer ends with its head; the rest belongs to another protocol."""
 
     __slots__ = ()

@@ -22,7 +22,7 @@ from triggers.errors import SettingsError
 from triggers.outbound import client, connector
 from triggers.outbound.addresses import OutboundPolicy
 from triggers.outbound.client import BYTES_SHOWN, Outbound
-from triggers.outbound.connection import BODY_LIMIT, HEAD_LIMIT, Connection
+from triggers.outbound.connection import BODY_LIMIT, HEAD_LIMIT, EndpointConnection
 from triggers.outbound.dial import dial
 from triggers.outbound.dns import (
     THREADS_A_PLACE,
@@ -735,7 +735,7 @@ def without_the_collector() -> Iterator[Callable[[], int]]:
     """How many more connections there are in memory than at the beginning, closed ones included."""
 
     def in_memory() -> int:
-        return sum(type(each) is Connection for each in gc.get_objects())
+        return sum(type(each) is EndpointConnection for each in gc.get_objects())
 
     gc.collect()
     before = in_memory()
