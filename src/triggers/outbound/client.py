@@ -19,7 +19,7 @@ from triggers.outbound.connector import Connector
 from triggers.outbound.deadlines import Deadlines
 from triggers.outbound.destinations import Destination, Destinations
 from triggers.outbound.dns import LookUps
-from triggers.outbound.pool import KeptAlive, Key, Pool
+from triggers.outbound.pool import KeptAlive, Pool, PoolKey
 from triggers.outbound.proxy import EgressProxy
 from triggers.outbound.request import Headers, request_bytes
 from triggers.outbound.result import DETAILS, Answered, Failed, NoConnection, Reason, Result
@@ -116,7 +116,7 @@ class Outbound:
         return await self._exchange(connection, key, request, began, deadline)
 
     async def _exchange(
-        self, connection: EndpointConnection, key: Key, request: bytes, began: float, deadline: float
+        self, connection: EndpointConnection, key: PoolKey, request: bytes, began: float, deadline: float
     ) -> Result:
         if self._closed:
             connection.abort()
@@ -144,7 +144,7 @@ class Outbound:
                 connection.abort()
 
 
-def _without_head(reason: Reason, connection: EndpointConnection, key: Key, seconds: float) -> Result:
+def _without_head(reason: Reason, connection: EndpointConnection, key: PoolKey, seconds: float) -> Result:
     """The result of an exchange in which no whole head came, but perhaps the beginning of one."""
     head = connection.head
     status = status_in(head) if head else None

@@ -13,7 +13,7 @@ from triggers.burst import Burst
 from triggers.outbound.addresses import EndpointUrl, OutboundPolicy
 from triggers.outbound.connection import EndpointConnection
 from triggers.outbound.dial import dial
-from triggers.outbound.pool import Key
+from triggers.outbound.pool import PoolKey
 from triggers.outbound.proxy import EgressProxy
 from triggers.outbound.result import NoConnection, Reason
 
@@ -48,8 +48,8 @@ class Connector:
         self._burst = Burst(self._loop)
 
     async def open_any(
-        self, target: EndpointUrl, keys: list[Key], deadline: float
-    ) -> tuple[EndpointConnection, Key]:
+        self, target: EndpointUrl, keys: list[PoolKey], deadline: float
+    ) -> tuple[EndpointConnection, PoolKey]:
         """A connection to the first of these addresses that takes one. `deadline` is a time of the loop.
 
         Raises:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from triggers.outbound.connection import EndpointConnection
 
 
-class Key(NamedTuple):
+class PoolKey(NamedTuple):
     """A kept-alive connection is used again only for requests with the same key."""
 
     scheme: str
@@ -35,14 +35,14 @@ class Pool:
     def __init__(self, kept_alive: KeptAlive) -> None:
         self._loop = asyncio.get_running_loop()
         self._limit, self._idle_seconds = kept_alive
-        self._oldest_first: OrderedDict[EndpointConnection, Key] = OrderedDict()
-        self._of: dict[Key, list[EndpointConnection]] = {}
+        self._oldest_first: OrderedDict[EndpointConnection, PoolKey] = OrderedDict()
+        self._of: dict[PoolKey, list[EndpointConnection]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._oldest_first)
 
-    def take(self, key: Key) -> EndpointConnection | None:
+    def take(self, key: PoolKey) -> EndpointConnection | None:
         connections = self._of.get(key)
         while connections:
             connection = connections.pop()  # the youngest: the others may then grow old and be closed
@@ -53,7 +53,7 @@ class Pool:
                 return connection
         return None
 
-    def keep(self, key: Key, connection: EndpointConnection) -> None:
+    def keep(self, key: PoolKey, connection: EndpointConnection) -> None:
         connection.rest(self._loop.time())
         self._of.setdefault(key, []).append(connection)
         self._oldest_first[connection] = key
