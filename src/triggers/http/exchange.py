@@ -17,7 +17,7 @@ from triggers.http import problems
 from triggers.pace import Steps, do
 from triggers.room import Room
 
-Scope = MutableMapping[str, Any]
+AsgiScope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
@@ -216,7 +216,11 @@ def answer_json(
 
 
 async def answer_problem(
-    scope: Scope, send: Send, error: TriggersError, request_id: str, headers: Iterable[tuple[bytes, bytes]]
+    scope: AsgiScope,
+    send: Send,
+    error: TriggersError,
+    request_id: str,
+    headers: Iterable[tuple[bytes, bytes]],
 ) -> int:
     """Send an error as problem+json; return its status."""
     own = [(name.encode(), value.encode()) for name, value in problems.headers(error)]

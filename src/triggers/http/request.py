@@ -30,7 +30,7 @@ class Request(starlette.requests.Request):
     problem: str | None = None
     """The reason why it was refused, for the log."""
 
-    def __init__(self, scope: exchange.Scope, receive: exchange.Receive, route: str) -> None:
+    def __init__(self, scope: exchange.AsgiScope, receive: exchange.Receive, route: str) -> None:
         """`route` is the path of the route that answers the request, `none` if there is no route."""
         super().__init__(scope, receive)
         self.route = route

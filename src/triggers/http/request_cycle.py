@@ -223,7 +223,9 @@ class RequestCycle:
             self._connection.answered_last(is_whole=self._is_whole)
 
 
-async def _answer_and_log(scope: exchange.Scope, send: exchange.Send, error: errors.TriggersError) -> None:
+async def _answer_and_log(
+    scope: exchange.AsgiScope, send: exchange.Send, error: errors.TriggersError
+) -> None:
     """Answer a request instead of the app, and log it, because the app has not logged it."""
     request_id = exchange.request_id(None)
     headers = [(b"x-request-id", request_id.encode())]

@@ -11,7 +11,7 @@ import structlog
 from starlette.responses import Response
 
 from triggers import errors
-from triggers.http.exchange import Receive, Scope, Send
+from triggers.http.exchange import AsgiScope, Receive, Send
 from triggers.http.parameters import Signature, read_query
 from triggers.http.request import Request
 from triggers.http.response import JsonResponse, problem_response
@@ -92,7 +92,7 @@ class Answering:
         self._note = note
         self._route = route
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         request = Request(scope, receive, self._route)
         status = 500

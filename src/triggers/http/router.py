@@ -8,13 +8,13 @@ from urllib.parse import unquote
 from starlette.responses import Response
 
 from triggers import errors
-from triggers.http.exchange import Receive, Scope, Send
+from triggers.http.exchange import AsgiScope, Receive, Send
 from triggers.http.parameters import names_in
 from triggers.http.request import Request
 from triggers.http.responder import Answering, RequestHooks, Responder
 from triggers.http.route import Route
 
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
 
 class Router:
@@ -45,7 +45,7 @@ class Router:
             for path in route.paths:
                 self._add(route.method, path, app)
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> Awaitable[None]:
         """Return the coroutine of the app itself, so that the server does not await one inside another."""
         app = self._exact.get((scope["method"], scope["raw_path"]))
         if app is None:
@@ -62,7 +62,7 @@ class Router:
                 for spelling in (path, path.removesuffix("/") + "/"):
                     self._exact[each, spelling.encode("ascii")] = app
 
-    def _search(self, scope: Scope) -> App:
+    def _search(self, scope: AsgiScope) -> App:
         """The app for a path that has parameters or needless escapes, or that belongs to no route."""
         found = self._tree.find(_steps(scope["raw_path"].decode("ascii")))
         if found is None or scope["method"] not in found[0].apps:
