@@ -21,7 +21,7 @@ from triggers.outbound.destinations import Destination, Destinations
 from triggers.outbound.dns import LookUps
 from triggers.outbound.pool import KeptAlive, Pool, PoolKey
 from triggers.outbound.proxy import EgressProxy
-from triggers.outbound.request import Headers, request_bytes
+from triggers.outbound.request import RequestHeaders, request_bytes
 from triggers.outbound.result import DETAILS, Answered, Failed, NoConnection, Reason, Result
 from triggers.outbound.slots import Slots
 
@@ -66,7 +66,7 @@ class Outbound:
         self._closed = False
 
     async def send(
-        self, url: str, headers: Headers, body: bytes, *, org: UUID, fresh: bool = False
+        self, url: str, headers: RequestHeaders, body: bytes, *, org: UUID, fresh: bool = False
     ) -> Result:
         """POSTs `body`, once. Raises nothing that an endpoint, a name or a proxy could provoke.
 
