@@ -33,13 +33,13 @@ from triggers.replays.store import (
     FirstOf,
     Job,
     NewReplay,
-    Waiting,
+    WaitingJob,
 )
 from triggers.wakeups.wakeup import Wakeup
 
 log = structlog.get_logger()
 
-CHUNK: Final = 500
+CHUNK_DELIVERIES: Final = 500
 """Deliveries that one transaction makes. A slow job makes those of a quarter of a second."""
 SCAN: Final = 2_000
 """Events that one transaction looks at."""
@@ -107,7 +107,7 @@ class Replaying:
 # ---- a chunk -------------------------------------------------------------------------------------
 
 
-async def run_chunk(database: Database, waiting: Waiting) -> Chunk | None:
+async def run_chunk(database: Database, waiting: WaitingJob) -> Chunk | None:
     """Do the next chunk of a job; None if another node does it or it may not go on now."""
     failures: list[FilterFailure] = []
     try:
@@ -126,7 +126,7 @@ async def run_chunk(database: Database, waiting: Waiting) -> Chunk | None:
     return chunk
 
 
-async def _chunk(connection: Connection, waiting: Waiting, failures: list[FilterFailure]) -> Chunk | None:
+async def _chunk(connection: Connection, waiting: WaitingJob, failures: list[FilterFailure]) -> Chunk | None:
     org_id, subscription_id = waiting.org_id, waiting.subscription_id
     # The subscription before the job, as deleting it does, so that the two never wait in a ring.
     if not await delivery_store.lock_recipient(connection, org_id, subscription_id, wait=False):
@@ -164,7 +164,7 @@ async def _chunk(connection: Connection, waiting: Waiting, failures: list[Filter
 
 async def _next_events(connection: Connection, job: Job, to: Recipient) -> tuple[list[PastEvent], UUID]:
     """The events of the next chunk, and the id below which everything is done after it."""
-    most = min(CHUNK, math.ceil(job.rate / 4))
+    most = min(CHUNK_DELIVERIES, math.ceil(job.rate / 4))
     if job.only_dead:
         first = FirstOf(job.position, job.end_id, most)
         ids = await replay_store.unhappy(connection, job.org_id, job.subscription_id, first)

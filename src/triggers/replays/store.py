@@ -75,7 +75,7 @@ class FirstOf(NamedTuple):
     limit: int
 
 
-class Waiting(NamedTuple):
+class WaitingJob(NamedTuple):
     """A job whose next chunk can run now."""
 
     org_id: OrgId
@@ -147,10 +147,10 @@ async def cancel(database: Database, org_id: OrgId, job_id: UUID | None, reason:
 # ---- chunks --------------------------------------------------------------------------------------
 
 
-async def waiting(database: Database, limit: int) -> list[Waiting]:
+async def waiting(database: Database, limit: int) -> list[WaitingJob]:
     """Jobs of all organisations whose next chunk can run now."""
     return [
-        Waiting(OrgId(row["org_id"]), row["id"], row["subscription_id"])
+        WaitingJob(OrgId(row["org_id"]), row["id"], row["subscription_id"])
         for row in await database.fetch(_SQL["waiting"], limit)
     ]
 
@@ -171,7 +171,7 @@ async def hold(connection: Connection, job: Job, seconds: float, reason: str) ->
     await connection.execute(_SQL["hold"], job.org_id, job.id, timedelta(seconds=seconds), reason)
 
 
-async def finish(connection: Connection, waiting: Waiting, status: str, reason: str) -> None:
+async def finish(connection: Connection, waiting: WaitingJob, status: str, reason: str) -> None:
     """End a job before its end."""
     await connection.execute(_SQL["finish"], waiting.org_id, waiting.id, status, reason)
 
