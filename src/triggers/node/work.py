@@ -31,7 +31,7 @@ from triggers.node.worker_process import SOCKET_ENV, ParentSocket
 from triggers.observability import configure_logging, show_trouble
 from triggers.outbound.client import Outbound
 from triggers.outbound.connector import NO_ROOTS, has_roots
-from triggers.postgres.database import PAUSE_SECONDS, REQUEST_SECONDS, Database
+from triggers.postgres.database import RECONNECT_SECONDS, REQUEST_SECONDS, Database
 from triggers.push import metrics
 from triggers.push.worker import SLOTS, Worker
 from triggers.subscriptions import sealed as sealed_secrets
@@ -108,7 +108,7 @@ async def _database_answers(url: str, stopping: Stopping, parent: ParentSocket) 
         except DatabaseUnavailable as error:
             log.warning("database_awaited", error=repr(error.__cause__))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.asked.wait(), PAUSE_SECONDS)
+                await asyncio.wait_for(stopping.asked.wait(), RECONNECT_SECONDS)
         else:
             await connection.close()
             return True

@@ -38,7 +38,7 @@ them, and only one plan is good, even if the table has few pages when the plan i
 PLAN_BY_INDEX: Final = {"enable_seqscan": "off"}
 """For statements that look rows up in a table that may be empty when a plan is made and kept. Reading an
 empty table from end to end costs nothing, and that plan would still be used for millions of rows."""
-PAUSE_SECONDS = 0.5  # before another connection, after one that failed
+RECONNECT_SECONDS = 0.5  # before another connection, after one that failed
 GIVE_BACK_SECONDS = 1.0  # for a statement that was given up to be cancelled on the server
 
 _NAME: Final = {"application_name": "triggers"}
@@ -250,7 +250,7 @@ class Database:
                     if connection is not None:
                         connection.terminate()
                     connection = None
-                    await asyncio.sleep(PAUSE_SECONDS)
+                    await asyncio.sleep(RECONNECT_SECONDS)
         finally:
             if connection is not None:
                 connection.terminate()
