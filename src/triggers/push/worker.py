@@ -76,14 +76,7 @@ class Worker:
         to_read = LanesToRead()
         memory = PayloadMemory(to_read.add)
         self.lanes = Lanes(key_ring, to_read, memory, clock.moment)
-        self.ownership = Ownership(
-            database,
-            clock,
-            gained=self._gained,
-            lost=self.lanes.lost,
-            changed=self.lanes.changed,
-            busy=self._under_way.any,
-        )
+        self.ownership = Ownership(database, clock, self.lanes, gained=self._gained, busy=self._under_way.any)
         self._finder = Finder(database, self.ownership, self.lanes)
         self._handovers = Handovers(self.lanes, memory, self.ownership.owns, self._pacing.offer)
         supply = Supply(self.lanes, to_read, memory, self.ownership.owns, self._pacing.offer)
