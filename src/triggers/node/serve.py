@@ -59,7 +59,7 @@ async def serve(
                 return
             worker = WorkerProcess(settings, url, secret_keys_of(settings, data_dir))
             node.wakeup.listen_for_lanes(worker.hint, worker.hand_over)
-            node.more_metrics.append(lambda: worker.metrics)
+            node.metrics.more.append(lambda: worker.metrics)
             node.health.worker_trouble = lambda: worker.trouble
             await worker.start()
             hurrying = asyncio.create_task(_hurry_worker(worker, stopping))
