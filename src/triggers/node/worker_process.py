@@ -22,6 +22,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from triggers.background import Background
 from triggers.domain import LaneId
 from triggers.events.handover import Handover
 from triggers.node.settings import ENV_PREFIX, Settings, env_name
@@ -75,7 +76,7 @@ class WorkerProcess:
         self._stopping = False
         self._unheard: set[LaneId] = set()
         self._again: asyncio.TimerHandle | None = None  # when the socket was full
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
 
     @property
     def metrics(self) -> bytes:
@@ -85,7 +86,8 @@ class WorkerProcess:
     @property
     def trouble(self) -> dict[str, str]:
         """The parts of the worker that fail, by its last report, or the fact that it has died."""
-        return {"worker": "has died, and is started again"} if self._dead else self._said.trouble
+        dead = {"worker": "has died, and is started again"}
+        return self._background.trouble | (dead if self._dead else self._said.trouble)
 
     @property
     def _dead(self) -> bool:
@@ -94,7 +96,7 @@ class WorkerProcess:
     async def start(self) -> None:
         """Start the worker and watch it."""
         self._spawn()
-        self._task = asyncio.create_task(self._watch(), name="worker process")
+        self._background.run("worker process", self._watch())
 
     def hint(self, lanes: Sequence[LaneId]) -> None:
         """Tell the worker that these lanes may have due deliveries. This never waits."""
@@ -109,12 +111,13 @@ class WorkerProcess:
     async def stop(self) -> None:
         """Ask the worker to finish, and wait until it has. The second call kills it."""
         hurry, self._stopping = self._stopping, True
-        if self._process is not None and self._process.poll() is None:
+        await self._background.stop()
+        if self._process is not None and not self._dead:
             self._process.send_signal(signal.SIGTERM)
             if hurry:
                 self._process.kill()
-        if self._task is not None:
-            await asyncio.wait({self._task})
+        while not self._dead:  # noqa: ASYNC110 - a process has no event to wait for
+            await asyncio.sleep(POLL_SECONDS)
         self._close()
 
     def _say_unheard(self) -> None:
@@ -138,22 +141,19 @@ class WorkerProcess:
             return error.errno not in _FULL
 
     async def _watch(self) -> None:
+        """Start the worker again whenever it dies, for ever."""
         deaths = 0
         born = time.monotonic()
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            code = None if self._process is None else self._process.poll()
-            if code is None and self._process is not None:
+            if not self._dead:
                 continue
-            if self._stopping:
-                return
+            code = None if self._process is None else self._process.returncode
             deaths = 0 if time.monotonic() - born > STEADY_SECONDS else deaths
             wait = RESTART_SECONDS[min(deaths, len(RESTART_SECONDS) - 1)]
             log.error("worker_died", exit_code=code, restart_in_seconds=wait)
             deaths += 1
             await asyncio.sleep(wait)
-            if self._stopping:
-                return
             try:
                 self._spawn()
             except OSError as error:  # no memory, or too many processes: try again later
