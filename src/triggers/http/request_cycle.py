@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from triggers.http.connection import CallerConnection
 
 log = structlog.get_logger()
-
-App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class RequestCycle:
@@ -34,7 +31,7 @@ class RequestCycle:
     """
 
     def __init__(
-        self, connection: CallerConnection, app: App, scope: dict[str, Any], *, keep_alive: bool
+        self, connection: CallerConnection, app: exchange.App, scope: dict[str, Any], *, keep_alive: bool
     ) -> None:
         self._connection = connection
         self._app = app

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from urllib.parse import unquote
 
 from starlette.responses import Response
 
 from triggers import errors
-from triggers.http.exchange import AsgiScope, Receive, Send
+from triggers.http.exchange import App, AsgiScope, Receive, Send
 from triggers.http.parameters import names_in
 from triggers.http.request import Request
 from triggers.http.responder import Answering, RequestHooks, Responder
 from triggers.http.route import Route
-
-App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
 
 class Router:
