@@ -13,7 +13,7 @@ from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import MAX_BATCH_BYTES
 from triggers.errors import DiskFull
 from triggers.events import accept
-from triggers.events.group_commit import Acceptor
+from triggers.events.group_commit import Acceptor, WaitingLimits
 from triggers.events.routes import EventRoutes
 from triggers.events.store import Receipt
 from triggers.http import server
@@ -64,8 +64,7 @@ class ApiNode:
             self.database,
             self.clock,
             dedup_window=settings.dedup_window,
-            max_events=settings.max_waiting_events,
-            max_bytes=settings.max_waiting_bytes,
+            limits=WaitingLimits(settings.max_waiting_events, settings.max_waiting_bytes),
             committed=self._committed,
         )
         self.health.watch(self.acceptor)
