@@ -31,13 +31,15 @@ from triggers.node.worker_process import SOCKET_ENV, ParentSocket
 from triggers.observability import configure_logging, show_trouble
 from triggers.outbound.client import Outbound
 from triggers.outbound.connector import NO_ROOTS, has_roots
-from triggers.postgres.database import RECONNECT_SECONDS, REQUEST_SECONDS, Database
+from triggers.postgres.database import REQUEST_SECONDS, Database
 from triggers.push import metrics
 from triggers.push.worker import SLOTS, Worker
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.wakeups.wakeup import Wakeup
 
 log = structlog.get_logger()
+
+RECONNECT_SECONDS = 0.5
 
 
 async def work(settings: Settings, parent_socket: str = "") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
 from typing import Any, Final, TypeAlias
@@ -38,7 +38,6 @@ them, and only one plan is good, even if the table has few pages when the plan i
 PLAN_BY_INDEX: Final = {"enable_seqscan": "off"}
 """For statements that look rows up in a table that may be empty when a plan is made and kept. Reading an
 empty table from end to end costs nothing, and that plan would still be used for millions of rows."""
-RECONNECT_SECONDS = 0.5  # before another connection, after one that failed
 GIVE_BACK_SECONDS = 1.0  # for a statement that was given up to be cancelled on the server
 
 _NAME: Final = {"application_name": "triggers"}
@@ -229,31 +228,6 @@ class Database:
             )
             await _set_up(connection, {**session_settings(seconds), **(plans or {})})
             return connection
-
-    async def work_on(
-        self, work: Callable[[Connection], Awaitable[None]], seconds: float, *, failed: str
-    ) -> None:
-        """Do a piece of work for ever on a connection of its own, which plans each statement anew.
-
-        If the database fails, that is logged as `failed`, and the work continues on another connection.
-        """
-        connection: Connection | None = None
-        try:
-            while True:
-                try:
-                    if connection is None:
-                        connection = await self.connect(seconds, PLAN_ANEW)
-                    with unavailable():
-                        await work(connection)
-                except DatabaseUnavailable as error:
-                    log.warning(failed, error=repr(error.__cause__))
-                    if connection is not None:
-                        connection.terminate()
-                    connection = None
-                    await asyncio.sleep(RECONNECT_SECONDS)
-        finally:
-            if connection is not None:
-                connection.terminate()
 
     def pool_use(self) -> tuple[int, int, int]:
         """Connections in use, open, and allowed."""
