@@ -26,7 +26,7 @@ from pyreqwest.client import ClientBuilder
 from bench.receiver import receiver
 from triggers.outbound.addresses import OutboundPolicy, permitted
 from triggers.outbound.client import Outbound
-from triggers.outbound.connection import Connection
+from triggers.outbound.connection import EndpointConnection
 from triggers.outbound.dns import LookUps
 
 try:
@@ -72,7 +72,7 @@ async def ours_raw(port: int, in_flight: int) -> AsyncIterator[Send]:
     loop = asyncio.get_running_loop()
     free = []
     for _ in range(in_flight):
-        _, connection = await loop.create_connection(lambda: Connection(loop), "127.0.0.1", port)
+        _, connection = await loop.create_connection(lambda: EndpointConnection(loop), "127.0.0.1", port)
         free.append(connection)
     lines = "".join(f"{name}: {value}\r\n" for name, value in HEADERS)
     head = f"POST /hook HTTP/1.1\r\nhost: {NAME}\r\ncontent-length: {len(BODY)}\r\n{lines}\r\n".encode()

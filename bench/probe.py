@@ -16,7 +16,7 @@ from typing import NamedTuple, cast
 
 from bench.findings import Row
 from bench.processes import BenchError
-from triggers.outbound.connection import Connection
+from triggers.outbound.connection import EndpointConnection
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _NUMBER = re.compile(rb'"probe":(\d+)')
@@ -129,8 +129,8 @@ class _Callers:
         self.refused: dict[int, str] = {}
         self._port = port
         self._key = key
-        self._free: list[Connection] = []
-        self._opened: list[Connection] = []
+        self._free: list[EndpointConnection] = []
+        self._opened: list[EndpointConnection] = []
 
     async def post(self, number: int) -> None:
         """Post one event, and note when it was accepted, or why not."""
@@ -152,9 +152,11 @@ class _Callers:
         if connection.reusable:
             self._free.append(connection)
 
-    async def _open(self) -> Connection:
+    async def _open(self) -> EndpointConnection:
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: Connection(loop), "127.0.0.1", self._port)
+        _, connection = await loop.create_connection(
+            lambda: EndpointConnection(loop), "127.0.0.1", self._port
+        )
         self._opened.append(connection)
         return connection
 

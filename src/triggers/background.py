@@ -39,7 +39,7 @@ class Background:
 
     def __init__(self) -> None:
         self.trouble: dict[str, str] = {}
-        """What has failed the last time, or has ended, by name."""
+        """The work that failed the last time, or has ended, by name, with the reason."""
         self._tasks: list[asyncio.Task[None]] = []
         self._some_ended = asyncio.Event()
 
@@ -56,17 +56,17 @@ class Background:
         self.run(name, self._loop(name, work, close))
 
     def run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run a task that is to run until `stop`."""
+        """Run a task that must not end before `stop`."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         task.add_done_callback(self._note_end)
         self._tasks.append(task)
 
     async def ended(self) -> None:
-        """Return when something has ended before `stop`, which only a bug can bring about."""
+        """Return when something has ended before `stop`, which only a bug can cause."""
         await self._some_ended.wait()
 
     async def unless_ended(self, waiting: Coroutine[Any, Any, object]) -> None:
-        """Wait for something that this work brings about, but not if some of the work has ended."""
+        """Wait for something that this work causes. Return early if a part of the work has ended."""
         tasks = [asyncio.ensure_future(waiting), asyncio.ensure_future(self.ended())]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:

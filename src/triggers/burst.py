@@ -1,8 +1,8 @@
-"""Writes of one turn of the event loop, made one right after the other when the turn is over.
+"""Collects the writes of one turn of the event loop, and makes them one after the other at its end.
 
-A write to a peer on this machine, or on the way to one, wakes whoever sleeps there. With some work of
-ours between two writes the peer has gone back to sleep by the second, and each of them pays for
-waking it, often by giving up the processor; in a burst only the first does.
+A write wakes a process on this machine that waits for it: the peer, or one that carries the bytes to it. If
+we do other work between two writes, that process is asleep again, and each write takes the time to wake it,
+often by giving up the processor. In a burst only the first write does.
 """
 
 import asyncio

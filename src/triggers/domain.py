@@ -46,7 +46,7 @@ TENANT_SCOPES: Final = frozenset(Scope) - {Scope.ADMIN}
 
 
 class Plan(enum.StrEnum):
-    """How many requests a minute an organisation may make."""
+    """A plan bounds the requests per minute of an organisation."""
 
     FREE = "free"
     PRO = "pro"
@@ -108,7 +108,7 @@ class Organisation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is asking: one verified API key. Every storage function takes its `org_id`.
+    """The caller of a request: one verified API key. Every storage function takes its `org_id`.
 
     `expires_at` is seconds since the epoch, infinity for a key that does not expire.
     """
@@ -167,7 +167,7 @@ def check_text(value: str, pointer: str, *, longest: int) -> str:
     """Return `value`, or raise Invalid: 1 to `longest` characters, none of them a control character."""
     if not 1 <= len(value) <= longest:
         raise Invalid(f"Must have 1 to {longest} characters, but has {len(value)}.", pointer=pointer)
-    # What is printable holds none of them, and that is quicker to see.
+    # A printable text contains no control character, and `isprintable` is faster than the pattern.
     if not value.isprintable() and (found := _FORBIDDEN_IN_TEXT.search(value)):
         raise Invalid(
             f"Must not contain control characters, but contains U+{ord(found[0]):04X}.", pointer=pointer
@@ -254,12 +254,12 @@ def first_id_at(moment: datetime) -> UUID:
 
 
 def begins_a_minute_before(event_id: UUID) -> UUID:
-    """Where to look from for ids minted after this one by processes whose clocks differ a little."""
+    """The id from which to look for ids that were made after this one, if clocks differ a little."""
     return UUID(int=max(0, event_id.int - (60_000 << 80)))
 
 
 def rfc3339(moment: datetime) -> str:
-    """A time as every answer writes it: UTC with milliseconds."""
+    """A time in the format of all answers: UTC with milliseconds."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 

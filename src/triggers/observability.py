@@ -151,7 +151,7 @@ def configure_logging(log_format: Literal["auto", "console", "json"], level: str
         logger_factory=lambda *_: _LogWriter(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    # What libraries log through the standard library keeps to warnings, on the same stream and as we write.
+    # Libraries log through the standard library: only their warnings, in our format, to the same stream.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -1,10 +1,10 @@
-"""JSON as in I-JSON (RFC 7493): what is accepted here reads the same everywhere.
+"""Checks that a text is I-JSON (RFC 7493), which all parsers read in the same way.
 
-Strict UTF-8 without a byte order mark, no duplicate names, no lone surrogates, no NaN, at most
-MAX_DEPTH deep. Numbers of any size and precision pass: they are kept as they were sent.
+I-JSON is strict UTF-8 without a byte order mark, duplicate names, unpaired surrogates and NaN. Here it also
+nests at most MAX_DEPTH deep. Numbers of any size and precision are valid, and are kept as they were sent.
 
-A text comes from a stranger and is read on the event loop, so every reading of it is one of steps
-that take a few milliseconds at most (`triggers.pace`), whatever the text.
+Strangers send the texts, and they are read on the event loop. So all reading is done in steps of at most a
+few milliseconds (`triggers.pace`), for any text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ AT_ONCE_BYTES = 32 * 1024
 _STEP_BYTES = 4 * 1024
 """So much of a text is read in one step by what is written in Python."""
 
-# What makes a long text slow to decode and to encode again, a step that cannot be divided.
+# Limits on texts that are decoded and encoded again, which is one step that cannot be divided.
 _MAX_MARKS = 20_000
 _LONG_NUMBER = b"0" * 400  # the time for an integer grows with the square of its digits
 _DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
@@ -62,7 +62,7 @@ def is_grammatical(value: bytes) -> bool:
     Names, depth and UTF-8 are not judged. It takes a millisecond for 256 KiB.
 
     Raises:
-        RecursionError: it nests too deep to tell; MAX_DEPTH is not too deep.
+        RecursionError: it nests too deeply to be checked, which is deeper than MAX_DEPTH.
     """
     try:
         _skip(value)
@@ -72,11 +72,11 @@ def is_grammatical(value: bytes) -> bool:
 
 
 def _is_plain(text: bytes) -> bool:
-    """Whether a text is I-JSON, as far as can be told fast. False: a slower reader has to decide.
+    """Whether a fast check shows that a text is I-JSON. False: a slower reader has to decide.
 
-    No C decoder tells duplicate names, but each drops all but one of them, and with each name
-    goes a colon. So the text is decoded and written again: where the colons agree, no name was
-    dropped. Where they do not, or an escaped colon may deceive, it cannot be told.
+    No C decoder reports duplicate names. But it keeps only one member of each name, and a member has a colon.
+    So the text is decoded and encoded again. If both texts have the same number of colons, no name was
+    dropped. If not, or if there may be escaped colons, the answer is False.
     """
     try:
         return _has_all_colons(text, _decode(text))

@@ -35,7 +35,7 @@ routes.add_to(app)
 
 @app.callback()
 def _warn_of_unknown_variables() -> None:
-    for name, meant in unknown_variables(os.environ, service.VARIABLES).items():
+    for name, meant in unknown_variables(os.environ, service.CLIENT_VARIABLES).items():
         perhaps = f" Did you mean {meant}?" if meant else ""
         _say(f"{name} is not a setting, so it is ignored.{perhaps}", typer.colors.YELLOW)
 

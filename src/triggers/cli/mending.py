@@ -20,15 +20,15 @@ from triggers.errors import OperatorError
 replays = typer.Typer(no_args_is_help=True, help="List, watch and cancel replays and backfills.")
 deliveries = typer.Typer(no_args_is_help=True, help="List deliveries, and retry or cancel them.")
 
-Limit = Annotated[int, typer.Option(min=1, help="Maximum number of items to list.")]
+LimitOption = Annotated[int, typer.Option(min=1, help="Maximum number of items to list.")]
 ReplayId = Annotated[str, typer.Argument(metavar="REPLAY", help="Id of a replay.")]
 DeliveryIds = Annotated[
     list[str], typer.Argument(metavar="DELIVERY...", help="Ids of deliveries: <event id>.<subscription id>.")
 ]
-Subscription = Annotated[
+SubscriptionOption = Annotated[
     str | None, typer.Option("--subscription", help="Only items of this subscription or inbox (its id).")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 _LOOK_SECONDS = 0.5
 
 
@@ -81,9 +81,9 @@ def replay(  # noqa: PLR0913, PLR0917 - each is a flag
 def list_replays(
     key: Key,
     url: Url = DEFAULT_URL,
-    subscription: Subscription = None,
-    limit: Limit = 20,
-    as_json: Json = False,
+    subscription: SubscriptionOption = None,
+    limit: LimitOption = 20,
+    as_json: JsonLines = False,
 ) -> None:
     """List replays and backfills, newest first."""
     with open_client(url, key) as client:
@@ -125,9 +125,9 @@ def list_deliveries(
             " --status leased or acknowledged, inbox."
         ),
     ] = None,
-    subscription: Subscription = None,
-    limit: Limit = 100,
-    as_json: Json = False,
+    subscription: SubscriptionOption = None,
+    limit: LimitOption = 100,
+    as_json: JsonLines = False,
 ) -> None:
     """List deliveries with one status, newest event first. Pending ones show what they wait for."""
     if kind is None:
@@ -153,12 +153,12 @@ def cancel_deliveries(ids: DeliveryIds, key: Key, url: Url = DEFAULT_URL) -> Non
 def attempts(
     key: Key,
     url: Url = DEFAULT_URL,
-    subscription: Subscription = None,
+    subscription: SubscriptionOption = None,
     event: Annotated[
         str | None, typer.Option("--event", help="Only attempts to deliver this event (its id).")
     ] = None,
-    limit: Limit = 50,
-    as_json: Json = False,
+    limit: LimitOption = 50,
+    as_json: JsonLines = False,
 ) -> None:
     """List delivery attempts, newest first. Needs --event, --subscription or both."""
     if event is not None:

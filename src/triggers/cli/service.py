@@ -17,7 +17,7 @@ from triggers.errors import OperatorError
 T = TypeVar("T")
 Url = Annotated[str, typer.Option("--url", envvar="TRIGGERS_URL", help="URL of the service.")]
 Key = Annotated[str, typer.Option("--key", envvar="TRIGGERS_API_KEY", help="API key of an organisation.")]
-VARIABLES = ("TRIGGERS_URL", "TRIGGERS_API_KEY")
+CLIENT_VARIABLES = ("TRIGGERS_URL", "TRIGGERS_API_KEY")
 DEFAULT_URL = "http://127.0.0.1:8080"
 TIMEOUT_SECONDS = 60
 

@@ -1,4 +1,4 @@
-"""The end of subscriptions, pull and push: to delete or disable is one flag, and the rows follow it here."""
+"""Cancels the deliveries of subscriptions and inboxes that were deleted or disabled, in small batches."""
 
 from __future__ import annotations
 

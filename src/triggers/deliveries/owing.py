@@ -131,7 +131,7 @@ async def owe_once_more(database: Database, to: Recipient, event_id: UUID) -> bo
 
 
 async def events_of(connection: Connection, org_id: UUID, ids: Sequence[UUID]) -> list[PastEvent]:
-    """These events, those of them that are still kept, oldest first."""
+    """Those of these events that are still stored, oldest first."""
     if not ids:
         return []
     rows = await connection.fetch(_SQL["events_of"], org_id, ids, min(ids), max(ids))

@@ -26,7 +26,7 @@ from triggers.deliveries.store import (
     UNHAPPY,
     UNSETTLED,
     Delivery,
-    Position,
+    ListPosition,
     Recipient,
 )
 from triggers.domain import (
@@ -65,7 +65,7 @@ SubscriptionId = (
     ]
     | None
 )
-Kind = (
+DeliveryKind = (
     Annotated[
         str,
         Meta(
@@ -118,7 +118,7 @@ class DeliveryRoutes:
         caller: Caller,
         status: Status = "pending",
         only: SubscriptionId = None,
-        kind: Kind = None,
+        kind: DeliveryKind = None,
         limit: Limit = 100,
         cursor: PositionCursor = None,
     ) -> DeliveryList:
@@ -238,19 +238,19 @@ def _subscription(text: str | None) -> UUID | None:
 # ---- cursors -------------------------------------------------------------------------------------
 
 
-def _write_position(position: Position) -> str:
+def _write_position(position: ListPosition) -> str:
     place = position.subscription_id.bytes + position.event_id.bytes + position.generation.to_bytes(4, "big")
     return base64.urlsafe_b64encode(place).decode()
 
 
-def _read_position(cursor: str | None) -> Position | None:
+def _read_position(cursor: str | None) -> ListPosition | None:
     if cursor is None:
         return None
     if _CURSOR.fullmatch(cursor):  # the decoder passes over what is no letter of its own
         place = base64.urlsafe_b64decode(cursor)
         generation = int.from_bytes(place[32:], "big")
         if generation < 2**31:
-            return Position(UUID(bytes=place[:16]), UUID(bytes=place[16:32]), generation)
+            return ListPosition(UUID(bytes=place[:16]), UUID(bytes=place[16:32]), generation)
     raise Invalid("Must be a `next_cursor` of this list.", pointer="cursor")
 
 

@@ -127,7 +127,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     next_at: datetime | None = None
 
 
-class Position(NamedTuple):
+class ListPosition(NamedTuple):
     """A position in the list of deliveries. All deliveries before it are on earlier pages."""
 
     subscription_id: UUID
@@ -136,7 +136,7 @@ class Position(NamedTuple):
 
 
 class WantedDeliveries(NamedTuple):
-    """Which deliveries to list: those of a status, of one subscription or of all, of one kind or of both."""
+    """The deliveries to list: those of a status, of one subscription or of all, of one kind or of both."""
 
     status: DeliveryStatus
     subscription_id: UUID | None
@@ -147,7 +147,7 @@ class Page(NamedTuple):
     """A page of deliveries. `last` is the position of the next page, None at the end."""
 
     deliveries: list[Delivery]
-    last: Position | None
+    last: ListPosition | None
 
 
 class Owed(NamedTuple):
@@ -174,7 +174,7 @@ async def recipient(database: Database, org_id: OrgId, subscription_id: UUID | N
 async def find_recipient(
     connection: Connection, org_id: UUID, subscription_id: UUID | None
 ) -> Recipient | None:
-    """The same within a transaction, None for none."""
+    """The same within a transaction. None if there is no such subscription."""
     row = await connection.fetchrow(_SQL["recipient"], org_id, subscription_id)
     if row is None:
         return None
@@ -184,7 +184,7 @@ async def find_recipient(
 async def lock_recipient(
     connection: Connection, org_id: UUID, subscription_id: UUID, *, wait: bool = True
 ) -> bool:
-    """Be the only one who makes generations for it until the transaction ends; False if another is."""
+    """Lock the making of its generations until the transaction ends; False if it is locked already."""
     statement = _SQL["lock_recipient"] if wait else f"{_SQL['lock_recipient']} skip locked"
     return await connection.fetchrow(statement, org_id, subscription_id) is not None
 
@@ -219,7 +219,7 @@ async def attempts_of_event(
 
 
 async def listed(
-    database: Database, org_id: OrgId, wanted: WantedDeliveries, after: Position | None, limit: int
+    database: Database, org_id: OrgId, wanted: WantedDeliveries, after: ListPosition | None, limit: int
 ) -> Page:
     """Deliveries of a status, newest event first; of all subscriptions one after the other, youngest first.
 
@@ -343,16 +343,16 @@ async def owe_again(
 # ---- rows ----------------------------------------------------------------------------------------
 
 
-def _before_all(subscription_id: UUID) -> Position:
-    return Position(subscription_id, _LAST_ID, _LAST_GENERATION)
+def _before_all(subscription_id: UUID) -> ListPosition:
+    return ListPosition(subscription_id, _LAST_ID, _LAST_GENERATION)
 
 
-def _after_all(subscription_id: UUID) -> Position:
-    return Position(subscription_id, _FIRST_ID, 0)
+def _after_all(subscription_id: UUID) -> ListPosition:
+    return ListPosition(subscription_id, _FIRST_ID, 0)
 
 
-def _position(row: Row) -> Position:
-    return Position(row["subscription_id"], row["event_id"], row["generation"])
+def _position(row: Row) -> ListPosition:
+    return ListPosition(row["subscription_id"], row["event_id"], row["generation"])
 
 
 def _delivery(row: Row) -> Delivery:

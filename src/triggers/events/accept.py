@@ -74,7 +74,7 @@ class AcceptRequest:
 
     __slots__ = ("caller", "coding", "fields", "headers", "held", "id", "media_type", "scope")
 
-    def __init__(self, scope: exchange.Scope) -> None:
+    def __init__(self, scope: exchange.AsgiScope) -> None:
         self.scope = scope
         self.fields: dict[bytes, bytes] = scope[exchange.FIELDS]
         self.media_type = self.fields.get(b"content-type", b"")
@@ -112,7 +112,7 @@ class AcceptApp:
         self._log_accepted = log_accepted
 
     async def accept_single(
-        self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send
+        self, scope: exchange.AsgiScope, receive: exchange.Receive, send: exchange.Send
     ) -> None:
         """Accept an event.
 
@@ -169,7 +169,7 @@ class AcceptApp:
         self._note(request, status, began)
 
     async def accept_batch(
-        self, scope: exchange.Scope, receive: exchange.Receive, send: exchange.Send
+        self, scope: exchange.AsgiScope, receive: exchange.Receive, send: exchange.Send
     ) -> None:
         """Accept up to 1,000 events.
 

@@ -23,7 +23,7 @@ from triggers.domain import minted_at, rfc3339
 from triggers.subscriptions.rules import Format
 
 _encode = msgspec.json.Encoder().encode
-# What a URI reference cannot hold as it is; a percent sign only before two hex digits.
+# Characters that a URI reference cannot contain. It contains a percent sign only before two hex digits.
 _NOT_IN_URI: Final = re.compile(r"[^A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]|%(?![0-9A-Fa-f]{2})")
 
 

@@ -137,7 +137,7 @@ class FairQueues:
         return [waiting for queue in queues for waiting in queue]
 
     def judge(self, waiting: WaitingEvent, judged: Judged) -> None:
-        """Note the rules that a waiting event was judged by, and what they found."""
+        """Note the rules by which a waiting event was judged, and the findings."""
         self.payload_bytes -= waiting.size
         waiting.judge(judged)
         self.payload_bytes += waiting.size

@@ -17,7 +17,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from triggers import errors
@@ -46,6 +46,18 @@ _TOO_LATE: Final = (
 _STOPPING: Final = "The service is stopping; nothing was accepted."
 
 
+class WaitingLimits(NamedTuple):
+    """The maximum number and total size of events that wait to be stored and answered."""
+
+    events: int
+    payload_bytes: int
+
+    @property
+    def least_bytes(self) -> int:
+        """The room that each event takes at least, so that no more than `events` fit."""
+        return -(-self.payload_bytes // self.events)
+
+
 class Acceptor:
     """Accepts events. Call `start` before the first event and `stop` after the last one.
 
@@ -61,17 +73,15 @@ class Acceptor:
         clock: DatabaseClock,
         *,
         dedup_window: float,
-        max_events: int,
-        max_bytes: int,
+        limits: WaitingLimits,
         committed: Callable[[set[UUID], Receipt], None],
     ) -> None:
-        """`dedup_window` is in seconds. `max_events` and `max_bytes` bound the unanswered events.
-        `committed` is called after each commit, with the organisations of the stored events."""
+        """`dedup_window` is in seconds. `committed` is called after each commit, with the organisations of
+        the stored events."""
         self.clock = clock
         self._database = database
-        # Each event takes at least so much room that no more than `max_events` fit.
-        self._room = Room(max_bytes)
-        self._least_bytes = -(-max_bytes // max_events)
+        self._room = Room(limits.payload_bytes)
+        self._least_bytes = limits.least_bytes
         self._judging = Judging(database)
         self._work = asyncio.Event()
         self._queues = FairQueues(self._judging.stands, self._judge_again)

@@ -56,7 +56,7 @@ class WaitingEvent:
         self.judge(judged)
 
     def judge(self, judged: Judged) -> None:
-        """Note the rules it was judged by, and what they found."""
+        """Note the rules by which it was judged, and the findings."""
         self.judged = judged
         event = self.event
         self.size = len(event.payload) + len(event.attributes or b"") + FINDING_BYTES * len(judged.findings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 from uvicorn import Config
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -13,15 +13,11 @@ from uvicorn.server import ServerState
 from triggers import errors
 from triggers.burst import Burst
 from triggers.http import exchange, turns
-from triggers.http.deadlines import Deadlines
+from triggers.http.deadlines import CallerDeadlines
 from triggers.http.paced_reader import PacedReader
 from triggers.http.pipeline import Pipeline
 from triggers.http.request_cycle import RequestCycle, unreadable
 from triggers.http.request_parser import RequestParser
-
-REST_READ: Final = 5 * 1024 * 1024
-"""If a request is answered before its body has arrived, at most this many remaining bytes are read and thrown
-away. If more remain, or their number is unknown, the connection ends, so a refused caller cannot go on."""
 
 
 class CallerConnection(asyncio.Protocol):
@@ -29,7 +25,7 @@ class CallerConnection(asyncio.Protocol):
 
     bytes in ▶ `PacedReader` ▶ `RequestParser` ▶ `Pipeline` ▶ `RequestCycle` ▶ bytes out
 
-    In addition, `Deadlines` notes since when something that may take too long has been going on.
+    In addition, `CallerDeadlines` notes since when something that may take too long has been going on.
 
     open ──`refuse`──▶ refusing: earlier requests are answered, and then the error
     open or refusing ──the last answer──▶ hung up: the caller may still send, for `LINGER_SECONDS`
@@ -56,11 +52,11 @@ class CallerConnection(asyncio.Protocol):
         self.server_state.connections.add(self)  # type: ignore[arg-type]
         self.transport = transport
         self.flow = FlowControl(transport)
-        self.deadlines = Deadlines(self._loop.time())
+        self.deadlines = CallerDeadlines(self._loop.time())
         self.pipeline = Pipeline(self._loop, self.flow, self.server_state.tasks)
         self._scope = _scope(transport, root_path=self._root_path)
-        self._parser = RequestParser(self, self._scope)
-        self.reader = PacedReader(transport, self.flow, self._parser, self.pipeline, self.refuse)
+        self.parser = RequestParser(self, self._scope)
+        self.reader = PacedReader(transport, self.flow, self.parser, self.pipeline, self.refuse)
         self._turns = turns.for_work(self._loop)
         self._burst = _burst(self._loop)
 
@@ -136,12 +132,6 @@ class CallerConnection(asyncio.Protocol):
     # ---- told by a request -----------------------------------------------------------------------
 
     @property
-    def has_much_to_come(self) -> bool:
-        """Whether so much of the newest request is still to come that it is not worth reading."""
-        left = self._parser.bytes_left
-        return left is None or left > REST_READ
-
-    @property
     def has_ended(self) -> bool:
         """Whether nothing may be written any more."""
         return self.transport.is_closing() or self.deadlines.has_hung_up
@@ -183,7 +173,7 @@ class CallerConnection(asyncio.Protocol):
         """Answer an unreadable or late request with an error, after earlier ones. Then end the connection."""
         self.reader.close()
         newest = self.pipeline.newest
-        if newest is None or self._parser.in_head:
+        if newest is None or self.parser.in_head:
             scope = {**self._scope, "method": "GET", exchange.FIELDS: {}}
             cycle = RequestCycle(self, unreadable, scope, keep_alive=False)
             cycle.refuse(error)
@@ -216,7 +206,7 @@ class CallerConnection(asyncio.Protocol):
 
     def _all_came(self) -> None:
         """The caller sends nothing more, and all that it sent is parsed: end after the last answer."""
-        if self._parser.in_head:  # no request has begun, or only its head
+        if self.parser.in_head:  # no request has begun, or only its head
             self.shutdown()
             self.reader.close()
         else:

@@ -1,15 +1,15 @@
-"""How long a caller may take to send a request, to read an answer, between requests, and at the end."""
+"""Time limits for a caller: for sending a request, reading an answer, being idle, and going on at the end."""
 
 from __future__ import annotations
 
 LINGER_SECONDS = 5.0
-"""How long a caller may go on sending after its last answer, before the connection is cut."""
+"""Time in which a caller may go on sending after its last answer, before the connection is aborted."""
 SLOWEST_READER = 16 * 1024
 """Minimum speed, in bytes per second, at which a caller must read its answers."""
 
 
-class Deadlines:
-    """Since when each of four states has lasted, by the clock of the event loop. None: not in this state.
+class CallerDeadlines:
+    """The start of each of four states, by the clock of the event loop. None: not in this state.
 
     Requests: arriving ──`request_ended`──▶ being answered ──`went_idle`──▶ idle ──`request_began`──▶ arriving
     Answers:  all is read ──`answer_waits`──▶ unread ──`answer_was_read`──▶ all is read

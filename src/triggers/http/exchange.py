@@ -17,9 +17,10 @@ from triggers.http import problems
 from triggers.pace import Steps, do
 from triggers.room import Room
 
-Scope = MutableMapping[str, Any]
+AsgiScope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 MAX_GZIP_MEMBERS = 1_000
@@ -216,7 +217,11 @@ def answer_json(
 
 
 async def answer_problem(
-    scope: Scope, send: Send, error: TriggersError, request_id: str, headers: Iterable[tuple[bytes, bytes]]
+    scope: AsgiScope,
+    send: Send,
+    error: TriggersError,
+    request_id: str,
+    headers: Iterable[tuple[bytes, bytes]],
 ) -> int:
     """Send an error as problem+json; return its status."""
     own = [(name.encode(), value.encode()) for name, value in problems.headers(error)]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Union, get_args, get_origin
 import msgspec
 from starlette.responses import Response
 
-from triggers.http.parameters import Parameter, Signature
+from triggers.http.parameters import RequestParameter, Signature
 from triggers.http.problems import PROBLEM_JSON, Problem
 from triggers.http.response import JsonResponse
 from triggers.http.route import PUBLIC, Answer, Route
@@ -85,7 +85,7 @@ class _Operation:
 
     def __init__(self, route: Route) -> None:
         self.route = route
-        self._parameters: tuple[Parameter, ...] = ()
+        self._parameters: tuple[RequestParameter, ...] = ()
         self._body_required = True
         self._returns: Any = None
         self._takes: Mapping[str, Any] = route.takes or {}
@@ -185,7 +185,7 @@ class _Schemas:
         return found[0] if len(found) == 1 else {"anyOf": found}
 
 
-def _parameter(parameter: Parameter, schemas: _Schemas) -> dict[str, Any]:
+def _parameter(parameter: RequestParameter, schemas: _Schemas) -> dict[str, Any]:
     schema = dict(schemas.of(parameter.type))
     described = {
         "name": parameter.name,

@@ -32,7 +32,7 @@ class Query(NamedTuple):
     name: str
 
 
-class Parameter(NamedTuple):
+class RequestParameter(NamedTuple):
     """One parameter. `name` is what callers write, `argument` what the handler has."""
 
     name: str
@@ -55,7 +55,7 @@ class Body(NamedTuple):
 
 
 class Signature:
-    """What a handler takes and returns."""
+    """The parameters and the return type of a handler."""
 
     def __init__(self, handler: Callable[..., Any], path: str) -> None:
         """Raises TypeError if the path names a parameter that the handler does not take."""
@@ -137,14 +137,14 @@ def read_query(query: bytes) -> dict[str, str]:
     return dict(found)
 
 
-def _parameter(argument: str, hint: Any, in_path: bool, default: Any) -> Parameter:
+def _parameter(argument: str, hint: Any, in_path: bool, default: Any) -> RequestParameter:
     wanted, name = _without_none(hint), argument
     if get_origin(wanted) is Annotated:
         base, *said = get_args(wanted)
         name = next((each.name for each in said if isinstance(each, Query)), argument)
         said = [each for each in said if not isinstance(each, Query)]
         wanted = Annotated[base, *said] if said else base
-    return Parameter(name, argument, wanted, in_path, default)
+    return RequestParameter(name, argument, wanted, in_path, default)
 
 
 def _without_none(hint: Any) -> Any:

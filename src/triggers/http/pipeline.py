@@ -34,7 +34,7 @@ class Pipeline:
         """The request whose body is arriving, or the last that came."""
 
     def __len__(self) -> int:
-        """How many wait."""
+        """The number of requests that wait."""
         return len(self._waiting)
 
     @property
@@ -70,7 +70,7 @@ class Pipeline:
         """Answer nothing more: tell the running request that the caller has left, and drop all others."""
         if self._running is not None:
             self._running.caller_left()
-        # What was never begun knows the connection, which knows it: only the collector could part them.
+        # Requests that never ran refer to the connection, and it to them: only the collector could free both.
         self._waiting.clear()
         self._running = self.newest = None
 

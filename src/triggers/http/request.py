@@ -22,15 +22,15 @@ class Request(starlette.requests.Request):
     """One request, while it is handled."""
 
     caller: Any = None
-    """Who asks, once admission knows."""
+    """The caller, after admission has checked its key."""
     held: exchange.Held | None = None
     """Counts the body, until the request is answered."""
     limit_headers: exchange.Headers = []  # noqa: RUF012 - replaced, never changed
     """Headers of the answer that describe the rate limit."""
     problem: str | None = None
-    """For the log: why it was refused."""
+    """The reason why it was refused, for the log."""
 
-    def __init__(self, scope: exchange.Scope, receive: exchange.Receive, route: str) -> None:
+    def __init__(self, scope: exchange.AsgiScope, receive: exchange.Receive, route: str) -> None:
         """`route` is the path of the route that answers the request, `none` if there is no route."""
         super().__init__(scope, receive)
         self.route = route

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -18,15 +17,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-App = Callable[[Any, Any, Any], Awaitable[None]]
-
 
 class RequestCycle:
     """One request in ASGI: `receive` gives it to the app, and `send` writes the app's answer.
 
     The request: arriving ──`body_ended`──▶ whole
     The answer:  none ──the first of the body──▶ begun ──the last of it──▶ answered
-    The caller:  here ──`caller_left`, or `refuse`──▶ gone, to the app; nothing that the app says is sent
+    The caller:  here ──`caller_left`, or `refuse`──▶ gone, for the app; nothing that the app sends is written
 
     The head of an answer leaves with the first piece of its body. An answer that is complete with that piece,
     as nearly all are, leaves in one burst with those of other connections.
@@ -34,19 +31,19 @@ class RequestCycle:
     """
 
     def __init__(
-        self, connection: CallerConnection, app: App, scope: dict[str, Any], *, keep_alive: bool
+        self, connection: CallerConnection, app: exchange.App, scope: dict[str, Any], *, keep_alive: bool
     ) -> None:
         self._connection = connection
         self._app = app
         self._scope = scope
         self._keep_alive = keep_alive
-        self._body = bytearray()  # what came and the app has not received
+        self._body = bytearray()  # the bytes that the app has not received yet
         self._is_whole = False
         self._is_handed_over = False  # the app has received the whole request
         self._news: asyncio.Event | None = None  # a small request that came whole needs none
         self._is_gone = False
         self._was_told_to_send = False
-        self._start: Any = None  # what the app says first, until it says the first of the body
+        self._start: Any = None  # the start of the answer, until the app sends the first piece of its body
         self._pieces: AnswerInPieces | None = None
         self._refusal: errors.TriggersError | None = None
         self.has_begun = False
@@ -211,7 +208,7 @@ class RequestCycle:
     @property
     def _is_rest_worth_reading(self) -> bool:
         """Whether the connection can go on after an answer that is complete before its request is."""
-        return self._is_whole or not (self._waits_to_be_told or self._connection.has_much_to_come)
+        return self._is_whole or not (self._waits_to_be_told or self._connection.parser.has_much_to_come)
 
     def _has_answered(self) -> None:
         self.has_begun = self.is_answered = True
@@ -223,7 +220,9 @@ class RequestCycle:
             self._connection.answered_last(is_whole=self._is_whole)
 
 
-async def _answer_and_log(scope: exchange.Scope, send: exchange.Send, error: errors.TriggersError) -> None:
+async def _answer_and_log(
+    scope: exchange.AsgiScope, send: exchange.Send, error: errors.TriggersError
+) -> None:
     """Answer a request instead of the app, and log it, because the app has not logged it."""
     request_id = exchange.request_id(None)
     headers = [(b"x-request-id", request_id.encode())]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
 import httptools
@@ -12,8 +12,12 @@ from triggers.errors import HttpVersionNotSupported, MalformedRequest, RequestEr
 from triggers.http import exchange
 from triggers.http.request_pieces import RequestPieces
 
+REST_READ: Final = 5 * 1024 * 1024
+"""If a request is answered before its body has arrived, at most this many remaining bytes are read and thrown
+away. If more remain, or their number is unknown, the connection ends, so a refused caller cannot go on."""
 
-class Receiver(Protocol):
+
+class RequestReceiver(Protocol):
     """Receives the parts of requests, in the order in which they arrive."""
 
     def request_began(self) -> None:
@@ -44,12 +48,12 @@ class RequestParser:
     head ──ends, offers another protocol──▶ body, read by a second parser ──ends──▶ head
     """
 
-    def __init__(self, receiver: Receiver, connection_scope: dict[str, Any]) -> None:
+    def __init__(self, receiver: RequestReceiver, connection_scope: dict[str, Any]) -> None:
         """`connection_scope` is what the scopes of all requests of this connection have in common."""
         self._receiver = receiver
         self._connection_scope = connection_scope
         self._parser = httptools.HttpRequestParser(self)
-        # Else what a caller sends behind a request that closes the connection would make that one an error.
+        # Otherwise bytes after a request that closes the connection would make that request an error.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._body_parser: httptools.HttpRequestParser | None = None
         self.pieces = RequestPieces()
@@ -93,9 +97,9 @@ class RequestParser:
         return self.pieces.in_head
 
     @property
-    def bytes_left(self) -> int | None:
-        """Bytes of the newest body that are not parsed yet; None if the body is chunked (length unknown)."""
-        return None if self._length is None else self.pieces.left
+    def has_much_to_come(self) -> bool:
+        """Whether so much of the newest body is not parsed yet that it is not worth reading."""
+        return self._length is None or self.pieces.left > REST_READ
 
     def _ignore_offer(self) -> None:
         """Go on with a request that offers another protocol as if it had not.

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from urllib.parse import unquote
 
 from starlette.responses import Response
 
 from triggers import errors
-from triggers.http.endpoint import Answering, Endpoint, Rules
-from triggers.http.exchange import Receive, Scope, Send
+from triggers.http.exchange import App, AsgiScope, Receive, Send
 from triggers.http.parameters import names_in
 from triggers.http.request import Request
+from triggers.http.responder import Answering, RequestHooks, Responder
 from triggers.http.route import Route
-
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Router:
@@ -26,7 +24,7 @@ class Router:
     GET, and the server leaves out the body. OPTIONS names the methods of a path.
     """
 
-    def __init__(self, routes: Iterable[Route], rules: Rules) -> None:
+    def __init__(self, routes: Iterable[Route], hooks: RequestHooks) -> None:
         """The handlers of `routes` are bound to their objects.
 
         Raises:
@@ -37,15 +35,15 @@ class Router:
         self._tree = _Step()
         self._exact: dict[tuple[str, bytes], App] = {}
         """By method and encoded path: the paths without parameters. One look-up finds these."""
-        self._no_route: App = Answering(self._refuse, rules.note)
+        self._no_route: App = Answering(self._refuse, hooks.note)
         for route in self.routes:
             app: App = route.handler
             if route.takes is None:
-                app = Answering(Endpoint(route, rules.admit).respond, rules.note, route.path)
+                app = Answering(Responder(route, hooks.admit).respond, hooks.note, route.path)
             for path in route.paths:
                 self._add(route.method, path, app)
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> Awaitable[None]:
         """Return the coroutine of the app itself, so that the server does not await one inside another."""
         app = self._exact.get((scope["method"], scope["raw_path"]))
         if app is None:
@@ -62,7 +60,7 @@ class Router:
                 for spelling in (path, path.removesuffix("/") + "/"):
                     self._exact[each, spelling.encode("ascii")] = app
 
-    def _search(self, scope: Scope) -> App:
+    def _search(self, scope: AsgiScope) -> App:
         """The app for a path that has parameters or needless escapes, or that belongs to no route."""
         found = self._tree.find(_steps(scope["raw_path"].decode("ascii")))
         if found is None or scope["method"] not in found[0].apps:

@@ -35,7 +35,7 @@ Order = Annotated[str, Meta(description="`asc` is oldest first.", pattern="^(asc
 
 
 def optional_timestamp(moment: datetime | None) -> str | None:
-    """A time that may be missing, as answers write it."""
+    """A time that may be missing, in the format of answers."""
     return None if moment is None else rfc3339(moment)
 
 

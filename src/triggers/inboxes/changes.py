@@ -206,6 +206,6 @@ async def _notify(change: Change, clock: DatabaseClock, ring: KeyRing, inbox: In
     if sender.settings != wanted:
         await subscription_changes.change_settings(change, ring, sender, wanted)
     if sender.settings.target_url != wanted.target_url and sender.status == SubscriptionStatus.DISABLED:
-        # What the last endpoint did is none of this one's business.
+        # The old endpoint failed; the new one has not been tried yet.
         await subscription_changes.set_status(change, ring, sender, inbox.status, None)
     return None

@@ -1,4 +1,4 @@
-"""Leasing with a long poll: a few of those who wait for an inbox look at a time, in the order they came.
+"""Leases with a long poll: a few of the requests that wait for an inbox look at a time, in their order.
 
 If all looked at every hint, two hundred consumers would ask the database two hundred times for one
 message, and acknowledgements would find no connection.
@@ -27,7 +27,7 @@ AT_ONCE = 4
 MAX_WAITING = 10_000
 """Maximum number of requests that wait for messages at once, which organisations share as `Room` says."""
 POLL_SECONDS = 1.0
-"""How often a long poll looks for messages without a hint. Hints only shorten the wait."""
+"""Interval at which a long poll looks for messages without a hint. Hints only shorten the wait."""
 
 
 class LeaseQueue:

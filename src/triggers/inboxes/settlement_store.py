@@ -16,7 +16,7 @@ from triggers.postgres.database import Database, statements
 
 _SQL = statements(__name__)
 FINISHED_LEASES_KEPT = timedelta(hours=24)
-"""How long the service remembers that all messages of a lease were acknowledged."""
+"""Time for which the service remembers that all messages of a lease were acknowledged."""
 
 
 async def acknowledge_lease(

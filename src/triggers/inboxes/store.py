@@ -257,7 +257,7 @@ async def messages(
 
 
 async def _fitting(database: Database, inbox: Inbox, found: Sequence[Message]) -> int:
-    """How many of these settled messages fit into a page. Their rows no longer contain their size."""
+    """The number of these settled messages that fit into a page. Their rows do not contain their size."""
     sizes = await event_store.payload_sizes(database, inbox.org_id, [message.event_id for message in found])
     total = 0
     for index, message in enumerate(found):

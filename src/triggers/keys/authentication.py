@@ -1,4 +1,4 @@
-"""Who is asking: keys from headers, verified once and remembered under their hash.
+"""Finds the caller behind the key in the headers. Verified keys are cached under their hash.
 
 A change of any key, scope or plan raises one version row. Every node reads that row a few
 times a second; what it remembers counts only while its last good read began less than a second

@@ -1,8 +1,7 @@
-"""Requests a minute by plan: smooth (GCRA), shared between nodes where there is a Redis.
+"""Limits the requests per minute by plan (GCRA). Nodes share the limits if there is a Redis.
 
-An organisation may spend a whole minute's quota at once; after that it comes back evenly. The
-state of an organisation is one number, its theoretical arrival time: how far into the future
-what it has spent reaches.
+An organisation may spend the quota of a minute at once, and the quota refills evenly. The state of an
+organisation is one number, its theoretical arrival time: the time when its quota will be full again.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ WINDOW_SECONDS = 60.0
 
 
 class Grant(NamedTuple):
-    """How many of the requests are allowed, and the values of the headers."""
+    """The number of requests that are allowed, and the values of the headers."""
 
     granted: int
     quota: int
@@ -85,7 +84,7 @@ class RateLimiter:
         return spent
 
     def learn(self, org_id: UUID, reach_seconds: float) -> None:
-        """Take in how far into the future all nodes together have spent."""
+        """Note the time until which all nodes together have spent the quota."""
         shared = time.monotonic() + reach_seconds + self.spent.get(org_id, 0.0)
         self._reach[org_id] = max(self._reach.get(org_id, 0.0), shared)
 

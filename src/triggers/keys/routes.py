@@ -89,7 +89,7 @@ class ApiKeyBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class RotateBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """How long the old key stays valid."""
+    """The time for which the old key stays valid."""
 
     overlap_seconds: Annotated[int, Meta(ge=0, le=30 * 86_400)] = 86_400
 

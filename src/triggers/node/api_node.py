@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -14,7 +13,7 @@ from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import MAX_BATCH_BYTES
 from triggers.errors import DiskFull
 from triggers.events import accept
-from triggers.events.group_commit import Acceptor
+from triggers.events.group_commit import Acceptor, WaitingLimits
 from triggers.events.routes import EventRoutes
 from triggers.events.store import Receipt
 from triggers.http import server
@@ -29,6 +28,7 @@ from triggers.node import openapi
 from triggers.node.app import build_app
 from triggers.node.health import Health
 from triggers.node.housekeeping import Housekeeping
+from triggers.node.metrics import NodeMetrics
 from triggers.node.metrics_server import MetricsServer
 from triggers.node.operator_routes import METRICS_PATH, OperatorRoutes
 from triggers.node.resources import key_ring_of
@@ -57,7 +57,6 @@ class ApiNode:
         self.background = Background()
         self.health.watch(self.background)
         self.wakeup = Wakeup()
-        self.more_metrics: list[Callable[[], bytes]] = []
         self._limiter = RateLimiter()
         self._keys = KeyCache(self.database, self.clock)
         self.backlogs = Backlogs(self.database, settings.max_pending)
@@ -65,11 +64,11 @@ class ApiNode:
             self.database,
             self.clock,
             dedup_window=settings.dedup_window,
-            max_events=settings.max_waiting_events,
-            max_bytes=settings.max_waiting_bytes,
+            limits=WaitingLimits(settings.max_waiting_events, settings.max_waiting_bytes),
             committed=self._committed,
         )
         self.health.watch(self.acceptor)
+        self.metrics = NodeMetrics(self.health, self.acceptor, self.database)
         # One organisation has half of it, which is a batch at least.
         bodies = Room(2 * max(settings.max_waiting_bytes, MAX_BATCH_BYTES))
         self._accept = accept.AcceptApp(
@@ -130,9 +129,7 @@ class ApiNode:
             PreviewRoutes(database, key_ring, clock, wakeup, stopping),
             OperatorRoutes(
                 self.health,
-                self.acceptor,
-                database,
-                self.more_metrics,
+                self.metrics,
                 self.settings.public_url,
                 openapi.encoded,
             ),

@@ -9,9 +9,9 @@ from typing import Final
 from triggers import observability
 from triggers.domain import Scope
 from triggers.errors import RateLimited
-from triggers.http.endpoint import Rules
 from triggers.http.exchange import Held
 from triggers.http.request import Request
+from triggers.http.responder import RequestHooks
 from triggers.http.route import PUBLIC, Route
 from triggers.http.router import Router
 from triggers.keys.authentication import KeyCache, key_from
@@ -43,7 +43,7 @@ def build_app(keys: KeyCache, limiter: RateLimiter, bodies: Room, routes: Iterab
             if not grant.granted:
                 raise RateLimited(retry_after=grant.retry_after)
 
-    return Router(routes, Rules(admit, _note))
+    return Router(routes, RequestHooks(admit, _note))
 
 
 def _note(request: Request, status: int, seconds: float) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from triggers.errors import OperatorError
 from triggers.http import server
 from triggers.node.failures import explained
-from triggers.node.resources import KEY_FILE, data_dir_of, key_ring_of
+from triggers.node.resources import KEY_RING_FILE, data_dir_of, key_ring_of
 from triggers.node.settings import Settings
 from triggers.outbound.connector import NO_ROOTS, has_roots
 from triggers.postgres import embedded, migrate
@@ -128,6 +128,6 @@ async def _check_key_ring(settings: Settings) -> str:
 def _ring(settings: Settings) -> KeyRing | None:
     """The key ring that the service would use; None if it would create one."""
     data_dir = None if settings.database_url else data_dir_of(settings)
-    if data_dir is not None and not settings.secret_keys and not (data_dir / KEY_FILE).exists():
+    if data_dir is not None and not settings.secret_keys and not (data_dir / KEY_RING_FILE).exists():
         return None
     return key_ring_of(settings, data_dir)

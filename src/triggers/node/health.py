@@ -1,4 +1,4 @@
-"""Whether this process can do its work, and why not."""
+"""Checks whether this process can do its work, and names the reasons if it cannot."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Watched(Protocol):
 
 
 class Readiness(NamedTuple):
-    """What `/readyz` says."""
+    """The answer of `/readyz`."""
 
     status: str
     """`ready`, `degraded` (some background work fails, or the disk is full; send traffic anyway), or
@@ -56,7 +56,7 @@ class Health:
         self._database_check: Kept[str] = Kept(KEPT_SECONDS)
         self._background: list[Watched] = []
         self.worker_trouble: Trouble = dict
-        """Of a worker that is another process beside this one."""
+        """Gives the trouble of a worker in another process."""
 
     def watch(self, background: Watched) -> None:
         """Show the trouble of this background work."""

@@ -53,7 +53,7 @@ class Housekeeping:
         self._expiry_chunk = EXPIRY_CHUNK
 
     def duties(self) -> list[Duty]:
-        """What to do, and how often."""
+        """The duties, with their intervals."""
         return [
             Duty("partitions", 3600, self._make_partitions),
             Duty("dedup sweep", 15, self._sweep_dedup),
@@ -82,7 +82,7 @@ class Housekeeping:
                 self._database, self._expire_from, self._expiry_chunk, self._inbox_retention
             )
         except DatabaseUnavailable:
-            # Was it too much for one statement here, then the same again would be so for ever.
+            # If this was too much for one statement, the same number would be too much every time.
             self._expiry_chunk = max(1, self._expiry_chunk // 2)
             raise
         observability.expired_total.inc(expired)

@@ -9,12 +9,11 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
-from triggers import errors, observability
+from triggers import errors
 from triggers.domain import MAX_EVENT_BYTES
-from triggers.events.group_commit import Acceptor
 from triggers.http import pages
 from triggers.http.kept import Kept
 from triggers.http.problems import KINDS, headers, problem
@@ -22,7 +21,7 @@ from triggers.http.request import Request
 from triggers.http.response import JsonResponse
 from triggers.http.route import PUBLIC, Answer, Route
 from triggers.node.health import Health
-from triggers.postgres.database import Database
+from triggers.node.metrics import NodeMetrics
 
 EXAMPLE_FACTS: dict[type[errors.TriggersError], dict[str, Any]] = {
     errors.Forbidden: {"scope": "events:write"},
@@ -37,10 +36,7 @@ EXAMPLE_FACTS: dict[type[errors.TriggersError], dict[str, Any]] = {
 }
 """Facts in the examples of the error pages."""
 
-
 METRICS_PATH: Final = "/metrics"
-METRICS_SECONDS: Final = 0.2
-"""How long the text of the metrics is kept, so that many requests do not collect it many times."""
 
 
 class ReadinessAnswer(msgspec.Struct, omit_defaults=True):
@@ -60,21 +56,16 @@ class OperatorRoutes:
     def __init__(
         self,
         health: Health,
-        acceptor: Acceptor,
-        database: Database,
-        more_metrics: list[Callable[[], bytes]],
+        metrics: NodeMetrics,
         public_url: str | None,
         openapi: Callable[[str], bytes],
     ) -> None:
         """`openapi` makes the OpenAPI document for the path of a public URL."""
         self._health = health
-        self._acceptor = acceptor
-        self._database = database
-        self._more_metrics = more_metrics
+        self._metrics = metrics
         self._public_url = public_url
         self._openapi = openapi
         self._pages = pages.Pages()
-        self._metrics: Kept[bytes] = Kept(METRICS_SECONDS)
         self._documents: Kept[bytes] = Kept()
 
     async def livez(self) -> PlainTextResponse:
@@ -98,18 +89,7 @@ class OperatorRoutes:
 
         If `TRIGGERS_METRICS_HOST` or `TRIGGERS_METRICS_PORT` is set, this path exists only at that address.
         """
-        text = await self._metrics.get("metrics", self._collect)
-        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
-
-    async def _collect(self) -> bytes:
-        observability.waiting_events.set(self._acceptor.waiting[0])
-        observability.waiting_bytes.set(self._acceptor.waiting[1])
-        busy, size, most = self._database.pool_use()
-        for state, value in (("busy", busy), ("open", size), ("most", most)):
-            observability.pool_connections.labels(state).set(value)
-        observability.show_trouble(observability.trouble, self._health.own_trouble())
-        observability.redis_up.set(bool(self._health.redis))
-        return generate_latest() + b"".join(more() for more in self._more_metrics)
+        return Response(await self._metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def openapi(self, request: Request) -> Response:
         """Get the OpenAPI document, which is generated from the code."""
@@ -150,7 +130,7 @@ class OperatorRoutes:
         return (self._public_url or url_of(host, port)).rstrip("/")
 
     async def _document(self, request: Request) -> bytes:
-        """The document. It is generated in a thread at the first request."""
+        """Return the OpenAPI document. It is generated in a thread at the first request."""
         root_path = request.root_path
         return await self._documents.get(root_path, lambda: asyncio.to_thread(self._openapi, root_path))
 

@@ -19,7 +19,7 @@ from triggers.secrets.key_ring import SETTING, KeyRing
 
 log = structlog.get_logger()
 
-KEY_FILE = "secret-keys"
+KEY_RING_FILE = "secret-keys"
 """File in the data directory of a private PostgreSQL with its key ring, created on the first run."""
 
 
@@ -53,17 +53,17 @@ def key_ring_of(settings: Settings, data_dir: Path | None) -> KeyRing:
         raise SettingsError(
             f"TRIGGERS_DATABASE_URL needs {SETTING}, which encrypts the signing secrets in that database."
             " Set the same value on every node. `openssl rand -base64 32` makes a key. If the database came"
-            f" from a private PostgreSQL, use the content of `{KEY_FILE}` in its data directory."
+            f" from a private PostgreSQL, use the content of `{KEY_RING_FILE}` in its data directory."
         )
     data_dir.mkdir(parents=True, exist_ok=True)
-    return KeyRing.from_file(data_dir / KEY_FILE)
+    return KeyRing.from_file(data_dir / KEY_RING_FILE)
 
 
 def secret_keys_of(settings: Settings, data_dir: Path | None) -> str:
     """The key ring as a setting, for a process that this one starts."""
     if settings.secret_keys is not None or data_dir is None:
         return settings.secret_keys or ""
-    return (data_dir / KEY_FILE).read_text(encoding="ascii").strip()
+    return (data_dir / KEY_RING_FILE).read_text(encoding="ascii").strip()
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from triggers.background import Background
 from triggers.errors import OperatorError
 from triggers.http import server
 from triggers.node.api_node import ApiNode
@@ -40,15 +41,16 @@ async def serve(
     Raises:
         OperatorError: the service cannot start; the message says why and what to do.
     """
-    stopping = Stopping()
+    stopping, background = Stopping(), Background()
     bound = server.bind(settings.host, settings.port)
     with bound:
-        async with _database(settings, stopping) as url:
+        async with _database(settings, stopping, background) as url:
             if url is None:
                 return
             await migrate_only(settings, url)
             data_dir = None if settings.database_url else data_dir_of(settings)
             node = ApiNode(settings, url, data_dir=data_dir)
+            node.health.watch(background)
 
             async def announce() -> None:
                 made = await first_run(node.database, node.clock, terminal=terminal, data_dir=data_dir)
@@ -59,19 +61,20 @@ async def serve(
                 return
             worker = WorkerProcess(settings, url, secret_keys_of(settings, data_dir))
             node.wakeup.listen_for_lanes(worker.hint, worker.hand_over)
-            node.more_metrics.append(lambda: worker.metrics)
+            node.metrics.more.append(lambda: worker.metrics)
             node.health.worker_trouble = lambda: worker.trouble
             await worker.start()
-            hurrying = asyncio.create_task(_hurry_worker(worker, stopping))
-            try:
-                await _run_api(node, bound, stopping, announce)
-            finally:
-                await worker.stop()
-                hurrying.cancel()
+            with stopping.hurrying(worker.stop):
+                try:
+                    await _run_api(node, bound, stopping, announce)
+                finally:
+                    await worker.stop()
 
 
 @asynccontextmanager
-async def _database(settings: Settings, stopping: Stopping) -> AsyncIterator[str | None]:
+async def _database(
+    settings: Settings, stopping: Stopping, background: Background
+) -> AsyncIterator[str | None]:
     """The URL of the configured PostgreSQL, or of a private one that runs until the block ends.
 
     None if the service was asked to stop before PostgreSQL had started.
@@ -84,15 +87,13 @@ async def _database(settings: Settings, stopping: Stopping) -> AsyncIterator[str
     if url is None:
         yield None
         return
-    watching = asyncio.create_task(postgres.run(), name="postgres")
+    background.run("postgres", postgres.run())
     try:
         yield url
     finally:
-        hurrying = asyncio.create_task(_hurry_postgres(postgres, stopping))
-        await postgres.stop(immediate=stopping.hurried.is_set())
-        for task in (hurrying, watching):
-            task.cancel()
-        await asyncio.gather(hurrying, watching, return_exceptions=True)
+        with stopping.hurrying(lambda: postgres.stop(immediate=True)):
+            await background.stop()
+            await postgres.stop(immediate=stopping.hurried.is_set())
 
 
 async def _start_postgres(postgres: EmbeddedPostgres, stopping: Stopping) -> str | None:
@@ -107,16 +108,6 @@ async def _start_postgres(postgres: EmbeddedPostgres, stopping: Stopping) -> str
     with contextlib.suppress(OperatorError):
         await starting
     return None
-
-
-async def _hurry_worker(worker: WorkerProcess, stopping: Stopping) -> None:
-    await stopping.hurried.wait()
-    await worker.stop()
-
-
-async def _hurry_postgres(postgres: EmbeddedPostgres, stopping: Stopping) -> None:
-    await stopping.hurried.wait()
-    await postgres.stop(immediate=True)
 
 
 async def _run_api(

@@ -16,11 +16,18 @@ from triggers.outbound.addresses import Network, OutboundPolicy
 ENV_PREFIX = "TRIGGERS_"
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
-    """Settings of the operator. Each field is the flag `--field-name` and the variable `TRIGGERS_FIELD_NAME`.
+def secret(description: str) -> Meta:
+    """Describe a setting that is never shown."""
+    return Meta(description=description, extra_json_schema={"secret": True})
 
-    Durations are in seconds; flags and variables also take `500ms`, `30s`, `15m`, `24h`, `7d`.
-    """
+
+def duration(description: str) -> Meta:
+    """Describe a setting in seconds. Flags and variables also take `500ms`, `30s`, `15m`, `24h` or `7d`."""
+    return Meta(description=description, extra_json_schema={"duration": True})
+
+
+class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """The places where the service listens, stores and logs."""
 
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(description="Port to listen on; 0 chooses a free port.", ge=0, le=65535)] = 8080
@@ -39,18 +46,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         ),
     ] = None
     database_url: Annotated[
-        str | None,
-        Meta(
-            description="URL of your PostgreSQL 15 to 18. Default: a private PostgreSQL.",
-            extra_json_schema={"secret": True},
-        ),
+        str | None, secret("URL of your PostgreSQL 15 to 18. Default: a private PostgreSQL.")
     ] = None
     redis_url: Annotated[
-        str | None,
-        Meta(
-            description="URL of a Redis that nodes share for wake-ups and rate limits.",
-            extra_json_schema={"secret": True},
-        ),
+        str | None, secret("URL of a Redis that nodes share for wake-ups and rate limits.")
     ] = None
     pool_size: Annotated[
         int,
@@ -70,43 +69,36 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     log_accepted: Annotated[
         bool, Meta(description="Log each request that stores events, besides the count of events per second.")
     ] = False
+
+
+class LimitSettings(ServiceSettings, frozen=True, kw_only=True):
+    """Those settings, and the limits of time and size."""
+
     dedup_window: Annotated[
-        float,
-        Meta(
-            description="Time in which events with the same dedup_id are duplicates.",
-            extra_json_schema={"duration": True},
-        ),
+        float, duration("Time in which events with the same dedup_id are duplicates.")
     ] = 86_400
     inbox_retention: Annotated[
         float,
-        Meta(
-            description="Time after which unread messages of default inboxes expire. Use the same value on"
-            " every node.",
-            extra_json_schema={"duration": True},
+        duration(
+            "Time after which unread messages of default inboxes expire. Use the same value on every node."
         ),
     ] = 7 * 86_400
     receive_timeout: Annotated[
         float,
-        Meta(
-            description="Maximum time for a request to arrive completely. Clients must also read responses at"
-            " 16 KiB/s or faster.",
-            extra_json_schema={"duration": True},
+        duration(
+            "Maximum time for a request to arrive completely. Clients must also read responses at"
+            " 16 KiB/s or faster."
         ),
     ] = 30
     keep_alive: Annotated[
         float,
-        Meta(
-            description="Time after which idle connections of callers are closed. Must be longer than the"
-            " idle timeout of a load balancer in front.",
-            extra_json_schema={"duration": True},
+        duration(
+            "Time after which idle connections of callers are closed. Must be longer than the"
+            " idle timeout of a load balancer in front."
         ),
     ] = 75
     shutdown_timeout: Annotated[
-        float,
-        Meta(
-            description="Maximum time that a shutdown waits for requests and deliveries in flight.",
-            extra_json_schema={"duration": True},
-        ),
+        float, duration("Maximum time that a shutdown waits for requests and deliveries in flight.")
     ] = 30
     min_free_disk: Annotated[
         int, Meta(description="Minimum free disk space in MiB. Events are refused with 503 below it.", ge=0)
@@ -137,12 +129,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         ),
     ] = 5_000_000
 
+
+class Settings(LimitSettings, frozen=True, kw_only=True):
+    """Settings of the operator. A field is the flag `--field-name` and the variable `TRIGGERS_FIELD_NAME`.
+
+    It has the fields of its base classes first, which is their order in `--help` and in the documentation.
+    """
+
     secret_keys: Annotated[
         str | None,
-        Meta(
-            description="Keys that encrypt secrets in the database, in base64, separated by commas. The first"
-            " key encrypts. Default with a private PostgreSQL: a key in the data directory.",
-            extra_json_schema={"secret": True},
+        secret(
+            "Keys that encrypt secrets in the database, in base64, separated by commas. The first"
+            " key encrypts. Default with a private PostgreSQL: a key in the data directory."
         ),
     ] = None
     outbound_allow: Annotated[
@@ -174,18 +172,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         ),
     ] = None
     disable_after: Annotated[
-        float,
-        Meta(
-            description="Time without any success after which a failing subscription is disabled.",
-            extra_json_schema={"duration": True},
-        ),
+        float, duration("Time without any success after which a failing subscription is disabled.")
     ] = 5 * 86_400
     outbound_proxy: Annotated[
-        str | None,
-        Meta(
-            description="Egress proxy that supports CONNECT: http://[user:password@]host:port.",
-            extra_json_schema={"secret": True},
-        ),
+        str | None, secret("Egress proxy that supports CONNECT: http://[user:password@]host:port.")
     ] = None
 
     def __post_init__(self) -> None:

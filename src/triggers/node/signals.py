@@ -1,10 +1,12 @@
-"""Signals and garbage collection, which every long-running process of ours handles alike."""
+"""Signals and garbage collection, which all long-running processes of the service handle in the same way."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 
 class Stopping:
@@ -21,6 +23,20 @@ class Stopping:
         if self.asked.is_set():
             self.hurried.set()
         self.asked.set()
+
+    @contextmanager
+    def hurrying(self, hurry: Callable[[], Awaitable[None]]) -> Iterator[None]:
+        """Call `hurry` if this process is asked to hurry before the block ends."""
+
+        async def wait() -> None:
+            await self.hurried.wait()
+            await hurry()
+
+        task = asyncio.create_task(wait())
+        try:
+            yield
+        finally:
+            task.cancel()
 
 
 def settle_memory() -> None:

@@ -31,13 +31,15 @@ from triggers.node.worker_process import SOCKET_ENV, ParentSocket
 from triggers.observability import configure_logging, show_trouble
 from triggers.outbound.client import Outbound
 from triggers.outbound.connector import NO_ROOTS, has_roots
-from triggers.postgres.database import PAUSE_SECONDS, REQUEST_SECONDS, Database
+from triggers.postgres.database import REQUEST_SECONDS, Database
 from triggers.push import metrics
 from triggers.push.worker import SLOTS, Worker
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.wakeups.wakeup import Wakeup
 
 log = structlog.get_logger()
+
+RECONNECT_SECONDS = 0.5
 
 
 async def work(settings: Settings, parent_socket: str = "") -> None:
@@ -108,7 +110,7 @@ async def _database_answers(url: str, stopping: Stopping, parent: ParentSocket) 
         except DatabaseUnavailable as error:
             log.warning("database_awaited", error=repr(error.__cause__))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.asked.wait(), PAUSE_SECONDS)
+                await asyncio.wait_for(stopping.asked.wait(), RECONNECT_SECONDS)
         else:
             await connection.close()
             return True

@@ -1,8 +1,8 @@
-"""The delivery worker as a process of its own beside the API: API and worker together need two loops.
+"""Runs the delivery worker as a process beside the API, because together they need more than one processor.
 
-A pair of datagram sockets connects the two. Down go events that were just stored, and lanes that may have
-something due; up come the worker's metrics, and which of its parts fail. A datagram may be lost: the worker
-looks for itself, and the metrics come again.
+A pair of datagram sockets connects the two processes. The API sends events that were just stored, and hints
+about lanes that may have due deliveries. The worker sends its metrics, and the names of its parts that fail.
+A datagram may be lost: the worker also looks for due deliveries itself, and it sends its metrics again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from triggers.background import Background
 from triggers.domain import LaneId
 from triggers.events.handover import Handover
 from triggers.node.settings import ENV_PREFIX, Settings, env_name
@@ -32,7 +33,7 @@ log = structlog.get_logger()
 SOCKET_ENV = "TRIGGERS_WORKER_SOCKET"
 LANES_A_DATAGRAM = 1_000
 DATAGRAM_BYTES = 128 * 1024
-"""Less than any socket's buffer has room for."""
+"""Maximum size of a datagram, which fits into the buffer of every socket."""
 AGAIN_SECONDS = 0.01
 _FULL = (errno.EAGAIN, errno.ENOBUFS)
 RESTART_SECONDS = (0.1, 0.5, 2.0, 5.0)
@@ -75,17 +76,18 @@ class WorkerProcess:
         self._stopping = False
         self._unheard: set[LaneId] = set()
         self._again: asyncio.TimerHandle | None = None  # when the socket was full
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
 
     @property
     def metrics(self) -> bytes:
-        """The worker's own, as it said them last."""
+        """The metrics that the worker sent last."""
         return self._said.metrics
 
     @property
     def trouble(self) -> dict[str, str]:
-        """Which parts of the worker fail, as it said last, or that it has died."""
-        return {"worker": "has died, and is started again"} if self._dead else self._said.trouble
+        """The parts of the worker that fail, by its last report, or the fact that it has died."""
+        dead = {"worker": "has died, and is started again"}
+        return self._background.trouble | (dead if self._dead else self._said.trouble)
 
     @property
     def _dead(self) -> bool:
@@ -94,27 +96,28 @@ class WorkerProcess:
     async def start(self) -> None:
         """Start the worker and watch it."""
         self._spawn()
-        self._task = asyncio.create_task(self._watch(), name="worker process")
+        self._background.run("worker process", self._watch())
 
     def hint(self, lanes: Sequence[LaneId]) -> None:
-        """Tell the worker that these lanes may have something due; never waits."""
+        """Tell the worker that these lanes may have due deliveries. This never waits."""
         self._unheard.update(lanes)
         if self._again is None:
             self._say_unheard()
 
     def hand_over(self, handover: Handover) -> bool:
-        """Give the worker what was just stored; never waits. False if it is too much at this moment."""
+        """Give the worker deliveries that were just stored. This never waits. False if there is no room."""
         return handover.payload_bytes <= DATAGRAM_BYTES and self._say(Stored(handover))
 
     async def stop(self) -> None:
-        """Ask the worker to finish, and wait until it has. Called again it hurries."""
+        """Ask the worker to finish, and wait until it has. The second call kills it."""
         hurry, self._stopping = self._stopping, True
-        if self._process is not None and self._process.poll() is None:
+        await self._background.stop()
+        if self._process is not None and not self._dead:
             self._process.send_signal(signal.SIGTERM)
             if hurry:
                 self._process.kill()
-        if self._task is not None:
-            await asyncio.wait({self._task})
+        while not self._dead:  # noqa: ASYNC110 - a process has no event to wait for
+            await asyncio.sleep(POLL_SECONDS)
         self._close()
 
     def _say_unheard(self) -> None:
@@ -127,8 +130,8 @@ class WorkerProcess:
                 return
 
     def _say(self, message: Hint | Stored) -> bool:
-        """False if there is no room for it, now or ever. To a worker that is gone there is nothing to say:
-        the next one looks at everything."""
+        """Send a message. False if there is no room for it. If the worker has died, nothing is sent, because
+        the next worker looks at all lanes."""
         if self._ours is None:
             return True
         data = _encode(message)
@@ -138,32 +141,29 @@ class WorkerProcess:
             return error.errno not in _FULL
 
     async def _watch(self) -> None:
+        """Start the worker again whenever it dies, for ever."""
         deaths = 0
         born = time.monotonic()
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            code = None if self._process is None else self._process.poll()
-            if code is None and self._process is not None:
+            if not self._dead:
                 continue
-            if self._stopping:
-                return
+            code = None if self._process is None else self._process.returncode
             deaths = 0 if time.monotonic() - born > STEADY_SECONDS else deaths
             wait = RESTART_SECONDS[min(deaths, len(RESTART_SECONDS) - 1)]
             log.error("worker_died", exit_code=code, restart_in_seconds=wait)
             deaths += 1
             await asyncio.sleep(wait)
-            if self._stopping:
-                return
             try:
                 self._spawn()
-            except OSError as error:  # no memory, or no room for another process: perhaps in a moment
+            except OSError as error:  # no memory, or too many processes: try again later
                 self._process = None
                 log.error("worker_not_started", error=repr(error))
             born = time.monotonic()
 
     def _spawn(self) -> None:
         self._close()
-        self._unheard.clear()  # whoever begins looks at everything
+        self._unheard.clear()  # a new worker looks at all lanes
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ours = ours
         with theirs:
@@ -189,7 +189,7 @@ class WorkerProcess:
 
 
 class ParentSocket:
-    """The worker's end: hears hints, says its metrics, and notices when the parent is gone."""
+    """The worker's end: receives hints, sends metrics, and notices when the parent process has died."""
 
     def __init__(self, passed: str) -> None:
         """`passed` is the value of SOCKET_ENV, or empty for a worker that no `serve` started."""
@@ -197,10 +197,10 @@ class ParentSocket:
         self._hand_over: Callable[[Handover], None]
         number, _, parent = passed.partition(" ")
         self._socket = socket.socket(fileno=int(number)) if number else None
-        self._parent = int(parent or 0)  # as it was told: it may have died before this process could ask
+        self._parent = int(parent or 0)  # from the parent, which may have died before this process could look
 
     def listen(self, hint: Callable[[Sequence[LaneId]], None], hand_over: Callable[[Handover], None]) -> None:
-        """Hear what the parent tells from now on."""
+        """Call these with the hints and the handovers of the parent from now on."""
         self._hint = hint
         self._hand_over = hand_over
         if self._socket is not None:

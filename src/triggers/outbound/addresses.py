@@ -1,7 +1,7 @@
-"""Where deliveries may go: the table of forbidden addresses and the one reading of a URL.
+"""The table of forbidden addresses, and the only parser of endpoint URLs. Pure.
 
-Pure. `read_url` is the only parser of endpoint URLs: what it returns is what is looked up,
-connected to and written into the request, so no second parser can see another host in the text.
+The host that `read_url` returns is looked up, connected to and written into the request. So no second parser
+can see another host in the text.
 """
 
 import ipaddress
@@ -58,21 +58,21 @@ _CONTROLS: Final = re.compile(r"[\x00-\x20\x7f-\x9f\\\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class OutboundPolicy:
-    """What the operator lets deliveries do."""
+    """The operator's rules for deliveries: networks, schemes, time limits and proxy."""
 
     allow: tuple[Network, ...] = ()
     """Networks that may be reached although the table forbids them."""
     allow_http: bool = False
     connect_timeout_seconds: float = 5.0
-    """For one address: TCP, and then once more for TLS."""
+    """Time limit for the TCP connection to one address, and once more for TLS."""
     total_timeout_seconds: float = 20.0
-    """From the start of the attempt, look-up included, to the end of the answer."""
+    """Time limit from the start of the attempt, including the look-up, to the end of the answer."""
     proxy_url: str | None = None
     """`http://[user:password@]host:port` of an egress proxy that takes CONNECT."""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class EndpointUrl:
     """A URL, read once. `host` is lower-case ASCII: a name, or a literal without brackets."""
 
     url: str
@@ -103,7 +103,7 @@ def permitted(address: Address, allow: tuple[Network, ...] = ()) -> Address | No
     return address if address.is_global and not address.is_multicast else None
 
 
-def read_url(url: str) -> Target:
+def read_url(url: str) -> EndpointUrl:
     """Reads an endpoint's URL strictly; raises Invalid."""
     if len(url) > URL_LIMIT:
         raise Invalid(f"The URL must have at most {URL_LIMIT} characters.")
@@ -127,7 +127,7 @@ def read_url(url: str) -> Target:
     shown = f"[{host}]" if isinstance(literal, IPv6Address) else host
     if not given.isascii() and len(url := _with_host(parts, host, port)) > URL_LIMIT:
         raise Invalid(f"The URL must have at most {URL_LIMIT} characters with its host in ASCII.")
-    return Target(
+    return EndpointUrl(
         url=url,
         scheme=parts.scheme,
         host=host,
@@ -177,7 +177,7 @@ def in_unicode(url: str) -> str | None:
     return None if host.isascii() else _with_host(parts, host, port)
 
 
-def check_url(url: str, policy: OutboundPolicy) -> Target:
+def check_url(url: str, policy: OutboundPolicy) -> EndpointUrl:
     """Refuses a URL that no delivery could be sent to; raises Invalid. Looks nothing up.
 
     A name may still resolve to a forbidden address: that is judged at every connection.
@@ -263,7 +263,7 @@ def _with_host(parts: SplitResult, host: str, port: int | None) -> str:
 
 
 def _wire_path(path: str, query: str) -> str:
-    # What is percent-encoded stays as it is; what HTTP does not allow in a target is encoded.
+    # Percent-encoded characters stay as they are. Characters that HTTP forbids in a target are encoded.
     safe = "/:@!$&'()*+,;=~%-._"
     target = quote(path, safe=safe) or "/"
     return f"{target}?{quote(query, safe=safe + '?')}" if query else target

@@ -1,10 +1,10 @@
 """Sends requests to strangers: the client that the worker uses.
 
-`Outbound.send` returns a value for everything that an endpoint, a name or a proxy can do. The guard is one
-line of reasoning: a socket is connected only by `dial`, only to an address literal, and every literal that
-comes there was permitted by `Destinations` (or is the operator's own proxy). No second resolver, redirect,
-environment proxy or cookie exists that could lead elsewhere, and a kept-alive connection is found again
-only under the address it was opened to.
+`Outbound.send` returns a value for everything that an endpoint, a name or a proxy can do. Only permitted
+addresses are reached: only `dial` connects sockets, only to address literals, and `Destinations` has allowed
+each of these literals, or it is the operator's own proxy. There is no second resolver, redirect, proxy from
+the environment or cookie that could lead elsewhere, and a kept-alive connection is used again only for the
+address to which it was opened.
 """
 
 import asyncio
@@ -14,20 +14,20 @@ from uuid import UUID
 
 from triggers.errors import Invalid
 from triggers.outbound.addresses import OutboundPolicy, permitted
-from triggers.outbound.connection import Connection, status_in
+from triggers.outbound.connection import EndpointConnection, status_in
 from triggers.outbound.connector import Connector
 from triggers.outbound.deadlines import Deadlines
 from triggers.outbound.destinations import Destination, Destinations
 from triggers.outbound.dns import LookUps
-from triggers.outbound.places import Places
-from triggers.outbound.pool import KeptAlive, Key, Pool
+from triggers.outbound.pool import KeptAlive, Pool, PoolKey
 from triggers.outbound.proxy import EgressProxy
-from triggers.outbound.request import Headers, request_bytes
+from triggers.outbound.request import RequestHeaders, request_bytes
 from triggers.outbound.result import DETAILS, Answered, Failed, NoConnection, Reason, Result
+from triggers.outbound.slots import Slots
 
 TEXT_LIMIT: Final = 1024
 BYTES_SHOWN: Final = 64
-"""How much is shown of an answer that is not HTTP."""
+"""Number of bytes that are shown of an answer that is not HTTP."""
 TICK_SECONDS: Final = 0.1
 _KEPT_ALIVE: Final = KeptAlive()
 _LOOK_UPS: Final = LookUps()
@@ -36,7 +36,7 @@ _LOOK_UPS: Final = LookUps()
 class Outbound:
     """Belongs to one event loop: made inside it, ended with `close`. One request on its way:
 
-    place taken ─▶ addresses known ─┬─ kept connection, unless `fresh` ─▶ exchange ──▶ Result
+    slot taken  ─▶ addresses known ─┬─ kept connection, unless `fresh` ─▶ exchange ──▶ Result
           │               │         └─ new connection ────────────────────▶ exchange ──▶ Result
           └───────────────┴── NoConnection, at any step before an exchange ────────────▶ Failed
     """
@@ -61,12 +61,12 @@ class Outbound:
         )
         self._connector = Connector(policy, self._proxy, trust_pem)
         self._pool = Pool(kept_alive._replace(connections=min(kept_alive.connections, max_connections)))
-        self._places = Places(max_connections)
+        self._slots = Slots(max_connections)
         self._deadlines = Deadlines(min(TICK_SECONDS, policy.total_timeout_seconds / 10))
         self._closed = False
 
     async def send(
-        self, url: str, headers: Headers, body: bytes, *, org: UUID, fresh: bool = False
+        self, url: str, headers: RequestHeaders, body: bytes, *, org: UUID, fresh: bool = False
     ) -> Result:
         """POSTs `body`, once. Raises nothing that an endpoint, a name or a proxy could provoke.
 
@@ -77,12 +77,12 @@ class Outbound:
         try:
             destination = self._destinations.of(url)
             request = request_bytes(destination.start, headers, body)
-            if not self._places.take():
-                await self._places.wait(began + self._policy.total_timeout_seconds)
+            if not self._slots.take():
+                await self._slots.wait(began + self._policy.total_timeout_seconds)
             try:
                 return await self._send(destination, request, org, began, fresh)
             finally:
-                self._places.leave()
+                self._slots.leave()
         except Invalid as error:
             return Failed(Reason.INVALID, error.message, self._loop.time() - began)
         except NoConnection as error:
@@ -111,12 +111,12 @@ class Outbound:
                     return await self._exchange(connection, key, request, began, deadline)
         if self._closed:
             raise NoConnection(Reason.BUSY, "The sender is stopping.")
-        self._pool.make_room(self._places.free)
+        self._pool.make_room(self._slots.free)
         connection, key = await self._connector.open_any(destination.target, keys, deadline)
         return await self._exchange(connection, key, request, began, deadline)
 
     async def _exchange(
-        self, connection: Connection, key: Key, request: bytes, began: float, deadline: float
+        self, connection: EndpointConnection, key: PoolKey, request: bytes, began: float, deadline: float
     ) -> Result:
         if self._closed:
             connection.abort()
@@ -144,7 +144,7 @@ class Outbound:
                 connection.abort()
 
 
-def _without_head(reason: Reason, connection: Connection, key: Key, seconds: float) -> Result:
+def _without_head(reason: Reason, connection: EndpointConnection, key: PoolKey, seconds: float) -> Result:
     """The result of an exchange in which no whole head came, but perhaps the beginning of one."""
     head = connection.head
     status = status_in(head) if head else None

@@ -1,8 +1,8 @@
-"""One HTTP/1.1 connection to an endpoint: what is read, how much of it, and how it can go wrong.
+"""One HTTP/1.1 connection to an endpoint: it sends requests, and reads a bounded part of each answer.
 
-No sockets are opened here. A library's client would do, but for three things that a sender to strangers
-needs and none of them gives: the caller's own connected socket, hard caps on head and body, and a
-word for each way in which an answer fails to come.
+No sockets are opened here. A sender to strangers needs three things that no client library has: the use of a
+socket that is already connected, hard limits for head and body, and a reason for each way in which an answer
+can fail.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ HEAD_LIMIT: Final = 32 * 1024
 """Bytes of an answer before its body, interim answers included."""
 BODY_LIMIT: Final = 16 * 1024
 ANSWER_LIMIT: Final = BODY_LIMIT + 64 * 1024
-"""Bytes of an answer in all, as they arrive: also what the parser passes on late or never, such as trailers
-and the extensions of chunks."""
+"""Bytes of a whole answer as they arrive, including those that the parser passes on late or never, such as
+trailers and the extensions of chunks."""
 
 
 class Stage(IntEnum):
-    """How far the answer has come."""
+    """The part of the answer that has arrived."""
 
     IDLE = 0
     SENT = 1
@@ -41,7 +41,7 @@ _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
 _LOST: Final = {Stage.SENT: Reason.CLOSED, Stage.HEAD: Reason.CLOSED, Stage.BODY: Reason.INCOMPLETE}
 
 
-class Connection(asyncio.Protocol):
+class EndpointConnection(asyncio.Protocol):
     """Carries one exchange at a time; `reusable` says whether another may follow."""
 
     __slots__ = (
@@ -53,7 +53,6 @@ class Connection(asyncio.Protocol):
         "_framed",
         "_loop",
         "_parser",
-        "_tunnel",
         "closed",
         "delivery_control",
         "head",
@@ -71,14 +70,10 @@ class Connection(asyncio.Protocol):
     retry_after: str | None
     delivery_control: str | None
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, burst: Burst | None = None, *, tunnel: bool = False
-    ) -> None:
-        """`burst`: what carries requests, if others are sent beside this one. `tunnel`: the exchange is a
-        CONNECT, whose answer ends with its head."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, burst: Burst | None = None) -> None:
+        """`burst` carries requests, if others are sent beside this one."""
         self._loop = loop
         self._burst = burst or Burst(loop)
-        self._tunnel = tunnel
         self._parser = HttpResponseParser(self)
         self._done: asyncio.Future[Reason | None] | None = None
         self.transport: asyncio.Transport | None = None
@@ -99,7 +94,7 @@ class Connection(asyncio.Protocol):
         return done
 
     def expire(self) -> None:
-        """The time is up."""
+        """End the exchange, because its time is up."""
         self.abort(_LATE.get(self.stage, Reason.TIMEOUT))
 
     def abort(self, reason: Reason = Reason.CLOSED) -> None:
@@ -115,17 +110,6 @@ class Connection(asyncio.Protocol):
         self.stage = Stage.IDLE
         self.idle_since = now
 
-    def give_up_transport(self) -> asyncio.Transport:
-        """Hand the open transport to another protocol; this connection is of no use after that."""
-        assert self.transport is not None
-        self._drop_parser()
-        return self.transport
-
-    @property
-    def answered(self) -> bool:
-        """A whole response head has come."""
-        return self.status != 0
-
     @property
     def stale(self) -> bool:
         """Whether it was kept alive, and not one byte of an answer came to its last exchange."""
@@ -133,7 +117,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def body(self) -> bytes:
-        """What was read of the body, at most BODY_LIMIT."""
+        """The part of the body that was read, at most BODY_LIMIT."""
         return self._body[0][:BODY_LIMIT] if len(self._body) == 1 else b"".join(self._body)[:BODY_LIMIT]
 
     # --- asyncio.Protocol
@@ -143,7 +127,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._done is None:
-            # Nobody asked: whatever it is, the next answer could not be told from it.
+            # No request was sent, so the next answer could not be told apart from these bytes.
             self.abort()
             return
         try:
@@ -157,9 +141,10 @@ class Connection(asyncio.Protocol):
             if data and self._parse(data, ANSWER_LIMIT):
                 self.abort(Reason.TOO_LARGE)
         except (HttpParserError, HttpParserUpgrade):
-            if self._tunnel and self.answered:
-                return
-            self.abort(Reason.MALFORMED)
+            self._cannot_parse()
+
+    def _cannot_parse(self) -> None:
+        self.abort(Reason.MALFORMED)
 
     def _parse(self, data: bytes, limit: int) -> bytes:
         """Parse what fits into an answer of at most `limit` bytes; the rest of `data` is returned."""
@@ -207,8 +192,6 @@ class Connection(asyncio.Protocol):
             return
         self.status = status
         self.stage = Stage.BODY
-        if self._tunnel:
-            self._finish(None)
 
     def on_body(self, data: bytes) -> None:
         if self._done is None:

@@ -10,10 +10,10 @@ from functools import lru_cache
 from typing import Final
 
 from triggers.burst import Burst
-from triggers.outbound.addresses import OutboundPolicy, Target
-from triggers.outbound.connection import Connection
+from triggers.outbound.addresses import EndpointUrl, OutboundPolicy
+from triggers.outbound.connection import EndpointConnection
 from triggers.outbound.dial import dial
-from triggers.outbound.pool import Key
+from triggers.outbound.pool import PoolKey
 from triggers.outbound.proxy import EgressProxy
 from triggers.outbound.result import NoConnection, Reason
 
@@ -47,7 +47,9 @@ class Connector:
         self._has_roots = _has_roots(self._tls)
         self._burst = Burst(self._loop)
 
-    async def open_any(self, target: Target, keys: list[Key], deadline: float) -> tuple[Connection, Key]:
+    async def open_any(
+        self, target: EndpointUrl, keys: list[PoolKey], deadline: float
+    ) -> tuple[EndpointConnection, PoolKey]:
         """A connection to the first of these addresses that takes one. `deadline` is a time of the loop.
 
         Raises:
@@ -63,7 +65,7 @@ class Connector:
                     break
         raise failure
 
-    async def _open(self, target: Target, address: str, deadline: float) -> Connection:
+    async def _open(self, target: EndpointUrl, address: str, deadline: float) -> EndpointConnection:
         if self._proxy is not None:
             transport = await self._proxy.tunnel(address, target.port, deadline)
             return await self._over_tunnel(transport, target, deadline)
@@ -73,7 +75,7 @@ class Connector:
             # Without TLS nothing is waited for: a limit could only run out while this process stood still.
             async with self._tls_faults(deadline) if tls else contextlib.nullcontext():
                 _, connection = await self._loop.create_connection(
-                    lambda: Connection(self._loop, self._burst),
+                    lambda: EndpointConnection(self._loop, self._burst),
                     sock=sock,
                     ssl=tls,
                     server_hostname=target.host if tls else None,
@@ -83,8 +85,10 @@ class Connector:
             raise
         return connection
 
-    async def _over_tunnel(self, transport: asyncio.Transport, target: Target, deadline: float) -> Connection:
-        connection = Connection(self._loop, self._burst)
+    async def _over_tunnel(
+        self, transport: asyncio.Transport, target: EndpointUrl, deadline: float
+    ) -> EndpointConnection:
+        connection = EndpointConnection(self._loop, self._burst)
         inner: asyncio.BaseTransport | None = transport
         if target.scheme == "https":
             try:

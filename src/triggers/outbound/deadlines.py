@@ -1,8 +1,8 @@
-"""When the exchanges under way have to end."""
+"""Ends exchanges that have reached their deadline."""
 
 import asyncio
 
-from triggers.outbound.connection import Connection
+from triggers.outbound.connection import EndpointConnection
 
 
 class Deadlines:
@@ -20,17 +20,17 @@ class Deadlines:
         """An exchange ends up to `tick_seconds` after its deadline."""
         self._loop = asyncio.get_running_loop()
         self._tick_seconds = tick_seconds
-        self._under_way: dict[Connection, float] = {}
+        self._under_way: dict[EndpointConnection, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def begin(self, connection: Connection, deadline: float) -> None:
+    def begin(self, connection: EndpointConnection, deadline: float) -> None:
         """Expire the connection's exchange at `deadline`, a time of the event loop."""
         self._under_way[connection] = deadline
         if self._timer is None and not self._closed:
             self._timer = self._loop.call_later(self._tick_seconds, self._tick)
 
-    def end(self, connection: Connection) -> None:
+    def end(self, connection: EndpointConnection) -> None:
         """The exchange is over, in whatever way."""
         self._under_way.pop(connection, None)
 

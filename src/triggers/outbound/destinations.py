@@ -1,4 +1,4 @@
-"""Where URLs lead: each read once, its host looked up, and every address judged before it is used."""
+"""Finds the permitted addresses of URLs. Each URL is read once, and each address is judged before its use."""
 
 import ipaddress
 from functools import lru_cache
@@ -6,9 +6,9 @@ from typing import Final
 from uuid import UUID
 
 from triggers.errors import Invalid
-from triggers.outbound.addresses import OutboundPolicy, Target, permitted, read_url
+from triggers.outbound.addresses import EndpointUrl, OutboundPolicy, permitted, read_url
 from triggers.outbound.dns import Found, LookUps, Names
-from triggers.outbound.pool import Key
+from triggers.outbound.pool import PoolKey
 from triggers.outbound.result import NoConnection, Reason
 
 ADDRESSES_TRIED: Final = 3
@@ -23,20 +23,21 @@ class Destination:
 
     __slots__ = ("_found", "_keys", "literal", "start", "target")
 
-    def __init__(self, target: Target, literal: tuple[str, ...]) -> None:
+    def __init__(self, target: EndpointUrl, literal: tuple[str, ...]) -> None:
         """`literal` is the permitted address if the host is one, and empty if the host is a name."""
         self.target = target
         self.literal = literal
         self.start = f"POST {target.path} HTTP/1.1\r\nhost: {target.authority}\r\ncontent-length: "
         self._found: tuple[str, ...] = ()
-        self._keys: list[Key] = []
+        self._keys: list[PoolKey] = []
 
-    def keys(self, found: tuple[str, ...]) -> list[Key]:
-        """Where connections for `found` are kept; made anew only after another look-up."""
+    def keys(self, found: tuple[str, ...]) -> list[PoolKey]:
+        """The keys of the pool for `found`. They are made again only after another look-up."""
         if found is not self._found:
             target = self.target
             self._keys = [
-                Key(target.scheme, target.host, target.port, address) for address in found[:ADDRESSES_TRIED]
+                PoolKey(target.scheme, target.host, target.port, address)
+                for address in found[:ADDRESSES_TRIED]
             ]
             self._found = found
         return self._keys
@@ -57,12 +58,12 @@ class Destinations:
         self.of = lru_cache(maxsize=URLS_KEPT)(self._read)
         """The destination of a URL. Raises Invalid, or NoConnection for a forbidden literal."""
 
-    def known(self, destination: Destination, now: float) -> list[Key] | None:
+    def known(self, destination: Destination, now: float) -> list[PoolKey] | None:
         """The keys of a destination whose addresses are known at `now`, a time of the event loop."""
         found = destination.literal or self._names.kept(destination.target.host, now)
         return destination.keys(found) if isinstance(found, tuple) else None
 
-    async def find(self, destination: Destination, org: UUID, deadline: float) -> list[Key]:
+    async def find(self, destination: Destination, org: UUID, deadline: float) -> list[PoolKey]:
         """The keys after a look-up on account of `org`. `deadline` is a time of the event loop.
 
         Raises:

@@ -37,7 +37,7 @@ def system_resolver(host: str) -> tuple[str, ...]:
 
 
 class LookUps(NamedTuple):
-    """How names are looked up, and for how many seconds their addresses are kept."""
+    """The resolver of names, and the number of seconds for which their addresses are kept."""
 
     resolver: Resolver = system_resolver
     keep_seconds: float = 5.0

@@ -4,11 +4,11 @@ import asyncio
 from collections import OrderedDict
 from typing import NamedTuple
 
-from triggers.outbound.connection import Connection
+from triggers.outbound.connection import EndpointConnection
 
 
-class Key(NamedTuple):
-    """What a kept-alive connection may be used again for."""
+class PoolKey(NamedTuple):
+    """A kept-alive connection is used again only for requests with the same key."""
 
     scheme: str
     host: str
@@ -17,7 +17,7 @@ class Key(NamedTuple):
 
 
 class KeptAlive(NamedTuple):
-    """How many idle connections are kept, and for how long each."""
+    """Maximum number of idle connections, and the time for which each is kept."""
 
     connections: int = 256
     seconds: float = 15.0
@@ -35,14 +35,14 @@ class Pool:
     def __init__(self, kept_alive: KeptAlive) -> None:
         self._loop = asyncio.get_running_loop()
         self._limit, self._idle_seconds = kept_alive
-        self._oldest_first: OrderedDict[Connection, Key] = OrderedDict()
-        self._of: dict[Key, list[Connection]] = {}
+        self._oldest_first: OrderedDict[EndpointConnection, PoolKey] = OrderedDict()
+        self._of: dict[PoolKey, list[EndpointConnection]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._oldest_first)
 
-    def take(self, key: Key) -> Connection | None:
+    def take(self, key: PoolKey) -> EndpointConnection | None:
         connections = self._of.get(key)
         while connections:
             connection = connections.pop()  # the youngest: the others may then grow old and be closed
@@ -53,7 +53,7 @@ class Pool:
                 return connection
         return None
 
-    def keep(self, key: Key, connection: Connection) -> None:
+    def keep(self, key: PoolKey, connection: EndpointConnection) -> None:
         connection.rest(self._loop.time())
         self._of.setdefault(key, []).append(connection)
         self._oldest_first[connection] = key

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from triggers.errors import Invalid, SettingsError
 from triggers.outbound.addresses import read_authority
-from triggers.outbound.connection import Connection
+from triggers.outbound.connection import EndpointConnection
 from triggers.outbound.dial import dial
 from triggers.outbound.dns import LookUps, Names
 from triggers.outbound.result import NoConnection, Reason
@@ -25,6 +25,27 @@ class _Address(NamedTuple):
     port: int
     literal: tuple[str, ...]
     authorization: str
+
+
+class _Tunnel(EndpointConnection):
+    """The connection of a CONNECT. Its answer ends with its head; the rest belongs to another protocol."""
+
+    __slots__ = ()
+
+    def give_up_transport(self) -> asyncio.Transport:
+        """Hand the open transport to another protocol; this connection is of no use after that."""
+        assert self.transport is not None
+        self._drop_parser()
+        return self.transport
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if self.status:
+            self._finish(None)
+
+    def _cannot_parse(self) -> None:
+        if not self.status:
+            super()._cannot_parse()
 
 
 class EgressProxy:
@@ -64,7 +85,7 @@ class EgressProxy:
             if error.reason is Reason.BUSY:
                 raise
             raise NoConnection(Reason.PROXY, "The egress proxy cannot be reached.") from None
-        _, connection = await loop.create_connection(lambda: Connection(loop, tunnel=True), sock=sock)
+        _, connection = await loop.create_connection(lambda: _Tunnel(loop), sock=sock)
         timer = loop.call_at(deadline, connection.expire)
         opened = False
         try:
@@ -81,7 +102,7 @@ class EgressProxy:
             raise NoConnection(Reason.PROXY, f"The egress proxy {said}.")
         return connection.give_up_transport()
 
-    async def _ask(self, connection: Connection, authority: str) -> bool:
+    async def _ask(self, connection: _Tunnel, authority: str) -> bool:
         request = f"CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\n{self._address.authorization}\r\n"
         reason = await connection.exchange(request.encode())
         return reason is None and 200 <= connection.status < 300

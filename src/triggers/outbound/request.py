@@ -1,4 +1,4 @@
-"""The bytes of a request: which headers a caller may set, and which are written here alone."""
+"""The bytes of a request, with the headers that a caller may set and those that only this module writes."""
 
 import re
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 from triggers.errors import Invalid
 
-Headers: TypeAlias = dict[str, str] | Iterable[tuple[str, str]]
+RequestHeaders: TypeAlias = dict[str, str] | Iterable[tuple[str, str]]
 
 # With a second length or coding, one tenant's request could be read as two on a connection that others share.
 _FRAMING: Final = frozenset(
@@ -27,7 +27,7 @@ _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]*")
 
 
-def request_bytes(start: str, headers: Headers, body: bytes) -> bytes:
+def request_bytes(start: str, headers: RequestHeaders, body: bytes) -> bytes:
     """A whole request. `start` ends with `content-length: `, whose value comes next.
 
     Raises:

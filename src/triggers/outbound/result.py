@@ -1,4 +1,4 @@
-"""What one attempt came to: the values that `send` returns and `judge` reads.
+"""The results of an attempt: the values that `send` returns and `judge` reads.
 
 `NoConnection` is raised between the parts of this room, and becomes such a value in `send`.
 """
@@ -10,7 +10,7 @@ from msgspec import Struct
 
 
 class Reason(StrEnum):
-    """Why an attempt ended as it did: one word, recorded with the attempt."""
+    """The reason for the outcome of an attempt: one word, recorded with the attempt."""
 
     # An answer came.
     DELIVERED = "delivered"
@@ -19,7 +19,7 @@ class Reason(StrEnum):
     THROTTLED = "throttled"
     REFUSED = "refused"
     UNAVAILABLE = "unavailable"
-    # None came, or not all of it.
+    # No answer came, or only a part of one.
     INVALID = "invalid"
     DNS = "dns"
     FORBIDDEN_ADDRESS = "forbidden_address"
@@ -96,7 +96,7 @@ DETAILS: Final = {
 
 
 class NoConnection(Exception):
-    """No connection could be had, so that nothing was sent to the endpoint."""
+    """There is no connection, so nothing was sent to the endpoint."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(reason)

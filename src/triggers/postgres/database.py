@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
 from typing import Any, Final, TypeAlias
@@ -27,18 +27,17 @@ CONNECT_SECONDS = 3.0
 REQUEST_SECONDS = 15.0
 ACQUIRE_SECONDS = 5.0
 DEADLOCKS = 3
-"""How often a statement gives way before its caller is told to try later."""
+"""Number of deadlocks of a statement after which its caller is told to try later."""
 PLAN_ANEW: Final = {"plan_cache_mode": "force_custom_plan", "enable_sort": "off"}
-"""Each statement is planned each time. A plan that is kept was made for a table of its time, and a queue
-that was empty then may hold millions now. What an index has in order is never sorted: on three pages an
-index that has not costs the same, and is a walk through the whole lane."""
+"""Each statement is planned each time. A plan that is kept fits the table at that time, and a queue that was
+empty then may have millions of rows now. Rows are never sorted if an index has their order: while a table
+has three pages, an index without the order costs the same, and later it reads the whole lane."""
 PLAN_ONCE: Final = {"plan_cache_mode": "force_generic_plan", "enable_sort": "off", "enable_seqscan": "off"}
-"""For statements that look rows up in the order of an index and nothing else: to plan those takes longer than
-to carry them out, and there is one way to do it, however few pages there were at the time."""
+"""For statements that only look rows up in the order of an index. Planning them takes longer than running
+them, and only one plan is good, even if the table has few pages when the plan is made."""
 PLAN_BY_INDEX: Final = {"enable_seqscan": "off"}
 """For statements that look rows up in a table that may be empty when a plan is made and kept. Reading an
 empty table from end to end costs nothing, and that plan would still be used for millions of rows."""
-PAUSE_SECONDS = 0.5  # before another connection, after one that failed
 GIVE_BACK_SECONDS = 1.0  # for a statement that was given up to be cancelled on the server
 
 _NAME: Final = {"application_name": "triggers"}
@@ -81,8 +80,8 @@ def only_if(statement: str, **conditions: bool) -> str:
 
 
 class Column:
-    """An array for the driver, which goes through each twice: in search of arrays within it, then to write
-    it. There are none in a column, and the search takes longer than the writing, so it is shown nothing
+    """An array for the driver, which reads it twice: first to search for arrays in it, then to write it. The
+    search takes longer than the writing, and a column contains no arrays. So the first reading finds nothing
     (docs/adr/0005-array-columns.md)."""
 
     __slots__ = ("_searched", "_values")
@@ -102,8 +101,8 @@ class Column:
 
 
 def columns(rows: Iterable[tuple[Any, ...]]) -> list[Column]:
-    """Rows as arrays to be unnested together. One of nothing but nulls is empty: `unnest` fills up with
-    nulls."""
+    """Rows as arrays to be unnested together. A column of nulls becomes an empty array, because `unnest` adds
+    the nulls."""
     return [
         Column(() if values[0] is None and values.count(None) == len(values) else values)
         for values in zip(*rows, strict=True)
@@ -229,31 +228,6 @@ class Database:
             )
             await _set_up(connection, {**session_settings(seconds), **(plans or {})})
             return connection
-
-    async def work_on(
-        self, work: Callable[[Connection], Awaitable[None]], seconds: float, *, failed: str
-    ) -> None:
-        """Do a piece of work for ever on a connection of its own, which plans each statement anew.
-
-        When the database fails it that is logged as `failed`, and it goes on with another connection.
-        """
-        connection: Connection | None = None
-        try:
-            while True:
-                try:
-                    if connection is None:
-                        connection = await self.connect(seconds, PLAN_ANEW)
-                    with unavailable():
-                        await work(connection)
-                except DatabaseUnavailable as error:
-                    log.warning(failed, error=repr(error.__cause__))
-                    if connection is not None:
-                        connection.terminate()
-                    connection = None
-                    await asyncio.sleep(PAUSE_SECONDS)
-        finally:
-            if connection is not None:
-                connection.terminate()
 
     def pool_use(self) -> tuple[int, int, int]:
         """Connections in use, open, and allowed."""

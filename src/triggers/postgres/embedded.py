@@ -1,9 +1,8 @@
-"""The private PostgreSQL that `triggers serve` runs when it is given no database.
+"""The private PostgreSQL that `triggers serve` runs if no database is configured.
 
-A child process, but in a session of its own: Ctrl-C in a terminal reaches `serve` alone,
-which then stops PostgreSQL in good order. If `serve` is killed PostgreSQL outlives it,
-and the next start ends it before it starts its own: one state to reason about, and
-nothing of the dead `serve` is still connected.
+PostgreSQL is a child process in a session of its own. So Ctrl-C in a terminal reaches only `serve`, which
+then stops PostgreSQL in good order. If `serve` is killed, PostgreSQL keeps running, and the next start stops
+it before it starts its own. So each start has the same state, without connections of the dead `serve`.
 """
 
 import asyncio
@@ -58,18 +57,18 @@ def running_url(data_dir: Path) -> str:
     return _url(home)
 
 
-class Found(NamedTuple):
-    """What a look at a data directory tells: whether it holds data, and the URL if that is being served."""
+class DirectoryState(NamedTuple):
+    """The state of a data directory: whether it contains data, and the URL if a `serve` runs with it."""
 
     has_data: bool
     url: str | None
 
 
-def inspect(data_dir: Path) -> Found:
+def inspect(data_dir: Path) -> DirectoryState:
     """Raise DataDirectoryError where `EmbeddedPostgres.start` would, as far as files tell; change nothing."""
     home = EmbeddedHome(data_dir)
     with _naming_the_directory(home):
-        return Found(home.require_usable(), _url(home) if _answers(home) else None)
+        return DirectoryState(home.require_usable(), _url(home) if _answers(home) else None)
 
 
 class EmbeddedPostgres:

@@ -56,7 +56,7 @@ class Account:
         return self.uid == os.geteuid()
 
     def process_options(self) -> dict[str, Any]:
-        """What subprocess needs to start a process as this user, out of reach of the terminal's Ctrl-C."""
+        """Arguments for subprocess that start a process as this user, which Ctrl-C does not reach."""
         options: dict[str, Any] = {
             "env": _ENVIRONMENT,
             "stdin": subprocess.DEVNULL,

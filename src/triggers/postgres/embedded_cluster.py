@@ -90,8 +90,8 @@ class Cluster:
     def _make_wal_ahead(self, wal: Path) -> None:
         """Make files of the write-ahead log for the first rush, as PostgreSQL would while somebody waits.
 
-        When one is full, PostgreSQL goes on in the file with the next number, and makes it only if it is
-        not there. Later they are there because a checkpoint gives those that are done with a new number.
+        When a file is full, PostgreSQL continues in the file with the next number, and makes that file only
+        if it does not exist. Later, each checkpoint gives files that are not needed any more new numbers.
         """
         newest = max(path.name for path in wal.iterdir() if path.is_file())
         timeline, number = newest[:8], int(newest[8:16], 16) * _WAL_FILES_A_TURN + int(newest[16:], 16)

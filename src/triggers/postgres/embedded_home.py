@@ -118,11 +118,11 @@ class EmbeddedHome:
         return [str(programs / "postgres"), "-D", str(self.cluster.path), *arguments]
 
     def forget_recorded_pid(self) -> None:
-        """For a number that has become someone else's.
+        """Remove a recorded pid that now belongs to another process.
 
-        PostgreSQL refuses to start while any process of its user bears it, and in a
-        container small numbers soon come round again. That of a dead process is left to
-        PostgreSQL, which looks through it for shared memory in use.
+        PostgreSQL refuses to start while any process of its user has this pid, and in a container small
+        numbers are soon used again. The pid of a dead process is left, because PostgreSQL uses it to find
+        shared memory that is still in use.
         """
         self.cluster.forget_recorded_pid()
         self.socket_directory.forget_lock()

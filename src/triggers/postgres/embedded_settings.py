@@ -25,7 +25,7 @@ def fitting_settings(*, free_disk_bytes: int, memory_bytes: int | None = None) -
         "work_mem": f"{mib(memory // 512, 4, 16)}MB",
         "maintenance_work_mem": f"{mib(memory // 32, 32, 256)}MB",
         "huge_pages": "try",
-        # How much log may have to be replayed after a crash, with 503 for every request meanwhile.
+        # Maximum log to replay after a crash. Meanwhile every request is answered with 503.
         # Measured on two cores under full load: of 4 GB, 1.3 to 2.7 GB were replayed after a minute, in
         # 10 to 20 s. 1 GB recovers in 3 to 6 s (once in 10 s) and costs 0 to 5 % of throughput. 512 MB
         # recovers in 3 to 4 s, and with an index in random order costs a quarter.

@@ -1,4 +1,4 @@
-"""From where the next read of a queue begins, for queues that are read in the order of due times."""
+"""The position where the next read of a queue begins, for queues that are read in order of due times."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ BEGINNING: Final[Position] = (datetime(2000, 1, 1, tzinfo=UTC), UUID(int=0))
 
 
 def horizon(now: datetime) -> Position:
-    """Up to where, at the time `now` of the database, everything that will ever be due is visible."""
+    """The position before which all rows are visible at `now`, a time of the database."""
     return now - timedelta(seconds=VISIBLE_SECONDS), UUID(int=0)
 
 
 class ReadPosition:
-    """A hint that saves reading what was settled already; never proof that nothing lies before it.
+    """A hint that saves reading settled rows again. It does not prove that no unsettled row lies before it.
 
     BEGINNING ── note() ──▶ where a read came to, at most the horizon
         ▲                          │
@@ -35,9 +35,9 @@ class ReadPosition:
         self._reread_at: float | None = None  # None: the next read must begin at the beginning
 
     def start(self, moment: float, *, spare: bool = True) -> Position:
-        """From where to read at `moment`, by the monotonic clock.
+        """The position from which to read at `moment`, by the monotonic clock.
 
-        Without time to `spare` it is the beginning only if it must be, after `start_over`.
+        Without time to `spare`, the read begins at the beginning only after `start_over`.
         """
         if self._reread_at is None:
             self._position = BEGINNING  # also for the next read, if this one fails
@@ -47,12 +47,12 @@ class ReadPosition:
         return self._position
 
     def note(self, seen: Position, now: datetime) -> None:
-        """A read that was made at `now` needs not see again what lies before `seen`."""
+        """Note that a read at `now` has seen everything before `seen`."""
         self._position = min(seen, horizon(now))
 
     def start_over(self) -> None:
-        """Something may lie before the position: the next read begins at the beginning.
+        """Begin the next read at the beginning, because there may be rows before the position.
 
-        That is kept apart from the position, which a read that is under way will move on.
+        This is a field of its own, because a read that is under way will overwrite the position.
         """
         self._reread_at = None

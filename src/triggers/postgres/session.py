@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Final
 
 PINNED: Final = {
-    # How texts in statements and in values are read, and how values are written.
+    # The format of texts in statements, and of values.
     "standard_conforming_strings": "on",
     "array_nulls": "on",
     "transform_null_equals": "off",

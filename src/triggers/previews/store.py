@@ -1,4 +1,4 @@
-"""A test of a subscription: one event that it alone is given, and what became of it."""
+"""Stores a test event for one subscription only, and reads the first attempt of its delivery."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def store_test(database: Database, subscription_id: UUID, event: NewEvent)
 async def first_attempt(
     database: Database, org_id: OrgId, subscription_id: UUID, event_id: UUID
 ) -> Attempt | None:
-    """The first attempt of a delivery, once it was made."""
+    """The first attempt of a delivery, None if there is none yet."""
     row = await database.row(
         _SQL["attempt_of"], org_id, subscription_id, event_id, begins_a_minute_before(event_id)
     )

@@ -62,7 +62,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def number(self) -> int:
-        """Which attempt of its delivery it is, counted from 1."""
+        """The number of the attempt of its delivery, counted from 1."""
         return self.due.attempts if self.counted else self.due.attempts + 1
 
 
@@ -209,7 +209,7 @@ def unsent(target: Target, due: Due, moment: datetime) -> Settlement:
 
 
 def after_a_lost_worker(target: Target, due: Due, moment: datetime) -> datetime:
-    """When a delivery is due again if the worker does not survive this attempt."""
+    """The time when a delivery is due again if the worker does not survive this attempt."""
     delays = target.schedule.delays
     return moment + timedelta(seconds=delays[min(due.attempts, len(delays) - 1)] if delays else 5.0)
 

@@ -31,7 +31,7 @@ class Dispatcher:
 
     @property
     def in_flight(self) -> int:
-        """How many deliveries are in flight."""
+        """The number of deliveries in flight."""
         return self._room.taken
 
     def offer(self, lane: Lane) -> None:
@@ -44,7 +44,7 @@ class Dispatcher:
         """The next delivery to send; waits until there is one."""
         while True:
             if (chosen := self._choose()) is not None:
-                if self._line:  # one wake-up begets the next, as long as there is something
+                if self._line:  # each woken sender wakes the next one, as long as there is something to send
                     self._wake()
                 return chosen
             idle = asyncio.get_running_loop().create_future()
@@ -107,7 +107,7 @@ class Dispatcher:
             if due is not None and lane.may_send(self._now):
                 lanes.append(lane)
             else:
-                lane.leave_line()  # whatever holds it offers it again
+                lane.leave_line()  # the rate limit or the breaker that holds it back offers it again
             if due is not None:
                 return lane, due
         return None

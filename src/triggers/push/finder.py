@@ -18,9 +18,9 @@ from triggers.push.lanes import Lanes
 from triggers.push.ownership import Ownership
 
 POLL_SECONDS: Final = 0.5
-"""How often to look for lanes that became due."""
+"""Interval between two looks for lanes with due deliveries."""
 SWEEP_SECONDS: Final = 5.0
-"""How often one group is searched completely, for due deliveries that were not found in any other way."""
+"""Interval between complete searches of one group, for due deliveries that nothing else has found."""
 
 
 class Finder:

@@ -150,7 +150,7 @@ class Lane:
         return self.target.endpoint.status != "active" and not self.stale
 
     def wants(self) -> int:
-        """How many more deliveries it can use."""
+        """The number of further deliveries that it can use."""
         waiting = len(self.ahead.waiting)
         if self.target.endpoint.status != "active":
             return 0

@@ -1,4 +1,4 @@
-"""Which groups of lanes this worker owns, and whether it may send their deliveries.
+"""The groups of lanes that this worker owns, and the heartbeat without which it may not send.
 
 A worker writes a heartbeat every BEAT_SECONDS. If it writes none for TAKEOVER_SECONDS in which heartbeats of
 another worker succeed, that worker declares it dead. This is final: its groups become free, and their tokens
@@ -20,7 +20,6 @@ from uuid import UUID
 
 import structlog
 
-from triggers.domain import LaneId
 from triggers.errors import DatabaseUnavailable
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import PLAN_ANEW, Connection, Database
@@ -35,7 +34,8 @@ from triggers.postgres.time_bounds import (
     TRUST_SECONDS,
 )
 from triggers.push import ownership_store
-from triggers.push.silence import Found, Silence
+from triggers.push.lanes import Lanes
+from triggers.push.silence import Observation, Silence
 from triggers.push.store import Group
 
 log = structlog.get_logger()
@@ -55,23 +55,22 @@ class Ownership:
         self,
         database: Database,
         clock: DatabaseClock,
+        lanes: Lanes,
         *,
         gained: Callable[[list[int]], None],
-        lost: Callable[[list[int]], None],
-        changed: Callable[[dict[LaneId, datetime]], None],
         busy: Callable[[int], bool],
     ) -> None:
-        """`gained` and `lost` are called with groups, `changed` with subscriptions, by the heartbeat task.
+        """`lanes` are told which groups are lost, and which subscriptions have changed.
 
-        `busy`: whether a delivery of a group is in flight or not settled. Such a group is not released.
+        `gained` is called with groups. `busy`: whether a delivery of a group is in flight or not settled.
+        Such a group is not released.
         """
         self.worker_id: UUID = clock.mint()
         self._database = database
         self._connection = KeptConnection(database, BEAT_STATEMENT_SECONDS, PLAN_ANEW)
         self._clock = clock
+        self._lanes = lanes
         self._gained = gained
-        self._lost = lost
-        self._changed = changed
         self._busy = busy
         self._leaving: set[int] = set()
         self._groups: dict[int, Group] = {}
@@ -155,10 +154,10 @@ class Ownership:
             self._long_look_at = time.monotonic()
             back = LONG_LOOK_SECONDS
         since = min(now, self._looked_at or now) - timedelta(seconds=back)
-        self._changed(await ownership_store.changed(connection, list(self._groups), since))
+        self._lanes.changed(await ownership_store.changed(connection, list(self._groups), since))
         self._looked_at = now
 
-    async def _balance(self, connection: Connection, found: Found) -> None:
+    async def _balance(self, connection: Connection, found: Observation) -> None:
         freed = await ownership_store.bury(
             connection, found.silent, TRUST_SECONDS, for_probation=found.unbroken
         )
@@ -182,7 +181,7 @@ class Ownership:
         self._leaving.intersection_update(groups)
         if lost:
             log.info("lanes_lost", groups=len(lost))
-            self._lost(lost)
+            self._lanes.lost(lost)
         if gained:
             log.info("lanes_gained", groups=len(gained))
             self._gained(gained)

@@ -69,7 +69,7 @@ async def take(connection: Connection, worker_id: UUID, token: UUID) -> list[int
 
 
 async def surplus(connection: Connection, worker_id: UUID) -> int:
-    """How many groups a worker owns beyond its fair share."""
+    """The number of groups that a worker owns beyond its fair share."""
     number: int = await connection.fetchval(_SQL["surplus"], worker_id)
     return number
 

@@ -103,7 +103,7 @@ class ReadAhead:
         self.known.pop(key, None)
 
     def known_from(self, start: Position) -> int:
-        """How many known deliveries a read that begins at `start` may return again."""
+        """The number of known deliveries that a read from `start` may return again."""
         return sum((due_at, event_id) >= start for (event_id, _), due_at in self.known.items())
 
     def empty(self) -> list[Due]:

@@ -22,7 +22,7 @@ _SECONDS: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
 class Schedule(Struct, frozen=True):
-    """When a delivery is tried again. The first attempt is made at once."""
+    """The times of a delivery's attempts. The first attempt is made at once."""
 
     delays: tuple[float, ...] = (5, 30, 120, 900, 3_600, 14_400, 43_200, 86_400)
     """Seconds before the 2nd, 3rd … attempt."""
@@ -41,13 +41,13 @@ DEFAULT_SCHEDULE: Final = Schedule()
 
 
 class Progress(Struct, frozen=True, gc=False):
-    """How far a delivery has come in its schedule."""
+    """The position of a delivery in its schedule."""
 
     schedule: Schedule
     attempts: int
-    """How many attempts were made, the last one included."""
+    """Number of attempts so far, including the last one."""
     first_attempt_at: datetime | None = None
-    """When the first attempt began. Needed only for a schedule with a deadline."""
+    """The time when the first attempt began. Needed only for a schedule with a deadline."""
 
     @property
     def exhausted(self) -> bool:
@@ -61,14 +61,14 @@ class Progress(Struct, frozen=True, gc=False):
 
 
 class Disable(StrEnum):
-    """Why the endpoint's answer disables its subscription."""
+    """The reason why an endpoint's answer disables its subscription."""
 
     GONE = "gone"
     DECLINED = "declined"
 
 
 class End(StrEnum):
-    """Why no further attempt is made."""
+    """The reason why no further attempt is made."""
 
     EXHAUSTED = "exhausted"
     DEADLINE = "deadline"

@@ -28,7 +28,7 @@ from triggers.push.target import Target
 from triggers.push.under_way import UnderWay
 
 UNTRUSTED_SECONDS: Final = 0.05
-"""How long to wait before a lane is offered again, if this worker could not send its delivery."""
+"""Time until a lane is offered again if this worker could not send its delivery."""
 
 
 class Senders:

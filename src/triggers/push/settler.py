@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 BATCH = 1_000
 GATHER_SECONDS = 0.01
-"""How long an attempt waits for others to share its transaction, which costs as much as ten settlements."""
+"""Time for which an attempt waits for others, as a transaction costs as much as ten settlements."""
 ENOUGH = 200
 """When this many attempts wait, they are written at once."""
 SETTLE_SECONDS = 10.0
@@ -122,7 +122,7 @@ class Settler:
             self._hurry.set()
 
     async def run(self) -> None:
-        """Write whatever ends, for ever."""
+        """Write attempts as they end, for ever."""
         try:
             while True:
                 if not self._ended:
@@ -208,7 +208,7 @@ class Settler:
         if not notable:
             await lane_store.settle(connection, self._ownership.worker_id, tokens, settlements)
             return
-        # What is to be told is stored with what it tells of, or not at all.
+        # The service's own events are stored in the transaction of the changes that they report.
         async with connection.transaction():
             changed = await lane_store.settle(connection, self._ownership.worker_id, tokens, settlements)
             await self._disable_and_tell(connection, notable, changed)

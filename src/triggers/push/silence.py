@@ -1,4 +1,4 @@
-"""Which workers have fallen silent, judged only by what this worker has itself seen. Pure.
+"""Finds workers that have fallen silent, only from what this worker has seen itself. Pure.
 
 The age of a heartbeat means nothing after an outage of the database, because then every heartbeat is old. So
 the observer counts only the time between its own successful heartbeats, with which it also reads those of
@@ -13,8 +13,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 
-class Found(NamedTuple):
-    """The conclusions from one successful heartbeat of the observer."""
+class Observation(NamedTuple):
+    """The conclusions of the observer from its last successful heartbeat."""
 
     silent: dict[UUID, datetime]
     """Workers that have fallen silent, with the last heartbeat of each."""
@@ -40,7 +40,7 @@ class Silence:
         self._last_beat_at = None
         self._unbroken_seconds = 0.0
 
-    def beat_succeeded(self, at: float, heartbeats: Mapping[UUID, datetime]) -> Found:
+    def beat_succeeded(self, at: float, heartbeats: Mapping[UUID, datetime]) -> Observation:
         """A beat at the monotonic time `at` succeeded, and the living workers had these heartbeats."""
         if self._last_beat_at is not None:
             gap = min(at - self._last_beat_at, self._longest_gap_seconds)
@@ -59,4 +59,4 @@ class Silence:
             for worker_id, (heartbeat_at, since) in self._seen.items()
             if self._observed_seconds - since >= self._takeover_seconds
         }
-        return Found(silent, self._unbroken_seconds >= self._takeover_seconds)
+        return Observation(silent, self._unbroken_seconds >= self._takeover_seconds)

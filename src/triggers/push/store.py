@@ -171,7 +171,7 @@ def _settled(settlement: Settlement) -> tuple[Any, ...]:
 
 
 class Begin(NamedTuple):
-    """An attempt to count before it is sent, and when the delivery is due again if nothing is heard of it."""
+    """An attempt to count before it is sent. The delivery is due again if no result is stored by then."""
 
     group: Group
     due: Due

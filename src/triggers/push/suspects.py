@@ -32,7 +32,7 @@ were due first are under way first."""
 BATCH: Final = 500
 COUNT_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 10.0
-"""How long the connection stays open while there is nothing to count."""
+"""Time for which the connection stays open while there is nothing to count."""
 
 
 class Suspicion:
@@ -91,14 +91,14 @@ class Suspects:
         self._work = asyncio.Event()
 
     async def count(self, begins: Sequence[Begin]) -> list[Counted]:
-        """Count these attempts; return what became of each."""
+        """Count these attempts; return the result of each."""
         answers: list[asyncio.Future[Counted]] = [asyncio.get_running_loop().create_future() for _ in begins]
         self._waiting.extend(zip(begins, answers, strict=True))
         self._work.set()
         return await asyncio.gather(*answers)
 
     async def run(self) -> None:
-        """Count whatever comes, for ever."""
+        """Count attempts as they come, for ever."""
         try:
             while True:
                 if not self._waiting:

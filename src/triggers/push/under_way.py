@@ -1,4 +1,4 @@
-"""How many deliveries of each group of lanes are under way: in flight, or not written yet."""
+"""Counts the deliveries of each group of lanes that are under way: in flight, or not written yet."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ SLOTS = 512
 """Maximum number of attempts in flight."""
 HEALTH_SECONDS = 2.0
 LOOK_SECONDS = 2.0
-"""How often lanes are looked through for idle ones."""
+"""Interval between two searches for idle lanes."""
 
 
 class Worker:
@@ -76,14 +76,7 @@ class Worker:
         to_read = LanesToRead()
         memory = PayloadMemory(to_read.add)
         self.lanes = Lanes(key_ring, to_read, memory, clock.moment)
-        self.ownership = Ownership(
-            database,
-            clock,
-            gained=self._gained,
-            lost=self.lanes.lost,
-            changed=self.lanes.changed,
-            busy=self._under_way.any,
-        )
+        self.ownership = Ownership(database, clock, self.lanes, gained=self._gained, busy=self._under_way.any)
         self._finder = Finder(database, self.ownership, self.lanes)
         self._handovers = Handovers(self.lanes, memory, self.ownership.owns, self._pacing.offer)
         supply = Supply(self.lanes, to_read, memory, self.ownership.owns, self._pacing.offer)
@@ -155,7 +148,7 @@ class Worker:
 
     @property
     def trouble(self) -> dict[str, str]:
-        """Which parts failed the last time, or have ended, and how."""
+        """The parts that failed the last time, or have ended, with the reasons."""
         return {name: what for each in self._backgrounds for name, what in each.trouble.items()}
 
     @property

@@ -1,9 +1,8 @@
-"""Backfills and replays, run: what looks back is owed in chunks, at a rate, behind what is live.
+"""Runs backfills and replays: creates deliveries of past events in chunks, at a bounded rate.
 
-A chunk is one transaction: the deliveries it makes and how far the job came. Whatever dies in
-between, the next node goes on from there, so nothing is missed and nothing is made twice. A job
-waits while a lane has a backlog already, so that what is live stands behind a bounded number of
-what is old.
+One transaction stores the deliveries of a chunk and the progress of the job. If a node dies, the next node
+continues from there, so no delivery is missed or made twice. A job waits while its lane has a backlog, so
+that live deliveries wait behind a bounded number of old ones.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ from triggers.replays.store import (
     FirstOf,
     Job,
     NewReplay,
-    Waiting,
+    WaitingJob,
 )
 from triggers.wakeups.wakeup import Wakeup
 
 log = structlog.get_logger()
 
-CHUNK: Final = 500
-"""Deliveries that one transaction makes; of a slow job a quarter of a second's worth."""
+CHUNK_DELIVERIES: Final = 500
+"""Deliveries that one transaction makes. A slow job makes those of a quarter of a second."""
 SCAN: Final = 2_000
 """Events that one transaction looks at."""
 BACKLOG: Final = 1_000
@@ -50,12 +49,12 @@ HOLD_SECONDS: Final = 0.5
 POLL_SECONDS: Final = 0.5
 JOBS_A_ROUND: Final = 20
 PLAN_EVENTS: Final = 10_000
-"""Events that a plan looks at; what lies beyond is estimated."""
+"""Events that a plan looks at. The deliveries of further events are estimated."""
 PLAN_JUDGED: Final = 200
 
 
 class ReplayPlan(NamedTuple):
-    """What a replay would do: how many deliveries (counted, or estimated), and how long it takes from now.
+    """The plan of a replay: the number of deliveries (counted, or estimated), and its duration from now.
 
     It makes `rate` deliveries a second from `start` on, or at once if that is None.
     """
@@ -68,7 +67,7 @@ class ReplayPlan(NamedTuple):
 
 
 class Range(NamedTuple):
-    """Which events to replay: first_id <= id < end_id, of these types, all or only what did not arrive."""
+    """The events to replay: first_id <= id < end_id, of these types, all or only undelivered ones."""
 
     first_id: UUID
     end_id: UUID
@@ -77,7 +76,7 @@ class Range(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """What one transaction did, and for whom."""
+    """The result of one transaction."""
 
     org_id: UUID
     subscription_id: UUID
@@ -85,7 +84,7 @@ class Chunk(NamedTuple):
 
 
 class Replaying:
-    """The duty of every node that serves the API: gives each waiting job a chunk, again and again."""
+    """A duty of every node that serves the API: runs a chunk of each waiting job, again and again."""
 
     def __init__(self, database: Database, wakeup: Wakeup) -> None:
         self._database = database
@@ -108,7 +107,7 @@ class Replaying:
 # ---- a chunk -------------------------------------------------------------------------------------
 
 
-async def run_chunk(database: Database, waiting: Waiting) -> Chunk | None:
+async def run_chunk(database: Database, waiting: WaitingJob) -> Chunk | None:
     """Do the next chunk of a job; None if another node does it or it may not go on now."""
     failures: list[FilterFailure] = []
     try:
@@ -127,7 +126,7 @@ async def run_chunk(database: Database, waiting: Waiting) -> Chunk | None:
     return chunk
 
 
-async def _chunk(connection: Connection, waiting: Waiting, failures: list[FilterFailure]) -> Chunk | None:
+async def _chunk(connection: Connection, waiting: WaitingJob, failures: list[FilterFailure]) -> Chunk | None:
     org_id, subscription_id = waiting.org_id, waiting.subscription_id
     # The subscription before the job, as deleting it does, so that the two never wait in a ring.
     if not await delivery_store.lock_recipient(connection, org_id, subscription_id, wait=False):
@@ -164,8 +163,8 @@ async def _chunk(connection: Connection, waiting: Waiting, failures: list[Filter
 
 
 async def _next_events(connection: Connection, job: Job, to: Recipient) -> tuple[list[PastEvent], UUID]:
-    """The events of the next chunk, and below which id all is done with them."""
-    most = min(CHUNK, math.ceil(job.rate / 4))
+    """The events of the next chunk, and the id below which everything is done after it."""
+    most = min(CHUNK_DELIVERIES, math.ceil(job.rate / 4))
     if job.only_dead:
         first = FirstOf(job.position, job.end_id, most)
         ids = await replay_store.unhappy(connection, job.org_id, job.subscription_id, first)
@@ -200,7 +199,7 @@ async def range_of(
 
 
 async def plan(database: Database, to: Recipient, chosen: Range, rate: int, now: datetime) -> ReplayPlan:
-    """How much a replay would do, by looking at the first PLAN_EVENTS events and what became of them."""
+    """Estimate a replay from its first PLAN_EVENTS events and their deliveries."""
     start = earliest_start(to, chosen, now)
     async with database.connection() as connection:
         number, exact = await _planned(connection, to, chosen)
@@ -241,10 +240,11 @@ async def _planned(connection: Connection, to: Recipient, chosen: Range) -> tupl
 
 
 def earliest_start(to: Recipient, chosen: Range, now: datetime) -> datetime | None:
-    """When a replay may begin, None for at once: not while an accept runs that began before the last change.
+    """The time when a replay may begin, None for at once.
 
-    Such a one may commit an event of the range that the subscription, as it was, did not want. What
-    did not arrive is known already.
+    An accept that began before the last change of the subscription may still commit an event of the range,
+    judged by the old settings. So the replay waits until such accepts have ended. A replay of undelivered
+    events does not wait, because their deliveries exist already.
     """
     settled_at = to.changed_at + ACCEPTS_ENDED
     near = chosen.end_id > first_id_at(to.changed_at - ACCEPTS_ENDED)

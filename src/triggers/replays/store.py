@@ -75,7 +75,7 @@ class FirstOf(NamedTuple):
     limit: int
 
 
-class Waiting(NamedTuple):
+class WaitingJob(NamedTuple):
     """A job whose next chunk can run now."""
 
     org_id: OrgId
@@ -147,10 +147,10 @@ async def cancel(database: Database, org_id: OrgId, job_id: UUID | None, reason:
 # ---- chunks --------------------------------------------------------------------------------------
 
 
-async def waiting(database: Database, limit: int) -> list[Waiting]:
+async def waiting(database: Database, limit: int) -> list[WaitingJob]:
     """Jobs of all organisations whose next chunk can run now."""
     return [
-        Waiting(OrgId(row["org_id"]), row["id"], row["subscription_id"])
+        WaitingJob(OrgId(row["org_id"]), row["id"], row["subscription_id"])
         for row in await database.fetch(_SQL["waiting"], limit)
     ]
 
@@ -167,11 +167,11 @@ async def advance(connection: Connection, job: Job, position: UUID, made: int, s
 
 
 async def hold(connection: Connection, job: Job, seconds: float, reason: str) -> None:
-    """Let a job wait, and say why."""
+    """Let a job wait, and note the reason."""
     await connection.execute(_SQL["hold"], job.org_id, job.id, timedelta(seconds=seconds), reason)
 
 
-async def finish(connection: Connection, waiting: Waiting, status: str, reason: str) -> None:
+async def finish(connection: Connection, waiting: WaitingJob, status: str, reason: str) -> None:
     """End a job before its end."""
     await connection.execute(_SQL["finish"], waiting.org_id, waiting.id, status, reason)
 
@@ -182,7 +182,7 @@ async def let_live_go(connection: Connection, org_id: UUID, subscription_id: UUI
 
 
 async def due_already(connection: Connection, org_id: UUID, subscription_id: UUID, most: int) -> int:
-    """How many deliveries are due there, `most` at most."""
+    """The number of deliveries that are due in the lane or inbox, at most `most`."""
     number: int = await connection.fetchval(_SQL["due_already"], org_id, subscription_id, most)
     return number
 

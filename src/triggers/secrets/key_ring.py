@@ -79,7 +79,7 @@ class KeyRing:
     def from_file(cls, path: Path, *, create: bool = True) -> "KeyRing":
         """From a file with keys as in the setting; a missing one is made with a new key when `create`.
 
-        Whoever loses this file loses the secrets it encrypted: keep it with the backups of the database.
+        Without this file, the secrets that it encrypted are lost, so back it up with the database.
         """
         try:
             return cls.from_setting(_read_private(path))

@@ -31,9 +31,9 @@ _SQL = statements(__name__)
 
 
 class Rotation(NamedTuple):
-    """How a secret is replaced.
+    """The replacement of a secret.
 
-    `make` gives the new secret and its scheme, from the present scheme; for `overlap` both secrets sign.
+    `make` returns the new secret and its scheme for the present scheme. Both secrets sign during `overlap`.
     """
 
     make: Callable[[Scheme], tuple[str, Scheme]]
@@ -77,19 +77,19 @@ async def change_settings(
 
 
 async def pause(database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str) -> Subscription:
-    """Send nothing, go on collecting. Pausing twice is pausing once."""
+    """Send nothing, but keep collecting events. Pausing a paused subscription changes nothing."""
     return await _move(database, ring, org_id, subscription_id, SubscriptionStatus.PAUSED)
 
 
 async def resume(database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str) -> Subscription:
-    """Send again what was collected. A subscription that is not paused stays as it is."""
+    """Send the collected events. A subscription that is not paused stays as it is."""
     return await _move(database, ring, org_id, subscription_id, SubscriptionStatus.ACTIVE)
 
 
 async def disable(
     database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str, reason: str
 ) -> Subscription:
-    """Match nothing more; what is queued is cancelled. One that is disabled keeps its first reason."""
+    """Match no more events, and cancel deliveries. A disabled subscription keeps its first reason."""
     async with changing(database, org_id, parse_id(subscription_id)) as change:
         before = await _locked(change, ring, org_id, parse_id(subscription_id))
         if before.status == SubscriptionStatus.DISABLED:
@@ -102,7 +102,7 @@ async def enable(
 ) -> tuple[Subscription, datetime | None]:
     """Match again, from now. Returns since when nothing was matched, None if it was not disabled.
 
-    What was queued and not yet cancelled by then is still owed, and sent.
+    Deliveries that were not cancelled yet are still sent.
     """
     async with changing(database, org_id, parse_id(subscription_id)) as change:
         before = await _locked(change, ring, org_id, parse_id(subscription_id))
@@ -114,7 +114,7 @@ async def enable(
 
 
 async def delete(database: Database, org_id: OrgId, subscription_id: str) -> None:
-    """Match nothing more, be found no more, free the key; the rest follows. Twice is as once.
+    """Delete a subscription: it matches no events, and its key is free. Deleting it again changes nothing.
 
     Raises:
         NotFound: the organisation never had it.
@@ -208,7 +208,7 @@ def _refuse_notices(subscription: Subscription) -> None:
 async def _move(
     database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str, status: SubscriptionStatus
 ) -> Subscription:
-    """Between active and paused, the two that collect."""
+    """Switch between active and paused, the two states that collect events."""
     async with changing(database, org_id, parse_id(subscription_id)) as change:
         before = await _locked(change, ring, org_id, parse_id(subscription_id))
         _refuse_notices(before)

@@ -1,4 +1,4 @@
-"""What judging a payload filter may cost at the very most, read off its checked expression.
+"""Computes the worst-case cost of a payload filter from its checked expression.
 
 S is the payload's bytes, V an upper bound of its values. A loop over a part of the payload runs at most V
 times, and the parts that its variable takes add up to at most S: reading each of them once is linear,
@@ -126,7 +126,7 @@ class _Reading:
     def __init__(self, expression: str, serialized: bytes) -> None:
         checked = _fields(_fields(serialized)[_ANY_VALUE][0])
         self._expression = expression
-        # What is not of the payload is a literal or, if any is named, a field of the event.
+        # A text that is not in the payload is a literal, or a field of the event if the filter names one.
         self._longest_needle = (
             _LONGEST_EVENT_FIELD_BYTES if "event" in expression else len(expression.encode())
         )

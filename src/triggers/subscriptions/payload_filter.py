@@ -58,7 +58,7 @@ _ENV: Final = cel.NewEnv(
     variables={"payload": cel.Type.DYN, **dict.fromkeys(_EVENT_FIELDS, cel.Type.STRING)},
 )
 
-# What the library raises: its own failures are RuntimeErrors, the rest are C++ exceptions by another name.
+# The errors of the library: RuntimeErrors for its own failures, and C++ exceptions under other names.
 _FAILURES: Final = (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, MemoryError)
 
 K = TypeVar("K")

@@ -68,7 +68,7 @@ Deadline = Annotated[
 
 
 class Retry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When a failed delivery is retried."""
+    """The times at which a failed delivery is retried."""
 
     delays: Delays | None = None
     deadline: Deadline | None = None

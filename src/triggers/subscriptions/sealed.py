@@ -1,4 +1,4 @@
-"""What is sealed with the key ring: whether it can be opened, and sealing it anew."""
+"""Values that the key ring has encrypted: checks that they can be decrypted, and re-encrypts them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ async def reseal(
 ) -> tuple[int, tuple[UUID, UUID] | None]:
     """Re-encrypt values of one slice of subscriptions that lack the ring's first key or the newest format.
 
-    Returns how many, and where the next slice begins, None after the last. One that changes at the
-    same moment is sealed by that change, with the first key of the ring of its node.
+    Returns their number, and the position of the next slice, None after the last one. A value that changes
+    at the same moment is encrypted by that change, with the first key of the ring of its node.
     """
     rows = await database.fetch(_SQL["sealed"], *after, limit)
     count = 0
@@ -42,10 +42,10 @@ def _sealed_again(ring: KeyRing, row: Row, purpose: Purpose) -> bytes | None:
 
 
 async def require_key(database: Database, ring: KeyRing) -> None:
-    """See that the ring is one of this database: that it opens one of some secrets at least.
+    """Check that the ring belongs to this database: that it decrypts at least one of some secrets.
 
     Raises:
-        OperatorError: it opens none. A worker with it would own lanes and send nothing.
+        OperatorError: it decrypts none of them. A worker with it would own lanes and send nothing.
     """
     missing: KeyMissing | None = None
     for row in await database.fetch(_SQL["some_sealed"], 20):
@@ -53,7 +53,7 @@ async def require_key(database: Database, ring: KeyRing) -> None:
             ring.decrypt(row["secrets"], org=row["org_id"], subscription=row["id"], purpose="secrets")
         except KeyMissing as error:
             missing = error
-        except SealBroken:  # that one stands alone, whatever the ring
+        except SealBroken:  # this value is damaged, which says nothing about the ring
             continue
         else:
             return

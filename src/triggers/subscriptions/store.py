@@ -1,4 +1,4 @@
-"""Push subscriptions as rows: found, listed and made. `changes.py` changes and ends them."""
+"""Storage of push subscriptions: finds, lists and creates them. `changes.py` changes and deletes them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class NewSubscription(NamedTuple):
 
 
 class WantedSubscriptions(NamedTuple):
-    """Which subscriptions to list: those of a key, of a status, or all where these are None."""
+    """The subscriptions to list: with this key and this status. None selects all."""
 
     key: str | None = None
     status: str | None = None
@@ -112,13 +112,14 @@ class Change(NamedTuple):
 async def changing(
     database: Database, org_id: OrgId, subscription_id: UUID | None = None
 ) -> AsyncIterator[Change]:
-    """A transaction that alone changes the organisation's subscriptions, and one that exists already.
+    """A transaction that holds the locks for changing subscriptions of an organisation, and one of them.
 
-    Its lock comes before any of theirs, so that no two changes wait for each other in a ring; its
-    time comes behind all of them, because who looks for changes looks back for a bounded time.
+    The organisation is locked before the subscription, so that two changes never wait for each other in a
+    ring. The time of the change is read after both locks are held, because workers look for changes only a
+    bounded time back.
 
     Raises:
-        DatabaseUnavailable: it took COMMIT_SECONDS from there; nothing is changed.
+        DatabaseUnavailable: more than COMMIT_SECONDS have passed since that time; nothing is changed.
     """
     async with database.connection() as connection, connection.transaction():
         row = await connection.fetchrow(_SQL["lock"], org_id)
@@ -219,10 +220,10 @@ async def insert(
 
 
 async def _backfill(change: Change, org_id: OrgId, job_id: UUID, subscription_id: UUID, start: UUID) -> None:
-    # An accept sees the subscription if its statement began after our commit, which no lock holds up
-    # any more. One that began before has minted its ids by then and ends within ACCEPT_SECONDS. So the
-    # job begins when no such one is left, and goes up to where no id of theirs can lie. What others
-    # store below that may be owed already, which it looks for.
+    # An accept whose statement began after our commit sees the subscription, and our commit waits for no more
+    # locks. An accept that began before it has made its ids by then, and ends within ACCEPT_SECONDS. So the
+    # job begins when all of those have ended, and its range contains all their ids. Other accepts may have
+    # created deliveries within this range already, so the job looks for these.
     settled_at = change.now + ACCEPTS_ENDED
     await change.connection.execute(
         _SQL["backfill"],
@@ -238,12 +239,12 @@ async def _backfill(change: Change, org_id: OrgId, job_id: UUID, subscription_id
 
 
 async def count(change: Change, org_id: OrgId, step: int) -> None:
-    """Note that the organisation has one subscription more, or less."""
+    """Count one subscription more, or less, for the organisation."""
     await change.connection.execute(_SQL["count"], org_id, step)
 
 
 async def room(change: Change, org_id: OrgId) -> bool:
-    """Whether the organisation may have one more, after what this change made already."""
+    """Whether the organisation may have one more, besides those that this change created."""
     row = await change.connection.fetchrow(_SQL["lock"], org_id)
     return bool(row["room"])
 

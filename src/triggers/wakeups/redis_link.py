@@ -170,13 +170,13 @@ class RedisLink:
 
 
 def pack_hint(org_ids: Collection[UUID], lanes: Collection[LaneId]) -> bytes:
-    """A hint as it travels: how many organisations, their ids, then two ids for each lane."""
+    """Encode a hint: the number of organisations, their ids, then two ids for each lane."""
     ids = [*org_ids, *(one for lane in lanes for one in lane)]
     return len(org_ids).to_bytes(4) + b"".join(one.bytes for one in ids)
 
 
 def unpack_hint(message: bytes) -> tuple[set[UUID], list[LaneId]]:
-    """What `pack_hint` packed; of anything else, what of it can be read."""
+    """The hint that `pack_hint` packed. Of other bytes, the readable part."""
     whole = range(4, len(message) - 15, 16)
     ids = [UUID(bytes=message[i : i + 16]) for i in whole]
     count = int.from_bytes(message[:4])

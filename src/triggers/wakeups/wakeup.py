@@ -1,7 +1,7 @@
-"""Hints that something may be there for an organisation or a lane. Lost ones cost latency, nothing else.
+"""Hints that an organisation or a lane may have new work. A lost hint only delays the work.
 
-Within a process a hint is a call; between nodes it travels through Redis, where there is one.
-A waiter also looks again now and then without a hint.
+Within a process a hint is a call. Between nodes it is sent through Redis, if there is one. Waiters also look
+for work from time to time without a hint.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Wakeup:
         self._lane_listeners: list[tuple[LaneListener, Taker | None]] = []
 
     def listen(self, listener: Listener) -> None:
-        """Have `listener` called with every hint that this process gives: who carries it elsewhere."""
+        """Call `listener`, which carries hints to other processes, with every hint of this process."""
         self._listeners.append(listener)
 
     def listen_for_lanes(self, listener: LaneListener, taker: Taker | None = None) -> None:
-        """Have `listener` called with the lanes of every hint, given here or by another node; and `taker`,
-        if there is one, with what was stored here: a hint of that is given only if it returns False."""
+        """Call `listener` with the lanes of every hint, given here or by another node. Call `taker`, if there
+        is one, with the deliveries that were stored here; if it returns False, `listener` gets a hint."""
         self._lane_listeners.append((listener, taker))
 
     def give(self, org_ids: set[UUID], lanes: Sequence[LaneId] = ()) -> None:
@@ -52,7 +52,7 @@ class Wakeup:
         self._wake(org_ids)
 
     def hand_over(self, org_ids: set[UUID], handover: Handover) -> None:
-        """Hint of what this process has stored, and give it to those who can take it over."""
+        """Hint of events that this process has stored, and hand them over to those who can take them."""
         hinted = [
             listener
             for listener, taker in (self._lane_listeners if handover.events else ())

@@ -18,7 +18,7 @@ from triggers.errors import DatabaseUnavailable, NotFound
 from triggers.events import matching as judging
 from triggers.events import matching_store as judging_store
 from triggers.events import store as event_store
-from triggers.events.group_commit import Acceptor
+from triggers.events.group_commit import Acceptor, WaitingLimits
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 
@@ -380,7 +380,7 @@ async def test_stop_waits_for_what_is_judged_again(
 ) -> None:
     push = await subscriptions.push(filter="payload > 1")
     acceptor = Acceptor(
-        database, clock, dedup_window=60, max_events=100, max_bytes=10**6, committed=lambda *_: None
+        database, clock, dedup_window=60, limits=WaitingLimits(100, 10**6), committed=lambda *_: None
     )
     await acceptor.start()
     events = [

@@ -44,6 +44,24 @@ async def test_a_worker_that_cannot_be_started_again_is_tried_again(monkeypatch:
     assert process._process.poll() is not None
 
 
+async def test_a_watch_that_a_bug_ends_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    popen = subprocess.Popen
+    tries = 0
+
+    def spawn(_: Any, **options: Any) -> subprocess.Popen[bytes]:
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            raise RuntimeError("a bug")
+        return popen(["sleep", "0"], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", spawn)
+    process = WorkerProcess(load({}), "postgresql:///", "")
+    await process.start()
+    await eventually(lambda: process.trouble.get("worker process") == "ended: RuntimeError", 10)
+    await process.stop()
+
+
 def handover_of(lane: tuple[UUID, UUID], payload: bytes, source: str = "s", times: int = 1) -> Handover:
     fresh = Fresh(lane[0].bytes, uuid4().bytes, "a", payload, source, None, None, [lane[1].bytes])
     return Handover(time.monotonic(), datetime.now(UTC), [fresh] * times)

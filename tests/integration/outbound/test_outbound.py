@@ -22,7 +22,7 @@ from triggers.errors import SettingsError
 from triggers.outbound import client, connector
 from triggers.outbound.addresses import OutboundPolicy
 from triggers.outbound.client import BYTES_SHOWN, Outbound
-from triggers.outbound.connection import BODY_LIMIT, HEAD_LIMIT, Connection
+from triggers.outbound.connection import BODY_LIMIT, HEAD_LIMIT, EndpointConnection
 from triggers.outbound.dial import dial
 from triggers.outbound.dns import (
     THREADS_A_PLACE,
@@ -735,7 +735,7 @@ def without_the_collector() -> Iterator[Callable[[], int]]:
     """How many more connections there are in memory than at the beginning, closed ones included."""
 
     def in_memory() -> int:
-        return sum(type(each) is Connection for each in gc.get_objects())
+        return sum(type(each) is EndpointConnection for each in gc.get_objects())
 
     gc.collect()
     before = in_memory()
@@ -785,7 +785,7 @@ async def test_many_hosts_leave_few_connections() -> None:
             nonlocal most
             result = await sender.send(f"http://h{number}.test:{receiver.port}/", HEADERS, BODY, org=uuid4())
             assert isinstance(result, Answered), result
-            most = max(most, sender._places.taken + len(sender._pool))
+            most = max(most, sender._slots.taken + len(sender._pool))
 
         for start in range(0, 500, 100):
             await asyncio.gather(*[send(start + offset) for offset in range(100)])

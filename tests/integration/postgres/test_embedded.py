@@ -29,8 +29,8 @@ from triggers.postgres import embedded_account, embedded_binaries, embedded_clus
 from triggers.postgres.connection_parameters import VARIABLES
 from triggers.postgres.database import Database
 from triggers.postgres.embedded import (
+    DirectoryState,
     EmbeddedPostgres,
-    Found,
     default_data_dir,
     inspect,
     running_url,
@@ -671,13 +671,13 @@ async def test_other_commands_find_the_one_that_runs(fresh_dir: Path) -> None:
 
 async def test_a_look_tells_what_a_start_would_find_and_changes_nothing(place: Path) -> None:
     data_dir = place / "data"
-    assert inspect(data_dir) == Found(has_data=False, url=None)
+    assert inspect(data_dir) == DirectoryState(has_data=False, url=None)
     assert os.listdir(place) == []
     async with running(data_dir) as postgres:
         before = os.listdir(data_dir / "postgresql")
-        assert inspect(data_dir) == Found(has_data=True, url=postgres.url)
+        assert inspect(data_dir) == DirectoryState(has_data=True, url=postgres.url)
         assert os.listdir(data_dir / "postgresql") == before
-    assert inspect(data_dir) == Found(has_data=True, url=None)
+    assert inspect(data_dir) == DirectoryState(has_data=True, url=None)
 
 
 async def test_where_nothing_can_be_made_is_refused() -> None:

@@ -21,12 +21,16 @@ from triggers.postgres import migrate
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
 from triggers.postgres.embedded import EmbeddedPostgres
+from triggers.push.lanes import Lanes
+from triggers.push.lanes_to_read import LanesToRead
+from triggers.push.memory import PayloadMemory
 from triggers.push.ownership import (
     BALANCE_SECONDS,
     TAKEOVER_SECONDS,
     TRUST_SECONDS,
     Ownership,
 )
+from triggers.secrets.key_ring import KeyRing
 
 KILL_FOUND_SECONDS = 6.0
 
@@ -79,13 +83,12 @@ class Beating:
     async def start(self) -> None:
         await self._database.open()
         await event_store.learn_time(self._database, self._clock)
+        to_read = LanesToRead()
+        lanes = Lanes(
+            KeyRing.from_setting(SECRET_KEYS), to_read, PayloadMemory(to_read.add), self._clock.moment
+        )
         self.ownership = Ownership(
-            self._database,
-            self._clock,
-            gained=lambda _: None,
-            lost=lambda _: None,
-            changed=lambda _: None,
-            busy=lambda _: False,
+            self._database, self._clock, lanes, gained=lambda _: None, busy=lambda _: False
         )
         await self.ownership.register()
         self._background = Background()

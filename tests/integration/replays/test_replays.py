@@ -455,7 +455,7 @@ async def test_each_organisation_has_a_job_in_the_next_round(
 async def test_killed_in_any_chunk_it_misses_nothing_and_repeats_nothing(
     still: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replaying, "CHUNK", 7)
+    monkeypatch.setattr(replaying, "CHUNK_DELIVERIES", 7)
     monkeypatch.setattr(replaying, "SCAN", 11)
     wanted = [await still.post(n) for n in range(60)]
     subscription = await still.subscribe(start=FIRST, filter="payload % 3 != 0")
@@ -479,7 +479,7 @@ async def test_killed_in_any_chunk_it_misses_nothing_and_repeats_nothing(
 async def test_two_nodes_share_a_job_and_make_each_delivery_once(
     still: World, make_node: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replaying, "CHUNK", 5)
+    monkeypatch.setattr(replaying, "CHUNK_DELIVERIES", 5)
     other: Node = await make_node()
     await other.background.stop()
     subscription = await still.subscribe()

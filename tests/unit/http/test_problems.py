@@ -30,7 +30,7 @@ REQUEST = Request({"type": "http", "root_path": "/a", exchange.FIELDS: {}}, None
 def operator_routes() -> OperatorRoutes:
     """Routes without a node, because the pages about errors need none."""
     nothing: Any = None
-    return OperatorRoutes(nothing, nothing, nothing, [], None, lambda _: b"")
+    return OperatorRoutes(nothing, nothing, None, lambda _: b"")
 
 
 OURS = {errors.SealBroken}  # an error of ours like any bug, and no business of the caller's

@@ -11,9 +11,9 @@ from msgspec import Meta
 
 from triggers.errors import Forbidden, Invalid
 from triggers.http import exchange
-from triggers.http.endpoint import Rules
 from triggers.http.parameters import MAX_PARAMETERS, Query, read_query
 from triggers.http.request import Request
+from triggers.http.responder import RequestHooks
 from triggers.http.response import JsonResponse
 from triggers.http.route import PUBLIC, Route
 from triggers.http.router import Router
@@ -92,7 +92,7 @@ class Asked:
     def __init__(self) -> None:
         self.noted: list[tuple[str, int, str | None]] = []
         things = Things()
-        self.router = Router([route.bound(things) for route in TABLE], Rules(self._admit, self._note))
+        self.router = Router([route.bound(things) for route in TABLE], RequestHooks(self._admit, self._note))
 
     async def _admit(self, request: Request, route: Route) -> None:
         request.caller = "somebody"
@@ -222,7 +222,7 @@ def test_an_exact_path_is_found_in_one_look_up(asked: Asked) -> None:
 
 
 def test_a_table_with_a_mistake_is_refused() -> None:
-    things, rules = Things(), Rules(None, None)  # type: ignore[arg-type]
+    things, rules = Things(), RequestHooks(None, None)  # type: ignore[arg-type]
     for twice in (Route("GET", "/a/{x}", things.one, None), Route("GET", "/a/", things.special, None)):
         with pytest.raises((ValueError, TypeError)):
             Router([Route("GET", "/a", things.special, None), twice, twice], rules)

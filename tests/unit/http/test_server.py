@@ -13,7 +13,7 @@ from harness import eventually
 from serving import GET, SIZED, answering, asked, give_back, running, serving
 from triggers.http import deadlines
 from triggers.http.connection import CallerConnection
-from triggers.http.deadlines import Deadlines
+from triggers.http.deadlines import CallerDeadlines
 
 
 @pytest.fixture
@@ -361,7 +361,7 @@ READERS = {
 
 @pytest.mark.parametrize("reader", READERS)
 def test_how_long_a_reader_may_take(reader: str) -> None:
-    deadlines = Deadlines(0.0)
+    deadlines = CallerDeadlines(0.0)
     assert not deadlines.is_reader_late(0.0, 10, 8_000_000, is_closing=False)
     deadlines.answer_waits(0.0, 8_000_000)
     for now, left, given_up in READERS[reader]:

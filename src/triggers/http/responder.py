@@ -11,7 +11,7 @@ import structlog
 from starlette.responses import Response
 
 from triggers import errors
-from triggers.http.exchange import Receive, Scope, Send
+from triggers.http.exchange import AsgiScope, Receive, Send
 from triggers.http.parameters import Signature, read_query
 from triggers.http.request import Request
 from triggers.http.response import JsonResponse, problem_response
@@ -25,14 +25,14 @@ Note = Callable[[Request, int, float], None]
 """Called after each request, with its status and its duration in seconds."""
 
 
-class Rules(NamedTuple):
+class RequestHooks(NamedTuple):
     """The functions that admit and note each request."""
 
     admit: Admit
     note: Note
 
 
-class Endpoint:
+class Responder:
     """Answers the requests of one route."""
 
     def __init__(self, route: Route, admit: Admit) -> None:
@@ -92,7 +92,7 @@ class Answering:
         self._note = note
         self._route = route
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         request = Request(scope, receive, self._route)
         status = 500
