@@ -6,6 +6,7 @@ import enum
 import hashlib
 import re
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple, NewType
@@ -38,11 +39,31 @@ class Scope(enum.StrEnum):
     INBOX = "inbox"
     SUBSCRIPTIONS = "subscriptions"
     KEYS = "keys"
+    READ = "read"
     ADMIN = "admin"
+    ACT = "act"
 
 
-TENANT_SCOPES: Final = frozenset(Scope) - {Scope.ADMIN}
-"""The default scopes of a key. `admin` is only for the operator."""
+OPERATOR_SCOPES: Final = frozenset({Scope.ADMIN, Scope.ACT})
+"""The scopes that only the operator can give a key."""
+TENANT_SCOPES: Final = frozenset(Scope) - OPERATOR_SCOPES
+"""The default scopes of a key."""
+_IMPLY_READ: Final = frozenset({Scope.EVENTS_READ, Scope.INBOX, Scope.SUBSCRIPTIONS, Scope.KEYS})
+
+
+def with_read(scopes: Iterable[Scope]) -> frozenset[Scope]:
+    """These scopes, and `read` if they already allow to see everything that `read` does.
+
+    So a key from before there was `read` can create keys that have it.
+    """
+    found = frozenset(scopes)
+    return found | {Scope.READ} if found >= _IMPLY_READ else found
+
+
+def without_implied_read(scopes: Iterable[Scope]) -> frozenset[Scope]:
+    """These scopes, without `read` if `with_read` adds it again."""
+    found = frozenset(scopes)
+    return found - {Scope.READ} if found >= _IMPLY_READ else found
 
 
 class Plan(enum.StrEnum):
@@ -110,7 +131,8 @@ class Organisation(msgspec.Struct, frozen=True, kw_only=True):
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """The caller of a request: one verified API key. Every storage function takes its `org_id`.
 
-    `expires_at` is seconds since the epoch, infinity for a key that does not expire.
+    `expires_at` is seconds since the epoch, infinity for a key that does not expire. `own_org_id` is the
+    organisation of the key if the caller acts for another organisation, which `org_id` then names.
     """
 
     org_id: OrgId
@@ -121,11 +143,20 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     key_prefix: str
     scopes: frozenset[Scope]
     expires_at: float
+    own_org_id: OrgId | None = None
 
-    def require(self, scope: Scope | None) -> None:
-        """Raise Forbidden unless the key carries `scope`; None asks for any valid key."""
-        if scope is not None and scope not in self.scopes:
-            raise Forbidden(f"This route needs a key with the scope `{scope}`.", scope=scope.value)
+    def require(self, *scopes: str) -> None:
+        """Raise Forbidden unless the key has one of these scopes, or none is named."""
+        if not scopes or not self.scopes.isdisjoint(scopes):
+            return
+        named = " or ".join(f"`{scope}`" for scope in scopes)
+        message = f"This route needs a key with the scope {named}."
+        if self.own_org_id is not None:
+            message = (
+                f"While a key acts for another organisation, this route needs the scope {named}, and the"
+                " scope `act` if it is not `read` or `events:read`."
+            )
+        raise Forbidden(message, scope=str(scopes[0]))
 
 
 class NewEvent(msgspec.Struct, kw_only=True, gc=False):

@@ -32,7 +32,7 @@ from triggers.node.metrics import NodeMetrics
 from triggers.node.metrics_server import MetricsServer
 from triggers.node.operator_routes import METRICS_PATH, OperatorRoutes
 from triggers.node.resources import key_ring_of
-from triggers.node.routes import bind
+from triggers.node.routes import CONSOLE_ROUTES, bind
 from triggers.node.settings import Settings
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
@@ -40,6 +40,8 @@ from triggers.previews.routes import PreviewRoutes
 from triggers.replays.job import Replaying
 from triggers.replays.routes import ReplayRoutes
 from triggers.room import Room
+from triggers.sessions.routes import SessionRoutes
+from triggers.sessions.sessions import Sessions
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.subscriptions.routes import SubscriptionRoutes
 from triggers.wakeups.wakeup import Wakeup
@@ -59,6 +61,9 @@ class ApiNode:
         self.wakeup = Wakeup()
         self._limiter = RateLimiter()
         self._keys = KeyCache(self.database, self.clock)
+        self.sessions = Sessions(
+            self.database, self.clock, self._keys, settings.public_url, settings.root_path
+        )
         self.backlogs = Backlogs(self.database, settings.max_pending)
         self.acceptor = Acceptor(
             self.database,
@@ -93,6 +98,8 @@ class ApiNode:
 
             self._redis = RedisLink(settings.redis_url, self.wakeup, self._limiter, self._note_redis)
         routes, metrics = self._routes(), []
+        if settings.console == "off":
+            routes = [route for route in routes if not route.path.startswith(CONSOLE_ROUTES)]
         if settings.metrics_elsewhere:
             metrics = [route for route in routes if route.path == METRICS_PATH]
             routes = [route for route in routes if route.path != METRICS_PATH]
@@ -117,6 +124,7 @@ class ApiNode:
         return bind(
             self._accept,
             KeyRoutes(database, clock),
+            SessionRoutes(database, clock, self.settings.public_url),
             SubscriptionRoutes(
                 database, key_ring, lambda lane: wakeup.give({lane[0]}, [lane]), clock, policy
             ),

@@ -171,6 +171,10 @@ class Settings(LimitSettings, frozen=True, kw_only=True):
             " /metrics."
         ),
     ] = None
+    console: Annotated[
+        Literal["on", "off"],
+        Meta(description="`off` removes the console, and the routes that sign people in to it."),
+    ] = "on"
     disable_after: Annotated[
         float, duration("Time without any success after which a failing subscription is disabled.")
     ] = 5 * 86_400
