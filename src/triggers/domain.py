@@ -6,6 +6,7 @@ import enum
 import hashlib
 import re
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple, NewType
@@ -38,11 +39,31 @@ class Scope(enum.StrEnum):
     INBOX = "inbox"
     SUBSCRIPTIONS = "subscriptions"
     KEYS = "keys"
+    READ = "read"
     ADMIN = "admin"
+    ACT = "act"
 
 
-TENANT_SCOPES: Final = frozenset(Scope) - {Scope.ADMIN}
-"""The default scopes of a key. `admin` is only for the operator."""
+OPERATOR_SCOPES: Final = frozenset({Scope.ADMIN, Scope.ACT})
+"""The scopes that only the operator can give a key."""
+TENANT_SCOPES: Final = frozenset(Scope) - OPERATOR_SCOPES
+"""The default scopes of a key."""
+_IMPLY_READ: Final = frozenset({Scope.EVENTS_READ, Scope.INBOX, Scope.SUBSCRIPTIONS, Scope.KEYS})
+
+
+def with_read(scopes: Iterable[Scope]) -> frozenset[Scope]:
+    """These scopes, and `read` if they already allow to see everything that `read` does.
+
+    So a key from before there was `read` can create keys that have it.
+    """
+    found = frozenset(scopes)
+    return found | {Scope.READ} if found >= _IMPLY_READ else found
+
+
+def without_implied_read(scopes: Iterable[Scope]) -> frozenset[Scope]:
+    """These scopes, without `read` if `with_read` adds it again."""
+    found = frozenset(scopes)
+    return found - {Scope.READ} if found >= _IMPLY_READ else found
 
 
 class Plan(enum.StrEnum):
@@ -110,7 +131,8 @@ class Organisation(msgspec.Struct, frozen=True, kw_only=True):
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who is asking: one verified API key. Every storage function takes its `org_id`.
 
-    `expires_at` is seconds since the epoch, infinity for a key that does not expire.
+    `expires_at` is seconds since the epoch, infinity for a key that does not expire. `own_org_id` is the
+    organisation of the key if the caller acts for another organisation, which `org_id` then names.
     """
 
     org_id: OrgId
@@ -121,11 +143,43 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     key_prefix: str
     scopes: frozenset[Scope]
     expires_at: float
+    own_org_id: OrgId | None = None
 
     def require(self, scope: Scope | None) -> None:
         """Raise Forbidden unless the key carries `scope`; None asks for any valid key."""
-        if scope is not None and scope not in self.scopes:
-            raise Forbidden(f"This route needs a key with the scope `{scope}`.", scope=scope.value)
+        if scope is None or scope in self.scopes:
+            return
+        message = f"This route needs a key with the scope `{scope}`."
+        if self.own_org_id is not None:
+            message = (
+                f"The caller acts for another organisation, and may not use the scope `{scope}` there."
+                " That needs a key with this scope and with the scope `act`."
+            )
+        raise Forbidden(message, scope=scope.value)
+
+    def acting_for(self, org: Organisation) -> Caller:
+        """This caller while it acts for another organisation.
+
+        It may only read, and payloads only if the key has `events:read`. If the key has the scope `act`, it
+        has all scopes of the key but those of the operator.
+
+        Raises:
+            Forbidden: the key lacks the scope `admin`.
+        """
+        if Scope.ADMIN not in self.scopes:
+            raise Forbidden(
+                "Only a key with the scope `admin` can act for another organisation.", scope=Scope.ADMIN.value
+            )
+        allowed = TENANT_SCOPES if Scope.ACT in self.scopes else {Scope.EVENTS_READ}
+        return msgspec.structs.replace(
+            self,
+            org_id=OrgId(org.id),
+            org_name=org.name,
+            plan=org.plan,
+            requests_per_minute=org.requests_per_minute,
+            scopes=(self.scopes & allowed) | {Scope.READ},
+            own_org_id=self.org_id,
+        )
 
 
 class NewEvent(msgspec.Struct, kw_only=True, gc=False):

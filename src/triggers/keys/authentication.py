@@ -5,8 +5,7 @@ times a second; what it remembers counts only while its last good read began les
 ago. So a revoked key stops working within a second everywhere, and a node that cannot read
 the row trusts nothing it remembers.
 
-Anybody can send keys that do not exist, as many as they like. Those are remembered, and wait to be
-looked up, apart from keys that were good once: they push out and hold up only their own kind.
+Anybody can send keys that do not exist, as many as they like. `lookups.py` bounds what they cost.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ import structlog
 
 from triggers.background import Duty
 from triggers.domain import Caller
-from triggers.errors import TriggersError, Unauthenticated, Unavailable
+from triggers.errors import TriggersError, Unauthenticated
 from triggers.keys import store as api_keys
+from triggers.keys.lookups import Lookups, make_room
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.room import acting_for
 
 log = structlog.get_logger()
 
@@ -35,10 +34,6 @@ KEY_VERSION = "key version"
 """The duty without which no key is trusted."""
 TRUST_SECONDS = 1.0
 TOUCH_EVERY_SECONDS = 60.0
-MAX_REMEMBERED = 50_000
-MAX_LOOKUPS = 4
-LOOKUP_SECONDS = 3.0
-MAX_LOOKUPS_WAITING = 1_000
 MAX_KEY_LENGTH = 512
 
 
@@ -52,18 +47,14 @@ def key_from(fields: Mapping[bytes, bytes]) -> bytes:
         Unauthenticated: there is none, or it is not in a form that a key can have.
     """
     scheme, _, key = fields.get(b"authorization", b"").partition(b" ")
-    key = key.strip() if scheme.lower() == b"bearer" else fields.get(b"x-api-key", b"")
+    return well_formed(key.strip() if scheme.lower() == b"bearer" else fields.get(b"x-api-key", b""))
+
+
+def well_formed(key: bytes) -> bytes:
+    """Return a key if it has a form that a key can have, or raise Unauthenticated."""
     if not api_keys.PREFIX_LENGTH <= len(key) <= MAX_KEY_LENGTH or not key.isascii():
         raise Unauthenticated
     return key
-
-
-class _Lookups:
-    """Running look-ups: one for all requests with the same key. A few query the database, the others wait."""
-
-    def __init__(self) -> None:
-        self.tasks: dict[bytes, asyncio.Task[Caller | None]] = {}
-        self.slots = asyncio.Semaphore(MAX_LOOKUPS)
 
 
 class KeyCache:
@@ -74,9 +65,7 @@ class KeyCache:
         self._clock = clock
         self._callers: dict[bytes, Caller] = {}
         self._unknown: set[bytes] = set()
-        self._known_once: set[bytes] = set()  # whatever the version: whom to look up apart from strangers
-        self._lookups = _Lookups()
-        self._lookups_of_strangers = _Lookups()
+        self.lookups = Lookups()
         self._version = 0
         self._read_at = float("-inf")
         self._used_at: dict[UUID, float] = {}
@@ -128,36 +117,17 @@ class KeyCache:
         return caller
 
     async def _look_up(self, key: bytes, digest: bytes) -> Caller | None:
-        """Ask the database, once for all who ask at the same time."""
-        lookups = self._lookups if digest in self._known_once else self._lookups_of_strangers
-        task = lookups.tasks.get(digest)
-        if task is None:
-            if len(lookups.tasks) >= MAX_LOOKUPS_WAITING:
-                raise Unavailable("Too many unknown API keys are being looked up at once. Try again.")
-            task = asyncio.create_task(self._verify(key, digest, lookups.slots))
-            lookups.tasks[digest] = task
-            task.add_done_callback(lambda _: lookups.tasks.pop(digest, None))
-        return await asyncio.shield(task)
+        return await self.lookups.run(digest, lambda: self._verify(key, digest))
 
-    async def _verify(self, key: bytes, digest: bytes, slots: asyncio.Semaphore) -> Caller | None:
-        acting_for.set(None)  # the first to ask is not the only one that waits for it
-        try:
-            async with asyncio.timeout(LOOKUP_SECONDS), slots:
-                version = self._version
-                caller = await api_keys.verify(self._database, key.decode("ascii"))
-        except TimeoutError:
-            raise Unavailable("The API key cannot be looked up: the database does not answer.") from None
-        current = version == self._version  # else it may have been read before the change
-        if caller is None:
-            self._known_once.discard(digest)
-            if current:
-                _make_room(self._unknown, digest)
+    async def _verify(self, key: bytes, digest: bytes) -> Caller | None:
+        version = self._version
+        caller = await api_keys.verify(self._database, key.decode("ascii"))
+        if version == self._version:  # else it may have been read before the change
+            if caller is None:
+                make_room(self._unknown, digest)
                 self._unknown.add(digest)
-        else:
-            _make_room(self._known_once, digest)
-            self._known_once.add(digest)
-            if current:
-                _make_room(self._callers, digest)
+            else:
+                make_room(self._callers, digest)
                 self._callers[digest] = caller
         return caller
 
@@ -180,8 +150,3 @@ class KeyCache:
         except BaseException:  # stored the next time, unless the key has a later use by then
             self._used_at = used | self._used_at
             raise
-
-
-def _make_room(remembered: dict[bytes, Caller] | set[bytes], digest: bytes) -> None:
-    if len(remembered) >= MAX_REMEMBERED and digest not in remembered:
-        remembered.clear()

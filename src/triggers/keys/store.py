@@ -7,14 +7,24 @@ import hmac
 import math
 import re
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
 
-from triggers.domain import Caller, KeyId, OrgId, PageRequest, Plan, Scope, check_text
+from triggers.domain import (
+    Caller,
+    KeyId,
+    OrgId,
+    PageRequest,
+    Plan,
+    Scope,
+    check_text,
+    with_read,
+    without_implied_read,
+)
 from triggers.errors import Conflict, Invalid, NotFound
 from triggers.keys.organisations import quota
 from triggers.postgres.clock import DatabaseClock
@@ -27,6 +37,7 @@ from triggers.postgres.database import (
 
 _SQL = statements(__name__)
 PREFIX_LENGTH = 12
+_KNOWN_SCOPES = frozenset(Scope)
 
 
 class NewKey(NamedTuple):
@@ -94,18 +105,26 @@ async def verify(database: Database, key: str) -> Caller | None:
     for row in await database.fetch(_SQL["by_prefix"], key[:PREFIX_LENGTH]):
         if hmac.compare_digest(row["hash"], digest):
             found = row
-    if found is None:
-        return None
+    return None if found is None else caller_of(found)
+
+
+def caller_of(row: Row) -> Caller:
+    """The caller of a key that is valid, from the columns of the statement `by_prefix`."""
     return Caller(
-        org_id=OrgId(found["org_id"]),
-        org_name=found["org_name"],
-        plan=Plan(found["plan"]),
-        requests_per_minute=quota(found["plan"], found["custom_quota"]),
-        key_id=KeyId(found["id"]),
-        key_prefix=found["prefix"],
-        scopes=frozenset(Scope(scope) for scope in found["scopes"]),
-        expires_at=found["expires_at"].timestamp() if found["expires_at"] else math.inf,
+        org_id=OrgId(row["org_id"]),
+        org_name=row["org_name"],
+        plan=Plan(row["plan"]),
+        requests_per_minute=quota(row["plan"], row["custom_quota"]),
+        key_id=KeyId(row["id"]),
+        key_prefix=row["prefix"],
+        scopes=scopes_of(row["scopes"]),
+        expires_at=row["expires_at"].timestamp() if row["expires_at"] else math.inf,
     )
+
+
+def scopes_of(stored: Iterable[str]) -> frozenset[Scope]:
+    """The scopes of a key as stored. One that this version does not know comes from a newer node."""
+    return with_read(Scope(scope) for scope in stored if scope in _KNOWN_SCOPES)
 
 
 async def create(connection: Connection, clock: DatabaseClock, org_id: OrgId, new: NewKey) -> ApiKey:
@@ -198,7 +217,8 @@ async def _insert(connection: Connection, clock: DatabaseClock, org_id: OrgId, n
         new.name,
         new.prefix,
         new.digest,
-        sorted(new.scopes),
+        # Not with `read` where it is implied: a node of the version before does not know that scope.
+        sorted(without_implied_read(new.scopes)),
         new.expires_at,
     )
     if row is None:
@@ -213,7 +233,7 @@ def _api_key(row: Row) -> ApiKey:
         id=row["id"],
         name=row["name"],
         prefix=row["prefix"],
-        scopes=[Scope(scope) for scope in row["scopes"]],
+        scopes=sorted(scopes_of(row["scopes"])),
         created_at=row["created_at"],
         expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],

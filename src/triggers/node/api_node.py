@@ -40,6 +40,7 @@ from triggers.previews.routes import PreviewRoutes
 from triggers.replays.job import Replaying
 from triggers.replays.routes import ReplayRoutes
 from triggers.room import Room
+from triggers.sessions.sessions import Sessions
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.subscriptions.routes import SubscriptionRoutes
 from triggers.wakeups.wakeup import Wakeup
@@ -60,6 +61,9 @@ class ApiNode:
         self.more_metrics: list[Callable[[], bytes]] = []
         self._limiter = RateLimiter()
         self._keys = KeyCache(self.database, self.clock)
+        self.sessions = Sessions(
+            self.database, self.clock, self._keys, settings.public_url, settings.root_path
+        )
         self.backlogs = Backlogs(self.database, settings.max_pending)
         self.acceptor = Acceptor(
             self.database,

@@ -173,6 +173,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
             " /metrics."
         ),
     ] = None
+    console: Annotated[
+        Literal["on", "off"],
+        Meta(description="`off` removes the console, and the routes that sign people in to it."),
+    ] = "on"
     disable_after: Annotated[
         float,
         Meta(

@@ -11,7 +11,7 @@ import pytest
 
 from triggers.domain import Caller, KeyId, OrgId, Plan
 from triggers.errors import Unauthenticated, Unavailable
-from triggers.keys import authentication
+from triggers.keys import authentication, lookups
 from triggers.keys.authentication import KeyCache, key_from
 
 GOOD = b"zap_live_good"
@@ -72,7 +72,7 @@ def stranger(number: int) -> bytes:
 async def test_unknown_keys_push_out_only_their_own_kind(
     cache: KeyCache, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(authentication, "MAX_REMEMBERED", 10)
+    monkeypatch.setattr(lookups, "MAX_REMEMBERED", 10)
     await cache.caller(GOOD)
     for number in range(25):
         for _ in range(2):
@@ -87,7 +87,7 @@ async def test_unknown_keys_push_out_only_their_own_kind(
 async def test_unknown_keys_hold_up_only_their_own_kind(
     cache: KeyCache, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(authentication, "MAX_LOOKUPS_WAITING", 10)
+    monkeypatch.setattr(lookups, "MAX_LOOKUPS_WAITING", 10)
     await cache.caller(GOOD)
     keys.answering.clear()
     flood = [asyncio.create_task(cache.caller(stranger(number))) for number in range(25)]

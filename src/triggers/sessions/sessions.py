@@ -1,0 +1,188 @@
+"""Opening, recognising and ending sessions: what the pages of the console use.
+
+A session is looked up in the database for each request, so it is over at once on every node when it is ended,
+or when its key is revoked. Unknown tokens are looked up within the bounds of unknown API keys.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+from urllib.parse import urlencode
+from uuid import UUID
+
+import msgspec
+
+from triggers.domain import Caller, Organisation, OrgId, Scope
+from triggers.errors import LinkOver, Unauthenticated
+from triggers.keys.authentication import KeyCache, well_formed
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
+from triggers.sessions import store
+from triggers.sessions.cookie import CONSOLE_PATH, SessionCookie, from_our_origin, is_token
+from triggers.sessions.store import LinkOffer
+
+LINK_PATH = f"{CONSOLE_PATH}/link"
+"""The page that a link opens. The token is the parameter `token`, because the log omits parameters."""
+
+
+class NewSession(NamedTuple):
+    """A session that was opened. `token` is the value of the cookie, and is stored nowhere."""
+
+    token: str
+    session: Session
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """A person in the console."""
+
+    id: UUID
+    caller: Caller
+    """The caller for handlers. If the session acts for another organisation, it is already that one."""
+    own: Caller
+    """The caller with the rights of the key in its own organisation, also while it acts for another one."""
+    key_name: str | None
+    acting_for: Organisation | None
+    return_url: str | None
+    """The page of the platform that made the link, to which a person can go back."""
+    csrf_token: str
+    """Each form of the session's pages has to send this. It changes if the session acts for another
+    organisation, so that no form is sent to an organisation other than the one that it showed."""
+    expires_at: datetime
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether it may act for other organisations."""
+        return Scope.ADMIN in self.own.scopes
+
+
+class Sessions:
+    """The sessions of this service."""
+
+    def __init__(
+        self, database: Database, clock: DatabaseClock, keys: KeyCache, public_url: str | None, root_path: str
+    ) -> None:
+        """`root_path` is the encoded path of the public URL."""
+        self._database = database
+        self._clock = clock
+        self._keys = keys
+        self._public_url = public_url
+        self.cookie = SessionCookie.of(public_url, root_path)
+
+    async def open_with_key(self, key: str) -> NewSession:
+        """Sign in with an API key.
+
+        Raises:
+            Unauthenticated: the key is not valid.
+            Unavailable: the key cannot be looked up now.
+        """
+        caller = await self._keys.caller(well_formed(key.strip().encode("utf-8", "replace")))
+        token = await store.open_with_key(self._database, self._clock, caller.org_id, caller.key_id)
+        if token is None:
+            raise Unauthenticated
+        return await self._opened(token)
+
+    async def look_at_link(self, token: str) -> LinkOffer:
+        """Say what a link would open. This changes nothing, so a preview of the link does not use it.
+
+        Raises:
+            LinkOver: it was used, has expired, or its key is not valid any more.
+            Unavailable: it cannot be looked up now.
+        """
+        offer = None
+        if is_token(token):
+            offer = await self._keys.lookups.run(_digest(token), lambda: store.link(self._database, token))
+        if offer is None:
+            raise LinkOver
+        return offer
+
+    async def open_with_link(self, token: str) -> NewSession:
+        """Sign in with a link, which can be used once.
+
+        Raises:
+            LinkOver, Unavailable: as `look_at_link`.
+        """
+        await self.look_at_link(token)  # which bounds what unknown tokens cost
+        opened = await store.open_with_link(self._database, self._clock, token)
+        if opened is None:
+            raise LinkOver
+        return await self._opened(opened)
+
+    async def session_of(self, fields: Mapping[bytes, bytes]) -> Session | None:
+        """The session of a request by its headers, whose names are in lower case. None if there is none.
+
+        Raises:
+            Unavailable: it cannot be looked up now.
+        """
+        token = self.cookie.read(fields)
+        return None if token is None else await self.caller_of(token)
+
+    async def caller_of(self, token: str) -> Session | None:
+        """The session with this token, None if there is none. Raises as `session_of`."""
+        if not is_token(token):
+            return None
+        found = await self._keys.lookups.run(_digest(token), lambda: store.by_token(self._database, token))
+        return None if found is None else _session(found, token)
+
+    def is_our_post(
+        self, fields: Mapping[bytes, bytes], session: Session | None = None, form_token: str | None = None
+    ) -> bool:
+        """Whether a form was sent from one of our own pages, and with the token of its session if any.
+
+        The form that signs in has no session yet, so only the origin is checked.
+        """
+        if not from_our_origin(fields, self._public_url):
+            return False
+        given = (form_token or "").encode("utf-8", "replace")
+        return session is None or hmac.compare_digest(session.csrf_token.encode(), given)
+
+    async def act_for(self, session: Session, org: Organisation | None) -> None:
+        """Act for another organisation from the next request on; None: for the organisation of the key again.
+
+        Raises:
+            Forbidden: the session lacks the scope `admin`.
+        """
+        if org is not None:
+            session.own.acting_for(org)
+        other = None if org is None or org.id == session.own.org_id else OrgId(org.id)
+        await store.act_for(self._database, session.own.org_id, session.id, other)
+
+    async def end(self, session: Session) -> None:
+        """Sign out."""
+        await store.end(self._database, session.own.org_id, session.id)
+
+    async def _opened(self, token: str) -> NewSession:
+        found = await store.by_token(self._database, token)
+        if found is None:  # its key was revoked meanwhile
+            raise Unauthenticated
+        self._keys.lookups.note_valid(_digest(token))
+        return NewSession(token, _session(found, token))
+
+
+def link_url(base_url: str, token: str) -> str:
+    """The URL of a link, for a service whose public URL is `base_url`."""
+    return f"{base_url.rstrip('/')}{LINK_PATH}?{urlencode({'token': token})}"
+
+
+def _session(found: store.StoredSession, token: str) -> Session:
+    other = found.acting_for
+    text = f"csrf {other.id if other else ''}".encode()
+    form_token = base64.urlsafe_b64encode(hmac.digest(token.encode(), text, "sha256")).decode().rstrip("=")
+    return Session(
+        id=found.id,
+        caller=found.caller if other is None else found.caller.acting_for(other),
+        own=found.caller,
+        key_name=found.key_name,
+        acting_for=other,
+        return_url=found.return_url,
+        csrf_token=form_token,
+        expires_at=found.expires_at,
+    )
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
