@@ -1,4 +1,4 @@
-"""What the page of one event shows, gathered from the API: its deliveries with their attempts, worst first."""
+"""What the page of one event shows, asked of the API: its deliveries with their attempts, worst first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from triggers.subscriptions.body import SubscriptionView
 from triggers.subscriptions.routes import SubscriptionRoutes
 
 MAX_DETAILED: Final = 20
-"""Deliveries of an event whose settings and reason to wait are looked up, worst first; each takes a few queries."""
+"""Deliveries whose settings and reason to wait are looked up, worst first. Each takes a few queries."""
 MAX_ROWS: Final = 100
 MAX_ATTEMPTS: Final = 500
 _POLL_SECONDS: Final = (2, 5, 30)
@@ -85,7 +85,7 @@ async def gather(api: Api, caller: Caller, event_id: str, now: datetime) -> Even
         )
         for each in reversed(listed.data):
             attempts.setdefault(each.subscription_id, []).append(each)
-    found = []
+    found: list[_Found] = []
     for delivery in sorted(event.deliveries, key=_urgency)[:MAX_ROWS]:
         detail = subscription = None
         if sees_attempts and len(found) < MAX_DETAILED:
@@ -213,7 +213,7 @@ def _row(found: _Found, standing: Standing, course: Course, marks: list[Mark], g
 
 
 def _action(standing: Standing, *, next_at_is_later: bool) -> str | None:
-    """What mends a delivery: `retry` it before its time, `again` as a new generation, or `resume` its lane."""
+    """What mends a delivery: `retry` it before its time, `again` as a new generation, or `resume`."""
     match standing.status:
         case "dead" | "cancelled" | "expired":
             return "again"

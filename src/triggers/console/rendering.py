@@ -48,7 +48,11 @@ def _environment() -> Environment:
         "short": short,
         "milliseconds": lambda count: words.duration(count / 1000),
     }
-    environment.globals |= {"asset": lambda name: assets()[name].name, "moment": moment, "version": __version__}
+    environment.globals |= {
+        "asset": lambda name: assets()[name].name,
+        "moment": moment,
+        "version": __version__,
+    }
     return environment
 
 

@@ -78,7 +78,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Piece(NamedTuple):
-    """A part of a sentence. A `name` is of a subscription or an inbox; `at` is the moment that a time means."""
+    """A part of a sentence. A `name` is of a subscription or an inbox; `at` is the moment of a time."""
 
     text: str
     kind: Literal["text", "name", "time"] = "text"
@@ -101,7 +101,9 @@ def tell(standings: Sequence[Standing], now: datetime) -> list[Piece]:
         told += [Piece(" "), *_of_push(each, now)]
     if len(missing) > _MOST_NAMED:
         others = len(missing) - _MOST_NAMED
-        told.append(Piece(f" {counted(others, 'other')} {'has' if others == 1 else 'have'} not arrived either."))
+        told.append(
+            Piece(f" {counted(others, 'other')} {'has' if others == 1 else 'have'} not arrived either.")
+        )
     inboxes = [each for each in worst_first(standings) if each.kind == "inbox"]
     for each in inboxes[:_MOST_NAMED]:
         told += [Piece(" "), *_of_inbox(each, now)]

@@ -1,7 +1,7 @@
 """The deliveries of an event on one time axis: where each attempt stands, and why each gap is there. Pure.
 
-The axis is monotone but not linear: each interval between two moments gets a width that grows with the logarithm
-of its length. So the first seconds and the last day of a schedule are both readable.
+The axis is monotone but not linear: the width of the interval between two moments grows with the logarithm of
+its length. So the first seconds and the last day of a schedule are both readable.
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def chart(courses: Sequence[Course], accepted_at: datetime, now: datetime) -> Ch
 
 def _places(moments: Iterable[datetime]) -> dict[datetime, float]:
     ordered = sorted(moments)
-    widths = [math.log1p((later - before).total_seconds() * 10) for before, later in itertools.pairwise(ordered)]
+    widths = [
+        math.log1p((later - before).total_seconds() * 10) for before, later in itertools.pairwise(ordered)
+    ]
     total = sum(widths) or 1.0
     reached = list(itertools.accumulate(widths, initial=0.0))
     return {
