@@ -125,7 +125,9 @@ async def furnish(database: Database, clock: DatabaseClock, tenant: Tenant) -> S
         "dead",
     )
     failing = await _accept(database, tenant, 397, "invoice.payment_failed", PAYLOAD, 28)
-    answer = '{"error":{"code":"upstream_unavailable","message":"The ledger is being migrated. Try again later."}}'
+    answer = (
+        '{"error":{"code":"upstream_unavailable","message":"The ledger is being migrated. Try again later."}}'
+    )
     await _try(
         database,
         tenant,
@@ -180,9 +182,7 @@ async def _accept(
     return event_id
 
 
-async def _try(
-    database: Database, tenant: Tenant, event_id: UUID, to: UUID, tries: Sequence[Try]
-) -> None:
+async def _try(database: Database, tenant: Tenant, event_id: UUID, to: UUID, tries: Sequence[Try]) -> None:
     now = datetime.now(UTC)
     for number, each in enumerate(tries, start=1):
         began = now - timedelta(seconds=each.seconds_ago)
@@ -247,5 +247,3 @@ async def _settle_all(database: Database, tenant: Tenant, event_id: UUID, second
     for row in rows:
         done = Try(seconds_ago - 0.08, "delivered", "delivered", 200)
         await _settle(database, tenant, event_id, row["subscription_id"], [done], "delivered")
-
-

@@ -145,41 +145,18 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float
     own_org_id: OrgId | None = None
 
-    def require(self, scope: Scope | None) -> None:
-        """Raise Forbidden unless the key carries `scope`; None asks for any valid key."""
-        if scope is None or scope in self.scopes:
+    def require(self, *scopes: str) -> None:
+        """Raise Forbidden unless the key has one of these scopes, or none is named."""
+        if not scopes or not self.scopes.isdisjoint(scopes):
             return
-        message = f"This route needs a key with the scope `{scope}`."
+        named = " or ".join(f"`{scope}`" for scope in scopes)
+        message = f"This route needs a key with the scope {named}."
         if self.own_org_id is not None:
             message = (
-                f"The caller acts for another organisation, and may not use the scope `{scope}` there."
-                " That needs a key with this scope and with the scope `act`."
+                f"While a key acts for another organisation, this route needs the scope {named}, and the"
+                " scope `act` if it is not `read` or `events:read`."
             )
-        raise Forbidden(message, scope=scope.value)
-
-    def acting_for(self, org: Organisation) -> Caller:
-        """This caller while it acts for another organisation.
-
-        It may only read, and payloads only if the key has `events:read`. If the key has the scope `act`, it
-        has all scopes of the key but those of the operator.
-
-        Raises:
-            Forbidden: the key lacks the scope `admin`.
-        """
-        if Scope.ADMIN not in self.scopes:
-            raise Forbidden(
-                "Only a key with the scope `admin` can act for another organisation.", scope=Scope.ADMIN.value
-            )
-        allowed = TENANT_SCOPES if Scope.ACT in self.scopes else {Scope.EVENTS_READ}
-        return msgspec.structs.replace(
-            self,
-            org_id=OrgId(org.id),
-            org_name=org.name,
-            plan=org.plan,
-            requests_per_minute=org.requests_per_minute,
-            scopes=(self.scopes & allowed) | {Scope.READ},
-            own_org_id=self.org_id,
-        )
+        raise Forbidden(message, scope=str(scopes[0]))
 
 
 class NewEvent(msgspec.Struct, kw_only=True, gc=False):

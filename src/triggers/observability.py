@@ -185,5 +185,8 @@ def log_request(
         client=client[0] if client else None,
         org_id=str(caller.org_id) if caller else None,
         key_prefix=caller.key_prefix if caller else None,
+        **(
+            {} if caller is None or caller.own_org_id is None else {"operator_org_id": str(caller.own_org_id)}
+        ),
         **facts,
     )

@@ -10,7 +10,18 @@ from typing import NoReturn
 import typer
 
 from triggers import __version__
-from triggers.cli import client, demo, mending, routes, secrets, service, serving, subscriptions, tenants
+from triggers.cli import (
+    client,
+    console,
+    demo,
+    mending,
+    routes,
+    secrets,
+    service,
+    serving,
+    subscriptions,
+    tenants,
+)
 from triggers.node.failures import explained
 from triggers.node.variables import unknown_variables
 
@@ -30,6 +41,7 @@ app.add_typer(secrets.secrets, name="secrets")
 client.add_to(app)
 mending.add_to(app)
 demo.add_to(app)
+console.add_to(app)
 routes.add_to(app)
 
 

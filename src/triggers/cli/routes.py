@@ -28,7 +28,7 @@ def routes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         {
             "method": route.method,
             "path": path,
-            "scope": str(route.scope or "any key"),
+            "scope": " or ".join(route.scopes) or str(route.scope or "any key"),
             "room": room,
         }
         for room, route in listed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+from collections.abc import Callable
 
 import typer
 from rich.console import Console
@@ -17,6 +18,8 @@ from triggers.node.resources import database_url_of, migrate_only
 from triggers.node.serve import serve as run_serve
 from triggers.node.settings import Settings
 from triggers.node.work import work as run_work
+from triggers.sessions.cookie import CONSOLE_PATH
+from triggers.sessions.sessions import link_url
 
 database = typer.Typer(no_args_is_help=True, help="Get access to the service's database.")
 
@@ -39,7 +42,7 @@ def serve(settings: Settings) -> None:
             "[bold white on red] DEVELOPMENT [/] Deliveries may reach http:// URLs of this machine."
             " Do not use this for anything else."
         )
-    run_async(run_serve(settings, _announce, terminal=sys.stderr.isatty()))
+    run_async(run_serve(settings, _announcing(settings), terminal=sys.stderr.isatty()))
 
 
 def api(settings: Settings) -> None:
@@ -48,7 +51,7 @@ def api(settings: Settings) -> None:
         raise OperatorError(
             "`triggers api` needs TRIGGERS_DATABASE_URL. `triggers serve` can start a private database."
         )
-    run_async(run_serve(settings, _announce, terminal=sys.stderr.isatty(), with_worker=False))
+    run_async(run_serve(settings, _announcing(settings), terminal=sys.stderr.isatty(), with_worker=False))
 
 
 def worker(settings: Settings) -> None:
@@ -85,12 +88,25 @@ def url(settings: Settings) -> None:
     typer.echo(database_url_of(settings))
 
 
-def _announce(address: str, made: FirstRun | None) -> None:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    with contextlib.suppress(OSError):  # if the reader has gone or the disk is full, the service goes on
-        console.print(f"\n[bold]Triggers[/] answers on [bold]{address}[/]   docs: {address}/docs")
-        if made is not None:
-            _announce_key(console, address, made)
+def _announcing(settings: Settings) -> Callable[[str, FirstRun | None], None]:
+    """The function that says on the terminal that the service answers."""
+    has_console = settings.console == "on"
+
+    def announce(address: str, made: FirstRun | None) -> None:
+        terminal = Console(stderr=True, highlight=False, soft_wrap=True)
+        where = f"   console: {address}{CONSOLE_PATH}" if has_console else ""
+        with contextlib.suppress(OSError):  # if the reader has gone or the disk is full, the service goes on
+            terminal.print(f"\n[bold]Triggers[/] answers on [bold]{address}[/]   docs: {address}/docs{where}")
+            if made is not None:
+                _announce_key(terminal, address, made)
+            if has_console and made is not None and made.link_token is not None:
+                link = link_url(address, made.link_token)
+                terminal.print(
+                    f"Or open the console. This link is valid for ten minutes, and once:\n\n    {link}\n",
+                    markup=False,
+                )
+
+    return announce
 
 
 def _announce_key(console: Console, address: str, made: FirstRun) -> None:

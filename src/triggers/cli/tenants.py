@@ -30,7 +30,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OrgName = Annotated[str, typer.Option("--org", help="Name of the organisation.")]
 Scopes = Annotated[
     list[Scope] | None,
-    typer.Option("--scope", help="Scope of the key; repeatable. Default: all scopes except admin."),
+    typer.Option("--scope", help="Scope of the key; repeatable. Default: all scopes except admin and act."),
 ]
 Quota = Annotated[
     int | None, typer.Option("--requests-per-minute", help="Quota of the plan enterprise. Default: no limit.")

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from triggers.domain import Caller, Scope
+from triggers.domain import Caller
 from triggers.http.field_errors import invalid_field
 from triggers.http.parameters import Signature
-from triggers.http.route import PUBLIC, Route
+from triggers.http.route import Route
 
 T = TypeVar("T")
 
@@ -25,8 +25,8 @@ class Api:
 
     def may(self, caller: Caller, handler: Callable[..., Any]) -> bool:
         """Whether the caller's key may ask this, so that a page shows it."""
-        scope = self._routes[handler.__qualname__].scope
-        return scope in (None, PUBLIC) or scope in caller.scopes
+        scopes = self._routes[handler.__qualname__].scopes
+        return not scopes or any(scope in caller.scopes for scope in scopes)
 
     async def ask(
         self, caller: Caller, handler: Callable[..., Awaitable[T]], body: Any = None, **parameters: str | None
@@ -37,7 +37,7 @@ class Api:
             TriggersError: as the API answers it.
         """
         route = self._routes[handler.__qualname__]
-        caller.require(None if route.scope in (None, PUBLIC) else Scope(route.scope))
+        caller.require(*route.scopes)
         signature = self._signatures.get(handler.__qualname__)
         if signature is None:
             signature = self._signatures[handler.__qualname__] = Signature(route.handler, route.path)

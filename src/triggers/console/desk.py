@@ -46,8 +46,8 @@ class Desk:
         if found is None:
             raise Unauthenticated
         request.caller = found.caller
-        acting_for.set(found.caller.org_id)
-        grant = self._limiter.take(found.caller)
+        acting_for.set(found.own.org_id)
+        grant = self._limiter.take(found.own)
         if grant is not None and not grant.granted:
             raise RateLimited(retry_after=grant.retry_after)
         return found

@@ -15,6 +15,7 @@ from triggers.console.event_view import gather
 from triggers.console.payload_tree import draw
 from triggers.console.rendering import HEADERS
 from triggers.deliveries.routes import DeliveryRoutes
+from triggers.domain import Scope
 from triggers.errors import Conflict, Invalid
 from triggers.events.routes import EventDetail, EventRoutes
 from triggers.http.parameters import Query
@@ -101,6 +102,7 @@ class EventPages:
     async def curl(self, request: Request, event_id: str) -> Response:
         """A command that sends the same event again, as a new event."""
         session = await self.desk.session(request)
+        session.caller.require(Scope.EVENTS_READ)  # the command holds the payload
         event = await self.desk.api.ask(session.caller, EventRoutes.get_event, event_id=event_id)
         text = curl_of(event, self.desk.public_url(request))
         return Response(text, media_type="text/plain; charset=utf-8", headers=dict(_FILES))
@@ -146,14 +148,16 @@ class EventPages:
             now=now,
             said=said,
             nodes=nodes,
-            raw=payload.decode("utf-8", "replace") if view == "raw" else None,
-            tree=draw(payload, nodes) if view == "tree" else None,
+            raw=payload.decode("utf-8", "replace") if payload is not None and view == "raw" else None,
+            tree=draw(payload, nodes) if payload is not None and view == "tree" else None,
             may_mend=self.desk.api.may(session.caller, DeliveryRoutes.retry_delivery),
         )
 
 
-def payload_of(event: EventDetail) -> bytes:
-    """The bytes of an event's payload as its answer holds them."""
+def payload_of(event: EventDetail) -> bytes | None:
+    """The bytes of an event's payload as its answer holds them; None if the caller may not see them."""
+    if event.payload is msgspec.UNSET:
+        return None
     return (
         bytes(event.payload) if isinstance(event.payload, msgspec.Raw) else msgspec.json.encode(event.payload)
     )
@@ -163,7 +167,7 @@ def curl_of(event: EventDetail, url: str) -> str:
     """A command for a shell that sends the event once more. Its key is the variable KEY."""
     known = {"type": event.type, "source": event.source, "subject": event.subject}
     members = {name: value for name, value in known.items() if value is not None}
-    body = msgspec.json.encode({**members, "payload": msgspec.Raw(payload_of(event))}).decode()
+    body = msgspec.json.encode({**members, "payload": event.payload}).decode()
     return (
         f"curl -i {shlex.quote(url + '/v1/events')} \\\n"
         '  -H "Authorization: Bearer $KEY" \\\n'

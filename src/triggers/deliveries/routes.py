@@ -255,12 +255,21 @@ def _read_position(cursor: str | None) -> Position | None:
 
 
 def _route(method: Method, path: str, handler: Callable[..., Any], *answers: Answer) -> Route:
-    return Route(method, f"/v1/deliveries{path}", handler, Scope.SUBSCRIPTIONS, answers=answers)
+    or_scope = Scope.READ if method == "GET" else None
+    return Route(
+        method, f"/v1/deliveries{path}", handler, Scope.SUBSCRIPTIONS, answers=answers, or_scope=or_scope
+    )
 
 
 ROUTES = (
     subscription_route("GET", "/{subscription_id}/attempts", DeliveryRoutes.list_subscription_attempts),
-    Route("GET", "/v1/events/{event_id}/attempts", DeliveryRoutes.list_event_attempts, Scope.SUBSCRIPTIONS),
+    Route(
+        "GET",
+        "/v1/events/{event_id}/attempts",
+        DeliveryRoutes.list_event_attempts,
+        Scope.SUBSCRIPTIONS,
+        or_scope=Scope.READ,
+    ),
     _route("GET", "", DeliveryRoutes.list_deliveries),
     _route("GET", "/{delivery_id}", DeliveryRoutes.get_delivery),
     _route(

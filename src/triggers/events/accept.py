@@ -47,6 +47,7 @@ from triggers.events.group_commit import Acceptor
 from triggers.events.waiting_event import AcceptOutcome
 from triggers.http import exchange
 from triggers.http.exchange import Headers, Held
+from triggers.keys import acting
 from triggers.keys.authentication import KeyCache, key_from
 from triggers.keys.rate_limit import Grant, RateLimiter
 from triggers.pace import do
@@ -137,6 +138,8 @@ class AcceptApp:
         try:
             key = key_from(request.fields)
             request.caller = self._keys.remembered(key) or await self._keys.caller(key)
+            if acting.HEADER in request.fields:
+                request.caller = await self._keys.acting(request.caller, request.fields)
             self._admit(request, request.caller)
             parse = parse_event_in_steps if is_plain else reading.parser_of(request.fields)
             body = scope.get(exchange.SMALL_BODY)
@@ -187,6 +190,8 @@ class AcceptApp:
         request = AcceptRequest(scope)
         try:
             request.caller = await self._keys.caller(key_from(request.fields))
+            if acting.HEADER in request.fields:
+                request.caller = await self._keys.acting(request.caller, request.fields)
             grant = self._admit(request, request.caller)
             split, parse = reading.readers_of_batch(request.media_type)
             body = await self._body(request, receive, MAX_BATCH_BYTES)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta
 from starlette.responses import Response
 
 from triggers.domain import Caller, Scope, created_at, first_id_at, minted_at, parse_id, type_matches
@@ -78,14 +78,16 @@ class Explanation(msgspec.Struct, kw_only=True):
     why: str
 
 
-class EventDetail(EventView, omit_defaults=True):
+class EventDetail(EventView, kw_only=True, omit_defaults=True):
     """An event with its payload and its deliveries. `explanations` is present only with `?explain`."""
 
     attributes: Annotated[
         dict[str, str | bool | int] | None,
         Meta(description="`dataschema` and extension attributes of an event that came as a CloudEvent."),
     ]
-    payload: Any
+    payload: Annotated[
+        Any, Meta(description="Left out if the key has the scope `read` and not `events:read`.")
+    ] = UNSET
     deliveries: list[DeliveryView]
     explanations: list[Explanation] | None = None
 
@@ -148,14 +150,18 @@ class EventRoutes:
         ]
         | None = None,
     ) -> EventDetail:
-        """Get an event with its payload and its delivery to every subscription."""
+        """Get an event with its payload and its delivery to every subscription.
+
+        A key with the scope `read` and without `events:read` gets it without the payload.
+        """
+        shows_payload = Scope.EVENTS_READ in caller.scopes
         event = await self._find(caller, event_id)
         payload = await event_store.payload(self._database, caller.org_id, event.id)
         states = await event_store.deliveries_of_event(self._database, caller.org_id, event.id)
         return EventDetail(
             **_members(event),
             attributes=None if event.attributes is None else msgspec.json.decode(event.attributes),
-            payload=raw(payload or b"null"),
+            payload=raw(payload or b"null") if shows_payload else UNSET,
             deliveries=[
                 DeliveryView(
                     subscription_id=state.subscription_id,
@@ -223,7 +229,7 @@ class EventRoutes:
                 )
             if candidate.filter is not None and (matched or fits):
                 verdict = await do(judge_again(candidate.filter, seen), caller.org_id)
-                said = _said(verdict)
+                said = _said(verdict, shows_reason=Scope.EVENTS_READ in caller.scopes)
                 why = f"{why}; {said}" if matched or verdict.matched else said
             explanations.append(
                 Explanation(
@@ -238,10 +244,14 @@ class EventRoutes:
         return explanations
 
 
-def _said(verdict: Verdict) -> str:
-    """The result of the current filter, which may be newer than the event."""
+def _said(verdict: Verdict, *, shows_reason: bool) -> str:
+    """The result of the current filter, which may be newer than the event.
+
+    The reason of a failure may quote the payload.
+    """
     if verdict.failure is not None:
-        return f"the current filter fails on it, which counts as a match: {verdict.failure}"
+        reason = f": {verdict.failure}" if shows_reason else ""
+        return f"the current filter fails on it, which counts as a match{reason}"
     return f"the current filter {'matches' if verdict.matched else 'does not match'} it"
 
 
@@ -304,7 +314,20 @@ ROUTES = (
             "application/cloudevents-batch+json": list[CloudEventBody],
         },
     ),
-    Route("GET", "/v1/events", EventRoutes.list_events, Scope.EVENTS_READ, also=("/events",)),
-    Route("GET", "/v1/events/{event_id}", EventRoutes.get_event, Scope.EVENTS_READ),
+    Route(
+        "GET",
+        "/v1/events",
+        EventRoutes.list_events,
+        Scope.EVENTS_READ,
+        also=("/events",),
+        or_scope=Scope.READ,
+    ),
+    Route(
+        "GET",
+        "/v1/events/{event_id}",
+        EventRoutes.get_event,
+        Scope.EVENTS_READ,
+        or_scope=Scope.READ,
+    ),
     Route("GET", "/v1/events/{event_id}/payload", EventRoutes.get_payload, Scope.EVENTS_READ),
 )

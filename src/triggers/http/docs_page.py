@@ -75,12 +75,11 @@ def _operations(paths: dict[str, Any]) -> list[Operation]:
 
 
 def _scope(detail: dict[str, Any]) -> str:
-    """What a key needs: a scope, `any key`, or `public` for no key at all."""
+    """What a key needs: one of the scopes, `any key`, or `public` for no key at all."""
     if "security" not in detail:
         return "public"
-    return next(
-        (scope for way in detail["security"] for scopes in way.values() for scope in scopes), "any key"
-    )
+    named = {f"`{scope}`": None for way in detail["security"] for scopes in way.values() for scope in scopes}
+    return " or ".join(named) or "any key"
 
 
 def _schemas(part: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -123,9 +123,9 @@ class _Operation:
             described["requestBody"] = self._request_body(schemas)
         described["responses"] = self._responses(service, schemas)
         if route.scope != PUBLIC:
-            # OpenAPI 3.1 lets the list name the scope that the key needs.
-            needed = [] if route.scope is None else [str(route.scope)]
-            described["security"] = [{scheme: needed} for scheme in service.schemes]
+            # OpenAPI 3.1 lets the list name the scope that the key needs. One entry of the list is enough.
+            needed = [[scope] for scope in route.scopes] or [[]]
+            described["security"] = [{scheme: each} for each in needed for scheme in service.schemes]
         return described
 
     def _id(self, path: str) -> str:

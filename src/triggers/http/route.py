@@ -45,6 +45,13 @@ class Route(NamedTuple):
     media_type: str = "application/json"
     """The media type of the answer."""
     takes: Mapping[str, Any] | None = None
+    or_scope: str | None = None
+    """Another scope that is enough instead of `scope`."""
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes of which a key needs one. Without any, no scope is needed."""
+        return tuple(str(each) for each in (self.scope, self.or_scope) if each not in (None, PUBLIC))
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from triggers.background import Duty
 from triggers.domain import Caller
 from triggers.errors import TriggersError, Unauthenticated
 from triggers.keys import store as api_keys
+from triggers.keys.acting import caller_by_header
 from triggers.keys.lookups import Lookups, make_room
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
@@ -115,6 +116,14 @@ class KeyCache:
             raise Unauthenticated
         self._used_at[caller.key_id] = now
         return caller
+
+    async def acting(self, own: Caller, fields: Mapping[bytes, bytes]) -> Caller:
+        """The caller of a request with the header `Triggers-Org`. `own` is the caller of its key.
+
+        Raises:
+            Forbidden, NotFound: as `caller_by_header`.
+        """
+        return await caller_by_header(self._database, own, fields)
 
     async def _look_up(self, key: bytes, digest: bytes) -> Caller | None:
         return await self.lookups.run(digest, lambda: self._verify(key, digest))

@@ -9,7 +9,17 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from triggers.domain import TENANT_SCOPES, Caller, Organisation, OrgId, Plan, Scope, parse_id, rfc3339
+from triggers.domain import (
+    OPERATOR_SCOPES,
+    TENANT_SCOPES,
+    Caller,
+    Organisation,
+    OrgId,
+    Plan,
+    Scope,
+    parse_id,
+    rfc3339,
+)
 from triggers.errors import Forbidden, Invalid, NotFound
 from triggers.http.route import Answer, Route
 from triggers.http.views import (
@@ -80,7 +90,7 @@ class ApiKeyList(msgspec.Struct):
 
 
 class ApiKeyBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A new API key. Without `scopes` it has all scopes of the caller's key except `admin`."""
+    """A new API key. Without `scopes` it has those of the caller's key except `admin` and `act`."""
 
     name: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
     scopes: list[Scope] | None = None
@@ -144,7 +154,7 @@ class KeyRoutes:
 
         A key cannot grant scopes that it lacks.
         """
-        scopes = caller.scopes - {Scope.ADMIN} if data.scopes is None else frozenset(data.scopes)
+        scopes = caller.scopes - OPERATOR_SCOPES if data.scopes is None else frozenset(data.scopes)
         _check_grant(scopes, caller.scopes)
         return await self._create(caller.org_id, data, scopes)
 
@@ -210,7 +220,7 @@ class KeyRoutes:
         return await self._listed(OrgId((await self._organisation_of(org_id)).id), limit, cursor)
 
     async def admin_create_key(self, caller: Caller, org_id: str, data: ApiKeyBody) -> NewApiKey:
-        """Create an API key for an organisation. By default it has all scopes except `admin`."""
+        """Create an API key for an organisation. By default it has all scopes except `admin` and `act`."""
         del caller
         org = await self._organisation_of(org_id)
         scopes = TENANT_SCOPES if data.scopes is None else frozenset(data.scopes)
@@ -254,9 +264,9 @@ class KeyRoutes:
 
 
 def _check_grant(wanted: frozenset[Scope], own: frozenset[Scope]) -> None:
-    if Scope.ADMIN in wanted:
+    if wanted & OPERATOR_SCOPES:
         raise Forbidden(
-            "Only the operator can create keys with the scope `admin`, with `triggers keys create`."
+            "Only the operator can create keys with the scope `admin` or `act`, with `triggers keys create`."
         )
     if missing := wanted - own:
         raise Forbidden(f"A key cannot grant scopes that it lacks: {', '.join(sorted(missing))}.")
@@ -291,7 +301,7 @@ def _organisation(org: Organisation) -> OrganisationView:
 
 ROUTES = (
     Route("GET", "/v1/org", KeyRoutes.get_org, None),
-    Route("GET", "/v1/keys", KeyRoutes.list_keys, Scope.KEYS),
+    Route("GET", "/v1/keys", KeyRoutes.list_keys, Scope.KEYS, or_scope=Scope.READ),
     Route("POST", "/v1/keys", KeyRoutes.create_key, Scope.KEYS, 201),
     Route(
         "POST",

@@ -33,7 +33,7 @@ from triggers.node.housekeeping import Housekeeping
 from triggers.node.metrics_server import MetricsServer
 from triggers.node.operator_routes import METRICS_PATH, OperatorRoutes
 from triggers.node.resources import key_ring_of
-from triggers.node.routes import bind
+from triggers.node.routes import CONSOLE_ROUTES, bind
 from triggers.node.settings import Settings
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
@@ -41,6 +41,7 @@ from triggers.previews.routes import PreviewRoutes
 from triggers.replays.job import Replaying
 from triggers.replays.routes import ReplayRoutes
 from triggers.room import Room
+from triggers.sessions.routes import SessionRoutes
 from triggers.sessions.sessions import Sessions
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.subscriptions.routes import SubscriptionRoutes
@@ -99,6 +100,8 @@ class ApiNode:
 
             self._redis = RedisLink(settings.redis_url, self.wakeup, self._limiter, self._note_redis)
         routes, metrics = self._routes(), []
+        if settings.console == "off":
+            routes = [route for route in routes if not route.path.startswith(CONSOLE_ROUTES)]
         if settings.metrics_elsewhere:
             metrics = [route for route in routes if route.path == METRICS_PATH]
             routes = [route for route in routes if route.path != METRICS_PATH]
@@ -131,6 +134,7 @@ class ApiNode:
         routes = bind(
             self._accept,
             KeyRoutes(database, clock),
+            SessionRoutes(database, clock, self.settings.public_url),
             SubscriptionRoutes(
                 database, key_ring, lambda lane: wakeup.give({lane[0]}, [lane]), clock, policy
             ),
@@ -143,8 +147,6 @@ class ApiNode:
             PreviewRoutes(database, key_ring, clock, wakeup, stopping),
             operator,
         )
-        if self.settings.console == "off":
-            return routes
         console = pages(self.sessions, routes, operator.url, dev=self.settings.dev)
         return [*routes, *bind(*console, room="console")]
 

@@ -7,13 +7,13 @@ from functools import cache
 from typing import Final
 
 from triggers import observability
-from triggers.domain import Scope
 from triggers.errors import RateLimited
 from triggers.http.endpoint import Rules
 from triggers.http.exchange import Held
 from triggers.http.request import Request
 from triggers.http.route import PUBLIC, Route
 from triggers.http.router import Router
+from triggers.keys import acting
 from triggers.keys.authentication import KeyCache, key_from
 from triggers.keys.rate_limit import RateLimiter
 from triggers.node.routes import ROOMS
@@ -33,11 +33,14 @@ def build_app(keys: KeyCache, limiter: RateLimiter, bodies: Room, routes: Iterab
         acting_for.set(None)  # the task may have begun within a request of another tenant
         if route.scope == PUBLIC:
             return
-        caller = request.caller = await keys.caller(key_from(request.fields))
-        acting_for.set(caller.org_id)
-        request.held = Held(bodies, caller.org_id)
-        caller.require(None if route.scope is None else Scope(route.scope))
-        grant = limiter.take(caller)
+        own = caller = request.caller = await keys.caller(key_from(request.fields))
+        # An operator who acts for another organisation does not use up what that one may use.
+        acting_for.set(own.org_id)
+        request.held = Held(bodies, own.org_id)
+        if acting.HEADER in request.fields:
+            caller = request.caller = await keys.acting(own, request.fields)
+        caller.require(*route.scopes)
+        grant = limiter.take(own)
         if grant is not None:
             request.limit_headers = grant.headers()
             if not grant.granted:

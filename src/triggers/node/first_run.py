@@ -13,10 +13,16 @@ from triggers.keys import organisations
 from triggers.keys import store as api_keys
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
+from triggers.sessions import store as sessions
+from triggers.sessions.store import NewLink
 
 FIRST_ORGANISATION = "default"
 KEY_FILE = "first-key"
 """File in the data directory that gets the first API key if there is no terminal."""
+
+
+LINK_SECONDS = 600
+"""How long the link to the console is valid that the first run shows."""
 
 
 class FirstRun(NamedTuple):
@@ -26,6 +32,8 @@ class FirstRun(NamedTuple):
     """The key itself, to be shown on a terminal. It is stored nowhere."""
     key_file: Path | None = None
     """The file that holds the key."""
+    link_token: str | None = None
+    """Token of a link that signs in to the console with the key, if the key is shown on a terminal."""
 
 
 async def first_run(
@@ -51,11 +59,13 @@ async def first_run(
             if not terminal and data_dir is None:
                 return FirstRun()
             new = api_keys.NewKey(TENANT_SCOPES, name="first key")
-            key = (await api_keys.create(connection, clock, OrgId(org.id), new)).key
+            made = await api_keys.create(connection, clock, OrgId(org.id), new)
             if terminal or data_dir is None:
-                return FirstRun(key=key)
+                link = NewLink(made.id, LINK_SECONDS)
+                token = (await sessions.insert_link(connection, clock, OrgId(org.id), link)).token
+                return FirstRun(key=made.key, link_token=token)
             path = data_dir / KEY_FILE
-            await asyncio.to_thread(_write_private, path, f"{key}\n")
+            await asyncio.to_thread(_write_private, path, f"{made.key}\n")
             return FirstRun(key_file=path)
     except NameTaken:  # by a node that started at the same time
         return None

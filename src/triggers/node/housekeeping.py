@@ -22,6 +22,7 @@ from triggers.inboxes import store as inbox_store
 from triggers.node.health import Health
 from triggers.postgres import partitions
 from triggers.postgres.database import Database
+from triggers.sessions import store as session_store
 from triggers.subscriptions import changes as subscription_changes
 
 log = structlog.get_logger()
@@ -58,6 +59,7 @@ class Housekeeping:
             Duty("partitions", 3600, self._make_partitions),
             Duty("dedup sweep", 15, self._sweep_dedup),
             Duty("finished leases sweep", 15, self._sweep_finished_leases),
+            Duty("ended sessions sweep", 60, self._sweep_sessions),
             Duty("message expiry", 30, self._expire_messages),
             Duty("subscription expiry", 2, self._expire_subscriptions),
             Duty("ended subscriptions", 2, self._follow_ends),
@@ -75,6 +77,9 @@ class Housekeeping:
 
     async def _sweep_finished_leases(self) -> bool:
         return await settlement_store.sweep_finished(self._database, CHUNK) == CHUNK
+
+    async def _sweep_sessions(self) -> bool:
+        return await session_store.sweep(self._database, CHUNK) == CHUNK
 
     async def _expire_messages(self) -> bool:
         try:

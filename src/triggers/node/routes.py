@@ -15,6 +15,8 @@ from triggers.keys import routes as keys
 from triggers.node import operator_routes
 from triggers.previews import routes as previews
 from triggers.replays import routes as replays
+from triggers.sessions import routes as sessions
+from triggers.sessions.cookie import CONSOLE_PATH
 from triggers.subscriptions import routes as subscriptions
 
 ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
@@ -25,11 +27,15 @@ ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
     "deliveries": deliveries.ROUTES,
     "replays": replays.ROUTES,
     "keys": keys.ROUTES,
+    "sessions": sessions.ROUTES,
     "console": console.ROUTES,
     "node": operator_routes.ROUTES,
 }
 
 ROUTES: Final[tuple[Route, ...]] = tuple(route for table in ROOMS.values() for route in table)
+
+CONSOLE_ROUTES: Final = (CONSOLE_PATH, f"/v1{CONSOLE_PATH}/")
+"""Where the paths of routes begin that `TRIGGERS_CONSOLE=off` removes."""
 
 
 def listed() -> list[tuple[str, Route]]:

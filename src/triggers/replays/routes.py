@@ -240,7 +240,7 @@ def _progress(job: Job) -> float:
 
 
 ROUTES = (
-    Route("GET", "/v1/replays", ReplayRoutes.list_replays, Scope.SUBSCRIPTIONS),
+    Route("GET", "/v1/replays", ReplayRoutes.list_replays, Scope.SUBSCRIPTIONS, or_scope=Scope.READ),
     Route(
         "POST",
         "/v1/replays",
@@ -256,6 +256,12 @@ ROUTES = (
             ),
         ),
     ),
-    Route("GET", "/v1/replays/{replay_id}", ReplayRoutes.get_replay, Scope.SUBSCRIPTIONS),
+    Route(
+        "GET",
+        "/v1/replays/{replay_id}",
+        ReplayRoutes.get_replay,
+        Scope.SUBSCRIPTIONS,
+        or_scope=Scope.READ,
+    ),
     Route("DELETE", "/v1/replays/{replay_id}", ReplayRoutes.cancel_replay, Scope.SUBSCRIPTIONS),
 )

@@ -19,6 +19,7 @@ import msgspec
 
 from triggers.domain import Caller, Organisation, OrgId, Scope
 from triggers.errors import LinkOver, Unauthenticated
+from triggers.keys.acting import acting, require_operator
 from triggers.keys.authentication import KeyCache, well_formed
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
@@ -147,7 +148,7 @@ class Sessions:
             Forbidden: the session lacks the scope `admin`.
         """
         if org is not None:
-            session.own.acting_for(org)
+            require_operator(session.own)
         other = None if org is None or org.id == session.own.org_id else OrgId(org.id)
         await store.act_for(self._database, session.own.org_id, session.id, other)
 
@@ -174,7 +175,7 @@ def _session(found: store.StoredSession, token: str) -> Session:
     form_token = base64.urlsafe_b64encode(hmac.digest(token.encode(), text, "sha256")).decode().rstrip("=")
     return Session(
         id=found.id,
-        caller=found.caller if other is None else found.caller.acting_for(other),
+        caller=found.caller if other is None else acting(found.caller, other),
         own=found.caller,
         key_name=found.key_name,
         acting_for=other,

@@ -10,15 +10,28 @@ from uuid import UUID
 
 import msgspec
 
-from triggers.domain import Caller, KeyId, Organisation, OrgId, PageRequest, Plan, Scope, with_read
+from triggers.domain import (
+    TENANT_SCOPES,
+    Caller,
+    KeyId,
+    Organisation,
+    OrgId,
+    PageRequest,
+    Plan,
+    Scope,
+    with_read,
+)
 from triggers.errors import NotFound
 from triggers.keys.organisations import quota
-from triggers.keys.store import caller_of, hash_of, scopes_of
+from triggers.keys.store import NewKey, caller_of, create, hash_of, scopes_of
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database, Row, statements
 from triggers.sessions.cookie import SESSION_SECONDS
 
 _SQL = statements(__name__)
+
+CONSOLE_KEY = "console"
+"""Name of the key for which `triggers console` makes links if it has no key of its own."""
 
 MAX_PER_KEY = 100
 """Maximum number of sessions of a key, and of its links that were not used. The oldest give way."""
@@ -77,21 +90,23 @@ class ListedSession(msgspec.Struct, kw_only=True, frozen=True):
     expires_at: datetime
 
 
-async def insert_link(database: Database, clock: DatabaseClock, org_id: OrgId, new: NewLink) -> StoredLink:
-    """Store a link for a key of the organisation."""
+async def insert_link(
+    connection: Connection, clock: DatabaseClock, org_id: OrgId, new: NewLink
+) -> StoredLink:
+    """Store a link for a key of the organisation, within a transaction."""
     token = secrets.token_urlsafe(32)
-    async with database.connection() as connection, connection.transaction():
-        expires_at = await connection.fetchval(
-            _SQL["insert_link"],
-            org_id,
-            clock.mint(),
-            hash_of(token),
-            new.key_id,
-            None if new.scopes is None else sorted(new.scopes),
-            new.return_url,
-            timedelta(seconds=new.seconds),
-        )
-        await connection.execute(_SQL["trim_links"], org_id, new.key_id, MAX_PER_KEY, MAX_PER_ORGANISATION)
+    await connection.execute(_SQL["lock"], org_id)
+    expires_at = await connection.fetchval(
+        _SQL["insert_link"],
+        org_id,
+        clock.mint(),
+        hash_of(token),
+        new.key_id,
+        None if new.scopes is None else sorted(new.scopes),
+        new.return_url,
+        timedelta(seconds=new.seconds),
+    )
+    await connection.execute(_SQL["trim_links"], org_id, new.key_id, MAX_PER_KEY, MAX_PER_ORGANISATION)
     return StoredLink(token, expires_at)
 
 
@@ -112,6 +127,19 @@ async def open_with_link(database: Database, clock: DatabaseClock, link_token: s
             _SQL["open_with_link"], hash_of(link_token), clock.mint(), hash_of(token), _DURATION
         )
         return None if row is None else await _trimmed(connection, row, token)
+
+
+async def insert_console_link(
+    database: Database, clock: DatabaseClock, org_id: OrgId, seconds: float
+) -> StoredLink:
+    """Store a link for the key named `console`, and create that key if there is none that is valid."""
+    async with database.connection() as connection, connection.transaction():
+        await connection.execute(_SQL["lock"], org_id)  # so that two commands at once create one key
+        key_id = await connection.fetchval(_SQL["key_named"], org_id, CONSOLE_KEY)
+        if key_id is None:
+            # Nobody ever sees the key itself. It can be used only by links.
+            key_id = (await create(connection, clock, org_id, NewKey(TENANT_SCOPES, name=CONSOLE_KEY))).id
+        return await insert_link(connection, clock, org_id, NewLink(key_id, seconds))
 
 
 async def open_with_key(database: Database, clock: DatabaseClock, org_id: OrgId, key_id: KeyId) -> str | None:

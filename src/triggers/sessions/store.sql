@@ -1,10 +1,15 @@
+-- name: lock
+-- Links that are made, and sessions that are opened, at once in one organisation are counted one after the other.
+select from organisations where id = $1 for no key update
+
+-- name: key_named
+select id from api_keys
+where org_id = $1 and name = $2 and revoked_at is null and (expires_at is null or expires_at > now())
+order by id limit 1
+
 -- name: insert_link
-with key as (
-    -- Locked, so that links made at once for one organisation are counted one after the other.
-    select o.id from organisations o where o.id = $1 for no key update
-)
 insert into session_links (org_id, id, hash, key_id, scopes, return_url, created_at, expires_at)
-select key.id, $2, $3, $4, $5, $6, now(), now() + $7 from key
+values ($1, $2, $3, $4, $5, $6, now(), now() + $7)
 returning expires_at
 
 -- name: trim_links
@@ -37,10 +42,6 @@ select k.org_id, $3, $4, k.id, now(), now() + $5
 from api_keys k
 where k.org_id = $1 and k.id = $2 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
 returning org_id, key_id
-
--- name: lock
--- Sessions that are opened at once in one organisation are counted one after the other.
-select from organisations where id = $1 for no key update
 
 -- name: trim
 delete from sessions where org_id = $1 and id in (

@@ -22,7 +22,13 @@ class Looking:
 
     @asynccontextmanager
     async def at(
-        self, tenant: Tenant | None, *, dark: bool = False, width: int = 1440, scripts: bool = True, **options: Any
+        self,
+        tenant: Tenant | None,
+        *,
+        dark: bool = False,
+        width: int = 1440,
+        scripts: bool = True,
+        **options: Any,
     ) -> AsyncIterator[Page]:
         """A page of a browser of its own, signed in with the tenant's key."""
         context = await self._browser.new_context(
@@ -64,7 +70,11 @@ async def looking(node: Node) -> AsyncIterator[Looking]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path="/usr/bin/chromium",
-            args=["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"],
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+            ],
         )
         found = Looking(browser, node)
         yield found
