@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-
 from delivering import subscribe
 from harness import Tenant
 from triggers.domain import EventId, NewEvent, first_id_at
@@ -22,10 +21,10 @@ PAYLOAD = (
     b'{"sku":"support","quantity":1,"price":249.00}],"next_payment_attempt":null,"metadata":{}}'
 )
 HOSTILE = (
-    '{"<script>alert(1)</script>":"</pre><img src=x onerror=alert(2)>",'
-    '"file":"annex\u202egpj.exe","zero\u200bwidth":"a\\u0000b","hx-on:click":"{{ 7 * 7 }}",'
-    '"line":"%s","deep":%s1%s}'
-) % ("x" * 200_000, "[" * 60, "]" * 60)
+    '{{"<script>alert(1)</script>":"</pre><img src=x onerror=alert(2)>",'
+    '"file":"annex\u202egpj.exe","zero\u200bwidth":"a\\u0000b","hx-on:click":"{{{{ 7 * 7 }}}}",'
+    '"line":"{}","deep":{}1{}}}'
+).format("x" * 200_000, "[" * 60, "]" * 60)
 
 
 class Try(NamedTuple):
@@ -190,8 +189,8 @@ async def _try(database: Database, tenant: Tenant, event_id: UUID, to: UUID, tri
         retry_at = None if each.delay is None else ended + timedelta(seconds=each.delay)
         await _run(
             database,
-            "insert into attempts (org_id, subscription_id, id, event_id, generation, attempt, outcome, reason,"
-            " status_code, response, duration_ms, retry_at, worker_id)"
+            "insert into attempts (org_id, subscription_id, id, event_id, generation, attempt, outcome,"
+            " reason, status_code, response, duration_ms, retry_at, worker_id)"
             " values ($1, $2, $3, $4, 0, $5, $6, $7, $8, $9, $10, $11, $1)",
             tenant.id,
             to,
@@ -207,8 +206,8 @@ async def _try(database: Database, tenant: Tenant, event_id: UUID, to: UUID, tri
         )
         await _run(
             database,
-            "update deliveries set attempts = $3, first_attempt_at = coalesce(first_attempt_at, $4), reason = $5,"
-            " due_at = coalesce($6, due_at) where event_id = $1 and subscription_id = $2",
+            "update deliveries set attempts = $3, first_attempt_at = coalesce(first_attempt_at, $4),"
+            " reason = $5, due_at = coalesce($6, due_at) where event_id = $1 and subscription_id = $2",
             event_id,
             to,
             number,
