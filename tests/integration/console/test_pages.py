@@ -11,6 +11,7 @@ import httpx
 
 from console_scene import furnish
 from harness import Node, Tenant, Tenants
+from triggers.console.routes import ROUTES
 from triggers.domain import Scope
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
@@ -48,6 +49,18 @@ async def test_a_page_without_a_session_leads_to_the_form_and_back(node: Node, t
     for elsewhere in ("https://evil.example", "//evil.example", "/\\evil.example", "evil"):
         async with signed_in(node, tenant, elsewhere) as client:
             assert client.headers["x-landed"] == "/console/events"
+
+
+async def test_no_page_shows_or_changes_anything_without_a_session(node: Node) -> None:
+    open_to_all = {"/console/sign-in", "/console/link", "/console/assets/{name}", "/console/_kit"}
+    async with node.client() as client:
+        for route in ROUTES:
+            if route.path in open_to_all:
+                continue
+            path = re.sub(r"\{\w+\}", "x", route.path)
+            answer = await client.request(route.method, path, headers=OURS)
+            assert answer.status_code == 303, (route.method, path)
+            assert answer.headers["location"].startswith("/console/sign-in"), path
 
 
 async def test_a_wrong_key_opens_nothing(node: Node) -> None:
