@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Api:
-    """Asks handlers by their functions: checks the scope of the route, and reads parameters as for a request."""
+    """Asks handlers by their functions: checks the route's scope, and reads parameters as for a request."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         """`routes` are bound to what answers them."""

@@ -41,7 +41,6 @@ class Story(NamedTuple):
 class Row(NamedTuple):
     """One delivery on the page. `action` is what mends it, None if nothing does or the key may not."""
 
-    id: str
     subscription_id: UUID
     standing: Standing
     stories: list[Story]
@@ -195,31 +194,25 @@ def _course(found: _Found, standing: Standing) -> Course:
 
 
 def _row(found: _Found, standing: Standing, course: Course, marks: list[Mark], gaps: list[Gap]) -> Row:
-    event_id = found.detail.event_id if found.detail is not None else None
-    subscription_id = found.delivery.subscription_id
-    action = None
-    if found.detail is not None:
-        action = _action(standing, next_at_is_later=standing.next_at is not None)
     return Row(
-        id=f"{event_id}.{subscription_id}",
-        subscription_id=subscription_id,
+        subscription_id=found.delivery.subscription_id,
         standing=standing,
         stories=_stories(found.attempts, course, standing),
         marks=marks,
         gaps=gaps,
-        action=action,
+        action=None if found.detail is None else _action(standing),
         may_cancel=found.detail is not None and standing.is_open and standing.kind == "push",
     )
 
 
-def _action(standing: Standing, *, next_at_is_later: bool) -> str | None:
+def _action(standing: Standing) -> str | None:
     """What mends a delivery: `retry` it before its time, `again` as a new generation, or `resume`."""
     match standing.status:
         case "dead" | "cancelled" | "expired":
             return "again"
         case "pending" if standing.waiting_for == "subscription_paused" and standing.kind == "push":
             return "resume"
-        case "pending" if standing.waiting_for in ("retry_time", "delay") and next_at_is_later:
+        case "pending" if standing.waiting_for in ("retry_time", "delay"):
             return "retry"
         case _:
             return None

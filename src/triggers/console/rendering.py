@@ -42,6 +42,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "visible": visible,
+        "written": lambda text, most: visible(text, most).striptags(),
         "size": words.size,
         "counted": words.counted,
         "duration": words.duration,
