@@ -226,11 +226,11 @@ def _stories(attempts: Sequence[AttemptView], course: Course, standing: Standing
         gap = reason_of_gap(before, each, course.delays)
         if later is not None:
             waited = duration((later.began_at - each.began_at).total_seconds())
-            after = f"{waited} until the next: {reason_of_gap(each, later, course.delays)}"
+            after = f"next {waited} later: {reason_of_gap(each, later, course.delays)}"
         elif standing.is_open:
             after = f"now waits: {reason_of_wait(each, course)}"
         else:
-            after = standing.word.lower()
+            after = "" if standing.state is State.ARRIVED else "no attempt follows"
         stories.append(
             Story(
                 attempt=attempt,

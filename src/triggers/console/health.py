@@ -36,7 +36,7 @@ def health_of(subscription: SubscriptionView, now: datetime) -> Health:
     if subscription.status == "disabled":
         return Health(State.FAILED, "Disabled", subscription.status_reason or "")
     if subscription.status == "paused":
-        return Health(State.STOPPED, "Paused", f"since {_ago(subscription.status_at, now)}")
+        return Health(State.STOPPED, "Paused", f"for {_length(subscription.status_at, now)}")
     if subscription.failing_since is not None:
         return Health(State.FAILED, "Failing", f"for {_length(subscription.failing_since, now)}")
     if subscription.oldest_pending is not None:

@@ -14,10 +14,10 @@ Kind = Literal["object", "array", "string", "number", "word"]
 
 
 class Line(NamedTuple):
-    """One line of the tree. A container's `text` is its end bracket, and `size` its number of members.
+    """One line of the tree. The `text` of a container is its bracket, and `size` its number of members.
 
-    `step`: "open" begins a container, "close" ends it, "leaf" is everything else. `size` is None for a
-    container that is not shown whole.
+    `step`: "open" begins a container, "close" ends it, "leaf" is everything else, also an empty container.
+    `size` is None for a container that is not shown whole.
     """
 
     step: Literal["open", "close", "leaf"]
@@ -72,6 +72,10 @@ def draw(payload: bytes, most: int) -> Tree:
 
 def _close(lines: list[Line], open_at: list[int], members: list[int]) -> None:
     began, count = open_at.pop(), members.pop()
+    if not count:
+        both = "{}" if lines[began].kind == "object" else "[]"
+        lines[began] = lines[began]._replace(step="leaf", text=both)
+        return
     opened = lines[began] = lines[began]._replace(size=count)
     lines.append(opened._replace(step="close", name=None))
 

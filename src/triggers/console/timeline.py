@@ -22,9 +22,10 @@ _FIRST, _LAST = 1.5, 98.0
 _TICK_APART: Final = 9.0
 _TICK_APART_NARROW: Final = 24.0
 _JITTER: Final = 0.2
-_PX_A_CHARACTER: Final = 6.4
-_WIDE_PX, _NARROW_PX = 560, 300
-"""The width of a track on a wide and on a narrow screen, at least."""
+_PX_A_CHARACTER: Final = 6.0
+_PX_BESIDE: Final = 14
+_WIDE_PX, _NARROW_PX = 640, 300
+"""The width of a track on a wide and on a narrow screen, at least. The style sheet has the same bounds."""
 
 
 class Try(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,10 +60,11 @@ class Mark(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """The time between two marks. `fits`: on which screens there is room for the label."""
+    """The time between two marks. `fits`: on which screens there is room for the label, around `middle`."""
 
     start: float
     end: float
+    middle: float
     label: str
     is_now: bool
     fits: str
@@ -142,16 +144,27 @@ def _gaps(
         waits = course.next_at is not None and course.next_at > now
         until = course.next_at if waits and course.next_at is not None else now
         label = reason_of_wait(before, course)
-        gap = _gap(places[since], places.get(until, _LAST), label, until - since)
+        start, end, at = places[since], places.get(until, _LAST), places.get(now, _LAST)
+        gap = _gap(start, end, label, until - since)
+        if start < at < end:  # the label stands on the wider side of the line of now
+            side = (start, at) if at - start > end - at else (at, end)
+            beside = _gap(*side, label, until - since)
+            gap = beside._replace(start=start, end=end)
         gaps.append(gap._replace(is_now=True))
     return gaps
 
 
 def _gap(start: float, end: float, label: str, length: timedelta) -> Gap:
-    text = f"{rough(length.total_seconds())} · {label}" if label else ""
-    share, needed = (end - start) / 100, len(text) * _PX_A_CHARACTER + 18
-    fits = "both" if share * _NARROW_PX > needed else "wide" if share * _WIDE_PX > needed else "none"
-    return Gap(start, end, text, is_now=False, fits=fits)
+    share = (end - start) / 100
+    whole = f"{rough(length.total_seconds())} · {label}"
+    text = whole if label and _needed_px(whole) < share * _WIDE_PX else label
+    needed = _needed_px(text)
+    fits = "both" if needed < share * _NARROW_PX else "wide" if needed < share * _WIDE_PX else "none"
+    return Gap(start, end, round((start + end) / 2, 2), text, is_now=False, fits=fits)
+
+
+def _needed_px(text: str) -> float:
+    return len(text) * _PX_A_CHARACTER + _PX_BESIDE
 
 
 def reason_of_gap(before: Try | None, after: Try, delays: Sequence[float]) -> str:
