@@ -68,11 +68,23 @@ def test_a_terminal_shows_the_key(launch: Callable[..., Service]) -> None:
     ):
         os.close(theirs)
         said = b""
-        while b"curl" not in said:
+        while not re.search(rb"/console/link\?token=[\w-]{43}\r\n", said):
             said += terminal.read(4096)
+        assert said.index(b"curl") < said.index(b"/console/link?token=")
         key = re.search(rb"zap_test_[\w-]{43}", said)
         assert key
         assert ask(service.port, "/v1/org", key[0].decode())[0] == 200
+        for _ in range(2):
+            environment = {**service.environment, "TRIGGERS_URL": f"http://127.0.0.1:{service.port}"}
+            console = [TRIGGERS, "console", "--print"]
+            link = subprocess.run(
+                console, env=environment, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert re.fullmatch(
+                rf"http://127\.0\.0\.1:{service.port}/console/link\?token=[\w-]{{43}}\n", link.stdout
+            ), link.stderr
+        _, listed = ask(service.port, "/v1/keys", key[0].decode())
+        assert [each["name"] for each in listed["data"]] == ["first key", "console"]
         assert not (service.data_dir / "first-key").exists()
         service.process.terminate()
 

@@ -137,11 +137,25 @@ def test_a_caller_may_what_its_scopes_say() -> None:
         scopes=frozenset({domain.Scope.INBOX}),
         expires_at=0.0,
     )
-    caller.require(None)
+    caller.require()
     caller.require(domain.Scope.INBOX)
+    caller.require(domain.Scope.KEYS, domain.Scope.INBOX)
     with pytest.raises(Forbidden) as raised:
         caller.require(domain.Scope.ADMIN)
     assert raised.value.facts == {"scope": "admin"}
+    with pytest.raises(Forbidden, match="the scope `keys` or `read`") as raised:
+        caller.require(domain.Scope.KEYS, domain.Scope.READ)
+    assert raised.value.facts == {"scope": "keys"}
+
+
+def test_who_may_see_everything_may_read_and_this_is_not_stored() -> None:
+    """A node of the version before fails on a scope that it does not know."""
+    old = domain.TENANT_SCOPES - {domain.Scope.READ}
+    assert domain.with_read(old) == domain.TENANT_SCOPES
+    assert domain.without_implied_read(domain.TENANT_SCOPES) == old
+    for scope in old - {domain.Scope.EVENTS_WRITE}:
+        assert domain.with_read(old - {scope}) == old - {scope}
+        assert domain.without_implied_read({domain.Scope.READ, scope}) == {domain.Scope.READ, scope}
 
 
 @pytest.mark.parametrize(

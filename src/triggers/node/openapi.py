@@ -61,7 +61,13 @@ _SERVICE = Service(
     },
     tag=_tag,
     schemes={
-        "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key. A key with the scope `admin` acts for another organisation with the"
+            " header `Triggers-Org: <id>`: it may read, and do what its other scopes allow if it also has the"
+            " scope `act`.",
+        },
         "apiKey": {"type": "apiKey", "name": "X-API-Key", "in": "header"},
     },
     headers={

@@ -158,7 +158,7 @@ class Sessions:
 
     async def _opened(self, token: str) -> NewSession:
         found = await store.by_token(self._database, token)
-        if found is None:  # its key was revoked meanwhile
+        if found is None:  # its key was revoked meanwhile, or it gave way to newer sessions
             raise Unauthenticated
         self._keys.lookups.note_valid(_digest(token))
         return NewSession(token, _session(found, token))

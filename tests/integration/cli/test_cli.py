@@ -102,6 +102,16 @@ def commands(node: Node, tenant: Tenant, database_url: str, monkeypatch: pytest.
     )
 
 
+async def test_console_prints_a_link_that_signs_in(commands: Commands, node: Node, tenant: Tenant) -> None:
+    for arguments in (["--print"], []):  # without a terminal no browser is opened
+        link = await commands("console", *arguments)
+        assert link.startswith(f"{node.url}/console/link?token=")
+        opened = await node.sessions.open_with_link(link.strip().rpartition("=")[2])
+        assert opened.session.caller.key_id == tenant.key_id
+    del commands.environ["TRIGGERS_API_KEY"]
+    assert "Set TRIGGERS_API_KEY or --key." in await commands.fails("console")
+
+
 async def test_help_lists_every_setting(commands: Commands) -> None:
     commands.environ["COLUMNS"] = "80"
     shown = re.sub(r"\s+", " ", await commands("serve", "--help"))

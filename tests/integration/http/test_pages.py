@@ -137,8 +137,9 @@ async def test_the_documentation_says_which_scope_a_route_needs(node: Node) -> N
             if route.scope == PUBLIC:
                 assert "security" not in operation
             else:
-                needed = [] if route.scope is None else [route.scope]
-                assert operation["security"] == [{"bearer": needed}, {"apiKey": needed}]
+                needed = [[scope] for scope in (route.scope, route.or_scope) if scope is not None] or [[]]
+                expected = [{scheme: each} for each in needed for scheme in ("bearer", "apiKey")]
+                assert operation["security"] == expected
 
 
 async def test_an_error_page_loads_nothing_else(node: Node, tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/replays"): {"subscription_id": "{subscription_id}"},
     ("POST", "/v1/keys"): {"scopes": ["inbox"]},
     ("POST", "/v1/keys/{key_id}/rotate"): None,
+    ("POST", "/v1/console/links"): None,
     ("POST", "/v1/admin/orgs"): {"name": "{random}"},
     ("PUT", "/v1/admin/orgs/{org_id}/plan"): {"plan": "pro"},
     ("POST", "/v1/admin/orgs/{org_id}/keys"): {"scopes": ["inbox"]},
@@ -100,6 +101,7 @@ async def build(node: Node, tenants: Tenants) -> Estate:
         assert len(quarantined) == 2
         replay = (await client.post("/v1/replays", json={"subscription_id": push["id"]})).json()
         await eventually(lambda: is_done(client, replay["id"]))
+    session = (await node.sessions.open_with_key(tenant.key)).session
     return Estate(
         tenant,
         {
@@ -110,6 +112,7 @@ async def build(node: Node, tenants: Tenants) -> Estate:
             "subscription_id": [push["id"]],
             "delivery_id": [f"{event['id']}.{push['id']}", f"{other['id']}.{inbox['id']}"],
             "replay_id": [replay["id"]],
+            "session_id": [str(session.id)],
             "event": [other["id"]],
             "lease": [lease["lease_id"]],
             "quarantined": [quarantined[0]["id"]],
@@ -194,7 +197,8 @@ async def test_no_route_answers_without_a_key_or_without_its_scope(
     tenant = await tenants.make()
     everything = list(Scope)
     lacking = {
-        scope: await tenants.key_of(tenant.id, tenant.name, set(everything) - {scope}) for scope in everything
+        scopes: await tenants.key_of(tenant.id, tenant.name, set(Scope) - set(scopes))
+        for scopes in {route.scopes for route in ROUTES if route.scopes}
     }
     stale = await tenants.key_of(tenant.id, tenant.name, everything)
     await database.fetch("update api_keys set revoked_at = now() where id = $1", stale.key_id)
@@ -212,7 +216,7 @@ async def test_no_route_answers_without_a_key_or_without_its_scope(
                 assert answer.json()["type"] == "/problems/unauthenticated"
             if route.scope is None:
                 continue
-            client.headers = httpx.Headers(lacking[Scope(route.scope)].headers)
+            client.headers = httpx.Headers(lacking[route.scopes].headers)
             answer = await call(client, route, path, nobody())
             assert answer.status_code == 403, (route.method, path, answer.text)
             assert answer.json()["scope"] == route.scope

@@ -153,6 +153,10 @@ STEPS: tuple[Step, ...] = (
     step("POST", f"{PUSH}/{{subscription_id=second}}/enable", 409),
     step("DELETE", ONE_PUSH, 204),
     step("DELETE", ONE_PUSH, 204),
+    # the console
+    step("POST", "/v1/console/links", 201, {"scopes": ["read"], "return_url": "https://example.com/"}),
+    step("GET", "/v1/console/sessions", 200),
+    step("DELETE", "/v1/console/sessions/{session_id}", 204),
     # keys and organisations
     step("GET", "/v1/org", 200),
     step("GET", "/v1/keys", 200),
@@ -269,7 +273,8 @@ async def test_every_answer_that_is_described_is_given_as_it_is_described(
     node: Node = await make_node()
     tenant = await tenants.make(requests_per_minute=1_000_000)
     everything = await tenants.key_of(tenant.id, tenant.name, set(Scope))
-    known = {"receiver": receiver.url}
+    session = (await node.sessions.open_with_key(everything.key)).session
+    known = {"receiver": receiver.url, "session_id": str(session.id)}
     async with node.client(everything) as client:
         described = Described((await client.get("/openapi.json")).json())
         for method, path, status, body, remember in STEPS:
@@ -293,6 +298,10 @@ async def test_every_answer_that_is_described_is_given_as_it_is_described(
             described.check(method, template, answer)
             known |= {name: part(answer, way) for name, way in remember.items()}
         node.health.stopping = False
+        other = {"triggers-org": known["org_id"]}
+        answer = await client.post("/v1/console/links", headers=other)
+        described.check("POST", "/v1/console/links", answer)
+        assert answer.status_code == 403
         answer = await client.post("/v1/keys", content=b"{", headers={"content-type": "application/json"})
         described.check("POST", "/v1/keys", answer)
         assert answer.status_code == 400

@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 
 from harness import node_settings
-from triggers.domain import AttemptOutcome, DeliveryStatus
+from triggers.domain import AttemptOutcome, DeliveryStatus, Scope
 from triggers.errors import OperatorError, SchemaTooNew
 from triggers.node.check import check_configuration
 from triggers.postgres import migrate
@@ -81,7 +81,7 @@ async def listed_by_checks(database: Database, column: str) -> dict[str, set[str
         " from pg_constraint where conname = $1",
         f"{table}_{name}_check",
     )
-    return {row["relation"]: set(re.findall(r"'(\w+)'::text", row["definition"])) for row in rows}
+    return {row["relation"]: set(re.findall(r"'([\w:]+)'::text", row["definition"])) for row in rows}
 
 
 async def test_the_checks_list_the_words_of_the_program(database: Database) -> None:
@@ -97,6 +97,7 @@ async def test_the_checks_list_the_words_of_the_program(database: Database) -> N
         assert words | unsettled["deliveries"] == set(DeliveryStatus)
         assert words >= set(AttemptOutcome) - {AttemptOutcome.RETRY}, "what ends a delivery is its status"
     assert AttemptOutcome.RETRY not in set(DeliveryStatus)
+    assert (await listed_by_checks(database, "api_keys.scopes"))["api_keys"] == set(Scope)
     row = await database.row("select bool_and(convalidated) from pg_constraint where contype = 'c'")
     assert row is not None
     assert row[0]

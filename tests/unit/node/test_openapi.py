@@ -77,7 +77,7 @@ def test_the_scope_that_a_key_needs_is_named(described: Any) -> None:
         for scopes in way.values()
         for scope in scopes
     }
-    assert named == set(Scope)
+    assert named == set(Scope) - {Scope.ACT}, "which only widens what an operator may do for others"
 
 
 def test_every_operation_says_what_it_can_answer(described: Any) -> None:
@@ -86,7 +86,7 @@ def test_every_operation_says_what_it_can_answer(described: Any) -> None:
         named = {str(answer.status) for answer in route.answers} | {str(route.status)}
         assert named <= set(answers), (path, sorted(answers))
         assert ({"401", "429", "503"} <= set(answers)) is (route.scope != PUBLIC), path
-        assert ("403" in answers) is (route.scope not in (PUBLIC, None)), path
+        assert ("403" in answers) is (route.scope not in (PUBLIC, None) or "403" in named), path
         assert ("404" in answers) is ("{" in path or "404" in named), path
         of_a_body = {"400", "413", "415"} & set(answers)
         takes_one = "requestBody" in described["paths"][path][route.method.lower()]

@@ -22,6 +22,7 @@ PARTICULAR: dict[str, tuple[str, Any]] = {
     "public_url": ("https://example.com/", "https://example.com/"),
     "log_format": ("json", "json"),
     "log_level": ("debug", "debug"),
+    "console": ("off", "off"),
     "metrics_port": ("9100", 9100),
     "worker_metrics_port": ("9100", 9100),
 }
