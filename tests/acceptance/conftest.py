@@ -18,20 +18,32 @@ from triggers.postgres.embedded import EmbeddedPostgres
 
 from .processes import Service
 
-_notes: list[str] = []
 _services: list[Service] = []
 
 
 @pytest.fixture
-def note(request: pytest.FixtureRequest) -> Callable[[str], None]:
+def note(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Say something, such as a figure or a seed, that is shown at the end even if all went well."""
-    return lambda text: _notes.append(f"{request.node.name}: {text}")
+    return lambda text: record_property("note", text)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if _notes:
+    # The tests run in other processes than this one; their reports come here.
+    reports = [
+        report
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if report.when == "call"
+    ]
+    notes = [
+        f"{report.head_line}: {text}"
+        for report in reports
+        for name, text in report.user_properties
+        if name == "note"
+    ]
+    if notes:
         terminalreporter.section("acceptance notes")
-        for text in _notes:
+        for text in notes:
             terminalreporter.write_line(text)
 
 

@@ -20,7 +20,7 @@ from triggers.errors import MalformedBody, TooLarge
 from triggers.pace import Steps
 
 _AT_ONCE_BYTES = 32 * 1024
-_STEP_BYTES = 8 * 1024
+_STEP_BYTES = 4 * 1024
 _WINDOW_BYTES = 16 * 1024  # of items up to here, Python's own reader finds the end at once
 _LONG_STEP_BYTES = 256 * 1024  # of what a pattern passes over without stopping
 
@@ -130,6 +130,7 @@ def _end_of_item(text: bytes, start: int) -> Steps[int]:
         length = len(window)  # it ends beyond, is deep, or is none
     if length < len(window):
         return start + length
+    yield
     end, depth = yield from _extent(text, start)
     if depth > strict_json.MAX_DEPTH or (end or len(text)) - start > MAX_EVENT_BYTES:
         if end is None:

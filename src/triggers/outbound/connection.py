@@ -37,6 +37,7 @@ class Stage(IntEnum):
 
 
 _LATE: Final = {Stage.SENT: Reason.TIMEOUT, Stage.HEAD: Reason.SLOW_HEADERS, Stage.BODY: Reason.SLOW_BODY}
+_FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
 _LOST: Final = {Stage.SENT: Reason.CLOSED, Stage.HEAD: Reason.CLOSED, Stage.BODY: Reason.INCOMPLETE}
 
 
@@ -87,8 +88,8 @@ class Connection(asyncio.Protocol):
         self._reset()
 
     def exchange(self, request: bytes) -> "asyncio.Future[Reason | None]":
-        """Sends a whole request. The future never raises: None is a whole answer, else what went wrong."""
-        self._reset()
+        """Send a whole request on a connection that is new or has rested. The future never raises: None is a
+        whole answer, else what went wrong."""
         self._done = done = self._loop.create_future()
         self.stage = Stage.SENT
         if self.transport is None or self.closed:
@@ -109,11 +110,10 @@ class Connection(asyncio.Protocol):
         self._finish(reason)
 
     def rest(self, now: float) -> None:
-        """Idle from `now` on: nothing may come until the next exchange."""
+        """Forget the answer. The connection is idle from `now` on, until the next exchange."""
+        self._reset()
         self.stage = Stage.IDLE
         self.idle_since = now
-        self._body = []
-        self.head = b""
 
     def give_up_transport(self) -> asyncio.Transport:
         """Hand the open transport to another protocol; this connection is of no use after that."""
@@ -187,13 +187,13 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._done is None or self.stage is Stage.BODY:
             return  # of a second answer, or a trailer
-        match name.lower():
-            case b"retry-after":
-                self.retry_after = value[:128].decode("latin-1")
-            case b"webhook-delivery":
-                self.delivery_control = value[:128].decode("latin-1")
-            case b"content-length" | b"transfer-encoding":
-                self._framed = True
+        name = name.lower()
+        if name in _FRAMING:
+            self._framed = True
+        elif name == b"retry-after":
+            self.retry_after = value[:128].decode("latin-1")
+        elif name == b"webhook-delivery":
+            self.delivery_control = value[:128].decode("latin-1")
 
     def on_headers_complete(self) -> None:
         if self._done is None:
@@ -220,7 +220,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._done is not None and self.stage is Stage.BODY:
-            self.reusable = self._parser.should_keep_alive() and not self._unsent()
+            unsent = self.transport is not None and self.transport.get_write_buffer_size() > 0
+            self.reusable = not unsent and self._parser.should_keep_alive()
             self._finish(None)
 
     # --- our own
@@ -229,9 +230,6 @@ class Connection(asyncio.Protocol):
         # The two know each other. Only the collector could free them, and it comes so seldom that a thousand
         # closed connections, with 16 kB each, would wait for it.
         del self._parser
-
-    def _unsent(self) -> bool:
-        return self.transport is not None and self.transport.get_write_buffer_size() > 0
 
     def _reset(self) -> None:
         self._body = []

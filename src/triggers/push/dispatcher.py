@@ -86,31 +86,30 @@ class Dispatcher:
         for _ in range(len(self._line)):
             org_id, lanes = next(iter(self._line.items()))
             self._line.move_to_end(org_id)
-            if not self._room.has_room(org_id):
+            if not self._room.take(org_id):
                 continue
             chosen = self._choose_lane(org_id, lanes)
             if not lanes:
                 del self._line[org_id]
             if chosen is not None:
                 return chosen
+            self._room.give_back(org_id)
         return None
 
     def _choose_lane(self, org_id: UUID, lanes: deque[Lane]) -> tuple[Lane, Due] | None:
-        most = max(1, self._room.most(org_id) // 4)
+        """The next delivery of an organisation that has taken a slot for it; None if no lane may send."""
         for _ in range(len(lanes)):
             lane = lanes.popleft()
-            if lane.in_flight >= most and lanes:
+            if lanes and lane.in_flight >= max(1, self._room.most(org_id) // 4):
                 lanes.append(lane)
                 continue
-            lane.leave_line()
-            if not lane.may_send(self._now):
-                continue  # whatever holds it offers it again
-            due = lane.take()
-            self._room.take(org_id)
-            if lane.may_send(self._now):
-                lane.stand_in_line()
+            due = lane.take() if lane.may_send(self._now) else None
+            if due is not None and lane.may_send(self._now):
                 lanes.append(lane)
-            return lane, due
+            else:
+                lane.leave_line()  # whatever holds it offers it again
+            if due is not None:
+                return lane, due
         return None
 
     def _line_up(self, lane: Lane) -> None:

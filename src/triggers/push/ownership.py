@@ -111,13 +111,11 @@ class Ownership:
         """Whether a group is owned."""
         return group_id in self._groups
 
-    def may_send(self, group_id: int) -> bool:
-        """Whether an attempt of this group may begin now."""
-        return (
-            group_id in self._groups
-            and group_id not in self._leaving
-            and time.monotonic() - self._beat_at < TRUST_SECONDS
-        )
+    def sendable(self, group_id: int) -> Group | None:
+        """The group if an attempt of it may begin now."""
+        if group_id in self._leaving or time.monotonic() - self._beat_at >= TRUST_SECONDS:
+            return None
+        return self._groups.get(group_id)
 
     async def beat(self) -> None:
         """Write a heartbeat, read ownership and changes, and wait until the next heartbeat is due.

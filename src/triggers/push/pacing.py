@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime
 
 from triggers.domain import LaneId
@@ -19,12 +19,10 @@ class Pacing:
         self._dispatcher = dispatcher
         self._now = now
         self._timers: dict[LaneId, asyncio.TimerHandle] = {}
+        self.next = dispatcher.next
+        """The next delivery to send; waits until there is one."""
         self.stopped = False
         """True after `stop`: nothing more is sent."""
-
-    def next(self) -> Awaitable[tuple[Lane, Due]]:
-        """The next delivery to send; waits until there is one."""
-        return self._dispatcher.next()
 
     def done(self, lane: Lane) -> None:
         """A delivery that `next` gave is no longer in flight."""
@@ -43,7 +41,7 @@ class Pacing:
 
     def hold(self, lane: Lane) -> None:
         """If a rate limit or the breaker holds a lane back, offer the lane again when it may send."""
-        if not lane.paced or lane.in_line or not lane.ahead.waiting or self.stopped:
+        if lane.in_line or not lane.ahead.waiting or not lane.paced or self.stopped:
             return
         wait = lane.wait_seconds(self._now())
         if wait is None:  # it may have let go since the lane was asked, a moment ago

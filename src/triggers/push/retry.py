@@ -17,6 +17,7 @@ from triggers.outbound.result import (
 
 JITTER: Final = 0.2
 RETRY_AFTER_LIMIT_SECONDS: Final = 86_400.0
+_NO_WORDS: Final[frozenset[str]] = frozenset()
 _SECONDS: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
@@ -107,17 +108,18 @@ def judge(progress: Progress, result: Result, now: datetime, jitter: float) -> J
 
     `jitter` is a random number from -1 to 1.
     """
-    reason = reason_of(result)
     wait: float | None = None
     match result:
         case Answered():
+            reason = _reason_of_status(result.status)
             final = _final(result, reason)
             if final is not None:
                 return final
             if reason in {Reason.THROTTLED, Reason.UNAVAILABLE}:
                 wait = retry_after_seconds(result.retry_after, now)
-        case Failed(stale_connection=stale):
-            if stale:
+        case Failed():
+            reason = result.reason
+            if result.stale_connection:
                 wait = 0.0
         case _:
             assert_never(result)
@@ -135,17 +137,6 @@ def end_unheard(progress: Progress, due_at: datetime) -> End | None:
     if progress.exhausted:
         return End.EXHAUSTED
     return End.DEADLINE if progress.is_past_deadline(due_at) else None
-
-
-def reason_of(result: Result) -> Reason:
-    """The one word to record for an attempt."""
-    match result:
-        case Answered(status=status):
-            return _reason_of_status(status)
-        case Failed(reason=reason):
-            return reason
-        case _:
-            assert_never(result)
 
 
 def retry_after_seconds(value: str | None, now: datetime) -> float | None:
@@ -171,7 +162,7 @@ def retry_after_seconds(value: str | None, now: datetime) -> float | None:
 
 def _final(answer: Answered, reason: Reason) -> Delivered | GivenUp | None:
     """The judgement, if the answer alone decides it, whatever the schedule is."""
-    control = _words(answer.delivery_control)
+    control = _words(answer.delivery_control) if answer.delivery_control else _NO_WORDS
     if reason is Reason.DELIVERED:
         return Delivered(disable=Disable.DECLINED if "disable" in control else None)
     if reason is Reason.GONE:
@@ -193,5 +184,5 @@ def _reason_of_status(status: int) -> Reason:
     return Reason.REDIRECT if 300 <= status < 400 else Reason.REFUSED
 
 
-def _words(header: str | None) -> frozenset[str]:
-    return frozenset(word.strip().lower() for word in header.split(",")) if header else frozenset()
+def _words(header: str) -> frozenset[str]:
+    return frozenset(word.strip().lower() for word in header.split(","))

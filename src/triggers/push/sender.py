@@ -59,8 +59,8 @@ class Senders:
         """Send one delivery after another, for ever."""
         while True:
             lane, due = await self._pacing.next()
-            group = self._ownership.group(lane.group)
-            if self._pacing.stopped or group is None or not self._ownership.may_send(lane.group):
+            group = self._ownership.sendable(lane.group)
+            if group is None or self._pacing.stopped:
                 self._pacing.give_back(lane, due)
                 await asyncio.sleep(UNTRUSTED_SECONDS)  # not again before the owner is sure of itself
                 self._pacing.offer(lane)
@@ -145,12 +145,11 @@ class Senders:
 
     def _may_still_send(self, lane: Lane, target: Target, group: Group) -> bool:
         """Whether an attempt may begin after a wait, in which ownership and settings may have changed."""
-        owned = self._ownership.group(lane.group)
+        sendable = self._ownership.sendable(lane.group)
         return (
             not self._pacing.stopped
-            and owned is not None
-            and owned.token == group.token
-            and self._ownership.may_send(lane.group)
+            and sendable is not None
+            and sendable.token == group.token
             and lane.target is target
             and not lane.stale
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, assert_never
+from typing import Final
 
 import structlog
 
@@ -60,6 +60,7 @@ class Settlements:
         self, lane: Lane, due: Due, settlement: Settlement, disabling: Disabling | None = None
     ) -> Ended:
         """Queue an attempt to be written. Its lane is updated after it is written."""
+        ordered = lane.ordered
 
         # Knows nothing of `ended`, which knows it: only the collector could part them.
         def settled(written: Settlement | None) -> None:
@@ -68,7 +69,7 @@ class Settlements:
                 self._hold_back(lane, due)
                 return
             self._forget(lane, due)
-            if lane.ordered or lane.half_empty:
+            if ordered or lane.half_empty:
                 self._lanes.hint(lane.id)
             if written.due_at is not None:
                 wait = (written.due_at - self._clock.moment()).total_seconds()
@@ -77,8 +78,9 @@ class Settlements:
 
         ended = Ended(settlement, due.type, settled, disabling)
         self._memory.free(due)
-        self._settler.put(ended, urgent=lane.ordered)  # the next one of its key waits for it
-        _log(settlement)
+        self._settler.put(ended, urgent=ordered)  # the next one of its key waits for it
+        if settlement.outcome is not AttemptOutcome.DELIVERED:  # of which there are thousands a second
+            _log(settlement)
         return ended
 
     def postpone(self, lane: Lane, due: Due) -> None:
@@ -117,20 +119,14 @@ class Settlements:
 
 
 def _log(settlement: Settlement) -> None:
-    match settlement.outcome:
-        case AttemptOutcome.DELIVERED:
-            pass  # thousands a second: the metrics and the attempts themselves tell of them
-        case AttemptOutcome.RETRY | AttemptOutcome.DEAD:
-            log.info(
-                "attempt",
-                org_id=str(settlement.org_id),
-                subscription_id=str(settlement.subscription_id),
-                event_id=str(settlement.event_id),
-                attempt=settlement.attempts,
-                outcome=settlement.outcome,
-                reason=settlement.reason,
-                status_code=settlement.status_code,
-                duration_ms=settlement.duration_ms,
-            )
-        case _:
-            assert_never(settlement.outcome)
+    log.info(
+        "attempt",
+        org_id=str(settlement.org_id),
+        subscription_id=str(settlement.subscription_id),
+        event_id=str(settlement.event_id),
+        attempt=settlement.attempts,
+        outcome=settlement.outcome,
+        reason=settlement.reason,
+        status_code=settlement.status_code,
+        duration_ms=settlement.duration_ms,
+    )

@@ -324,7 +324,7 @@ async def test_what_a_dead_worker_holds_stops_no_living_one(
         trusted = []
         for _ in range(40):
             await asyncio.sleep(0.05)
-            trusted.append(ownership.may_send(ownership.groups[0]))
+            trusted.append(ownership.sendable(ownership.groups[0]) is not None)
         assert all(trusted)
         await post(client, [{}])
         await eventually(lambda: len(receiver.hooks) == len(others), 10)

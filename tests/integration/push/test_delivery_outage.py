@@ -174,7 +174,7 @@ async def passed(seconds: float) -> None:
 
 def trusted(owner: Beating) -> bool:
     groups = owner.ownership.groups
-    return bool(groups) and all(owner.ownership.may_send(group) for group in groups)
+    return bool(groups) and all(owner.ownership.sendable(group) for group in groups)
 
 
 @pytest.mark.timeout(60)

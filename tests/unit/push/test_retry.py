@@ -15,7 +15,6 @@ from triggers.push.retry import (
     RetryAt,
     Schedule,
     judge,
-    reason_of,
     retry_after_seconds,
 )
 
@@ -219,4 +218,3 @@ def test_retry_after(value: str | None, seconds: float | None) -> None:
 
 def test_every_reason_is_one_word() -> None:
     assert all(reason.value.replace("_", "").isalpha() and reason.value.islower() for reason in Reason)
-    assert reason_of(answered(201)) is Reason.DELIVERED
