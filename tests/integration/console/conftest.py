@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright
 
 from harness import Node, Tenant
 
@@ -61,7 +61,11 @@ class Looking:
             ),
         )
         page.on("dialog", lambda dialog: self.trouble.append(f"dialog: {dialog.message}"))
-        context.on("requestfailed", lambda request: self.trouble.append(f"failed: {request.url}"))
+        context.on("requestfailed", self._note_failed)
+
+    def _note_failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # which is a page that was left before its files had come
+            self.trouble.append(f"failed: {request.url} {request.failure}")
 
 
 @pytest.fixture
