@@ -1,7 +1,7 @@
 # Commands for people, hooks and CI. Every target first brings .venv up to date.
 
 .DEFAULT_GOAL := help
-.PHONY: setup serve test check bench fuzz lock help
+.PHONY: setup serve test check bench fuzz screenshots lock help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -29,11 +29,14 @@ bench: setup ## Measure and print every published figure
 fuzz: setup ## Attack a real service for ten minutes, then fuzz its API; ARGS="--seconds 60 --seed 1 --cases 0"
 	@PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
+screenshots: setup ## Write every screen of the console to screenshots/, in both themes and two widths
+	@$(BIN)/python -m pytest tests/integration/console/screenshots.py
+
 lock: ## Update requirements.lock from pyproject.toml
 	@PATH="$$PATH:$(BIN)" uv pip compile --quiet --generate-hashes --universal --group dev pyproject.toml -o requirements.lock
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # uv installs in seconds what takes pip minutes, so where none is on PATH the one of the lock is used.
 # The project itself comes last and without dependencies: nothing is installed that the lock does not

@@ -37,6 +37,11 @@ def add_to(app: typer.Typer) -> None:
 
 def serve(settings: Settings) -> None:
     """Run the API and a delivery worker. Without a database URL it starts a private PostgreSQL."""
+    if settings.dev:
+        Console(stderr=True, highlight=False).print(
+            "[bold white on red] DEVELOPMENT [/] Deliveries may reach http:// URLs of this machine."
+            " Do not use this for anything else."
+        )
     run_async(run_serve(settings, _announcing(settings), terminal=sys.stderr.isatty()))
 
 

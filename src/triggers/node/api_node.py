@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 from triggers.background import Background
+from triggers.console.routes import pages
 from triggers.deliveries.backlogs import Backlogs
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import MAX_BATCH_BYTES
@@ -121,7 +122,8 @@ class ApiNode:
         def stopping() -> bool:
             return self.health.stopping
 
-        return bind(
+        operator = OperatorRoutes(self.health, self.metrics, self.settings.public_url, openapi.encoded)
+        routes = bind(
             self._accept,
             KeyRoutes(database, clock),
             SessionRoutes(database, clock, self.settings.public_url),
@@ -135,13 +137,10 @@ class ApiNode:
             InboxRoutes(database, clock, key_ring, wakeup, policy, self.settings.inbox_retention),
             MessageRoutes(database, clock, wakeup, stopping),
             PreviewRoutes(database, key_ring, clock, wakeup, stopping),
-            OperatorRoutes(
-                self.health,
-                self.metrics,
-                self.settings.public_url,
-                openapi.encoded,
-            ),
+            operator,
         )
+        console = pages(self.sessions, routes, operator.url, dev=self.settings.dev)
+        return [*routes, *bind(*console, room="console")]
 
     async def start(self) -> None:
         """Open the database and start every part but the server."""

@@ -112,7 +112,7 @@ class OperatorRoutes:
 
     async def docs(self, request: Request) -> HTMLResponse:
         """Get the OpenAPI document as a page for people."""
-        root_path, url = request.root_path, self._url(request)
+        root_path, url = request.root_path, self.url(request)
         document = await self._document(request)
         return await self._pages.answer(
             ("docs", url), lambda: pages.render_reference(document, root_path, url)
@@ -120,10 +120,10 @@ class OperatorRoutes:
 
     async def home(self, request: Request) -> HTMLResponse:
         """Get the start page."""
-        root_path, url = request.root_path, self._url(request)
+        root_path, url = request.root_path, self.url(request)
         return await self._pages.answer(("home", url), lambda: pages.render("home.html", root_path, url=url))
 
-    def _url(self, request: Request) -> str:
+    def url(self, request: Request) -> str:
         """The URL that examples on pages use. Without a public URL it is the address to which the caller
         connected. It is not the header Host, because each value of that would need a page of its own."""
         host, port = request.scope["server"] or ("localhost", 80)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from triggers.console import routes as console
 from triggers.deliveries import routes as deliveries
 from triggers.events import routes as events
 from triggers.http.route import Route
@@ -27,6 +28,7 @@ ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
     "replays": replays.ROUTES,
     "keys": keys.ROUTES,
     "sessions": sessions.ROUTES,
+    "console": console.ROUTES,
     "node": operator_routes.ROUTES,
 }
 
@@ -42,11 +44,18 @@ def listed() -> list[tuple[str, Route]]:
     return sorted(rows, key=lambda row: (row[1].path, row[1].method))
 
 
-def bind(*handlers: object) -> list[Route]:
+def bind(*handlers: object, room: str | None = None) -> list[Route]:
     """Every row, each answered by the one of these objects whose class has its handler.
+
+    `room`: only the rows of this room. Without it, all but those of the console, which needs the others.
 
     Raises:
         KeyError: a row's class is not among them.
     """
+    tables = [table for name, table in ROOMS.items() if (name == room if room else name != "console")]
     by_class = {type(each).__qualname__: each for each in handlers}
-    return [route.bound(by_class[route.handler.__qualname__.partition(".")[0]]) for route in ROUTES]
+    return [
+        route.bound(by_class[route.handler.__qualname__.partition(".")[0]])
+        for table in tables
+        for route in table
+    ]

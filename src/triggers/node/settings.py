@@ -175,6 +175,14 @@ class Settings(LimitSettings, frozen=True, kw_only=True):
         Literal["on", "off"],
         Meta(description="`off` removes the console, and the routes that sign people in to it."),
     ] = "on"
+    dev: Annotated[
+        bool,
+        Meta(
+            description="For development on this machine: also deliver to http:// URLs of this machine, and"
+            " show the components of the console at /console/_kit. Only with a loopback address and a private"
+            " PostgreSQL."
+        ),
+    ] = False
     disable_after: Annotated[
         float, duration("Time without any success after which a failing subscription is disabled.")
     ] = 5 * 86_400
@@ -199,6 +207,10 @@ class Settings(LimitSettings, frozen=True, kw_only=True):
             raise SettingsError("TRIGGERS_REDIS_URL must begin with redis://, rediss:// or unix://.")
         if self.outbound_proxy and not _is_proxy(self.outbound_proxy):
             raise SettingsError("TRIGGERS_OUTBOUND_PROXY must be http://[user:password@]host:port.")
+        if self.dev and self.database_url:
+            raise SettingsError("TRIGGERS_DEV cannot be used with TRIGGERS_DATABASE_URL.")
+        if self.dev and not _is_loopback(self.host):
+            raise SettingsError("TRIGGERS_DEV needs a loopback address in TRIGGERS_HOST, such as 127.0.0.1.")
         self.outbound_policy()
 
     @property
@@ -218,7 +230,7 @@ class Settings(LimitSettings, frozen=True, kw_only=True):
 
     def outbound_policy(self) -> OutboundPolicy:
         """The addresses that deliveries may reach."""
-        allow: list[Network] = []
+        allow: list[Network] = [*_LOOPBACK] if self.dev else []
         for text in filter(None, map(str.strip, (self.outbound_allow or "").split(","))):
             try:
                 allow.append(ipaddress.ip_network(text))
@@ -228,7 +240,7 @@ class Settings(LimitSettings, frozen=True, kw_only=True):
                     f" {text!r} is not a CIDR, or its address is not the first address of its network."
                 ) from None
         return OutboundPolicy(
-            allow=tuple(allow), allow_http=self.outbound_allow_http, proxy_url=self.outbound_proxy
+            allow=tuple(allow), allow_http=self.outbound_allow_http or self.dev, proxy_url=self.outbound_proxy
         )
 
     def masked(self) -> dict[str, Any]:
@@ -240,6 +252,16 @@ class Settings(LimitSettings, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{k}={v!r}' for k, v in self.masked().items())})"
+
+
+_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _is_public_url(url: str) -> bool:

@@ -246,6 +246,10 @@ def _environ(settings: Settings, url: str, secret_keys: str) -> dict[str, str]:
     }
     given = {name: getattr(settings, name) for name in settings.__struct_fields__}
     given |= {"database_url": url, "secret_keys": secret_keys, "data_dir": None, "worker_metrics_port": None}
+    # `dev` is refused beside a database's URL, which the worker needs. It gets what `dev` allows instead.
+    policy = settings.outbound_policy()
+    allowed = ",".join(map(str, policy.allow)) or None
+    given |= {"dev": None, "outbound_allow": allowed, "outbound_allow_http": policy.allow_http}
     return environ | {
         env_name(name): str(int(value) if isinstance(value, bool) else value)
         for name, value in given.items()

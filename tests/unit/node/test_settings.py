@@ -138,6 +138,9 @@ def test_what_is_no_duration(text: str) -> None:
         ({"TRIGGERS_PUBLIC_URL": "http://[::1"}, "TRIGGERS_PUBLIC_URL"),
         ({"TRIGGERS_REDIS_URL": "http://:secret@h"}, "TRIGGERS_REDIS_URL"),
         ({"TRIGGERS_DATABASE_URL": "postgresql://h/d", "TRIGGERS_DATA_DIR": "/x"}, "not both"),
+        ({"TRIGGERS_DEV": "1", "TRIGGERS_DATABASE_URL": "postgresql://h/d"}, "TRIGGERS_DEV"),
+        ({"TRIGGERS_DEV": "1", "TRIGGERS_HOST": "0.0.0.0"}, "TRIGGERS_HOST"),
+        ({"TRIGGERS_DEV": "1", "TRIGGERS_HOST": "example.com"}, "TRIGGERS_HOST"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_name_and_no_secret(environ: dict[str, str], named: str) -> None:
@@ -189,3 +192,11 @@ def test_where_metrics_are_served() -> None:
     assert Settings(metrics_port=9100).metrics_address() == ("127.0.0.1", 9100)
     assert Settings(metrics_host="127.0.0.2").metrics_elsewhere
     assert Settings(metrics_port=0).metrics_elsewhere
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_for_development_receivers_on_this_machine_are_allowed(host: str) -> None:
+    assert not Settings(host=host).outbound_policy().allow
+    policy = Settings(host=host, dev=True).outbound_policy()
+    assert policy.allow_http
+    assert {str(each) for each in policy.allow} == {"127.0.0.0/8", "::1/128"}

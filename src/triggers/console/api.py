@@ -1,0 +1,55 @@
+"""The API as the console asks it: the same handlers, with the caller of a session."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+import msgspec
+
+from triggers.domain import Caller
+from triggers.http.field_errors import invalid_field
+from triggers.http.parameters import Signature
+from triggers.http.route import Route
+
+T = TypeVar("T")
+
+
+class Api:
+    """Asks handlers by their functions: checks the route's scope, and reads parameters as for a request."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        """`routes` are bound to what answers them."""
+        self._routes = {route.handler.__qualname__: route for route in routes if route.takes is None}
+        self._signatures: dict[str, Signature] = {}
+
+    def may(self, caller: Caller, handler: Callable[..., Any]) -> bool:
+        """Whether the caller's key may ask this, so that a page shows it."""
+        scopes = self._routes[handler.__qualname__].scopes
+        return not scopes or any(scope in caller.scopes for scope in scopes)
+
+    async def ask(
+        self, caller: Caller, handler: Callable[..., Awaitable[T]], body: Any = None, **parameters: str | None
+    ) -> T:
+        """The handler's answer. Parameters are texts, as in a URL; those that are None are left out.
+
+        Raises:
+            TriggersError: as the API answers it.
+        """
+        route = self._routes[handler.__qualname__]
+        caller.require(*route.scopes)
+        signature = self._signatures.get(handler.__qualname__)
+        if signature is None:
+            signature = self._signatures[handler.__qualname__] = Signature(route.handler, route.path)
+        given = {name: text for name, text in parameters.items() if text is not None}
+        signature.check_names({name: text for name, text in given.items() if f"{{{name}}}" not in route.path})
+        arguments = signature.arguments(given, given)
+        if signature.takes_caller:
+            arguments["caller"] = caller
+        if body is not None and signature.body is not None:
+            try:
+                arguments["data"] = msgspec.convert(body, signature.body.type)
+            except msgspec.ValidationError as error:
+                raise invalid_field(error) from None
+        answer: T = await route.handler(**arguments)
+        return answer

@@ -1,0 +1,136 @@
+"""What all pages of the console share: who asks, forms from our own pages only, and errors as pages."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote
+
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from triggers.console.api import Api
+from triggers.console.rendering import CONSOLE, HEADERS, page
+from triggers.errors import Forbidden, Invalid, RateLimited, TriggersError, Unauthenticated
+from triggers.http import problems
+from triggers.http.exchange import read_body
+from triggers.http.request import Request
+from triggers.keys.rate_limit import RateLimiter
+from triggers.room import acting_for
+from triggers.sessions.sessions import Session, Sessions
+
+MAX_FORM_BYTES: Final = 16 * 1024
+
+Form = dict[str, str]
+
+
+class Desk:
+    """Where a page begins and ends: the session of a request, and the response."""
+
+    def __init__(self, sessions: Sessions, api: Api, public_url: Callable[[Request], str]) -> None:
+        """`public_url` is the base URL for the caller's own requests, without a slash at its end."""
+        self.sessions = sessions
+        self.api = api
+        self.public_url = public_url
+        # Apart from the limit of the API: an open page never takes requests away from those that send events.
+        self._limiter = RateLimiter()
+
+    async def session(self, request: Request) -> Session:
+        """The session of a request, which counts against the quota of its organisation's pages.
+
+        Raises:
+            Unauthenticated: there is none.
+            RateLimited, Unavailable: as for the API.
+        """
+        found = await self.sessions.session_of(request.fields)
+        if found is None:
+            raise Unauthenticated
+        request.caller = found.caller
+        acting_for.set(found.own.org_id)
+        grant = self._limiter.take(found.own)
+        if grant is not None and not grant.granted:
+            raise RateLimited(retry_after=grant.retry_after)
+        return found
+
+    async def posted(self, request: Request) -> tuple[Session, Form]:
+        """The session and the fields of a form that one of its own pages sent.
+
+        Raises:
+            Forbidden: another page sent it.
+            Unauthenticated, RateLimited, Unavailable: as `session`.
+        """
+        session = await self.session(request)
+        form = await form_of(request)
+        if not self.sessions.is_our_post(request.fields, session, form.get("token")):
+            raise Forbidden("This form is not from a page of this session. Load the page again.")
+        return session, form
+
+    def page(
+        self, request: Request, session: Session, template: str, status: int = 200, **values: Any
+    ) -> HTMLResponse:
+        """A page of a session."""
+        return page(template, request.root_path, status, session=session, **values)
+
+    def to(self, request: Request, path: str) -> Response:
+        """Send the browser to another page of the console, which it gets with GET."""
+        return RedirectResponse(f"{request.root_path}{CONSOLE}{path}", 303, headers=dict(HEADERS))
+
+    def error(self, request: Request, error: TriggersError) -> Response:
+        """An error as a page, or the way to sign in. A part of a page is told to reload."""
+        request.problem = error.logged
+        if isinstance(error, Unauthenticated):
+            asked = request.scope["path"].removeprefix(CONSOLE) if request.method == "GET" else ""
+            query = request.scope["query_string"].decode("ascii", "replace")
+            wanted = asked.removesuffix("/live") + (f"?{query}" if query else "")
+            path = f"/sign-in?next={quote(wanted)}" if wanted else "/sign-in"
+            if b"hx-request" in request.fields:
+                place = f"{request.root_path}{CONSOLE}{path}"
+                return Response(status_code=204, headers={"hx-redirect": place, "cache-control": "no-store"})
+            return self.to(request, path)
+        kind = problems.kind_of(error)
+        return page(
+            "error.html",
+            request.root_path,
+            kind.status,
+            title=kind.title,
+            text=error.message,
+            request_id=request.id,
+            docs=f"{request.root_path}/problems/{kind.slug}",
+        )
+
+
+Handler = Callable[..., Awaitable[Response]]
+
+
+def shown(handler: Handler) -> Handler:
+    """A handler of a page, whose errors are pages too."""
+
+    @functools.wraps(handler)
+    async def answered(self: Any, request: Request, **arguments: Any) -> Response:
+        try:
+            return await handler(self, request=request, **arguments)
+        except TriggersError as error:
+            response: Response = self.desk.error(request, error)
+            return response
+
+    return answered
+
+
+async def form_of(request: Request) -> Form:
+    """The fields of a form.
+
+    Raises:
+        TooLarge, Invalid: it has more than MAX_FORM_BYTES, or cannot be read.
+    """
+    body = await read_body(request.receive, MAX_FORM_BYTES, b"", request.held)
+    try:
+        return dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=100))
+    except ValueError:
+        raise Invalid("The form cannot be read.") from None
+
+
+def safe_path(path: str | None) -> str:
+    """A path within the console to go to, or that of the first page if it is not one."""
+    if path is None or not path.startswith("/") or path.startswith(("//", "/\\")) or not path.isprintable():
+        return "/events"
+    return path

@@ -1,0 +1,191 @@
+"""Pages of events: the list, one event, and what mends its deliveries."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+from starlette.responses import Response
+
+from triggers.console.desk import Desk, shown
+from triggers.console.event_view import gather
+from triggers.console.payload_tree import draw
+from triggers.console.rendering import HEADERS
+from triggers.deliveries.routes import DeliveryRoutes
+from triggers.domain import Scope
+from triggers.errors import Conflict, Invalid
+from triggers.events.routes import EventDetail, EventRoutes
+from triggers.http.parameters import Query
+from triggers.http.request import Request
+from triggers.http.route import PUBLIC, Method, Route
+from triggers.sessions.sessions import Session
+
+FIRST_NODES: Final = 500
+MOST_NODES: Final = 20_500
+_PAGE: Final = "50"
+_FILES: Final = {**HEADERS, "content-security-policy": "default-src 'none'; sandbox"}
+
+Nodes = Annotated[int, Meta(ge=1, le=MOST_NODES)]
+View = Annotated[str, Meta(pattern="^(tree|raw)$")]
+Text = Annotated[str, Meta(max_length=300)]
+
+
+class EventPages:
+    """Handlers of these pages."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+
+    @shown
+    async def events(
+        self,
+        request: Request,
+        event_type: Annotated[str, Query("type"), Meta(max_length=300)] = "",
+        since: Text = "",
+        until: Text = "",
+        cursor: Text = "",
+    ) -> Response:
+        """The newest events."""
+        session = await self.desk.session(request)
+        asked = {"type": event_type.strip(), "since": since.strip(), "until": until.strip()}
+        given = {name: text for name, text in asked.items() if text}
+        wrong = None
+        found = None
+        try:
+            found = await self.desk.api.ask(
+                session.caller, EventRoutes.list_events, limit=_PAGE, cursor=cursor or None, **given
+            )
+        except Invalid as error:
+            wrong = str(error)
+        return self.desk.page(
+            request,
+            session,
+            "events.html",
+            200 if wrong is None else 422,
+            found=found,
+            asked=asked,
+            wrong=wrong,
+            later=bool(cursor),
+            url=self.desk.public_url(request),
+        )
+
+    @shown
+    async def event(
+        self, request: Request, event_id: str, view: View = "tree", nodes: Nodes = FIRST_NODES
+    ) -> Response:
+        """One event: what became of it, its payload and its attributes."""
+        session = await self.desk.session(request)
+        return await self._event(request, session, event_id, view=view, nodes=nodes)
+
+    @shown
+    async def live(self, request: Request, event_id: str) -> Response:
+        """The part of an event's page that changes."""
+        session = await self.desk.session(request)
+        now = datetime.now(UTC)
+        found = await gather(self.desk.api, session.caller, event_id, now)
+        mend = self.desk.api.may(session.caller, DeliveryRoutes.retry_delivery)
+        return self.desk.page(
+            request, session, "event_live.html", found=found, now=now, said=None, may_mend=mend
+        )
+
+    @shown
+    async def payload(self, request: Request, event_id: str) -> Response:
+        """The exact bytes of a payload, as text that a browser does not interpret."""
+        session = await self.desk.session(request)
+        answer = await self.desk.api.ask(session.caller, EventRoutes.get_payload, event_id=event_id)
+        return Response(bytes(answer.body), media_type="text/plain; charset=utf-8", headers=dict(_FILES))
+
+    @shown
+    async def curl(self, request: Request, event_id: str) -> Response:
+        """A command that sends the same event again, as a new event."""
+        session = await self.desk.session(request)
+        session.caller.require(Scope.EVENTS_READ)  # the command holds the payload
+        event = await self.desk.api.ask(session.caller, EventRoutes.get_event, event_id=event_id)
+        text = curl_of(event, self.desk.public_url(request))
+        return Response(text, media_type="text/plain; charset=utf-8", headers=dict(_FILES))
+
+    @shown
+    async def retry(self, request: Request, delivery_id: str) -> Response:
+        """Retry a delivery now, or send it again."""
+        return await self._mend(request, delivery_id, DeliveryRoutes.retry_delivery)
+
+    @shown
+    async def cancel(self, request: Request, delivery_id: str) -> Response:
+        """Cancel a delivery that has not ended."""
+        return await self._mend(request, delivery_id, DeliveryRoutes.cancel_delivery)
+
+    async def _mend(self, request: Request, delivery_id: str, handler: Any) -> Response:
+        session, _ = await self.desk.posted(request)
+        event_id, _, subscription_id = delivery_id.partition(".")
+        try:
+            await self.desk.api.ask(session.caller, handler, delivery_id=delivery_id)
+        except Conflict as error:
+            return await self._event(request, session, event_id, said=str(error))
+        return self.desk.to(request, f"/events/{event_id}#delivery-{subscription_id}")
+
+    async def _event(
+        self,
+        request: Request,
+        session: Session,
+        event_id: str,
+        *,
+        view: str = "tree",
+        nodes: int = FIRST_NODES,
+        said: str | None = None,
+    ) -> Response:
+        now = datetime.now(UTC)
+        found = await gather(self.desk.api, session.caller, event_id, now)
+        payload = payload_of(found.event)
+        return self.desk.page(
+            request,
+            session,
+            "event.html",
+            200 if said is None else 409,
+            found=found,
+            now=now,
+            said=said,
+            nodes=nodes,
+            raw=payload.decode("utf-8", "replace") if payload is not None and view == "raw" else None,
+            tree=draw(payload, nodes) if payload is not None and view == "tree" else None,
+            may_mend=self.desk.api.may(session.caller, DeliveryRoutes.retry_delivery),
+        )
+
+
+def payload_of(event: EventDetail) -> bytes | None:
+    """The bytes of an event's payload as its answer holds them; None if the caller may not see them."""
+    if event.payload is msgspec.UNSET:
+        return None
+    return (
+        bytes(event.payload) if isinstance(event.payload, msgspec.Raw) else msgspec.json.encode(event.payload)
+    )
+
+
+def curl_of(event: EventDetail, url: str) -> str:
+    """A command for a shell that sends the event once more. Its key is the variable KEY."""
+    known = {"type": event.type, "source": event.source, "subject": event.subject}
+    members = {name: value for name, value in known.items() if value is not None}
+    body = msgspec.json.encode({**members, "payload": event.payload}).decode()
+    return (
+        f"curl -i {shlex.quote(url + '/v1/events')} \\\n"
+        '  -H "Authorization: Bearer $KEY" \\\n'
+        "  -H 'Content-Type: application/json' \\\n"
+        f"  -d {shlex.quote(body)}\n"
+    )
+
+
+def _route(method: Method, path: str, handler: Any) -> Route:
+    return Route(method, f"/console{path}", handler, PUBLIC, hidden=True, media_type="text/html")
+
+
+ROUTES = (
+    _route("GET", "/events", EventPages.events),
+    _route("GET", "/events/{event_id}", EventPages.event),
+    _route("GET", "/events/{event_id}/live", EventPages.live),
+    _route("GET", "/events/{event_id}/payload", EventPages.payload),
+    _route("GET", "/events/{event_id}/curl", EventPages.curl),
+    _route("POST", "/deliveries/{delivery_id}/retry", EventPages.retry),
+    _route("POST", "/deliveries/{delivery_id}/cancel", EventPages.cancel),
+)

@@ -1,0 +1,96 @@
+"""The health of a subscription in words. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from triggers.console.story import Piece, State
+from triggers.console.words import clock, relative, rough
+from triggers.domain import parse_time
+from triggers.subscriptions.body import SubscriptionView
+
+
+class Health(NamedTuple):
+    """A subscription at a glance. `note` is the second line of its row, empty if there is nothing to say."""
+
+    state: State
+    word: str
+    note: str
+
+
+def name_of(subscription: SubscriptionView) -> str:
+    """What a person calls it: its name, its key, or the host of its URL."""
+    return subscription.name or subscription.key or host_of(subscription)
+
+
+def host_of(subscription: SubscriptionView) -> str:
+    """The host of its URL, in Unicode if it is an internationalised name."""
+    return urlsplit(subscription.target_url_unicode or subscription.target_url).hostname or ""
+
+
+def health_of(subscription: SubscriptionView, now: datetime) -> Health:
+    """How it is."""
+    if subscription.status == "disabled":
+        return Health(State.FAILED, "Disabled", subscription.status_reason or "")
+    if subscription.status == "paused":
+        return Health(State.STOPPED, "Paused", f"for {_length(subscription.status_at, now)}")
+    if subscription.failing_since is not None:
+        return Health(State.FAILED, "Failing", f"for {_length(subscription.failing_since, now)}")
+    if subscription.oldest_pending is not None:
+        return Health(
+            State.WAITING, "Delivering", f"oldest waits for {_length(subscription.oldest_pending, now)}"
+        )
+    if subscription.last_success_at is None:
+        return Health(State.WAITING, "New", "nothing delivered yet")
+    return Health(State.ARRIVED, "Healthy", f"last delivery {_ago(subscription.last_success_at, now)}")
+
+
+def tell_health(subscription: SubscriptionView, now: datetime) -> list[Piece]:
+    """How it is, in sentences."""
+    name = Piece(name_of(subscription), "name")
+    told: list[Piece]
+    match subscription.status:
+        case "disabled":
+            why = f": {subscription.status_reason}" if subscription.status_reason else ""
+            told = [name, Piece(f" is disabled{why}. It matches no events until it is enabled.")]
+        case "paused":
+            told = [name, Piece(" is paused. Matching events are collected, and sent when it is resumed.")]
+        case _ if subscription.failing_since is not None:
+            told = [name, Piece(f" has been failing for {_length(subscription.failing_since, now)}.")]
+        case _ if subscription.last_success_at is None:
+            told = [name, Piece(" is active. Nothing was delivered to it yet.")]
+        case _:
+            last = parse_time(subscription.last_success_at)
+            told = [name, Piece(f" is healthy: the last delivery arrived {relative(last, now)}.")]
+    if subscription.oldest_pending is not None:
+        told.append(
+            Piece(f" Its oldest undelivered event is {_length(subscription.oldest_pending, now)} old.")
+        )
+    if subscription.next_attempt is not None:
+        at = parse_time(subscription.next_attempt)
+        if at > now:
+            told += [
+                Piece(f" The next attempt is {relative(at, now)} ("),
+                Piece(clock(at, now), "time", at),
+                Piece(")."),
+            ]
+    if subscription.filter_error is not None:
+        told.append(Piece(f" Its filter failed: {subscription.filter_error}"))
+    return told
+
+
+def sickest_first(subscriptions: Sequence[SubscriptionView], now: datetime) -> list[SubscriptionView]:
+    """In the order of what needs attention."""
+    order = [State.FAILED, State.STOPPED, State.WAITING, State.ARRIVED]
+    return sorted(subscriptions, key=lambda each: order.index(health_of(each, now).state))
+
+
+def _length(since: str, now: datetime) -> str:
+    return rough(max(0.0, (now - parse_time(since)).total_seconds()))
+
+
+def _ago(at: str, now: datetime) -> str:
+    return relative(parse_time(at), now)

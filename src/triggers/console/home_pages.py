@@ -1,0 +1,69 @@
+"""The console's first page, its search, its files, and the kit of components."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from msgspec import Meta
+from starlette.responses import Response
+
+from triggers.console import kit
+from triggers.console.assets import asset_response
+from triggers.console.desk import Desk, shown
+from triggers.console.rendering import page
+from triggers.console.search import find
+from triggers.errors import NotFound
+from triggers.http.request import Request
+from triggers.http.route import PUBLIC, Route
+
+
+class HomePages:
+    """Handlers of these pages. `dev`: whether there is a kit."""
+
+    def __init__(self, desk: Desk, *, dev: bool) -> None:
+        self.desk = desk
+        self._dev = dev
+
+    @shown
+    async def home(self, request: Request) -> Response:
+        """Go to the first page."""
+        await self.desk.session(request)
+        return self.desk.to(request, "/events")
+
+    @shown
+    async def search(self, request: Request, q: Annotated[str, Meta(max_length=300)] = "") -> Response:
+        """Open what was found, or list it if it is several things or nothing."""
+        session = await self.desk.session(request)
+        text = q.strip()
+        if not text:
+            return self.desk.to(request, "/events")
+        hits = await find(self.desk.api, session.caller, text)
+        if len(hits) == 1:
+            return self.desk.to(request, hits[0].path)
+        return self.desk.page(
+            request, session, "search.html", q=text, hits=hits, as_type=urlencode({"type": text})
+        )
+
+    async def asset(self, name: str) -> Response:
+        """A file under its hashed name."""
+        return asset_response(name)
+
+    @shown
+    async def kit(self, request: Request) -> Response:
+        """Every component in each of its states. Only with `serve --dev`."""
+        if not self._dev:
+            raise NotFound("The kit is only there with `triggers serve --dev`.")
+        return page("kit.html", request.root_path, **kit.samples())
+
+
+def _page(path: str, handler: object) -> Route:
+    return Route("GET", path, handler, PUBLIC, hidden=True, media_type="text/html")  # type: ignore[arg-type]
+
+
+ROUTES = (
+    _page("/console", HomePages.home),
+    _page("/console/search", HomePages.search),
+    _page("/console/_kit", HomePages.kit),
+    _page("/console/assets/{name}", HomePages.asset),
+)

@@ -1,0 +1,87 @@
+"""Makes the console's pages from templates, with the headers that keep them private and free of scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Final
+from uuid import UUID
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.responses import HTMLResponse
+
+from triggers import __version__
+from triggers.console import words
+from triggers.console.assets import assets
+from triggers.console.visible import visible
+from triggers.domain import parse_time
+
+CONSOLE: Final = "/console"
+"""The path of the console, behind the path of the public URL."""
+
+HEADERS: Final[Mapping[str, str]] = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self';"
+    " img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "cache-control": "no-store",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("triggers.console", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "visible": visible,
+        "written": lambda text, most: visible(text, most).striptags(),
+        "size": words.size,
+        "counted": words.counted,
+        "duration": words.duration,
+        "short": short,
+        "milliseconds": lambda count: words.duration(count / 1000),
+    }
+    environment.globals |= {
+        "asset": lambda name: assets()[name].name,
+        "moment": moment,
+        "version": __version__,
+    }
+    return environment
+
+
+def render(template: str, root_path: str, **values: Any) -> str:
+    """A page or a part of one. Links begin with `base`, the console's path behind the public URL."""
+    now = values.pop("now", None) or datetime.now(UTC)
+    return _environment().get_template(template).render(base=f"{root_path}{CONSOLE}", now=now, **values)
+
+
+def page(template: str, root_path: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """A response with a page, which no cache keeps and no other site may frame."""
+    return HTMLResponse(render(template, root_path, **values), status, headers=dict(HEADERS))
+
+
+def short(text: str | UUID) -> str:
+    """The last 8 characters of an id: the first ones are the clock, and alike for ids of the same minute."""
+    return str(text)[-8:]
+
+
+def moment(at: str | datetime | None, now: datetime, style: str = "relative") -> Markup:
+    """A time as an element: relative or as a clock, with the other form on hover. Its zone is UTC until a
+    script writes that of the viewer."""
+    if at is None:
+        return Markup('<span class="none">–</span>')
+    when = parse_time(at) if isinstance(at, str) else at
+    when = when.astimezone(UTC)
+    absolute = when.strftime("%Y-%m-%d %H:%M:%S UTC")
+    text = words.relative(when, now) if style == "relative" else words.clock(when, now)
+    return Markup('<time datetime="{}" title="{}" data-style="{}">{}</time>').format(
+        when.isoformat(timespec="milliseconds"), absolute, style, text
+    )

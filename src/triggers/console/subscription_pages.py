@@ -1,0 +1,164 @@
+"""Pages of subscriptions: the list, and one with its attempts and what changes its state."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+from starlette.responses import Response
+
+from triggers.console.desk import Desk, safe_path, shown
+from triggers.console.health import health_of, host_of, name_of, sickest_first, tell_health
+from triggers.console.story import State
+from triggers.console.words import duration, failure
+from triggers.deliveries.routes import DeliveryRoutes
+from triggers.errors import Conflict, Invalid
+from triggers.http.request import Request
+from triggers.http.route import PUBLIC, Method, Route
+from triggers.previews.routes import PreviewRoutes, TestAnswer
+from triggers.push.retry import DEFAULT_SCHEDULE
+from triggers.sessions.sessions import Session
+from triggers.subscriptions.routes import SubscriptionRoutes
+
+_PAGE: Final = "200"
+_ATTEMPTS: Final = "30"
+Text = Annotated[str, Meta(max_length=300)]
+
+
+class SubscriptionPages:
+    """Handlers of these pages."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+
+    @shown
+    async def subscriptions(self, request: Request, cursor: Text = "") -> Response:
+        """All subscriptions with their health; those that need attention first."""
+        session = await self.desk.session(request)
+        now = datetime.now(UTC)
+        found = await self.desk.api.ask(
+            session.caller, SubscriptionRoutes.list_subscriptions, limit=_PAGE, cursor=cursor or None
+        )
+        rows = [
+            (each, health_of(each, now), name_of(each), host_of(each))
+            for each in sickest_first(found.data, now)
+        ]
+        return self.desk.page(
+            request,
+            session,
+            "subscriptions.html",
+            rows=rows,
+            failing=sum(health.state is State.FAILED for _, health, _, _ in rows),
+            next_cursor=found.next_cursor,
+            later=bool(cursor),
+            url=self.desk.public_url(request),
+            now=now,
+        )
+
+    @shown
+    async def subscription(self, request: Request, subscription_id: str) -> Response:
+        """One subscription: its health, its settings and its last attempts."""
+        return await self._subscription(request, await self.desk.session(request), subscription_id)
+
+    @shown
+    async def pause(self, request: Request, subscription_id: str) -> Response:
+        """Pause it."""
+        return await self._change(request, subscription_id, SubscriptionRoutes.pause_subscription)
+
+    @shown
+    async def resume(self, request: Request, subscription_id: str) -> Response:
+        """Resume it."""
+        return await self._change(request, subscription_id, SubscriptionRoutes.resume_subscription)
+
+    @shown
+    async def enable(self, request: Request, subscription_id: str) -> Response:
+        """Enable it after it was disabled."""
+        return await self._change(request, subscription_id, SubscriptionRoutes.enable_subscription)
+
+    @shown
+    async def disable(self, request: Request, subscription_id: str) -> Response:
+        """Disable it, which cancels what it has not delivered."""
+        return await self._change(request, subscription_id, SubscriptionRoutes.disable_subscription)
+
+    @shown
+    async def test(self, request: Request, subscription_id: str) -> Response:
+        """Send it a test event, and show how that went."""
+        session, _ = await self.desk.posted(request)
+        said, kind = "", "failed"
+        try:
+            answer = await self.desk.api.ask(
+                session.caller, PreviewRoutes.test_subscription, subscription_id=subscription_id
+            )
+        except Conflict as error:
+            said = str(error)
+        else:
+            attempt = msgspec.json.decode(bytes(answer.body), type=TestAnswer).attempt
+            if attempt is None:
+                said, kind = "The test event is stored, and no attempt was made within 20 seconds.", "waiting"
+            elif attempt.outcome == "delivered":
+                said, kind = f"The test event arrived in {duration(attempt.duration_ms / 1000)}.", "arrived"
+            else:
+                said = f"The test event met {failure(attempt.reason, attempt.status_code)}."
+        return await self._subscription(request, session, subscription_id, said=said, kind=kind)
+
+    async def _change(self, request: Request, subscription_id: str, handler: Any) -> Response:
+        session, form = await self.desk.posted(request)
+        try:
+            await self.desk.api.ask(session.caller, handler, subscription_id=subscription_id)
+        except (Conflict, Invalid) as error:
+            return await self._subscription(request, session, subscription_id, said=str(error))
+        back = form.get("back")
+        return self.desk.to(request, safe_path(back) if back else f"/subscriptions/{subscription_id}")
+
+    async def _subscription(
+        self,
+        request: Request,
+        session: Session,
+        subscription_id: str,
+        *,
+        said: str | None = None,
+        kind: str = "failed",
+    ) -> Response:
+        now, api, caller = datetime.now(UTC), self.desk.api, session.caller
+        found = await api.ask(caller, SubscriptionRoutes.get_subscription, subscription_id=subscription_id)
+        listed = await api.ask(
+            caller,
+            DeliveryRoutes.list_subscription_attempts,
+            subscription_id=subscription_id,
+            limit=_ATTEMPTS,
+        )
+        delays = found.retry.delays
+        return self.desk.page(
+            request,
+            session,
+            "subscription.html",
+            it=found,
+            name=name_of(found),
+            health=health_of(found, now),
+            sentences=tell_health(found, now),
+            attempts=[(each, failure(each.reason, each.status_code)) for each in listed.data],
+            delays=DEFAULT_SCHEDULE.delays if delays is None else delays,
+            said=said,
+            kind=kind,
+            may_change=api.may(caller, SubscriptionRoutes.pause_subscription),
+            now=now,
+        )
+
+
+def _route(method: Method, path: str, handler: Any) -> Route:
+    return Route(
+        method, f"/console/subscriptions{path}", handler, PUBLIC, hidden=True, media_type="text/html"
+    )
+
+
+ROUTES = (
+    _route("GET", "", SubscriptionPages.subscriptions),
+    _route("GET", "/{subscription_id}", SubscriptionPages.subscription),
+    _route("POST", "/{subscription_id}/pause", SubscriptionPages.pause),
+    _route("POST", "/{subscription_id}/resume", SubscriptionPages.resume),
+    _route("POST", "/{subscription_id}/enable", SubscriptionPages.enable),
+    _route("POST", "/{subscription_id}/disable", SubscriptionPages.disable),
+    _route("POST", "/{subscription_id}/test", SubscriptionPages.test),
+)

@@ -1,0 +1,36 @@
+"""Text of strangers as markup: characters that cannot be seen, or that turn text around, are written out."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+from markupsafe import Markup, escape
+
+MAX_SHOWN: Final = 20_000
+"""Characters of one text that a page shows."""
+
+_SUSPECT: Final = re.compile("[^ -~]")
+
+
+def visible(text: str, most: int = MAX_SHOWN, *, lines: bool = False) -> Markup:
+    """The text with each character that has no shape as its code point. The rest is escaped.
+
+    `lines`: line breaks and tabs stay as they are.
+    """
+    shown, found, last = text[:most], [], 0
+    for match in _SUSPECT.finditer(shown):
+        if match[0].isprintable() or (lines and match[0] in "\n\t"):
+            continue
+        found += [escape(shown[last : match.start()]), _mark(match[0])]
+        last = match.end()
+    found.append(escape(shown[last:]))
+    if len(text) > most:
+        found.append(Markup('<span class="cut">… {:,} more characters</span>').format(len(text) - most))
+    return Markup("").join(found)
+
+
+def _mark(character: str) -> Markup:
+    name = unicodedata.name(character, "control character").lower()
+    return Markup('<span class="code-point" title="{}">U+{:04X}</span>').format(name, ord(character))

@@ -1,0 +1,108 @@
+"""How the console writes times, sizes and reasons. Pure functions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from triggers.outbound.result import Reason
+
+_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+REASONS: Final = {
+    Reason.REDIRECT: "a redirect",
+    Reason.GONE: "gone",
+    Reason.THROTTLED: "too many requests",
+    Reason.REFUSED: "refused",
+    Reason.UNAVAILABLE: "unavailable",
+    Reason.INVALID: "a request that cannot be sent",
+    Reason.DNS: "host name not found",
+    Reason.FORBIDDEN_ADDRESS: "an address that is not allowed",
+    Reason.CONNECT: "connection refused",
+    Reason.CONNECT_TIMEOUT: "no connection in time",
+    Reason.TLS: "TLS failed",
+    Reason.TLS_TIMEOUT: "no TLS in time",
+    Reason.TIMEOUT: "no answer in time",
+    Reason.SLOW_HEADERS: "an answer that came too slowly",
+    Reason.SLOW_BODY: "an answer that came too slowly",
+    Reason.TOO_LARGE: "an answer that is too large",
+    Reason.CLOSED: "connection closed",
+    Reason.INCOMPLETE: "an answer that ended early",
+    Reason.MALFORMED: "an answer that is not HTTP",
+    Reason.PROXY: "the egress proxy failed",
+    Reason.BUSY: "no free connection",
+    Reason.INTERNAL: "an error of the service",
+}
+"""What went wrong with an attempt, as the end of a sentence."""
+
+WAITS: Final = {
+    "its_turn": "its turn",
+    "retry_time": "schedule",
+    "failing_endpoint": "probe",
+    "earlier_of_its_key": "earlier event of its key",
+    "subscription_paused": "paused",
+    "subscription_disabled": "disabled",
+    "subscription_deleting": "being deleted",
+    "consumer": "a consumer",
+    "delay": "delay",
+}
+"""Why an unsettled delivery waits, as a label: the words that the API gives, for people."""
+
+
+def duration(seconds: float) -> str:
+    """A length of time with one unit, two where the first is small: `84 ms`, `35 s`, `2 min 30 s`, `3 h`."""
+    if seconds < 1:
+        return f"{max(0, round(seconds * 1000))} ms"
+    if seconds < 10 and round(seconds, 1) % 1:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for index, (size, unit) in enumerate(_UNITS):
+        if whole >= size:
+            count, rest = divmod(whole, size)
+            if count < 10 and index + 1 < len(_UNITS):
+                smaller, name = _UNITS[index + 1]
+                if rest // smaller:
+                    return f"{count} {unit} {rest // smaller} {name}"
+            return f"{count} {unit}"
+    return "0 s"
+
+
+def rough(seconds: float) -> str:
+    """A length of time with one unit, for places where a number of the right size is enough."""
+    if seconds < 1:
+        return f"{max(0, round(seconds * 1000))} ms"
+    size, unit = next((each for each in _UNITS if seconds >= each[0]), _UNITS[-1])
+    return f"{round(seconds / size)} {unit}"
+
+
+def relative(moment: datetime, now: datetime) -> str:
+    """`3 min ago`, `in 4 min`, or `now`."""
+    seconds = (moment - now).total_seconds()
+    if abs(seconds) < 1:
+        return "now"
+    words = rough(abs(seconds))
+    return f"in {words}" if seconds > 0 else f"{words} ago"
+
+
+def clock(moment: datetime, now: datetime) -> str:
+    """The time of day in UTC, with the date if it is another day than `now`."""
+    moment = moment.astimezone(UTC)
+    same_day = moment.date() == now.astimezone(UTC).date()
+    return moment.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S")
+
+
+def size(count: int) -> str:
+    """A number of bytes: `512 B`, `4.2 KiB`."""
+    return f"{count} B" if count < 1024 else f"{count / 1024:.1f} KiB"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 attempt`, `4 attempts`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def failure(reason: str | None, status_code: int | None) -> str:
+    """What an attempt met: `503`, or what went wrong before there was a status."""
+    if status_code is not None:
+        return str(status_code)
+    return REASONS.get(Reason(reason), reason) if reason in list(Reason) else (reason or "no answer")

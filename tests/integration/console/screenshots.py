@@ -1,0 +1,55 @@
+"""`make screenshots`: every screen of the console in both themes and two widths, to be looked at."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from console_scene import furnish
+from harness import Tenant, Tenants
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
+
+PLACE = Path(os.environ.get("SCREENSHOTS", "screenshots"))
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+async def test_screens(
+    looking: Any,
+    database: Database,
+    clock: DatabaseClock,
+    tenant: Tenant,
+    tenants: Tenants,
+    *,
+    theme: str,
+    width: int,
+) -> None:
+    scene = await furnish(database, clock, tenant)
+    screens = {
+        "event": f"events/{scene.failing}",
+        "event-delivered": f"events/{scene.delivered}",
+        "event-dead": f"events/{scene.dead}",
+        "event-hostile": f"events/{scene.hostile}",
+        "events": "events",
+        "subscriptions": "subscriptions",
+        "subscription": f"subscriptions/{scene.billing}",
+        "search": "search?q=example",
+        "error": "events/nothing",
+    }
+
+    async def take(page: Any, name: str, path: str) -> None:
+        await page.goto(f"/console/{path}")
+        await page.screenshot(path=PLACE / f"{name}-{width}-{theme}.png", full_page=name != "event-hostile")
+
+    async with looking.at(None, dark=theme == "dark", width=width) as page:
+        await take(page, "sign-in", "sign-in")
+    async with looking.at(await tenants.make(), dark=theme == "dark", width=width) as page:
+        await take(page, "events-empty", "events")
+    async with looking.at(tenant, dark=theme == "dark", width=width) as page:
+        for name, path in screens.items():
+            await take(page, name, path)
+    looking.trouble.clear()
