@@ -14,6 +14,7 @@ from triggers.keys import routes as keys
 from triggers.node import operator_routes
 from triggers.previews import routes as previews
 from triggers.replays import routes as replays
+from triggers.statistics import routes as statistics
 from triggers.subscriptions import routes as subscriptions
 
 ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
@@ -23,6 +24,7 @@ ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
     "previews": previews.ROUTES,
     "deliveries": deliveries.ROUTES,
     "replays": replays.ROUTES,
+    "statistics": statistics.ROUTES,
     "keys": keys.ROUTES,
     "node": operator_routes.ROUTES,
 }
