@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
@@ -12,6 +11,7 @@ from uuid import UUID
 import structlog
 
 from triggers import errors, observability
+from triggers.domain import OrgId
 from triggers.events import store as event_store
 from triggers.events.known_good import can_store_good_event
 from triggers.events.matching import Finding, Judging
@@ -156,7 +156,10 @@ class Flusher:
     def _tell(self, batch: Sequence[WaitingEvent], missing: set[UUID], receipt: Receipt) -> None:
         """Answer those of a committed batch that are not missing."""
         stored = [w for w in batch if w.event.id not in missing] if missing else batch
-        orgs = Counter([w.event.org_id for w in stored])
+        orgs: dict[OrgId, int] = {}
+        for waiting in stored:
+            org_id = waiting.event.org_id
+            orgs[org_id] = orgs.get(org_id, 0) + 1
         try:
             self.tally.accept(orgs)
             self._committed(set(orgs), receipt)
