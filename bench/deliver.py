@@ -6,7 +6,7 @@ from typing import Any
 
 import uvloop
 
-from bench import outbound
+from bench import database, outbound
 from bench.findings import Findings, Ratio, Row
 from bench.processes import Service, fill, place
 from bench.pushing import OPEN, drain, subscribe, subscribe_all, without_inbox
@@ -14,6 +14,7 @@ from bench.receiver import Receiver, receiver
 
 IN_FLIGHT = 64
 LANES_EACH = 1000
+BATCH = 1000
 CLIENTS = {
     f"bare connections, {IN_FLIGHT} in flight": outbound.ours_raw,
     "our client alone": outbound.ours,
@@ -29,8 +30,8 @@ def run(*, quick: bool) -> Findings:
         requests = 5_000 if quick else 20_000
         before = [_alone(nginx, client, requests) for client in CLIENTS.values()]
         one = one_lane(service, nginx, backlog)
-        keys = _lanes(service, nginx, organisations)
-        each = _one_each(service, nginx, keys)
+        keys = make_lanes(service, nginx, organisations)
+        each = one_each(service, nginx, keys)
         fan_out = _fan_out(service, nginx, keys[0])
         after = [_alone(nginx, client, requests) for client in CLIENTS.values()]
     raw, ours, library = alone = [
@@ -70,27 +71,36 @@ def one_lane(service: Service, nginx: Receiver, backlog: int) -> Row:
     return drain(service, nginx, backlog, lambda: service.must("POST", resume, key=key))
 
 
-def _lanes(service: Service, nginx: Receiver, organisations: int) -> list[str]:
+def make_lanes(
+    service: Service, nginx: Receiver, organisations: int, lanes_each: int = LANES_EACH
+) -> list[str]:
+    """Lanes of new organisations, each for a type of its own; return the keys of the organisations."""
     keys = [without_inbox(service) for _ in range(organisations)]
+    database.value(service, "update organisations set max_subscriptions = $1", 2 * lanes_each)
     subscribe_all(
         service,
         (
             (key, {"target_url": f"{nginx.url}/{lane}", "event_types": [f"lane.{lane}", "to.all"]})
             for key in keys
-            for lane in range(LANES_EACH)
+            for lane in range(lanes_each)
         ),
     )
     return keys
 
 
-def _one_each(service: Service, nginx: Receiver, keys: list[str]) -> Row:
-    batch = [{"type": f"lane.{lane}", "payload": {"lane": lane}} for lane in range(LANES_EACH)]
+def one_each(
+    service: Service, nginx: Receiver, keys: list[str], lanes_each: int = LANES_EACH, times: int = 1
+) -> Row:
+    """So many deliveries to each lane, sent in batches."""
+    events = [{"type": f"lane.{lane}", "payload": {"lane": lane}} for lane in range(lanes_each)]
 
     def post() -> None:
-        for key in keys:
-            service.must("POST", "/v1/events/batch", batch, key)
+        for _ in range(times):
+            for first in range(0, lanes_each, BATCH):
+                for key in keys:
+                    service.must("POST", "/v1/events/batch", events[first : first + BATCH], key)
 
-    return drain(service, nginx, len(keys) * LANES_EACH, post)
+    return drain(service, nginx, times * len(keys) * lanes_each, post)
 
 
 def _fan_out(service: Service, nginx: Receiver, key: str) -> Row:

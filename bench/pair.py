@@ -24,6 +24,7 @@ from bench.receiver import Receiver, receiver
 
 WANTED = 0.97
 WARM_SECONDS = 2
+LANES = 10_000
 DRAINED_PER_SECOND = 10_000
 """Sizes the backlog of a round. It is the same for both checkouts, so neither of them decides it."""
 Measure = Callable[[float], Row]
@@ -52,6 +53,36 @@ def _deliver(service: Service, nginx: Receiver) -> Measure:
     return lambda seconds: deliver.one_lane(service, nginx, int(DRAINED_PER_SECOND * seconds))
 
 
+def _lines(service: Service) -> Path:
+    """An event for each of LANES types, as a file for the load."""
+    lines = service.data_dir.parent / "lines"
+    lines.write_text(
+        "\n".join(f'{{"type":"lane.{lane}","payload":{{"lane":{lane}}}}}' for lane in range(LANES))
+    )
+    return lines
+
+
+def _accept_lanes(service: Service, nginx: Receiver) -> Measure:
+    (key,) = deliver.make_lanes(service, nginx, 1, LANES)
+    return lambda seconds: accept.measure(service, seconds, key)
+
+
+def _road_lanes(service: Service, nginx: Receiver) -> Measure:
+    (key,) = deliver.make_lanes(service, nginx, 1, LANES)
+    lines = _lines(service)
+    return lambda seconds: road.measure(service, nginx, seconds, key=key, lines=lines)
+
+
+def _deliver_lanes(service: Service, nginx: Receiver, organisations: int = 1) -> Measure:
+    each = LANES // organisations
+    keys = deliver.make_lanes(service, nginx, organisations, each)
+    return lambda seconds: deliver.one_each(service, nginx, keys, each, times=max(1, round(seconds / 5)))
+
+
+def _deliver_lanes_of_many(service: Service, nginx: Receiver) -> Measure:
+    return _deliver_lanes(service, nginx, 10)
+
+
 PARTS: dict[str, tuple[Callable[[Service, Receiver], Measure], str, str]] = {
     "accept": (_accept, "per second", "POST /v1/events one by one, 64 connections"),
     "accept-duplicates": (_accept_duplicates, "per second", "the same; 5 % repeat an earlier dedup_id"),
@@ -62,6 +93,14 @@ PARTS: dict[str, tuple[Callable[[Service, Receiver], Measure], str, str]] = {
     ),
     "road": (_road, "delivered per second", "accepted and delivered at once, 64 connections"),
     "deliver": (_deliver, "per second", "one lane drained from a backlog"),
+    "accept-lanes": (_accept_lanes, "per second", "accept, in an organisation with 10,000 subscriptions"),
+    "road-lanes": (_road_lanes, "delivered per second", "road, to 10,000 lanes of one organisation in turn"),
+    "deliver-lanes": (_deliver_lanes, "per second", "one event for each of 10,000 lanes of one organisation"),
+    "deliver-lanes-many": (
+        _deliver_lanes_of_many,
+        "per second",
+        "one event for each of 10,000 lanes of ten organisations",
+    ),
 }
 """How a service is prepared, the column that is compared, and what is done."""
 

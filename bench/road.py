@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from typing import Any
 
 from bench import accept, database, load
 from bench.findings import Findings, Ratio, Row
@@ -34,10 +35,10 @@ def run(*, quick: bool) -> Findings:
     return found
 
 
-def measure(service: Service, nginx: Receiver, seconds: float) -> Row:
+def measure(service: Service, nginx: Receiver, seconds: float, **options: Any) -> Row:
     """One round; it ends with nothing left over for the next."""
     delivered, cpu, spent = nginx.received(), service.cpu(), nginx.cpu()
-    done = load.post(service.url + "/v1/events", service.key, seconds=seconds)
+    done = load.post(service.url + "/v1/events", options.pop("key", service.key), seconds=seconds, **options)
     delivered = nginx.received() - delivered
     used = service.cpu().since(cpu)
     backlog = _due(service)

@@ -11,10 +11,11 @@ from uuid import UUID
 import structlog
 
 from triggers import errors, observability
+from triggers.domain import OrgId
 from triggers.events import store as event_store
 from triggers.events.known_good import can_store_good_event
 from triggers.events.matching import Finding, Judging
-from triggers.events.store import Obstacle, Receipt
+from triggers.events.store import Obstacle, Receipt, Resolution, Taken
 from triggers.events.waiting_event import WaitingEvent
 from triggers.pace import Steps, do_first
 from triggers.postgres.clock import DatabaseClock
@@ -27,6 +28,7 @@ from triggers.postgres.database import (
     sqlstate_of,
 )
 from triggers.postgres.time_bounds import ACCEPT_SECONDS
+from triggers.statistics.tally import Tally
 
 log = structlog.get_logger()
 
@@ -68,6 +70,8 @@ class Flusher:
         self._judging = judging
         self._window = dedup_window
         self._committed = committed
+        self.tally = Tally(clock.now)
+        """What became of the events, for the statistics."""
         self._connection: Connection | None = None
         self._refusal = ""
         self._refused_until = 0.0  # monotonic
@@ -151,12 +155,18 @@ class Flusher:
 
     def _tell(self, batch: Sequence[WaitingEvent], missing: set[UUID], receipt: Receipt) -> None:
         """Answer those of a committed batch that are not missing."""
+        stored = [w for w in batch if w.event.id not in missing] if missing else batch
+        orgs: dict[OrgId, int] = {}
+        for waiting in stored:
+            org_id = waiting.event.org_id
+            orgs[org_id] = orgs.get(org_id, 0) + 1
         try:
-            self._committed({w.event.org_id for w in batch}, receipt)
+            self.tally.accept(orgs)
+            self._committed(set(orgs), receipt)
         finally:
-            for waiting in batch:
-                if waiting.event.id not in missing:
-                    waiting.decide(waiting.event.id)
+            for waiting in stored:
+                if repeated := waiting.decide(waiting.event.id):
+                    self.tally.repeat(waiting.event.org_id, repeated)
 
     # ---- what is not stored --------------------------------------------------------------------------
 
@@ -168,7 +178,7 @@ class Flusher:
         self._expect(Obstacle.STORED)
         for waiting in batch:
             if (reason := taken.get(waiting.event.id)) is not None:
-                waiting.decide(waiting.event.id if reason.stored else reason.winner, reason.fingerprint)
+                self._decide(waiting, reason)
         return [w for w in batch if w.event.id not in taken]
 
     async def _explain(self, connection: Connection, missing: list[WaitingEvent]) -> list[WaitingEvent]:
@@ -178,10 +188,8 @@ class Flusher:
         for waiting in missing:
             event = waiting.event
             reason = found[event.id]
-            if reason.stored:
-                waiting.decide(event.id)
-            elif reason.winner is not None:
-                waiting.decide(reason.winner, reason.fingerprint)
+            if reason.stored or reason.winner is not None:
+                self._decide(waiting, reason)
             elif reason.version is None:
                 waiting.answer_all(errors.NotFound("The organisation of this event does not exist."))
             else:  # judged by old rules, or over the bound of deliveries, or its dedup row has gone since
@@ -189,6 +197,14 @@ class Flusher:
                     self._judging.outdated(event.org_id)
                 left_over.append(waiting)
         return left_over
+
+    def _decide(self, waiting: WaitingEvent, reason: Resolution | Taken) -> None:
+        """Answer an event that is stored, or whose dedup_id is taken."""
+        event = waiting.event
+        if reason.stored and not waiting.answered:  # by an earlier try, whose outcome was unknown
+            self.tally.accept({event.org_id: 1})
+        winner = event.id if reason.stored or reason.winner is None else reason.winner
+        self.tally.repeat(event.org_id, waiting.decide(winner, reason.fingerprint))
 
     # ---- what is expected ----------------------------------------------------------------------------
 

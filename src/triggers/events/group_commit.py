@@ -34,6 +34,7 @@ from triggers.pace import breathe
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.room import Room
+from triggers.statistics.tally import Tally
 
 FLUSHER: Final = "flusher"
 """The task that stores events."""
@@ -115,6 +116,11 @@ class Acceptor:
             self._rejudging.stop()
             await self.background.stop()
             await self._flusher.close()
+
+    @property
+    def tally(self) -> Tally:
+        """What became of the events, for the statistics."""
+        return self._flusher.tally
 
     @property
     def waiting(self) -> tuple[int, int]:

@@ -74,16 +74,20 @@ class WaitingEvent:
         """Never treat the event as late. It may be stored already, and only the database knows."""
         self.since = math.inf
 
-    def decide(self, winner: UUID, fingerprint: bytes | None = None) -> None:
-        """Answer the event and its followers. `winner` is the event that has their dedup_id; `fingerprint` is
-        that event's fingerprint, and is not needed if it is this event."""
+    def decide(self, winner: UUID, fingerprint: bytes | None = None) -> int:
+        """Answer the event and its followers; return how many were answered as duplicates. `winner` is the
+        event that has their dedup_id; `fingerprint` is that event's fingerprint, and is not needed if it is
+        this event."""
+        repeated = 0
         for each in (self, *self.followers):
             if each.event.id == winner:
                 each.answer(Accepted(winner, False))
             elif each.event.fingerprint == (fingerprint or self.event.fingerprint):
+                repeated += not each.answered
                 each.answer(Accepted(winner, True))
             else:
                 each.answer(errors.DedupConflict(original_id=str(winner)))
+        return repeated
 
     def answer_all(self, outcome: AcceptOutcome) -> None:
         """Give it and its followers the same answer."""

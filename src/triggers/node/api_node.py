@@ -43,6 +43,8 @@ from triggers.replays.routes import ReplayRoutes
 from triggers.room import Room
 from triggers.sessions.routes import SessionRoutes
 from triggers.sessions.sessions import Sessions
+from triggers.statistics import duties as statistics
+from triggers.statistics.routes import StatisticsRoutes
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.subscriptions.routes import SubscriptionRoutes
 from triggers.wakeups.wakeup import Wakeup
@@ -93,6 +95,7 @@ class ApiNode:
             inbox_retention=settings.inbox_retention,
         )
         self._replaying = Replaying(self.database, self.wakeup)
+        self._statistics = statistics.Flush(self.database, self.clock, self.acceptor.tally)
         self._redis = None
         if settings.redis_url:
             from triggers.wakeups.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used
@@ -133,6 +136,7 @@ class ApiNode:
             EventRoutes(database),
             DeliveryRoutes(database, wakeup),
             ReplayRoutes(clock, database),
+            StatisticsRoutes(database),
             DefaultInboxRoutes(database),
             InboxRoutes(database, clock, key_ring, wakeup, policy, self.settings.inbox_retention),
             MessageRoutes(database, clock, wakeup, stopping),
@@ -157,6 +161,8 @@ class ApiNode:
             *self._housekeeping.duties(),
             *self.backlogs.duties(),
             self._replaying.duty(),
+            self._statistics.duty(),
+            *statistics.Upkeep(self.database).duties(),
         )
         for duty in duties:
             self.background.start(duty)
@@ -179,6 +185,7 @@ class ApiNode:
             await self._redis.stop()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.acceptor.stop(), self.settings.shutdown_timeout)
+        await self._statistics.finish()
         await self._keys.stop()
         await self.database.close()
 

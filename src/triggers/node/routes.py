@@ -17,6 +17,7 @@ from triggers.previews import routes as previews
 from triggers.replays import routes as replays
 from triggers.sessions import routes as sessions
 from triggers.sessions.cookie import CONSOLE_PATH
+from triggers.statistics import routes as statistics
 from triggers.subscriptions import routes as subscriptions
 
 ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
@@ -26,6 +27,7 @@ ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
     "previews": previews.ROUTES,
     "deliveries": deliveries.ROUTES,
     "replays": replays.ROUTES,
+    "statistics": statistics.ROUTES,
     "keys": keys.ROUTES,
     "sessions": sessions.ROUTES,
     "console": console.ROUTES,

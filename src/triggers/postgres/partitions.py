@@ -1,23 +1,46 @@
-"""The partitions of the tables that are ranges of event ids: a week each, made ahead."""
+"""The partitions of tables that are ranges of event ids or of times, made ahead."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from triggers.domain import first_id_at
 from triggers.postgres.database import Connection
 
-PARTITIONED: Final = ("events", "settled_deliveries", "attempts")
-WIDTH: Final = timedelta(days=7)
+
+class Partitioned(NamedTuple):
+    """A partitioned table, and the width of each partition."""
+
+    table: str
+    width: timedelta
+    by_id: bool
+    """Whether the ranges are of ids, which begin with a time."""
+
+    def bound(self, moment: datetime) -> str:
+        """The value at which a partition begins or ends."""
+        return str(first_id_at(moment) if self.by_id else moment)
+
+
+WEEK: Final = timedelta(days=7)
 """Nine months fit into the forty partitions up to which planning stays cheap."""
+DAY: Final = timedelta(days=1)
+PARTITIONED: Final = (
+    Partitioned("events", WEEK, by_id=True),
+    Partitioned("settled_deliveries", WEEK, by_id=True),
+    Partitioned("attempts", WEEK, by_id=True),
+    Partitioned("statistics_minutes", DAY, by_id=False),
+    Partitioned("statistics_hours", DAY, by_id=False),
+)
 AHEAD: Final = 2
+LOCK_TIMEOUT: Final = "1s"
+"""How long a drop waits for those who use the table, and so at most holds up those who come after it."""
 _LOCK: Final = 0x7061_7274_6974_696F  # "partitio", as an advisory lock's number
 _EPOCH: Final = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 async def ensure(connection: Connection) -> list[str]:
-    """Make the partitions of now and of the next two weeks that do not exist; return their names.
+    """Make the partitions of now and the next two of each table that do not exist; return their names.
 
     A partition is made as a table of its own and then attached, which lets accepts go on: making
     it in place would lock the parent against them.
@@ -25,8 +48,8 @@ async def ensure(connection: Connection) -> list[str]:
     now: datetime = await connection.fetchval("select now()")
     made = []
     for parent in PARTITIONED:
-        for start in _starts(now):
-            name = f"{parent}_p{start:%Y%m%d}"
+        for start in _starts(now, parent.width):
+            name = f"{parent.table}_p{start:%Y%m%d}"
             if await _exists(connection, name):
                 continue
             async with connection.transaction():
@@ -34,13 +57,30 @@ async def ensure(connection: Connection) -> list[str]:
                 await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
                 if await _exists(connection, name):
                     continue
-                await connection.execute(f"create table {name} (like {parent} including all)")
+                await connection.execute(f"create table {name} (like {parent.table} including all)")
                 await connection.execute(
-                    f"alter table {parent} attach partition {name}"
-                    f" for values from ('{first_id_at(start)}') to ('{first_id_at(start + WIDTH)}')"
+                    f"alter table {parent.table} attach partition {name}"
+                    f" for values from ('{parent.bound(start)}') to ('{parent.bound(start + parent.width)}')"
                 )
             made.append(name)
     return made
+
+
+async def drop_before(connection: Connection, table: str, moment: datetime) -> list[str]:
+    """Drop the partitions of a table that end at `moment` or before; return their names."""
+    width = next(each.width for each in PARTITIONED if each.table == table)
+    rows = await connection.fetch(
+        "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
+        " where i.inhparent = to_regclass($1)",
+        table,
+    )
+    old = sorted(row["relname"] for row in rows if _start_of(row["relname"]) + width <= moment)
+    for name in old:
+        async with connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
+            await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
+            await connection.execute(f"drop table if exists {name}")
+    return old
 
 
 async def _exists(connection: Connection, name: str) -> bool:
@@ -53,7 +93,11 @@ async def _exists(connection: Connection, name: str) -> bool:
     return found
 
 
-def _starts(now: datetime) -> list[datetime]:
-    this = _EPOCH + (now - _EPOCH) // WIDTH * WIDTH
-    # The week before too: an id is minted before its insert, across the turn of a week.
-    return [this + WIDTH * step for step in range(-1, AHEAD + 1)]
+def _start_of(name: str) -> datetime:
+    return datetime.strptime(name[-8:], "%Y%m%d").replace(tzinfo=UTC)
+
+
+def _starts(now: datetime, width: timedelta) -> list[datetime]:
+    this = _EPOCH + (now - _EPOCH) // width * width
+    # The one before too: an id is minted before its insert, across the turn of a week.
+    return [this + width * step for step in range(-1, AHEAD + 1)]

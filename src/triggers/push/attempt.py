@@ -238,6 +238,7 @@ def _settlement(target: Target, due: Due, state: _State, began: datetime) -> Set
         reason=state.reason,
         began_at=began,
         target_url=target.endpoint.target_url,
+        accepted_at=due.accepted_at,
     )
 
 

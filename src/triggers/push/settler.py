@@ -30,8 +30,10 @@ from triggers.postgres.database import (
 from triggers.postgres.kept_connection import KeptConnection
 from triggers.push import store as lane_store
 from triggers.push.attempt import put_off, without_answer
+from triggers.push.counting import count
 from triggers.push.ownership import Ownership
 from triggers.push.store import DeliveryId, Settlement
+from triggers.statistics.tally import Tally
 
 log = structlog.get_logger()
 
@@ -99,6 +101,8 @@ class Settler:
         self._clock = clock
         self._ownership = ownership
         self._judging = Judging(database)
+        self.tally = Tally(clock.now)
+        """What became of the deliveries, for the statistics."""
         self._ended: list[Ended] = []
         self._work = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -153,6 +157,7 @@ class Settler:
             piece = pieces.pop()
             refusal = await self._until_written(piece)
             if refusal is None:
+                count(self.tally, [ended.settlement for ended in piece])
                 for ended in piece:
                     ended.settled(ended.settlement)
             elif len(piece) == 1:
@@ -170,6 +175,7 @@ class Settler:
             refused.settlement = settlement
             again = await self._until_written([refused])
         if again is None:
+            count(self.tally, [refused.settlement])
             refused.settled(refused.settlement)
             return
         log.error("settlement_skipped", **_named(refused.settlement), error=repr(again))

@@ -42,6 +42,7 @@ from triggers.push.settler import Settler
 from triggers.push.suspects import Suspects
 from triggers.push.under_way import UnderWay
 from triggers.secrets.key_ring import KeyRing
+from triggers.statistics.duties import Flush
 
 SLOTS = 512
 """Maximum number of attempts in flight."""
@@ -82,6 +83,7 @@ class Worker:
         supply = Supply(self.lanes, to_read, memory, self.ownership.owns, self._pacing.offer)
         self._reader = Reader(database, supply)
         self._settler = Settler(database, clock, self.ownership, public_url)
+        self._statistics = Flush(database, clock, self._settler.tally)
         self._suspects = Suspects(database)
         self._health = EndpointHealth(database, self.lanes, timedelta(seconds=disable_after_seconds))
         settlements = Settlements(
@@ -119,6 +121,7 @@ class Worker:
             self._sending.run("sender", self._senders.run())
         self._sending.start(Duty("endpoint health", HEALTH_SECONDS, self._health.store))
         self._sending.start(Duty("lane metrics", HEALTH_SECONDS, self._measure))
+        self._sending.start(self._statistics.duty())
         self._looking.loop("finder", self._finder.look, self._finder.close)
         self._looking.loop("reader", self._reader.read, self._reader.close)
         self._looking.start(Duty("idle lanes", LOOK_SECONDS, self._forget_idle))
@@ -135,6 +138,7 @@ class Worker:
         await self._sending.stop()
         await self._settling.unless_ended(self._settler.finish())
         await self._settling.stop()
+        await self._statistics.finish()
         await self._beating.stop()
         await self.ownership.retire()
         await self._outbound.close()

@@ -655,10 +655,9 @@ async def test_partitions_are_made_ahead_and_once(database: Database, database_u
         names = await connection.fetch(
             "select relname as name from pg_class where relispartition and relkind = 'r'"
         )
-        week = datetime.now(UTC) + 2 * partitions.WIDTH
-        for parent in partitions.PARTITIONED:
+        for parent, width, _ in partitions.PARTITIONED:
             made = sorted(row["name"] for row in names if row["name"].startswith(f"{parent}_p"))
-            assert made[-1] >= f"{parent}_p{week - partitions.WIDTH:%Y%m%d}"
+            assert made[-1] >= f"{parent}_p{datetime.now(UTC) + width:%Y%m%d}"
         for row in names:
             await connection.execute(f"drop table {row['name']}")
     async with _two(database_url) as (first, second):

@@ -113,6 +113,9 @@ STEPS: tuple[Step, ...] = (
     step("POST", "/v1/replays", 201, {"subscription_id": "{subscription_id}"}, replay_id="id"),
     step("POST", "/v1/replays", 409, {"subscription_id": "{notices}"}),
     step("GET", "/v1/replays", 200),
+    # statistics
+    step("GET", "/v1/stats", 200),
+    step("GET", "/v1/stats?range=14d&subscription={subscription_id}", 200),
     step("GET", "/v1/replays/{replay_id}", 200),
     step("DELETE", "/v1/replays/{replay_id}", 200),
     # messages

@@ -18,7 +18,7 @@ from harness import node_settings
 from triggers.domain import AttemptOutcome, DeliveryStatus, Scope
 from triggers.errors import OperatorError, SchemaTooNew
 from triggers.node.check import check_configuration
-from triggers.postgres import migrate
+from triggers.postgres import migrate, partitions
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.postgres.embedded_cluster import SUPERUSER
@@ -109,6 +109,7 @@ async def test_attempts_of_a_version_before_keep_their_outcomes(
     known = migrate.migrations()
     with monkeypatch.context() as before:
         before.setattr(migrate, "migrations", lambda: known[:7])
+        before.setattr(partitions, "PARTITIONED", partitions.PARTITIONED[:3])
         await migrate.migrate(empty)
     insert = (
         "insert into attempts (org_id, subscription_id, id, event_id, generation, attempt, outcome, reason,"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harness import eventually
+from triggers.postgres.clock import DatabaseClock
 from triggers.push import settler
 from triggers.push.settler import ENOUGH, Ended, Settler
 
@@ -21,13 +22,14 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         written.append(len(batch))
 
     monkeypatch.setattr(Settler, "_until_written", write)
+    monkeypatch.setattr(settler, "count", lambda *_: None)
     monkeypatch.setattr(settler, "GATHER_SECONDS", 60)
     return written
 
 
 async def test_what_ends_waits_for_company_until_somebody_waits_for_it(batches: list[int]) -> None:
     nothing: Any = None
-    settling = Settler(nothing, nothing, nothing)
+    settling = Settler(nothing, DatabaseClock(), nothing)
     running = asyncio.create_task(settling.run())
     for _ in range(3):
         settling.put(Ended(nothing, "a", lambda _: None))

@@ -1,0 +1,32 @@
+"""Counts attempts that were written, for the statistics."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import assert_never
+
+from triggers.domain import AttemptOutcome
+from triggers.push.store import Settlement
+from triggers.statistics.lag import BOUNDS
+from triggers.statistics.tally import Tally
+
+
+def count(tally: Tally, written: Iterable[Settlement]) -> None:
+    """Count the settlements of a batch. Those that only take back a count are not counted."""
+    # One turn of the loop for each delivery, so nothing is called that need not be.
+    counted = tally.counted()
+    for each in written:
+        counts = counted[each.org_id, each.subscription_id]
+        outcome, sent = each.outcome, each.attempt_id is not None
+        if outcome is AttemptOutcome.DELIVERED:
+            counts.delivered += 1
+        elif outcome is AttemptOutcome.RETRY:
+            counts.failed += sent
+        elif outcome is AttemptOutcome.DEAD:
+            counts.failed += sent
+            counts.dead += 1
+        else:
+            assert_never(outcome)
+        if sent and each.attempts == 1 and each.accepted_at is not None:
+            counts.lag[bisect_right(BOUNDS, (each.began_at - each.accepted_at).total_seconds())] += 1

@@ -1,0 +1,80 @@
+"""The answer of `GET /v1/stats`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import Meta
+
+from triggers.http.views import Timestamp
+
+Range = Literal["1h", "24h", "14d"]
+_LAG = (
+    "From the acceptance of an event to the first attempt of its delivery, estimated from 16 buckets. 65.536"
+    " means that long or longer. Null without first attempts."
+)
+Lag = Annotated[float | None, Meta(description=_LAG)]
+
+
+class Numbers(msgspec.Struct, kw_only=True):
+    """What became of events and deliveries."""
+
+    accepted: Annotated[
+        int | None, Meta(description="Events of callers that were stored. Null for a single subscription.")
+    ]
+    duplicate: Annotated[
+        int | None,
+        Meta(description="Events that were answered with an earlier event. Null for a single subscription."),
+    ]
+    delivered: Annotated[int, Meta(description="Push deliveries that arrived.")]
+    failed: Annotated[int, Meta(description="Attempts that failed, also the last one of a dead delivery.")]
+    dead: Annotated[int, Meta(description="Push deliveries that became dead letters.")]
+    lag_p50_seconds: Lag
+    lag_p95_seconds: Lag
+
+
+class Point(Numbers, kw_only=True):
+    """The numbers of one step."""
+
+    at: Annotated[Timestamp, Meta(description="When the step begins.")]
+    backlog: Annotated[
+        int | None,
+        Meta(
+            description="The highest number of unsettled deliveries that was found, for push and in inboxes,"
+            " counted up to 100,000. It is sampled once a minute. Null if it was not sampled, and for a"
+            " single subscription."
+        ),
+    ]
+
+
+class Failing(msgspec.Struct, kw_only=True):
+    """A subscription with failures."""
+
+    subscription_id: UUID
+    delivered: int
+    failed: int
+    dead: int
+
+
+class Statistics(msgspec.Struct, kw_only=True):
+    """Statistics of an organisation or of one of its push subscriptions."""
+
+    range: Range
+    subscription_id: UUID | None
+    since: Annotated[Timestamp, Meta(description="When the first step begins.")]
+    until: Annotated[Timestamp, Meta(description="Now. The last step is not over yet.")]
+    step_seconds: int
+    totals: Numbers
+    points: Annotated[
+        list[Point],
+        Meta(description="One for each step, oldest first: 60 for `1h`, 96 for `24h`, 336 for `14d`."),
+    ]
+    worst: Annotated[
+        list[Failing],
+        Meta(
+            description="The subscriptions with most failed attempts and dead letters, at most 10. For `24h`"
+            " and `14d` the range begins at a full hour. Empty for a single subscription."
+        ),
+    ]

@@ -1,0 +1,128 @@
+"""Statistics over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from msgspec import Meta
+
+from triggers.domain import Caller, Scope, parse_id, rfc3339
+from triggers.errors import NotFound
+from triggers.http.parameters import Query
+from triggers.http.route import Route
+from triggers.postgres.database import Database, Row
+from triggers.statistics import store
+from triggers.statistics.body import Failing, Numbers, Point, Range, Statistics
+from triggers.statistics.lag import BUCKETS, percentile
+from triggers.statistics.store import Span
+from triggers.statistics.tally import WHOLE
+
+HOUR: Final = timedelta(hours=1)
+STEPS: Final[dict[str, tuple[timedelta, int]]] = {
+    "1h": (timedelta(minutes=1), 60),
+    "24h": (timedelta(minutes=15), 96),
+    "14d": (HOUR, 336),
+}
+"""The width and the number of the steps of each range."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_COUNTS: Final = ("accepted", "duplicate", "delivered", "failed", "dead")
+
+
+class StatisticsRoutes:
+    """Handlers of this room's URLs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get_statistics(
+        self,
+        caller: Caller,
+        chosen: Annotated[Range, Query("range"), Meta(description="How far back.")] = "1h",
+        subscription: Annotated[str, Meta(max_length=36, description="Id of a push subscription.")]
+        | None = None,
+    ) -> Statistics:
+        """Get numbers of accepted, delivered and failed events over time.
+
+        Without `subscription` they are those of the whole organisation. Each process counts in memory and
+        writes its numbers every ten seconds, so the last seconds may be missing. What a killed process had
+        not written is lost. If more than a thousand subscriptions are active, some of them may be counted for
+        the organisation only. Numbers by minute are kept for 48 hours, and numbers by hour for 30 days.
+        """
+        subscription_id = await self._subscription(caller, subscription)
+        now, hours_until = await store.now(self._database)
+        step, number = STEPS[chosen]
+        since = _floor(now, step) - step * (number - 1)
+        span = Span(since, step, hours_until if step == HOUR else since)
+        key = subscription_id or WHOLE
+        rows = await store.series(self._database, caller.org_id, key, span)
+        failing: list[Row] = []
+        sampled: set[datetime] = set()
+        if subscription_id is None:
+            sampled = await store.sampled(self._database, span)
+            start, until = (since, since) if chosen == "1h" else (_floor(since, HOUR), hours_until)
+            failing = await store.worst(self._database, caller.org_id, start, until)
+        return Statistics(
+            range=chosen,
+            subscription_id=subscription_id,
+            since=rfc3339(since),
+            until=rfc3339(now),
+            step_seconds=int(step.total_seconds()),
+            totals=Numbers(**_numbers(rows, whole=subscription_id is None)),
+            points=_points(
+                [since + step * place for place in range(number)], rows, sampled, whole=key == WHOLE
+            ),
+            worst=[Failing(**row) for row in failing],
+        )
+
+    async def _subscription(self, caller: Caller, text: str | None) -> UUID | None:
+        if text is None:
+            return None
+        found = parse_id(text)
+        if found is None or not await store.has_subscription(self._database, caller.org_id, found):
+            raise NotFound("No push subscription has this id.")
+        return found
+
+
+# ---- steps -----------------------------------------------------------------------------------------
+
+
+def _floor(moment: datetime, step: timedelta) -> datetime:
+    return _EPOCH + (moment - _EPOCH) // step * step
+
+
+def _points(
+    moments: Iterable[datetime], rows: Sequence[Row], sampled: set[datetime], *, whole: bool
+) -> list[Point]:
+    """A point for each moment. Hours and minutes may both have a row for the same step."""
+    by_step: dict[datetime, list[Row]] = {}
+    for row in rows:
+        by_step.setdefault(row["at"], []).append(row)
+    points = []
+    for moment in moments:
+        found = by_step.get(moment, [])
+        backlogs = [row["backlog"] for row in found if row["backlog"] is not None]
+        if moment in sampled:  # an organisation that nothing waited for has no backlog of its own
+            backlogs.append(0)
+        points.append(
+            Point(at=rfc3339(moment), backlog=max(backlogs, default=None), **_numbers(found, whole=whole))
+        )
+    return points
+
+
+def _numbers(rows: Sequence[Row], *, whole: bool) -> dict[str, Any]:
+    counts: dict[str, int | None] = {name: sum(row[name] for row in rows) for name in _COUNTS}
+    if not whole:
+        counts["accepted"] = counts["duplicate"] = None
+    lags = [row["lag"] for row in rows if row["lag"] is not None]
+    lag = [sum(each[place] or 0 for each in lags) for place in range(BUCKETS)]
+    return {
+        **counts,
+        "lag_p50_seconds": percentile(lag, 0.5),
+        "lag_p95_seconds": percentile(lag, 0.95),
+    }
+
+
+ROUTES = (Route("GET", "/v1/stats", StatisticsRoutes.get_statistics, Scope.SUBSCRIPTIONS),)

@@ -1,0 +1,132 @@
+-- name: write
+-- Absolute values under the id of the process that counted them, so that repeating this changes nothing.
+insert into statistics_minutes (
+    org_id, subscription_id, began_at, process_id, accepted, duplicate, delivered, failed, dead, lag
+)
+select b.org_id, b.subscription_id, to_timestamp(b.minute * 60), $1,
+    b.accepted, b.duplicate, b.delivered, b.failed, b.dead, b.lag::integer[]
+from unnest(
+    $2::uuid[], $3::uuid[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
+    $10::text[]
+) as b (org_id, subscription_id, minute, accepted, duplicate, delivered, failed, dead, lag)
+on conflict (org_id, subscription_id, began_at, process_id) do update
+set accepted = excluded.accepted, duplicate = excluded.duplicate, delivered = excluded.delivered,
+    failed = excluded.failed, dead = excluded.dead, lag = excluded.lag
+
+-- name: has_subscription
+select exists (select from subscriptions where org_id = $1 and id = $2 and kind = 'push')
+
+-- name: now
+select now() as now, (select done_until from statistics_progress where name = 'hours') as hours_until
+
+-- name: minutes
+-- Rows of one organisation or one subscription, summed over processes, in steps of $4 from $3 on.
+select date_bin($4::interval, began_at, 'epoch'::timestamptz) as at,
+    sum(accepted)::bigint as accepted, sum(duplicate)::bigint as duplicate, sum(delivered)::bigint as delivered,
+    sum(failed)::bigint as failed, sum(dead)::bigint as dead, max(backlog) as backlog,
+    array[
+        sum(lag[1]), sum(lag[2]), sum(lag[3]), sum(lag[4]), sum(lag[5]), sum(lag[6]), sum(lag[7]), sum(lag[8]),
+        sum(lag[9]), sum(lag[10]), sum(lag[11]), sum(lag[12]), sum(lag[13]), sum(lag[14]), sum(lag[15]), sum(lag[16])
+    ]::bigint[] as lag
+from statistics_minutes
+where org_id = $1 and subscription_id = $2 and began_at >= $3
+group by 1
+
+-- name: hours
+select began_at as at, accepted, duplicate, delivered, failed, dead, backlog, lag
+from statistics_hours
+where org_id = $1 and subscription_id = $2 and began_at >= $3 and began_at < $4
+
+-- name: sampled_minutes
+-- In which steps the backlogs of all organisations were sampled. These rows belong to no organisation.
+select distinct date_bin($2::interval, began_at, 'epoch'::timestamptz) as at
+from statistics_minutes
+where org_id = $1 and subscription_id = $1 and began_at >= $3
+
+-- name: sampled_hours
+select began_at as at from statistics_hours
+where org_id = $1 and subscription_id = $1 and began_at >= $2 and began_at < $3
+
+-- name: worst
+-- Hours up to $4, and minutes from there on, which includes the current hour.
+select subscription_id, sum(delivered)::bigint as delivered, sum(failed)::bigint as failed, sum(dead)::bigint as dead
+from (
+    select subscription_id, delivered, failed, dead from statistics_hours
+    where org_id = $1 and subscription_id <> $2 and began_at >= $3 and began_at < $4
+    union all
+    select subscription_id, delivered, failed, dead from statistics_minutes
+    where org_id = $1 and subscription_id <> $2 and began_at >= greatest($3, $4)
+) counted
+group by subscription_id
+having sum(failed) + sum(dead) > 0
+order by sum(failed) + sum(dead) desc, subscription_id
+limit $5
+
+-- name: begin_hours
+insert into statistics_progress (name, done_until)
+select 'hours', date_bin('1 hour', coalesce((select min(began_at) from statistics_minutes), now()), 'epoch'::timestamptz)
+on conflict (name) do nothing
+
+-- name: next_hour
+-- The next hour, once it has been over for $1. A node that finds the row locked leaves the hour to the other one.
+select done_until from statistics_progress
+where name = 'hours' and done_until + interval '1 hour' + $1::interval <= now()
+for update skip locked
+
+-- name: make_hour
+insert into statistics_hours (
+    org_id, subscription_id, began_at, accepted, duplicate, delivered, failed, dead, lag, backlog
+)
+select org_id, subscription_id, $1, sum(accepted), sum(duplicate), sum(delivered), sum(failed), sum(dead),
+    case when count(lag) > 0 then array[
+        coalesce(sum(lag[1]), 0), coalesce(sum(lag[2]), 0), coalesce(sum(lag[3]), 0), coalesce(sum(lag[4]), 0),
+        coalesce(sum(lag[5]), 0), coalesce(sum(lag[6]), 0), coalesce(sum(lag[7]), 0), coalesce(sum(lag[8]), 0),
+        coalesce(sum(lag[9]), 0), coalesce(sum(lag[10]), 0), coalesce(sum(lag[11]), 0), coalesce(sum(lag[12]), 0),
+        coalesce(sum(lag[13]), 0), coalesce(sum(lag[14]), 0), coalesce(sum(lag[15]), 0), coalesce(sum(lag[16]), 0)
+    ] end,
+    max(backlog)
+from statistics_minutes
+where began_at >= $1 and began_at < $1 + interval '1 hour'
+group by org_id, subscription_id
+on conflict (org_id, subscription_id, began_at) do nothing
+
+-- name: end_hour
+update statistics_progress set done_until = done_until + interval '1 hour' where name = 'hours'
+
+-- name: claim_minute
+-- The current minute, for the one node that asks for it first.
+insert into statistics_progress (name, done_until)
+values ('backlog', date_bin('1 minute', now(), 'epoch'::timestamptz))
+on conflict (name) do update set done_until = excluded.done_until
+where statistics_progress.done_until < excluded.done_until
+returning done_until
+
+-- name: sample_backlogs
+-- The next $3 organisations behind $1 that have unsettled deliveries. Each is found by one look into an index, and at
+-- most $4 of its deliveries are counted, in the order of an index.
+with recursive having_some as (
+    (select org_id from deliveries where org_id > $1 order by org_id limit 1)
+    union all
+    select (select d.org_id from deliveries d where d.org_id > h.org_id order by d.org_id limit 1)
+    from having_some h where h.org_id is not null
+), chosen as materialized (
+    select org_id from having_some where org_id is not null limit $3
+)
+insert into statistics_minutes (org_id, subscription_id, began_at, process_id, backlog)
+select c.org_id, $5, $2, $5, (
+    select count(*) from (
+        select from deliveries d where d.org_id = c.org_id order by d.org_id, d.subscription_id limit $4
+    ) counted
+)
+from chosen c
+on conflict (org_id, subscription_id, began_at, process_id) do update set backlog = excluded.backlog
+returning org_id
+
+-- name: end_sample
+insert into statistics_minutes (org_id, subscription_id, began_at, process_id, backlog) values ($1, $1, $2, $1, 0)
+on conflict do nothing
+
+-- name: kept_from
+-- Minutes are kept until the rows of their hour are made.
+select least(now() - $1::interval, (select done_until from statistics_progress where name = 'hours')) as minutes,
+    now() - $2::interval as hours
