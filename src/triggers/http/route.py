@@ -45,6 +45,8 @@ class Route(NamedTuple):
     media_type: str = "application/json"
     """The media type of the answer."""
     takes: Mapping[str, Any] | None = None
+    reads: Mapping[str, Any] | None = None
+    """The media types of a body that the handler reads from the request by itself, with their types."""
 
     @property
     def paths(self) -> tuple[str, ...]:

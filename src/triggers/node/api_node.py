@@ -36,10 +36,11 @@ from triggers.node.routes import bind
 from triggers.node.settings import Settings
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.previews.routes import PreviewRoutes
+from triggers.previews.event_routes import EventPreviewRoutes
+from triggers.previews.routes import PAGES_AT_ONCE, PreviewRoutes
 from triggers.replays.job import Replaying
 from triggers.replays.routes import ReplayRoutes
-from triggers.room import Room
+from triggers.room import Places, Room
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.subscriptions.routes import SubscriptionRoutes
 from triggers.wakeups.wakeup import Wakeup
@@ -111,6 +112,7 @@ class ApiNode:
         """Every route, bound to what answers it."""
         database, clock, wakeup, key_ring = self.database, self.clock, self.wakeup, self.key_ring
         policy = self.settings.outbound_policy()
+        pages = Places(PAGES_AT_ONCE)
 
         def stopping() -> bool:
             return self.health.stopping
@@ -127,7 +129,8 @@ class ApiNode:
             DefaultInboxRoutes(database),
             InboxRoutes(database, clock, key_ring, wakeup, policy, self.settings.inbox_retention),
             MessageRoutes(database, clock, wakeup, stopping),
-            PreviewRoutes(database, key_ring, clock, wakeup, stopping),
+            PreviewRoutes(database, key_ring, clock, wakeup, pages, stopping),
+            EventPreviewRoutes(database, clock, pages),
             OperatorRoutes(
                 self.health,
                 self.acceptor,

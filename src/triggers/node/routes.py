@@ -12,6 +12,7 @@ from triggers.inboxes import default_inbox, messages
 from triggers.inboxes import routes as inboxes
 from triggers.keys import routes as keys
 from triggers.node import operator_routes
+from triggers.previews import event_routes
 from triggers.previews import routes as previews
 from triggers.replays import routes as replays
 from triggers.subscriptions import routes as subscriptions
@@ -20,7 +21,7 @@ ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
     "events": events.ROUTES,
     "inboxes": (*default_inbox.ROUTES, *inboxes.ROUTES, *messages.ROUTES),
     "subscriptions": subscriptions.ROUTES,
-    "previews": previews.ROUTES,
+    "previews": (*previews.ROUTES, *event_routes.ROUTES),
     "deliveries": deliveries.ROUTES,
     "replays": replays.ROUTES,
     "keys": keys.ROUTES,

@@ -146,14 +146,16 @@ class PreviewRoutes:
         key_ring: KeyRing,
         clock: DatabaseClock,
         wakeup: Wakeup,
+        pages: Places,
         stopping: Callable[[], bool],
     ) -> None:
+        """`pages` bounds the dry runs and lists of samples that are under way at once."""
         self._database = database
         self._key_ring = key_ring
         self._clock = clock
         self._wakeup = wakeup
         self._stopping = stopping
-        self._pages = Places(PAGES_AT_ONCE)
+        self._pages = pages
 
     async def test_subscription(self, caller: Caller, subscription_id: str) -> JsonResponse[TestAnswer]:
         """Send a test event to this subscription only.

@@ -28,6 +28,7 @@ MARK = "belongs-to-the-victim"
 # Per route with a body: one that is valid. `{event}`, `{lease}` and `{key}` become ids, see `filled`.
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/events"): {"type": "a", "payload": 1},
+    ("POST", "/v1/events/dry-run"): {"type": "a", "payload": 1},
     ("POST", "/v1/events/batch"): [{"type": "a", "payload": 1}],
     ("POST", "/v1/ack"): {"event_ids": ["{event}"]},
     ("POST", "/v1/inboxes"): {"key": "{random}"},

@@ -92,6 +92,8 @@ STEPS: tuple[Step, ...] = (
     step("GET", "/v1/events", 200),
     step("GET", "/v1/events/{event_id}?explain=", 200),
     step("GET", "/v1/events/{event_id}/payload", 200),
+    step("GET", "/v1/events/{event_id}/unmatched", 200),
+    step("POST", "/v1/events/dry-run", 200, EVENT),
     step("GET", "/v1/samples?format=cloudevents", 200),
     step("POST", f"{PUSH}/dry-run", 200, {"filter": "payload.n == 1"}),
     # deliveries, while no worker runs
