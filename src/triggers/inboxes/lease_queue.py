@@ -133,7 +133,10 @@ class LeaseQueue:
             self._positions,
             inbox,
             inbox_store.Claim(
-                lease_id, asked.lease_seconds or inbox.default_lease_seconds, asked.lease_limit
+                lease_id,
+                asked.lease_seconds or inbox.default_lease_seconds,
+                asked.lease_limit,
+                asked.consumer,
             ),
             repeatable=asked.lease_id is not None,
         )

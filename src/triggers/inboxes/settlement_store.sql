@@ -23,7 +23,7 @@ with held as (
 select event_id, lease_count from held order by event_id
 
 -- name: release
-update deliveries set status = 'pending', lease_id = null, due_at = now() + $5::interval
+update deliveries set status = 'pending', lease_id = null, consumer = null, due_at = now() + $5::interval
 where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
   and ($4::uuid[] is null or event_id = any ($4))
 returning event_id, lease_count

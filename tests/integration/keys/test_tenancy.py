@@ -44,6 +44,7 @@ BODIES: dict[tuple[str, str], Any] = {
         "message_ids": ["{event}"],
         "reason": "x",
     },
+    ("POST", "/v1/inboxes/{inbox}/messages/revoke"): {"lease_id": "{lease}"},
     ("POST", "/v1/inboxes/{inbox}/messages/extend"): {"lease_id": "{lease}"},
     ("POST", "/v1/inboxes/{inbox}/messages/redrive"): {"message_ids": ["{quarantined}"]},
     ("POST", "/v1/subscriptions"): {"target_url": "https://example.com/", "key": "{random}"},

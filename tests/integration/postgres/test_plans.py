@@ -160,7 +160,7 @@ async def test_the_hot_statements_use_their_indexes(
     inbox_sql, settlement_sql = inbox_store._SQL, settlement_store._SQL
     event_sql, key_sql = event_store._SQL, api_keys._SQL
     who = (tenant.id, inbox.id)
-    claim = (MAX_PAGE_BYTES, 100, uuid.uuid4(), timedelta(seconds=300), None)
+    claim = (MAX_PAGE_BYTES, 100, uuid.uuid4(), timedelta(seconds=300), None, "worker 1")
     beyond = uuid.UUID(int=(1 << 128) - 1)
     asked: list[tuple[str, str, tuple[Any, ...], int]] = [
         ("claim", inbox_sql["claim"], (*who, BEGINNING, *claim), 4_000),
@@ -170,6 +170,7 @@ async def test_the_hot_statements_use_their_indexes(
             (*who, inbox_store._id_ceiling(inbox.status_at), *claim),
             4_000,
         ),
+        ("leases", inbox_sql["leases"], (*who, uuid.UUID(int=0), 5_000), 200),
         ("held", inbox_sql["held"], (*who, lease_id), 200),
         ("ack", settlement_sql["ack"], (*who, lease_id, None), 2_000),
         ("ack of some", settlement_sql["ack"], (*who, lease_id, ids[:5]), 1_000),
@@ -307,7 +308,7 @@ async def test_a_held_snapshot_does_not_make_claims_wade_through_the_dead(
             assert len(await settlement_store.acknowledge_lease(database, inbox, lease_id, None)) == 1000
             taken += 1000
         await connection.execute("vacuum deliveries")
-        values = (MAX_PAGE_BYTES, 100, uuid.uuid4(), timedelta(seconds=300), None)
+        values = (MAX_PAGE_BYTES, 100, uuid.uuid4(), timedelta(seconds=300), None, None)
         claim = inbox_store._SQL["claim"]
         from_start = await explained(connection, claim, tenant.id, inbox.id, BEGINNING, *values)
         positions._known[inbox.id]._reread_at = float("inf")  # no reading anew just now
