@@ -41,6 +41,7 @@ from triggers.previews.routes import PAGES_AT_ONCE, PreviewRoutes
 from triggers.replays.job import Replaying
 from triggers.replays.routes import ReplayRoutes
 from triggers.room import Places, Room
+from triggers.search.routes import SearchRoutes
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.subscriptions.routes import SubscriptionRoutes
 from triggers.wakeups.wakeup import Wakeup
@@ -126,6 +127,7 @@ class ApiNode:
             EventRoutes(database),
             DeliveryRoutes(database, wakeup),
             ReplayRoutes(clock, database),
+            SearchRoutes(database, pages),
             DefaultInboxRoutes(database),
             InboxRoutes(database, clock, key_ring, wakeup, policy, self.settings.inbox_retention),
             MessageRoutes(database, clock, wakeup, stopping),

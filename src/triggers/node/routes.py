@@ -15,6 +15,7 @@ from triggers.node import operator_routes
 from triggers.previews import event_routes
 from triggers.previews import routes as previews
 from triggers.replays import routes as replays
+from triggers.search import routes as search
 from triggers.subscriptions import routes as subscriptions
 
 ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
@@ -24,6 +25,7 @@ ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
     "previews": (*previews.ROUTES, *event_routes.ROUTES),
     "deliveries": deliveries.ROUTES,
     "replays": replays.ROUTES,
+    "search": search.ROUTES,
     "keys": keys.ROUTES,
     "node": operator_routes.ROUTES,
 }

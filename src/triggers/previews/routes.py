@@ -28,8 +28,10 @@ from triggers.domain import (
     type_matches,
 )
 from triggers.errors import Conflict
+from triggers.events import listing
 from triggers.events import store as event_store
 from triggers.events.body_format import render
+from triggers.events.listing import EventFilter
 from triggers.events.store import EventRange, StoredEvent
 from triggers.http.parameters import Query
 from triggers.http.response import JsonResponse
@@ -267,16 +269,11 @@ class PreviewRoutes:
         below: UUID | None = _BEYOND
         size, scanned = SLICE if patterns else limit, 0
         while scanned < MAX_SCANNED:
-            page = await event_store.listed(
-                self._database,
-                org_id,
-                EventRange(UUID(int=0), below or _BEYOND, newest_first=True),
-                event_type=None,
-                limit=size,
-            )
+            within = EventRange(UUID(int=0), below or _BEYOND, newest_first=True)
+            page = await listing.page_of(self._database, org_id, within, EventFilter(), size)
             size, scanned = SLICE, scanned + size
             found += [event for event in page.events if type_matches(event.type, patterns)]
-            below = page.last
+            below = page.looked_to if page.more else None
             if len(found) >= limit or below is None:
                 return found[:limit], True
         return found, False

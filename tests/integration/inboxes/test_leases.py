@@ -67,8 +67,8 @@ async def test_leases_are_listed_with_their_consumers(client: httpx.AsyncClient,
     await database.fetch("update deliveries set due_at = now() where lease_id = $1", UUID(second))
     assert [each["lease_id"] for each in (await leases(client))["data"]] == [third]
     listed = (await client.get(MESSAGES)).json()["data"]
-    assert [each["consumer"] for each in listed] == [None] * 4
-    assert [each["lease_id"] for each in listed] == [None] * 3 + [third]
+    assert [each["consumer"] for each in listed] == [None] * 5
+    assert [each["lease_id"] for each in listed] == [None] * 4 + [third]
     again = await lease(client, 4)
     assert [each["consumer"] for each in (await leases(client))["data"]] == [None, None], again
 

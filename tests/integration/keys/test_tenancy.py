@@ -112,6 +112,7 @@ async def build(node: Node, tenants: Tenants) -> Estate:
             "subscription_id": [push["id"]],
             "delivery_id": [f"{event['id']}.{push['id']}", f"{other['id']}.{inbox['id']}"],
             "replay_id": [replay["id"]],
+            "dedup_id": [MARK],
             "event": [other["id"]],
             "lease": [lease["lease_id"]],
             "quarantined": [quarantined[0]["id"]],

@@ -90,6 +90,8 @@ STEPS: tuple[Step, ...] = (
     step("POST", "/v1/events", 207, ("application/cloudevents-batch+json", [CLOUD_EVENT, {}])),
     step("POST", "/v1/events/batch", 207, ("application/cloudevents-batch+json", [CLOUD_EVENT, {}])),
     step("GET", "/v1/events", 200),
+    step("GET", "/v1/events?undelivered=&type=*&subject=s", 200),
+    step("GET", "/v1/search?q={event_id}", 200),
     step("GET", "/v1/events/{event_id}?explain=", 200),
     step("GET", "/v1/events/{event_id}/payload", 200),
     step("GET", "/v1/events/{event_id}/unmatched", 200),

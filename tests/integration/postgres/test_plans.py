@@ -14,6 +14,7 @@ import pytest
 from harness import Tenant, Tenants
 from triggers.deliveries import backlogs
 from triggers.domain import MAX_PAGE_BYTES, AttemptOutcome, EventId, NewEvent, SubscriptionStatus
+from triggers.events import listing
 from triggers.events import store as event_store
 from triggers.inboxes import settlement_store
 from triggers.inboxes import store as inbox_store
@@ -26,6 +27,7 @@ from triggers.postgres.database import (
     Connection,
     Database,
 )
+from triggers.previews import event_matching
 from triggers.push import store as lane_store
 from triggers.push.suspects import BATCH
 
@@ -159,9 +161,12 @@ async def test_the_hot_statements_use_their_indexes(
 
     inbox_sql, settlement_sql = inbox_store._SQL, settlement_store._SQL
     event_sql, key_sql = event_store._SQL, api_keys._SQL
+    listing_sql, matching_sql = listing._SQL, event_matching._SQL
     who = (tenant.id, inbox.id)
     claim = (MAX_PAGE_BYTES, 100, uuid.uuid4(), timedelta(seconds=300), None, "worker 1")
     beyond = uuid.UUID(int=(1 << 128) - 1)
+    all_events = (tenant.id, uuid.UUID(int=0), beyond)
+    anything, no_more = (None,) * 4, (None,) * 3
     asked: list[tuple[str, str, tuple[Any, ...], int]] = [
         ("claim", inbox_sql["claim"], (*who, BEGINNING, *claim), 4_000),
         (
@@ -196,8 +201,14 @@ async def test_the_hot_statements_use_their_indexes(
         ("holds any", inbox_sql["holds_any"], (*who, beyond), 20),
         ("deliveries of an event", event_sql["deliveries_of_event"], (tenant.id, ids[0]), 100),
         ("find an inbox", inbox_sql["inbox"], (tenant.id, None, "default"), 30),
-        ("events", event_sql["newest_first"], (tenant.id, uuid.UUID(int=0), beyond, 100), 300),
-        ("events backwards", event_sql["oldest_first"], (tenant.id, uuid.UUID(int=0), beyond, 100), 300),
+        ("events", listing_sql["newest_first"], (*all_events, 100, 100, *anything), 300),
+        ("events backwards", listing_sql["oldest_first"], (*all_events, 100, 100, *anything), 300),
+        ("events of a type", listing_sql["newest_first"], (*all_events, 5_000, 100, "type 3", *no_more), 900),
+        ("window", listing_sql["window"], (*all_events, 5_000), 900),
+        ("named", listing_sql["named"], (tenant.id, "d9"), 20),
+        ("undelivered", listing_sql["undelivered"], (tenant.id, [inbox.id], *all_events[1:], 100), 300),
+        ("events of ids", listing_sql["of_ids"], (tenant.id, ids, min(ids), max(ids), *anything), 1_000),
+        ("candidates", matching_sql["candidates"], (tenant.id, uuid.UUID(int=0), ids[0], 500), 300),
         ("one event", event_sql["one"], (tenant.id, ids[0]), 20),
         ("payloads", event_sql["payloads"], (tenant.id, ids, min(ids), max(ids)), 1_000),
         ("key", key_sql["by_prefix"], ("xxxxxxx10000",), 30),
