@@ -30,10 +30,10 @@ class EventFilter(NamedTuple):
     @property
     def values(self) -> tuple[str | None, str | None, str | None, str | None]:
         """The filter as the statements take it: type, prefix of the type, subject, dedup_id."""
-        exact, prefix = self.event_type, None
-        if exact is not None and (exact == "*" or exact.endswith(".*")):
-            exact, prefix = None, exact[:-1]
-        return exact, prefix, self.subject, self.dedup_id
+        wanted = self.event_type
+        if wanted is not None and (wanted == "*" or wanted.endswith(".*")):
+            return None, wanted[:-1], self.subject, self.dedup_id
+        return wanted, None, self.subject, self.dedup_id
 
 
 class ListedEvents(NamedTuple):

@@ -115,6 +115,7 @@ STEPS: tuple[Step, ...] = (
     # replays
     step("POST", "/v1/replays", 200, {"subscription_id": "{subscription_id}", "plan_only": True}),
     step("POST", "/v1/replays", 201, {"subscription_id": "{subscription_id}"}, replay_id="id"),
+    step("POST", "/v1/replays", 201, {"subscription_id": "{subscription_id}", "action": "cancel"}),
     step("POST", "/v1/replays", 409, {"subscription_id": "{notices}"}),
     step("GET", "/v1/replays", 200),
     step("GET", "/v1/replays/{replay_id}", 200),

@@ -30,6 +30,8 @@ from triggers.postgres.database import (
 from triggers.previews import event_matching
 from triggers.push import store as lane_store
 from triggers.push.suspects import BATCH
+from triggers.replays import store as replay_store
+from triggers.search import store as search_store
 
 BACKLOG = 50_000
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
@@ -162,6 +164,7 @@ async def test_the_hot_statements_use_their_indexes(
     inbox_sql, settlement_sql = inbox_store._SQL, settlement_store._SQL
     event_sql, key_sql = event_store._SQL, api_keys._SQL
     listing_sql, matching_sql = listing._SQL, event_matching._SQL
+    replay_sql, search_sql = replay_store._SQL, search_store._SQL
     who = (tenant.id, inbox.id)
     claim = (MAX_PAGE_BYTES, 100, uuid.uuid4(), timedelta(seconds=300), None, "worker 1")
     beyond = uuid.UUID(int=(1 << 128) - 1)
@@ -211,6 +214,14 @@ async def test_the_hot_statements_use_their_indexes(
         ("candidates", matching_sql["candidates"], (tenant.id, uuid.UUID(int=0), ids[0], 500), 300),
         ("one event", event_sql["one"], (tenant.id, ids[0]), 20),
         ("payloads", event_sql["payloads"], (tenant.id, ids, min(ids), max(ids)), 1_000),
+        ("waiting", replay_sql["waiting_deliveries"], (*who, uuid.UUID(int=0), beyond, 500, "retry"), 600),
+        ("waiting, to lock", replay_sql["lock_waiting"], (*who, ids[:20]), 600),
+        ("waiting, due now", replay_sql["make_due"], (*who, ids[:20]), 900),
+        ("waiting, cancelled", replay_sql["cancel_waiting"], (*who, ids[:20], "x"), 1_200),
+        ("search by the end of an id", search_sql["ending"], (tenant.id, 5_000, "00000009", 20), 900),
+        ("search by subject", search_sql["about"], (tenant.id, 5_000, "s", 20), 900),
+        ("search by dedup_id", search_sql["deduplicated"], (tenant.id, "d9"), 20),
+        ("search by name", search_sql["subscriptions"], (tenant.id, 10_000, "default", 40), 60),
         ("key", key_sql["by_prefix"], ("xxxxxxx10000",), 30),
     ]
     for name, statement, values, most in asked:
