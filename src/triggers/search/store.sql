@@ -28,18 +28,20 @@ select id from events where org_id = $1 order by id desc offset $2 limit 1
 
 -- name: subscriptions
 -- The first $2 subscriptions and inboxes by the key of the table. $3 is in lower case.
-select id, kind, name, key, target_url,
-    case
-        when id::text = $3 then 'id'
-        when right(id::text, 8) = $3 then 'ending'
-        when lower(name) = $3 or lower(key) = $3 then 'name'
-        when strpos(lower(name), $3) > 0 or strpos(lower(key), $3) > 0 then 'part_of_name'
-        else 'host'
-    end as matched
+select id, kind, name, key, target_url, matched
 from (
-    select id, kind, name, key, target_url from subscriptions
-    where org_id = $1 and status <> 'deleting' and notifies_inbox is null order by id limit $2
-) first
-where id::text = $3 or right(id::text, 8) = $3 or strpos(lower(name), $3) > 0 or strpos(lower(key), $3) > 0
-    or strpos(lower(substring(target_url from '^[a-z]+://([^/?#]*)')), $3) > 0
-order by matched = 'part_of_name', matched = 'host', id limit $4
+    select id, kind, name, key, target_url,
+        case
+            when id::text = $3 then 'id'
+            when right(id::text, 8) = $3 then 'ending'
+            when lower(name) = $3 or lower(key) = $3 then 'name'
+            when strpos(lower(name), $3) > 0 or strpos(lower(key), $3) > 0 then 'part_of_name'
+            when strpos(lower(substring(target_url from '^[a-z]+://([^/?#]*)')), $3) > 0 then 'host'
+        end as matched
+    from (
+        select id, kind, name, key, target_url from subscriptions
+        where org_id = $1 and status <> 'deleting' and notifies_inbox is null order by id limit $2
+    ) looked_at
+) found
+where matched is not null
+order by array_position(array['id', 'ending', 'name', 'part_of_name', 'host'], matched), id limit $4

@@ -86,11 +86,12 @@ async def build(node: Node, tenants: Tenants) -> Estate:
     """An organisation with an event, a lease, a quarantined message, an inbox, a subscription with a
     delivery and a replay, and a key."""
     tenant = await tenants.make(name=MARK + uuid.uuid4().hex)
+    dedup_id = MARK + uuid.uuid4().hex
     async with node.client(tenant) as client:
         inbox = (await client.post("/v1/inboxes", json={"key": "mine", "max_leases": 1})).json()
         push = (await client.post("/v1/subscriptions", json={"target_url": "https://example.com/"})).json()
         event = (
-            await client.post("/v1/events", json={"type": MARK, "payload": MARK, "dedup_id": MARK})
+            await client.post("/v1/events", json={"type": MARK, "payload": MARK, "dedup_id": dedup_id})
         ).json()
         other = (await client.post("/v1/events", json={"type": MARK, "payload": MARK})).json()
         lease = (await client.post("/v1/inboxes/default/messages/lease", json={"lease_limit": 1})).json()
@@ -112,7 +113,7 @@ async def build(node: Node, tenants: Tenants) -> Estate:
             "subscription_id": [push["id"]],
             "delivery_id": [f"{event['id']}.{push['id']}", f"{other['id']}.{inbox['id']}"],
             "replay_id": [replay["id"]],
-            "dedup_id": [MARK],
+            "dedup_id": [dedup_id],
             "event": [other["id"]],
             "lease": [lease["lease_id"]],
             "quarantined": [quarantined[0]["id"]],
