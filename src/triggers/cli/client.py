@@ -45,6 +45,13 @@ class _Page(msgspec.Struct):
     next_cursor: str | None
 
 
+class _Leases(msgspec.Struct):
+    """A page of leases, left undecoded."""
+
+    data: list[msgspec.Raw]
+    next_cursor: str | None
+
+
 class _Lease(msgspec.Struct):
     """A lease and its messages, left undecoded."""
 
@@ -133,12 +140,47 @@ def lease(
     wait: Annotated[
         float, typer.Option(min=0, max=60, help="Seconds to wait if no message is available.")
     ] = 0,
+    consumer: Annotated[
+        str | None, typer.Option(help="Name of the consumer, shown with the lease. At most 128 characters.")
+    ] = None,
 ) -> None:
     """Lease messages of an inbox. Prints the lease with its messages as JSON."""
-    body = {"lease_limit": limit, "lease_seconds": seconds, "wait_seconds": wait}
+    body = {"lease_limit": limit, "lease_seconds": seconds, "wait_seconds": wait, "consumer": consumer}
     with open_client(url, key) as client:
         answer = call(client, "POST", f"{_messages_of(inbox)}/lease", json=body, timeout=wait + 60)
         typer.echo(answer.content)
+
+
+@inbox.command("leases")
+def list_leases(
+    key: Key,
+    url: Url = DEFAULT_URL,
+    inbox: InboxName = "default",
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of leases.")] = 100,
+) -> None:
+    """List the leases of an inbox that have not ended, one JSON object per line."""
+    parameters: dict[str, Any] = {"limit": limit}
+    with open_client(url, key) as client:
+        while parameters["limit"]:
+            answer = call(client, "GET", f"/v1/inboxes/{segment(inbox)}/leases", params=parameters)
+            page = decode(answer, _Leases)
+            for each in page.data:
+                _print(each)
+            if page.next_cursor is None:
+                break
+            parameters |= {"limit": parameters["limit"] - len(page.data), "cursor": page.next_cursor}
+
+
+@inbox.command("revoke")
+def revoke(
+    lease_id: Annotated[str, typer.Argument(metavar="LEASE", help="Id of the lease.")],
+    key: Key,
+    url: Url = DEFAULT_URL,
+    inbox: InboxName = "default",
+) -> None:
+    """End a lease of another consumer, which can then settle nothing. Its messages are available again."""
+    with open_client(url, key) as client:
+        typer.echo(call(client, "POST", f"{_messages_of(inbox)}/revoke", json={"lease_id": lease_id}).text)
 
 
 @inbox.command("ack")

@@ -30,6 +30,8 @@ SubscriptionOption = Annotated[
 ]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 _LOOK_SECONDS = 0.5
+_JOBS = {"cancel": "cancellation"}
+_DONE = {"replay": "created", "retry": "made due", "cancel": "cancelled"}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -60,11 +62,20 @@ def replay(  # noqa: PLR0913, PLR0917 - each is a flag
     only: Annotated[
         str, typer.Option(help="dead: dead, cancelled and expired deliveries. all: all matching events.")
     ] = "dead",
+    action: Annotated[
+        str,
+        typer.Option(
+            help="replay: send again. retry: send pending deliveries now. cancel: cancel pending deliveries."
+        ),
+    ] = "replay",
     rate: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum deliveries per second.")] = 100,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Start without asking for confirmation.")] = False,
 ) -> None:
-    """Replay undelivered events, or all matching events. Shows a plan, asks, and shows the progress."""
-    asked = {"subscription_id": subscription, "only": only, "rate": rate}
+    """Replay undelivered or all matching events, or retry or cancel pending deliveries.
+
+    Shows a plan, asks, and shows the progress.
+    """
+    asked = {"subscription_id": subscription, "action": action, "only": only, "rate": rate}
     asked |= {"since": since, "until": until, "event_types": event_type or None}
     console = Console(stderr=True, highlight=False)
     with open_client(url, key) as client:
@@ -72,7 +83,7 @@ def replay(  # noqa: PLR0913, PLR0917 - each is a flag
         console.print(_plan(plan))
         if not plan["planned"] and plan["planned_exact"]:
             return
-        if not yes and not typer.confirm("Start the replay?", err=True):
+        if not yes and not typer.confirm(f"Start the {_JOBS.get(action, action)}?", err=True):
             raise typer.Exit(1)
         _watch(client, console, ask(client, "POST", "/v1/replays", json=asked))
 
@@ -199,7 +210,7 @@ def _print(
 def _replay_row(found: dict[str, Any]) -> tuple[str, ...]:
     return (
         found["id"],
-        f"{found['kind']} {found['only']}",
+        found["action"] if found["action"] != "replay" else f"{found['kind']} {found['only']}",
         found["subscription_id"],
         found["status"],
         f"{found['made']:,}",
@@ -263,24 +274,31 @@ def _number(found: dict[str, Any]) -> str:
 
 
 def _plan(plan: dict[str, Any]) -> str:
-    what = "undelivered events" if plan["only"] == "dead" else "matching events"
+    if plan["action"] == "retry":
+        what = f"make {_number(plan)} pending deliveries due, of events"
+    elif plan["action"] == "cancel":
+        what = f"cancel {_number(plan)} pending deliveries, of events"
+    else:
+        events = "undelivered events" if plan["only"] == "dead" else "matching events"
+        what = f"send {_number(plan)} {events} again,"
     return (
-        f"Will send {_number(plan)} {what} again, accepted from {plan['since']} until {plan['until']},"
+        f"Will {what} accepted from {plan['since']} until {plan['until']},"
         f" at up to {plan['rate']:,} per second. This takes at least {plan['planned_seconds']:,.0f} seconds."
     )
 
 
 def _created(found: dict[str, Any]) -> str:
-    return "1 delivery created" if found["made"] == 1 else f"{found['made']:,} deliveries created"
+    done = _DONE[found["action"]]
+    return f"1 delivery {done}" if found["made"] == 1 else f"{found['made']:,} deliveries {done}"
 
 
 def _watch(client: httpx.Client, console: Console, found: dict[str, Any]) -> None:
     """Show progress until the replay ends; an interrupt leaves it running."""
     columns = (
-        TextColumn("replaying"),
+        TextColumn(found["action"]),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[made]:,} created"),
+        TextColumn("{task.fields[made]:,} " + _DONE[found["action"]]),
         TimeElapsedColumn(),
         TextColumn("{task.fields[reason]}"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,13 +10,24 @@ import msgspec
 from msgspec import UNSET, Meta
 from starlette.responses import Response
 
-from triggers.domain import Caller, Scope, created_at, first_id_at, minted_at, parse_id, type_matches
-from triggers.errors import NotFound
+from triggers.domain import (
+    Caller,
+    Scope,
+    check_text,
+    created_at,
+    first_id_at,
+    minted_at,
+    parse_id,
+    type_matches,
+)
+from triggers.errors import Invalid, NotFound
+from triggers.events import listing
 from triggers.events import store as event_store
 from triggers.events.accept import AcceptApp, EventAccepted
 from triggers.events.batch_answer import BatchAnswer
 from triggers.events.body import EventBody
 from triggers.events.cloudevents import CloudEventBody
+from triggers.events.listing import EventFilter
 from triggers.events.matching import judge_again
 from triggers.events.store import EventRange, StoredEvent
 from triggers.http.parameters import Query
@@ -97,6 +109,10 @@ class EventPage(msgspec.Struct):
 
     events: list[EventView]
     next_cursor: str | None
+    looked_to: Annotated[
+        Timestamp | None,
+        Meta(description="Time of the last event that the page looked at. Null if there was none."),
+    ]
 
 
 class EventRoutes:
@@ -105,11 +121,28 @@ class EventRoutes:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def list_events(
+    async def list_events(  # noqa: PLR0913, PLR0917 - each is a parameter of the query
         self,
         caller: Caller,
         event_type: Annotated[
-            str, Query("type"), Meta(description="Only events of exactly this type.", max_length=255)
+            str,
+            Query("type"),
+            Meta(
+                description="Only events of this type, or with a pattern such as `order.*`, of these types.",
+                max_length=255,
+            ),
+        ]
+        | None = None,
+        subject: Annotated[str, Meta(description="Only events with exactly this subject.", max_length=255)]
+        | None = None,
+        dedup_id: Annotated[str, Meta(description="Only events with exactly this dedup_id.", max_length=255)]
+        | None = None,
+        undelivered: Annotated[
+            str,
+            Meta(
+                description="Only events with a delivery that is not settled, or that is dead, cancelled or"
+                " expired. It needs no value. Not with `order=asc`."
+            ),
         ]
         | None = None,
         since: Annotated[str, Meta(description="Accepted at or after this time.")] | None = None,
@@ -120,25 +153,28 @@ class EventRoutes:
     ) -> EventPage:
         """List events, newest first by default.
 
-        A page may hold fewer than `limit` events, even none, and still have a `next_cursor`.
+        A page looks through at most 20,000 events, so with a filter it may hold fewer than `limit`, even
+        none, and still have a `next_cursor`. `looked_to` says how far it looked.
         """
+        wanted = EventFilter(event_type, subject, dedup_id)
+        for name, text in (("type", event_type), ("subject", subject), ("dedup_id", dedup_id)):
+            if text is not None:
+                check_text(text, name, longest=255)
         newest_first = order == "desc"
-        after = read_cursor(cursor)
-        begin, end = moment_of(since, "since"), moment_of(until, "until")
-        lowest = first_id_at(begin) if begin else UUID(int=0)
-        below = first_id_at(end) if end else _BEYOND
-        if after is not None and newest_first:
-            below = min(below, after)
-        elif after is not None:
-            lowest = max(lowest, UUID(int=min(after.int, _BEYOND.int - 1) + 1))
-        page = await event_store.listed(
-            self._database,
-            caller.org_id,
-            EventRange(lowest, below, newest_first),
-            event_type=event_type,
-            limit=limit,
+        within = _range(
+            read_cursor(cursor), moment_of(since, "since"), moment_of(until, "until"), newest_first
         )
-        return EventPage([EventView(**_members(event)) for event in page.events], make_cursor(page.last))
+        if undelivered is None:
+            page = await listing.page_of(self._database, caller.org_id, within, wanted, limit)
+        elif newest_first:
+            page = await listing.undelivered(self._database, caller.org_id, within, wanted, limit)
+        else:
+            raise Invalid("Must be `desc` together with `undelivered`.", pointer="order")
+        return EventPage(
+            [EventView(**_members(event)) for event in page.events],
+            make_cursor(page.looked_to if page.more else None),
+            None if page.looked_to is None else minted_at(page.looked_to),
+        )
 
     async def get_event(
         self,
@@ -242,6 +278,19 @@ class EventRoutes:
                 )
             )
         return explanations
+
+
+def _range(
+    after: UUID | None, since: datetime | None, until: datetime | None, newest_first: bool
+) -> EventRange:
+    """The events of a time range that come after the last one of the previous page."""
+    lowest = first_id_at(since) if since else UUID(int=0)
+    below = first_id_at(until) if until else _BEYOND
+    if after is not None and newest_first:
+        below = min(below, after)
+    elif after is not None:
+        lowest = max(lowest, UUID(int=min(after.int, _BEYOND.int - 1) + 1))
+    return EventRange(lowest, below, newest_first)
 
 
 def _said(verdict: Verdict, *, shows_reason: bool) -> str:

@@ -27,9 +27,6 @@ from triggers.postgres.database import (
 )
 
 _SQL = statements(__name__)
-_SCAN_LIMIT = 5_000
-"""Maximum number of rows that one page of a filtered list reads. So a list of a rare type has more pages, but
-no page scans all events."""
 
 
 FLUSH_DELIVERIES = 1_000
@@ -222,43 +219,12 @@ async def learn_time(database: Database, clock: DatabaseClock) -> None:
     clock.learn(row[0], asked_at)
 
 
-class StoredEvents(NamedTuple):
-    """A page of a list. The next page begins after the id `last`, which is None at the end."""
-
-    events: list[StoredEvent]
-    last: UUID | None
-
-
 class EventRange(NamedTuple):
     """Events with `lowest` <= id < `below`, and the end at which a list of them begins."""
 
     lowest: UUID
     below: UUID
     newest_first: bool
-
-
-async def listed(
-    database: Database, org_id: OrgId, within: EventRange, *, event_type: str | None, limit: int
-) -> StoredEvents:
-    """Events of a range, of one type or of all, a page of at most `limit`.
-
-    A page of one type may hold fewer than `limit`, even none, and still not be the last.
-    """
-    scan = limit if event_type is None else _SCAN_LIMIT
-    rows = await database.fetch(
-        _SQL["newest_first" if within.newest_first else "oldest_first"],
-        org_id,
-        within.lowest,
-        within.below,
-        scan,
-    )
-    events: list[StoredEvent] = []
-    for row in rows:
-        if event_type is None or row["type"] == event_type:
-            events.append(_stored_event(row))
-            if len(events) == limit:
-                return StoredEvents(events, row["id"])
-    return StoredEvents(events, rows[-1]["id"] if len(rows) == scan else None)
 
 
 async def one(database: Database, org_id: OrgId, event_id: UUID) -> StoredEvent | None:

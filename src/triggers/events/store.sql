@@ -227,14 +227,6 @@ left join lateral (
 -- name: now
 select now()
 
--- name: newest_first
-select id, type, dedup_id, source, subject, ordering_key, occurred_at, octet_length(payload) as payload_size
-from events where org_id = $1 and id >= $2 and id < $3 order by id desc limit $4
-
--- name: oldest_first
-select id, type, dedup_id, source, subject, ordering_key, occurred_at, octet_length(payload) as payload_size
-from events where org_id = $1 and id >= $2 and id < $3 order by id limit $4
-
 -- name: one
 select id, type, dedup_id, source, subject, ordering_key, occurred_at, octet_length(payload) as payload_size,
     attributes

@@ -88,7 +88,7 @@ class _Operation:
         self._parameters: tuple[RequestParameter, ...] = ()
         self._body_required = True
         self._returns: Any = None
-        self._takes: Mapping[str, Any] = route.takes or {}
+        self._takes: Mapping[str, Any] = route.takes or route.reads or {}
         if route.takes is None:
             signature = Signature(route.handler, route.path)
             self._parameters = signature.parameters

@@ -45,6 +45,8 @@ class Route(NamedTuple):
     media_type: str = "application/json"
     """The media type of the answer."""
     takes: Mapping[str, Any] | None = None
+    reads: Mapping[str, Any] | None = None
+    """The media types of a body that the handler reads from the request by itself, with their types."""
     or_scope: str | None = None
     """Another scope that is enough instead of `scope`."""
 

@@ -135,7 +135,7 @@ class LeaseQueue:
         self, inbox: Inbox, asked: LeaseBody, lease_id: UUID, gone: asyncio.Future[Any] | None
     ) -> list[Message]:
         seconds = asked.lease_seconds or inbox.default_lease_seconds
-        wanted = inbox_store.Claim(lease_id, seconds, asked.lease_limit)
+        wanted = inbox_store.Claim(lease_id, seconds, asked.lease_limit, asked.consumer)
         if asked.lease_id is None:
             return await inbox_store.claim(self._database, self._positions, inbox, wanted)
         return await inbox_store.claim_or_repeat(

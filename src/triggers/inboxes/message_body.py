@@ -31,6 +31,17 @@ class LeaseBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     lease_limit: Annotated[int, Meta(ge=1, le=1000)] = 10
     wait_seconds: Annotated[float, Meta(ge=0, le=60)] = 0
     lease_id: UUID | None = None
+    consumer: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=128,
+                description="Name of the consumer, for people who look at the leases of the inbox.",
+            ),
+        ]
+        | None
+    ) = None
 
 
 class SettleBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -58,6 +69,12 @@ class ReleaseBody(SettleBody, forbid_unknown_fields=True, kw_only=True):
     """
 
     delay_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 0
+
+
+class RevokeBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The lease to end."""
+
+    lease_id: UUID
 
 
 class ExtendBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -122,10 +139,34 @@ class Lease(msgspec.Struct, kw_only=True):
     inbox_attributes: InboxAttributes
 
 
+class ListedMessage(MessageView, kw_only=True):
+    """A message in a list. If it is leased: its lease, when that ends, and the name of the consumer."""
+
+    lease_id: UUID | None
+    leased_until: Timestamp | None
+    consumer: str | None
+
+
 class MessageList(msgspec.Struct):
     """A page of messages."""
 
-    data: list[MessageView]
+    data: list[ListedMessage]
+    next_cursor: str | None
+
+
+class LeaseView(msgspec.Struct, kw_only=True):
+    """A lease that has not ended. `consumer` is the name that the consumer gave, or null."""
+
+    lease_id: UUID
+    messages: Annotated[int, Meta(description="Number of messages that the lease holds.")]
+    leased_until: Timestamp
+    consumer: str | None
+
+
+class LeaseList(msgspec.Struct):
+    """A page of leases."""
+
+    data: list[LeaseView]
     next_cursor: str | None
 
 
@@ -150,6 +191,13 @@ class Released(msgspec.Struct):
     released_id: UUID
     results: list[SettledMessage]
     not_settled: NotSettled = UNSET
+
+
+class Revoked(msgspec.Struct):
+    """The lease that was ended, and its messages, which are available again."""
+
+    revoked_id: UUID
+    results: list[SettledMessage]
 
 
 class Rejected(msgspec.Struct):

@@ -7,7 +7,15 @@ from typing import Any
 from uuid import UUID
 
 from triggers import observability
-from triggers.domain import Caller, NotSettledReason, SubscriptionStatus, check_text, minted_at, parse_id
+from triggers.domain import (
+    Caller,
+    NotSettledReason,
+    SubscriptionStatus,
+    check_text,
+    minted_at,
+    parse_id,
+    rfc3339,
+)
 from triggers.errors import Invalid, LeaseOver, Paused
 from triggers.events import store as event_store
 from triggers.http.problems import UnsettledMessage
@@ -35,15 +43,19 @@ from triggers.inboxes.message_body import (
     Lease,
     LeaseBody,
     LeasedMessage,
+    LeaseList,
+    LeaseView,
+    ListedMessage,
     MessageAttributes,
     MessageList,
-    MessageView,
     RedriveBody,
     Redriven,
     RejectBody,
     Rejected,
     ReleaseBody,
     Released,
+    RevokeBody,
+    Revoked,
     SettleBody,
     SettledMessage,
 )
@@ -84,7 +96,38 @@ class MessageRoutes:
             self._database, caller.org_id, [message.event_id for message in page.messages]
         )
         return MessageList(
-            [MessageView(**_message(message, types.get(message.event_id))) for message in page.messages],
+            [
+                ListedMessage(
+                    **_message(message, types.get(message.event_id)),
+                    lease_id=message.lease_id,
+                    leased_until=optional_timestamp(message.leased_until),
+                    consumer=message.consumer,
+                )
+                for message in page.messages
+            ],
+            make_cursor(page.last),
+        )
+
+    async def list_leases(
+        self, caller: Caller, inbox: str, limit: Limit = 100, cursor: Cursor = None
+    ) -> LeaseList:
+        """List the leases of an inbox that have not ended, in the order of their ids.
+
+        Ids that the service chose are in the order of time. A page looks at 5,000 leased messages at most, so
+        it may hold fewer than `limit` leases, even none, and still have a `next_cursor`.
+        """
+        found = await inbox_store.find(self._database, caller.org_id, inbox)
+        page = await inbox_store.leases(self._database, found, page_request(cursor, limit))
+        return LeaseList(
+            [
+                LeaseView(
+                    lease_id=lease.id,
+                    messages=lease.messages,
+                    leased_until=rfc3339(lease.leased_until),
+                    consumer=lease.consumer,
+                )
+                for lease in page.leases
+            ],
             make_cursor(page.last),
         )
 
@@ -102,6 +145,8 @@ class MessageRoutes:
         acknowledged are available again when the lease ends.
         """
         asked = data or LeaseBody()
+        if asked.consumer is not None:
+            check_text(asked.consumer, "/consumer", longest=128)
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         lease_id = asked.lease_id or self._clock.mint()
         found, messages = await self._queue.lease(request, found, asked, lease_id)
@@ -165,6 +210,19 @@ class MessageRoutes:
         if not released:
             return JsonResponse(Released(data.lease_id, []), status_code=200)
         return JsonResponse(Released(data.lease_id, _settled(released), not_settled), status_code=201)
+
+    async def revoke_lease(self, caller: Caller, inbox: str, data: RevokeBody) -> Revoked:
+        """End a lease of another consumer. Its messages are available again at once.
+
+        The consumer can no longer settle them: its requests are answered with 409 `lease-over`, unless it has
+        acknowledged all their messages before. The lease count of the messages stays as it is.
+        """
+        found = await inbox_store.find(self._database, caller.org_id, inbox)
+        released = await settlement_store.release(self._database, found, data.lease_id, None, 0)
+        if not released:
+            raise LeaseOver
+        self._wakeup.give({caller.org_id})
+        return Revoked(data.lease_id, _settled(released))
 
     async def reject_messages(self, caller: Caller, inbox: str, data: RejectBody) -> Rejected:
         """Quarantine messages of a lease at once.
@@ -305,6 +363,13 @@ ROUTES = (
         MessageRoutes.release_messages,
         201,
         (Answer(201, "The messages were released."), _DONE_BEFORE, _LEASE_OVER),
+    ),
+    inbox_route("GET", "/{inbox}/leases", MessageRoutes.list_leases),
+    inbox_route(
+        "POST",
+        "/{inbox}/messages/revoke",
+        MessageRoutes.revoke_lease,
+        answers=(Answer(409, "Nothing was changed, because the lease has ended or holds no messages."),),
     ),
     inbox_route("POST", "/{inbox}/messages/reject", MessageRoutes.reject_messages, 201, (_LEASE_OVER,)),
     inbox_route(

@@ -32,7 +32,7 @@ where not exists (select from deliveries d where d.org_id = $1 and d.subscriptio
 on conflict do nothing
 
 -- name: release
-update deliveries set status = 'pending', lease_id = null, due_at = now() + $5::interval
+update deliveries set status = 'pending', lease_id = null, consumer = null, due_at = now() + $5::interval
 where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
   and ($4::uuid[] is null or event_id = any ($4))
 returning event_id, lease_count

@@ -69,6 +69,8 @@ class Message(NamedTuple):
     lease_count: int
     leased_until: datetime | None = None
     reason: str | None = None
+    lease_id: UUID | None = None
+    consumer: str | None = None
 
 
 class MessagePage(NamedTuple):
@@ -79,11 +81,31 @@ class MessagePage(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A request for up to `limit` messages, leased for `seconds` by the database's clock."""
+    """A request for up to `limit` messages, leased for `seconds` by the database's clock.
+
+    `consumer` is the name that the consumer gave itself.
+    """
 
     lease_id: UUID
     seconds: float
     limit: int
+    consumer: str | None = None
+
+
+class HeldLease(NamedTuple):
+    """A lease that has not ended, with the number of its messages."""
+
+    id: UUID
+    messages: int
+    leased_until: datetime
+    consumer: str | None
+
+
+class LeasePage(NamedTuple):
+    """A page of leases. `last` is the id where the next page begins, None at the end."""
+
+    leases: list[HeldLease]
+    last: UUID | None
 
 
 class Positions:
@@ -186,6 +208,7 @@ async def _claim(connection: Connection, positions: Positions, inbox: Inbox, wan
         wanted.lease_id,
         timedelta(seconds=wanted.seconds),
         inbox.max_leases,
+        wanted.consumer,
     ]
     while True:
         if inbox.status == SubscriptionStatus.PAUSED:
@@ -200,6 +223,25 @@ async def _claim(connection: Connection, positions: Positions, inbox: Inbox, wan
         leased = [leased_message(row) for row in rows if row["due_at"] is not None]
         if leased or not rows:
             return leased
+
+
+async def leases(database: Database, inbox: Inbox, page: PageRequest) -> LeasePage:
+    """The leases of an inbox that have not ended, in the order of their ids.
+
+    It looks at _SCAN_LIMIT leased messages at most, so a page may hold fewer than its limit, even none, and
+    still not be the last. Of a lease that has more messages than that, no more are counted.
+    """
+    rows = await database.fetch(_SQL["leases"], inbox.org_id, inbox.id, page.above, _SCAN_LIMIT)
+    more = bool(rows) and rows[0]["looked_at"] == _SCAN_LIMIT
+    if more and len(rows) > 1:
+        rows.pop()  # it may have more messages, and comes first on the next page
+    found: list[HeldLease] = []
+    for row in rows:
+        if row["messages"]:
+            found.append(HeldLease(row["lease_id"], row["messages"], row["leased_until"], row["consumer"]))
+            if len(found) == page.limit:
+                return LeasePage(found, found[-1].id)
+    return LeasePage(found, rows[-1]["lease_id"] if more else None)
 
 
 async def redrive(
@@ -304,6 +346,8 @@ def _listed(row: Row) -> Message:
         "leased" if leased else "available",
         row["lease_count"],
         row["due_at"] if leased else None,
+        lease_id=row["lease_id"] if leased else None,
+        consumer=row["consumer"] if leased else None,
     )
 
 

@@ -30,7 +30,8 @@ with due as materialized (
     select * from summed where total <= $4 or total = payload_size
 ), leased as (
     update deliveries d
-    set status = 'leased', lease_id = $6, due_at = now() + $7::interval, lease_count = d.lease_count + 1
+    set status = 'leased', lease_id = $6, due_at = now() + $7::interval, lease_count = d.lease_count + 1,
+        consumer = $9
     from chosen c
     where d.org_id = c.org_id and d.subscription_id = c.subscription_id
       and d.event_id = c.event_id and d.generation = c.generation
@@ -69,7 +70,8 @@ with due as materialized (
     select * from summed where total <= $4 or total = payload_size
 ), leased as (
     update deliveries d
-    set status = 'leased', lease_id = $6, due_at = now() + $7::interval, lease_count = d.lease_count + 1
+    set status = 'leased', lease_id = $6, due_at = now() + $7::interval, lease_count = d.lease_count + 1,
+        consumer = $9
     from chosen c
     where d.org_id = c.org_id and d.subscription_id = c.subscription_id
       and d.event_id = c.event_id and d.generation = c.generation
@@ -104,16 +106,28 @@ select event_id, lease_count, due_at from deliveries
 where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
 order by event_id
 
+-- name: leases
+-- Of the first $4 leased messages in the order of their leases, also of leases that have ended: their messages keep the
+-- lease until somebody leases them again.
+with looked_at as materialized (
+    select lease_id, due_at > now() as alive, due_at, consumer from deliveries
+    where org_id = $1 and subscription_id = $2 and lease_id > $3
+    order by lease_id limit $4
+)
+select lease_id, count(*) filter (where alive) as messages, max(due_at) filter (where alive) as leased_until,
+    max(consumer) filter (where alive) as consumer, (select count(*) from looked_at) as looked_at
+from looked_at group by lease_id order by lease_id
+
 -- name: reopen
 -- A caller chose the id of a finished lease again, for other messages.
 delete from finished_leases where org_id = $1 and subscription_id = $2 and lease_id = $3
 
 -- name: oldest_first
-select event_id, status, due_at, lease_count, payload_size, due_at <= now() as due from deliveries
+select event_id, status, due_at, lease_count, payload_size, due_at <= now() as due, lease_id, consumer from deliveries
 where org_id = $1 and subscription_id = $2 and event_id > $3 order by event_id limit $4
 
 -- name: newest_first
-select event_id, status, due_at, lease_count, payload_size, due_at <= now() as due from deliveries
+select event_id, status, due_at, lease_count, payload_size, due_at <= now() as due, lease_id, consumer from deliveries
 where org_id = $1 and subscription_id = $2 and event_id < $3 order by event_id desc limit $4
 
 -- name: quarantined_oldest_first

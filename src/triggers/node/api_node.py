@@ -37,10 +37,12 @@ from triggers.node.routes import CONSOLE_ROUTES, bind
 from triggers.node.settings import Settings
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.previews.routes import PreviewRoutes
+from triggers.previews.event_routes import EventPreviewRoutes
+from triggers.previews.routes import PAGES_AT_ONCE, PreviewRoutes
 from triggers.replays.job import Replaying
 from triggers.replays.routes import ReplayRoutes
-from triggers.room import Room
+from triggers.room import Places, Room
+from triggers.search.routes import SearchRoutes
 from triggers.sessions.routes import SessionRoutes
 from triggers.sessions.sessions import Sessions
 from triggers.statistics import duties as statistics
@@ -121,6 +123,7 @@ class ApiNode:
         """Every route, bound to what answers it."""
         database, clock, wakeup, key_ring = self.database, self.clock, self.wakeup, self.key_ring
         policy = self.settings.outbound_policy()
+        places = Places(PAGES_AT_ONCE)
 
         def stopping() -> bool:
             return self.health.stopping
@@ -137,10 +140,12 @@ class ApiNode:
             DeliveryRoutes(database, wakeup),
             ReplayRoutes(clock, database),
             StatisticsRoutes(database),
+            SearchRoutes(database, places),
             DefaultInboxRoutes(database),
             InboxRoutes(database, clock, key_ring, wakeup, policy, self.settings.inbox_retention),
             MessageRoutes(database, clock, wakeup, stopping),
-            PreviewRoutes(database, key_ring, clock, wakeup, stopping),
+            PreviewRoutes(database, key_ring, clock, wakeup, places, stopping),
+            EventPreviewRoutes(database, clock, places),
             operator,
         )
         console = pages(self.sessions, routes, operator.url, dev=self.settings.dev)

@@ -13,8 +13,10 @@ from triggers.inboxes import default_inbox, messages
 from triggers.inboxes import routes as inboxes
 from triggers.keys import routes as keys
 from triggers.node import operator_routes
+from triggers.previews import event_routes
 from triggers.previews import routes as previews
 from triggers.replays import routes as replays
+from triggers.search import routes as search
 from triggers.sessions import routes as sessions
 from triggers.sessions.cookie import CONSOLE_PATH
 from triggers.statistics import routes as statistics
@@ -24,10 +26,11 @@ ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
     "events": events.ROUTES,
     "inboxes": (*default_inbox.ROUTES, *inboxes.ROUTES, *messages.ROUTES),
     "subscriptions": subscriptions.ROUTES,
-    "previews": previews.ROUTES,
+    "previews": (*previews.ROUTES, *event_routes.ROUTES),
     "deliveries": deliveries.ROUTES,
     "replays": replays.ROUTES,
     "statistics": statistics.ROUTES,
+    "search": search.ROUTES,
     "keys": keys.ROUTES,
     "sessions": sessions.ROUTES,
     "console": console.ROUTES,

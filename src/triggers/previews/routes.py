@@ -28,8 +28,10 @@ from triggers.domain import (
     type_matches,
 )
 from triggers.errors import Conflict
+from triggers.events import listing
 from triggers.events import store as event_store
 from triggers.events.body_format import render
+from triggers.events.listing import EventFilter
 from triggers.events.store import EventRange, StoredEvent
 from triggers.http.parameters import Query
 from triggers.http.response import JsonResponse
@@ -146,14 +148,16 @@ class PreviewRoutes:
         key_ring: KeyRing,
         clock: DatabaseClock,
         wakeup: Wakeup,
+        pages: Places,
         stopping: Callable[[], bool],
     ) -> None:
+        """`pages` bounds the dry runs and lists of samples that are under way at once."""
         self._database = database
         self._key_ring = key_ring
         self._clock = clock
         self._wakeup = wakeup
         self._stopping = stopping
-        self._pages = Places(PAGES_AT_ONCE)
+        self._pages = pages
 
     async def test_subscription(self, caller: Caller, subscription_id: str) -> JsonResponse[TestAnswer]:
         """Send a test event to this subscription only.
@@ -265,16 +269,11 @@ class PreviewRoutes:
         below: UUID | None = _BEYOND
         size, scanned = SLICE if patterns else limit, 0
         while scanned < MAX_SCANNED:
-            page = await event_store.listed(
-                self._database,
-                org_id,
-                EventRange(UUID(int=0), below or _BEYOND, newest_first=True),
-                event_type=None,
-                limit=size,
-            )
+            within = EventRange(UUID(int=0), below or _BEYOND, newest_first=True)
+            page = await listing.page_of(self._database, org_id, within, EventFilter(), size)
             size, scanned = SLICE, scanned + size
             found += [event for event in page.events if type_matches(event.type, patterns)]
-            below = page.last
+            below = page.looked_to if page.more else None
             if len(found) >= limit or below is None:
                 return found[:limit], True
         return found, False

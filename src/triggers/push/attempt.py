@@ -33,7 +33,7 @@ from triggers.push.retry import (
     judge,
 )
 from triggers.push.store import Due, Settlement
-from triggers.push.target import Target
+from triggers.push.target import GENERATION_HEADER, Target
 
 log = structlog.get_logger()
 
@@ -45,6 +45,7 @@ MOST_PUT_OFF_SECONDS = 86_400.0
 
 _jitter = functools.partial(random.uniform, -1, 1)  # spreads retries
 _AGENT = ("user-agent", f"Triggers/{__version__}")
+_FIRST_GENERATION = (GENERATION_HEADER, "0")
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
@@ -122,6 +123,7 @@ def prepare(outgoing: Outgoing, moment: datetime) -> Prepared:
             _AGENT,
             *target.signer.headers(str(due.event_id), int(moment.timestamp()), body),
             *target.headers,
+            (GENERATION_HEADER, str(due.generation)) if due.generation else _FIRST_GENERATION,
         ],
         body,
     )

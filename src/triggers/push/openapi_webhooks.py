@@ -74,12 +74,22 @@ def _webhook(summary: str, operation_id: str, content: dict[str, Any]) -> dict[s
         "post": {
             "summary": summary,
             "description": "Signed as Standard Webhooks requires. It is sent at least once, with the same"
-            " `webhook-id` each time.",
+            " `webhook-id` each time. A replay has the same `webhook-id` too, and a higher"
+            " `triggers-generation`.",
             "operationId": operation_id,
             "parameters": [
                 _header("webhook-id", "The event's id.", {"type": "string", "format": "uuid"}),
                 _header("webhook-timestamp", "Seconds since 1970, of this attempt.", {"type": "string"}),
                 _header("webhook-signature", "`v1,…` or `v1a,…`, separated by spaces.", {"type": "string"}),
+                _header(
+                    "triggers-subscription", "The subscription's id.", {"type": "string", "format": "uuid"}
+                ),
+                _header(
+                    "triggers-generation",
+                    "0 for the first delivery of the event to the subscription. Each replay, and each retry"
+                    " of a settled delivery, adds 1.",
+                    {"type": "string", "pattern": "^[0-9]+$"},
+                ),
             ],
             "requestBody": {"required": True, "content": content},
             "responses": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
@@ -12,6 +13,10 @@ from triggers.push.signature import Signer
 from triggers.push.store import Endpoint
 from triggers.subscriptions.rules import DEFAULT_CONCURRENCY
 
+SUBSCRIPTION_HEADER: Final = "triggers-subscription"
+GENERATION_HEADER: Final = "triggers-generation"
+"""How often the event was sent anew to the subscription, after its first delivery was settled."""
+
 
 class Target(msgspec.Struct, frozen=True, gc=False):
     """An endpoint with its secrets and headers in the clear: never logged."""
@@ -19,6 +24,7 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     endpoint: Endpoint
     signer: Signer
     headers: Sequence[tuple[str, str]]
+    """The headers that are the same in every request: those that the subscription asks for, and its id."""
     schedule: Schedule
     concurrency: int
     """Maximum number of attempts in flight. For notices it is 1, because a notice covers all that wait."""
@@ -42,4 +48,7 @@ class Target(msgspec.Struct, frozen=True, gc=False):
         concurrency = endpoint.max_concurrency or DEFAULT_CONCURRENCY
         if endpoint.notifies_inbox is not None:
             concurrency = 1
-        return cls(endpoint, signer, headers, schedule, concurrency, schedule.has_retry, ends_at)
+        # Earlier versions let subscriptions have headers with these names of their own.
+        sent = [each for each in headers if each[0].lower() not in (SUBSCRIPTION_HEADER, GENERATION_HEADER)]
+        sent.append((SUBSCRIPTION_HEADER, str(endpoint.id)))
+        return cls(endpoint, signer, sent, schedule, concurrency, schedule.has_retry, ends_at)

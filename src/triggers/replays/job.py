@@ -28,8 +28,11 @@ from triggers.postgres.database import (
     is_data_error,
 )
 from triggers.postgres.time_bounds import ACCEPTS_ENDED
+from triggers.replays import actions
 from triggers.replays import store as replay_store
+from triggers.replays.actions import Chunk
 from triggers.replays.store import (
+    Action,
     FirstOf,
     Job,
     NewReplay,
@@ -73,14 +76,7 @@ class Range(NamedTuple):
     end_id: UUID
     event_types: list[str] | None
     only_dead: bool
-
-
-class Chunk(NamedTuple):
-    """The result of one transaction."""
-
-    org_id: UUID
-    subscription_id: UUID
-    made: int
+    action: Action = "replay"
 
 
 class Replaying:
@@ -139,7 +135,7 @@ async def _chunk(connection: Connection, waiting: WaitingJob, failures: list[Fil
         await replay_store.finish(connection, waiting, "cancelled", f"The subscription is {to.status}.")
         return None
     # Where order is kept, what is due may stand behind a key that is blocked, and holds nobody up.
-    if to.kind == "push" and to.ordering == "none":
+    if to.kind == "push" and to.ordering == "none" and job.action != "cancel":
         due = await replay_store.due_already(connection, org_id, subscription_id, BACKLOG)
         if due == BACKLOG:
             await replay_store.hold(
@@ -149,6 +145,8 @@ async def _chunk(connection: Connection, waiting: WaitingJob, failures: list[Fil
                 f"Waiting because {BACKLOG} deliveries are already due.",
             )
             return None
+    if job.action != "replay":
+        return await actions.act(connection, job, min(CHUNK_DELIVERIES, math.ceil(job.rate / 4)))
     past, position = await _next_events(connection, job, to)
     owed, stopped = await match_again(connection, to, past, failures, by_filter=not job.only_dead)
     if job.kind == "backfill":
@@ -209,6 +207,8 @@ async def plan(database: Database, to: Recipient, chosen: Range, rate: int, now:
 
 async def _planned(connection: Connection, to: Recipient, chosen: Range) -> tuple[int, bool]:
     first = FirstOf(chosen.first_id, chosen.end_id, PLAN_EVENTS)
+    if chosen.action != "replay":
+        return await actions.planned(connection, to, first, chosen.event_types, chosen.action)
     if chosen.only_dead:
         ids = await replay_store.unhappy(connection, to.org_id, to.id, first)
         found = await events_of(connection, to.org_id, sorted(set(ids)))
@@ -248,7 +248,8 @@ def earliest_start(to: Recipient, chosen: Range, now: datetime) -> datetime | No
     """
     settled_at = to.changed_at + ACCEPTS_ENDED
     near = chosen.end_id > first_id_at(to.changed_at - ACCEPTS_ENDED)
-    return settled_at if near and settled_at > now and not chosen.only_dead else None
+    finds_all = chosen.only_dead or chosen.action != "replay"
+    return settled_at if near and settled_at > now and not finds_all else None
 
 
 def new_replay(replay_id: UUID, to: Recipient, chosen: Range, found: ReplayPlan) -> NewReplay:
@@ -264,4 +265,5 @@ def new_replay(replay_id: UUID, to: Recipient, chosen: Range, found: ReplayPlan)
         planned=found.deliveries,
         plan_exact=found.exact,
         not_before=found.start,
+        action=chosen.action,
     )

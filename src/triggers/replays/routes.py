@@ -35,7 +35,7 @@ from triggers.replays.job import (
     plan,
     range_of,
 )
-from triggers.replays.store import Job
+from triggers.replays.store import Action, Job
 
 DEFAULT_RATE = 100
 Only = Literal["dead", "all"]
@@ -62,6 +62,13 @@ class ReplayBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             " the current settings of the subscription, delivered or not. Pending deliveries are kept."
         ),
     ] = "dead"
+    action: Annotated[
+        Action,
+        Meta(
+            description="`replay` sends the deliveries again. `retry` makes pending deliveries due now, and"
+            " `cancel` cancels deliveries that are pending. These two do not use `only`."
+        ),
+    ] = "replay"
     rate: Annotated[int, Meta(ge=1, le=10_000, description="Maximum deliveries per second.")] = DEFAULT_RATE
     plan_only: Annotated[
         bool, Meta(description="Only return the plan, with status 200, and create nothing.")
@@ -73,6 +80,7 @@ class ReplayView(msgspec.Struct, kw_only=True):
 
     id: Annotated[UUID | None, Meta(description="Null for a plan.")]
     kind: Literal["replay", "backfill"]
+    action: Action
     subscription_id: UUID
     status: Annotated[str, Meta(description="`planned`, `running`, `done`, `cancelled` or `failed`.")]
     reason: Annotated[str | None, Meta(description="Why the replay waits, or how it ended.")]
@@ -86,7 +94,7 @@ class ReplayView(msgspec.Struct, kw_only=True):
         bool, Meta(description="True if `planned` was counted, false if it is an estimate.")
     ]
     planned_seconds: Annotated[float | None, Meta(description="Minimum duration in seconds, at this rate.")]
-    made: Annotated[int, Meta(description="Number of deliveries created so far.")]
+    made: Annotated[int, Meta(description="Number of deliveries created, made due or cancelled so far.")]
     progress: Annotated[float, Meta(description="Completed share of the time range, from 0 to 1.")]
     created_at: Timestamp | None
     updated_at: Timestamp | None
@@ -110,12 +118,13 @@ class ReplayRoutes:
     async def create_replay(
         self, caller: Caller, request: Request, data: ReplayBody
     ) -> JsonResponse[ReplayView]:
-        """Replay events to a subscription or an inbox.
+        """Replay events to a subscription or an inbox, or retry or cancel its pending deliveries.
 
-        The replay runs in the background, behind live deliveries. It creates the next generation of each
-        delivery. With `plan_only` the answer is 200 with the plan, and nothing is created.
+        The job runs in the background. A replay creates the next generation of each delivery, behind live
+        deliveries. A retry makes the deliveries due that wait for their next attempt. With `plan_only` the
+        answer is 200 with the plan, and nothing is created.
         """
-        to = await self._recipient(caller, data.subscription_id)
+        to = await self._recipient(caller, data.subscription_id, data.action)
         now = datetime.fromtimestamp(self._clock.now(), UTC)
         chosen = await self._range(caller, data, now)
         found = await plan(self._database, to, chosen, data.rate, now)
@@ -160,14 +169,14 @@ class ReplayRoutes:
             )
         )
 
-    async def _recipient(self, caller: Caller, subscription_id: str) -> Recipient:
+    async def _recipient(self, caller: Caller, subscription_id: str, action: Action) -> Recipient:
         try:
             to = await delivery_store.recipient(self._database, caller.org_id, parse_id(subscription_id))
         except NotFound:
             raise Invalid("No subscription has this id.", pointer="/subscription_id") from None
         if to.ended:
             raise Conflict(f"The subscription is {to.status}, so nothing is sent to it.")
-        if to.notifies_inbox is not None:
+        if to.notifies_inbox is not None and action == "replay":
             raise Conflict("This subscription sends the notifications of an inbox. Replay the inbox instead.")
         return to
 
@@ -179,7 +188,7 @@ class ReplayRoutes:
         first, end = await range_of(
             self._database, caller.org_id, since, now if until is None else min(until, now)
         )
-        return Range(first, end, types, data.only == "dead")
+        return Range(first, end, types, data.only == "dead", data.action)
 
 
 # ---- views ---------------------------------------------------------------------------------------
@@ -189,6 +198,7 @@ def _planned(to: Recipient, chosen: Range, data: ReplayBody, found: ReplayPlan) 
     return ReplayView(
         id=None,
         kind="replay",
+        action=chosen.action,
         subscription_id=to.id,
         status="planned",
         reason=None,
@@ -213,6 +223,7 @@ def _view(job: Job) -> ReplayView:
     return ReplayView(
         id=job.id,
         kind="backfill" if job.kind == "backfill" else "replay",
+        action=job.action,
         subscription_id=job.subscription_id,
         status=job.status,
         reason=job.reason,

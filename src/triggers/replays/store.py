@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -23,6 +23,10 @@ _SQL = statements(__name__)
 
 MAX_RUNNING = 20
 """Maximum number of running jobs of one organisation."""
+
+
+Action: TypeAlias = Literal["replay", "retry", "cancel"]
+"""What a job does: it makes deliveries again, makes those due that wait, or cancels those that wait."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +48,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     rate: int
     planned: int | None
     plan_exact: bool
+    action: Action
     made: int
     not_before: datetime
     created_at: datetime
@@ -65,6 +70,7 @@ class NewReplay(NamedTuple):
     planned: int
     plan_exact: bool
     not_before: datetime | None
+    action: Action
 
 
 class FirstOf(NamedTuple):
@@ -106,6 +112,7 @@ async def create(database: Database, org_id: OrgId, new: NewReplay) -> Job:
         new.plan_exact,
         new.not_before,
         MAX_RUNNING,
+        new.action,
     )
     if row is None:
         raise Conflict(
@@ -216,5 +223,49 @@ async def to_make_again(
     return number
 
 
+# ---- what waits ----------------------------------------------------------------------------------
+
+
+class WaitingDelivery(NamedTuple):
+    """An unsettled delivery, and whether an action concerns it."""
+
+    event_id: UUID
+    generation: int
+    concerned: bool
+
+
+async def waiting_deliveries(
+    connection: Connection, org_id: UUID, subscription_id: UUID, of: FirstOf, action: Action
+) -> list[WaitingDelivery]:
+    """The first unsettled deliveries of a range of events."""
+    rows = await connection.fetch(_SQL["waiting_deliveries"], org_id, subscription_id, *of, action)
+    return [WaitingDelivery(*row) for row in rows]
+
+
+async def lock_waiting(
+    connection: Connection, org_id: UUID, subscription_id: UUID, ids: Sequence[UUID]
+) -> set[UUID]:
+    """Lock deliveries of these events without waiting; return the events whose delivery is locked."""
+    rows = await connection.fetch(_SQL["lock_waiting"], org_id, subscription_id, ids)
+    return {row["event_id"] for row in rows}
+
+
+async def make_due(connection: Connection, org_id: UUID, subscription_id: UUID, ids: Sequence[UUID]) -> int:
+    """Make locked deliveries that wait for a time due now; return how many."""
+    return len(await connection.fetch(_SQL["make_due"], org_id, subscription_id, ids))
+
+
+async def cancel_waiting(
+    connection: Connection, org_id: UUID, subscription_id: UUID, ids: Sequence[UUID], reason: str
+) -> int:
+    """Cancel locked deliveries that nobody has leased; return how many."""
+    gone = await connection.fetch(_SQL["cancel_waiting"], org_id, subscription_id, ids, reason)
+    if gone:
+        await connection.execute(_SQL["tell_lane"], org_id, subscription_id)
+    return len(gone)
+
+
 def _job(row: Row) -> Job:
-    return Job(**{name: row[name] for name in Job.__struct_fields__})
+    """For callers a job that acts is running."""
+    job = Job(**{name: row[name] for name in Job.__struct_fields__})
+    return msgspec.structs.replace(job, status="running") if job.status == "acting" else job

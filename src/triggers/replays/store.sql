@@ -1,11 +1,13 @@
 -- name: insert
 insert into replays (
     org_id, id, kind, subscription_id, status, only_dead, event_types, first_id, end_id, position, rate, planned,
-    plan_exact, not_before, created_at, updated_at
+    plan_exact, not_before, created_at, updated_at, action
 )
-select $1, $2, 'replay', $3, 'running', $4, $5, $6, $7, $6, $8, $9, $10, coalesce($11, now()), now(), now()
+-- `acting` keeps nodes of a version that knows only replays from running another action.
+select $1, $2, 'replay', $3, case when $13 = 'replay' then 'running' else 'acting' end, $4, $5, $6, $7, $6, $8, $9, $10,
+    coalesce($11, now()), now(), now(), $13
 where (select count(*) from (
-    select from replays where org_id = $1 and status = 'running' limit $12
+    select from replays where org_id = $1 and status in ('running', 'acting') limit $12
 ) running) < $12
 returning *
 
@@ -15,12 +17,12 @@ select * from replays where org_id = $1 and id = $2
 -- name: listed
 select * from replays
 where org_id = $1 and id < $2
-  and ($3::uuid is null or subscription_id = $3) and ($4::text is null or status = $4)
+  and ($3::uuid is null or subscription_id = $3) and ($4::text is null or status = $4 or $4 = 'running' and status = 'acting')
 order by id desc limit $5
 
 -- name: cancel
 update replays set status = 'cancelled', reason = $3, updated_at = now(), finished_at = now()
-where org_id = $1 and id = $2 and status = 'running'
+where org_id = $1 and id = $2 and status in ('running', 'acting')
 returning *
 
 -- name: waiting
@@ -32,14 +34,17 @@ select org_id, id, subscription_id
 from (
     select org_id, id, subscription_id, updated_at,
         row_number() over (partition by org_id order by updated_at) as turn
-    from replays where status = 'running' and not_before <= now()
+    from (
+        select * from replays where status = 'running' union all select * from replays where status = 'acting'
+    ) unfinished
+    where not_before <= now()
 ) jobs
 order by turn, updated_at limit $1
 
 -- name: claim
 -- Whoever has the row does the next chunk; the others have something else to do.
 select *, now() as now from replays
-where org_id = $1 and id = $2 and status = 'running' and not_before <= now()
+where org_id = $1 and id = $2 and status in ('running', 'acting') and not_before <= now()
 for update skip locked
 
 -- name: advance
@@ -58,7 +63,7 @@ where org_id = $1 and id = $2
 
 -- name: finish
 update replays set status = $3, reason = $4, updated_at = now(), finished_at = now()
-where org_id = $1 and id = $2 and status = 'running'
+where org_id = $1 and id = $2 and status in ('running', 'acting')
 
 -- name: let_live_go
 -- What waited for a backfill is found when the lane follows a change of its subscription.
@@ -106,3 +111,44 @@ where (not $4 or last.status in ('dead', 'cancelled', 'expired'))
   and not exists (
     select from deliveries d where d.org_id = $1 and d.subscription_id = $2 and d.event_id = b.id
   )
+
+-- name: waiting_deliveries
+-- The first unsettled deliveries of a range, and whether an action concerns each: a retry those that wait for a time, a
+-- cancellation those that nobody has leased.
+select event_id, generation,
+    case when $6 = 'retry' then status = 'pending' and due_at > now() else status = 'pending' or due_at <= now() end
+        as concerned
+from deliveries
+where org_id = $1 and subscription_id = $2 and event_id >= $3 and event_id < $4
+order by event_id, generation limit $5
+
+-- name: lock_waiting
+-- Of these events the deliveries that nobody else is changing, locked. Nobody is waited for, because a settlement holds
+-- its delivery while it waits for the subscription, which the job holds.
+select org_id, subscription_id, event_id, generation from deliveries
+where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[])
+order by event_id, generation for update skip locked
+
+-- name: make_due
+update deliveries set due_at = now()
+where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[]) and status = 'pending' and due_at > now()
+returning event_id
+
+-- name: cancel_waiting
+with gone as (
+    delete from deliveries
+    where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[])
+      and (status = 'pending' or due_at <= now())
+    returning event_id, generation, lease_count, attempts, accepted_at, first_attempt_at
+), settled as (
+    insert into settled_deliveries (org_id, subscription_id, event_id, generation, status, reason, lease_count,
+        attempts, accepted_at, first_attempt_at, settled_at)
+    select $1, $2, event_id, generation, 'cancelled', $4, lease_count, attempts, accepted_at, first_attempt_at,
+        now()
+    from gone
+)
+select event_id from gone
+
+-- name: tell_lane
+-- Whoever has read the cancelled deliveries ahead drops them.
+update subscriptions set changed_at = clock_timestamp() where org_id = $1 and id = $2 and kind = 'push'

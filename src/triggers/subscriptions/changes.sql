@@ -35,7 +35,7 @@ returning *
 
 -- name: end_jobs
 update replays set status = 'cancelled', reason = 'subscription deleted', updated_at = $3, finished_at = $3
-where org_id = $1 and subscription_id = $2 and status = 'running'
+where org_id = $1 and subscription_id = $2 and status in ('running', 'acting')
 
 -- name: expire
 update subscriptions s set status = 'disabled', status_reason = 'expired', status_at = now(), changed_at = now()

@@ -253,7 +253,7 @@ _OURS: Final = frozenset(
         *("accept-encoding", "user-agent", "traceparent", "tracestate"),
     }
 )
-_OUR_PREFIXES: Final = ("content-", "proxy-", "webhook-", "ce-")
+_OUR_PREFIXES: Final = ("content-", "proxy-", "webhook-", "ce-", "triggers-")
 
 
 def _check_future(moment: datetime, now: datetime) -> datetime:

@@ -28,6 +28,7 @@ MARK = "belongs-to-the-victim"
 # Per route with a body: one that is valid. `{event}`, `{lease}` and `{key}` become ids, see `filled`.
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/events"): {"type": "a", "payload": 1},
+    ("POST", "/v1/events/dry-run"): {"type": "a", "payload": 1},
     ("POST", "/v1/events/batch"): [{"type": "a", "payload": 1}],
     ("POST", "/v1/ack"): {"event_ids": ["{event}"]},
     ("POST", "/v1/inboxes"): {"key": "{random}"},
@@ -43,6 +44,7 @@ BODIES: dict[tuple[str, str], Any] = {
         "message_ids": ["{event}"],
         "reason": "x",
     },
+    ("POST", "/v1/inboxes/{inbox}/messages/revoke"): {"lease_id": "{lease}"},
     ("POST", "/v1/inboxes/{inbox}/messages/extend"): {"lease_id": "{lease}"},
     ("POST", "/v1/inboxes/{inbox}/messages/redrive"): {"message_ids": ["{quarantined}"]},
     ("POST", "/v1/subscriptions"): {"target_url": "https://example.com/", "key": "{random}"},
@@ -85,11 +87,12 @@ async def build(node: Node, tenants: Tenants) -> Estate:
     """An organisation with an event, a lease, a quarantined message, an inbox, a subscription with a
     delivery and a replay, and a key."""
     tenant = await tenants.make(name=MARK + uuid.uuid4().hex)
+    dedup_id = MARK + uuid.uuid4().hex
     async with node.client(tenant) as client:
         inbox = (await client.post("/v1/inboxes", json={"key": "mine", "max_leases": 1})).json()
         push = (await client.post("/v1/subscriptions", json={"target_url": "https://example.com/"})).json()
         event = (
-            await client.post("/v1/events", json={"type": MARK, "payload": MARK, "dedup_id": MARK})
+            await client.post("/v1/events", json={"type": MARK, "payload": MARK, "dedup_id": dedup_id})
         ).json()
         other = (await client.post("/v1/events", json={"type": MARK, "payload": MARK})).json()
         lease = (await client.post("/v1/inboxes/default/messages/lease", json={"lease_limit": 1})).json()
@@ -113,6 +116,7 @@ async def build(node: Node, tenants: Tenants) -> Estate:
             "delivery_id": [f"{event['id']}.{push['id']}", f"{other['id']}.{inbox['id']}"],
             "replay_id": [replay["id"]],
             "session_id": [str(session.id)],
+            "dedup_id": [dedup_id],
             "event": [other["id"]],
             "lease": [lease["lease_id"]],
             "quarantined": [quarantined[0]["id"]],

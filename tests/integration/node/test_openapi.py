@@ -90,8 +90,12 @@ STEPS: tuple[Step, ...] = (
     step("POST", "/v1/events", 207, ("application/cloudevents-batch+json", [CLOUD_EVENT, {}])),
     step("POST", "/v1/events/batch", 207, ("application/cloudevents-batch+json", [CLOUD_EVENT, {}])),
     step("GET", "/v1/events", 200),
+    step("GET", "/v1/events?undelivered=&type=*&subject=s", 200),
+    step("GET", "/v1/search?q={event_id}", 200),
     step("GET", "/v1/events/{event_id}?explain=", 200),
     step("GET", "/v1/events/{event_id}/payload", 200),
+    step("GET", "/v1/events/{event_id}/unmatched", 200),
+    step("POST", "/v1/events/dry-run", 200, EVENT),
     step("GET", "/v1/samples?format=cloudevents", 200),
     step("POST", f"{PUSH}/dry-run", 200, {"filter": "payload.n == 1"}),
     # deliveries, while no worker runs
@@ -111,6 +115,7 @@ STEPS: tuple[Step, ...] = (
     # replays
     step("POST", "/v1/replays", 200, {"subscription_id": "{subscription_id}", "plan_only": True}),
     step("POST", "/v1/replays", 201, {"subscription_id": "{subscription_id}"}, replay_id="id"),
+    step("POST", "/v1/replays", 201, {"subscription_id": "{subscription_id}", "action": "cancel"}),
     step("POST", "/v1/replays", 409, {"subscription_id": "{notices}"}),
     step("GET", "/v1/replays", 200),
     # statistics
@@ -123,6 +128,12 @@ STEPS: tuple[Step, ...] = (
     step("POST", "/v1/ack", 200, {"event_ids": ["{event_id}", "nothing"]}),
     step("GET", MESSAGES, 200),
     step("POST", f"{MESSAGES}/lease", 201, {"lease_limit": 1}, lease="lease_id"),
+    step("GET", f"{ONE}/leases", 200),
+    step("POST", f"{MESSAGES}/revoke", 200, LEASE),
+    step("POST", f"{MESSAGES}/revoke", 409, LEASE),
+    step("POST", f"{MESSAGES}/lease", 201, {"lease_limit": 1, "consumer": "worker 1"}, lease="lease_id"),
+    step("GET", MESSAGES, 200),
+    step("GET", f"{ONE}/leases", 200),
     step("POST", f"{MESSAGES}/extend", 201, LEASE),
     step("POST", f"{MESSAGES}/extend", 409, NO_LEASE),
     step("POST", f"{MESSAGES}/release", 201, LEASE),

@@ -14,6 +14,7 @@ import pytest
 from harness import Tenant, Tenants
 from triggers.deliveries import backlogs
 from triggers.domain import MAX_PAGE_BYTES, AttemptOutcome, EventId, NewEvent, SubscriptionStatus
+from triggers.events import listing
 from triggers.events import store as event_store
 from triggers.inboxes import settlement_store
 from triggers.inboxes import store as inbox_store
@@ -26,8 +27,11 @@ from triggers.postgres.database import (
     Connection,
     Database,
 )
+from triggers.previews import event_matching
 from triggers.push import store as lane_store
 from triggers.push.suspects import BATCH
+from triggers.replays import store as replay_store
+from triggers.search import store as search_store
 
 BACKLOG = 50_000
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
@@ -159,9 +163,13 @@ async def test_the_hot_statements_use_their_indexes(
 
     inbox_sql, settlement_sql = inbox_store._SQL, settlement_store._SQL
     event_sql, key_sql = event_store._SQL, api_keys._SQL
+    listing_sql, matching_sql = listing._SQL, event_matching._SQL
+    replay_sql, search_sql = replay_store._SQL, search_store._SQL
     who = (tenant.id, inbox.id)
-    claim = (MAX_PAGE_BYTES, 100, uuid.uuid4(), timedelta(seconds=300), None)
+    claim = (MAX_PAGE_BYTES, 100, uuid.uuid4(), timedelta(seconds=300), None, "worker 1")
     beyond = uuid.UUID(int=(1 << 128) - 1)
+    all_events = (tenant.id, uuid.UUID(int=0), beyond)
+    anything, no_more = (None,) * 4, (None,) * 3
     asked: list[tuple[str, str, tuple[Any, ...], int]] = [
         ("claim", inbox_sql["claim"], (*who, BEGINNING, *claim), 4_000),
         (
@@ -170,6 +178,7 @@ async def test_the_hot_statements_use_their_indexes(
             (*who, inbox_store._id_ceiling(inbox.status_at), *claim),
             4_000,
         ),
+        ("leases", inbox_sql["leases"], (*who, uuid.UUID(int=0), 5_000), 200),
         ("held", inbox_sql["held"], (*who, lease_id), 200),
         ("ack", settlement_sql["ack"], (*who, lease_id, None), 2_000),
         ("ack of some", settlement_sql["ack"], (*who, lease_id, ids[:5]), 1_000),
@@ -195,10 +204,24 @@ async def test_the_hot_statements_use_their_indexes(
         ("holds any", inbox_sql["holds_any"], (*who, beyond), 20),
         ("deliveries of an event", event_sql["deliveries_of_event"], (tenant.id, ids[0]), 100),
         ("find an inbox", inbox_sql["inbox"], (tenant.id, None, "default"), 30),
-        ("events", event_sql["newest_first"], (tenant.id, uuid.UUID(int=0), beyond, 100), 300),
-        ("events backwards", event_sql["oldest_first"], (tenant.id, uuid.UUID(int=0), beyond, 100), 300),
+        ("events", listing_sql["newest_first"], (*all_events, 100, 100, *anything), 300),
+        ("events backwards", listing_sql["oldest_first"], (*all_events, 100, 100, *anything), 300),
+        ("events of a type", listing_sql["newest_first"], (*all_events, 5_000, 100, "type 3", *no_more), 900),
+        ("window", listing_sql["window"], (*all_events, 5_000), 900),
+        ("named", listing_sql["named"], (tenant.id, "d9"), 20),
+        ("undelivered", listing_sql["undelivered"], (tenant.id, [inbox.id], *all_events[1:], 100), 300),
+        ("events of ids", listing_sql["of_ids"], (tenant.id, ids, min(ids), max(ids), *anything), 1_000),
+        ("candidates", matching_sql["candidates"], (tenant.id, uuid.UUID(int=0), ids[0], 500), 300),
         ("one event", event_sql["one"], (tenant.id, ids[0]), 20),
         ("payloads", event_sql["payloads"], (tenant.id, ids, min(ids), max(ids)), 1_000),
+        ("waiting", replay_sql["waiting_deliveries"], (*who, uuid.UUID(int=0), beyond, 500, "retry"), 600),
+        ("waiting, to lock", replay_sql["lock_waiting"], (*who, ids[:20]), 600),
+        ("waiting, due now", replay_sql["make_due"], (*who, ids[:20]), 900),
+        ("waiting, cancelled", replay_sql["cancel_waiting"], (*who, ids[:20], "x"), 1_200),
+        ("search by the end of an id", search_sql["ending"], (tenant.id, 5_000, "00000009", 20), 900),
+        ("search by subject", search_sql["about"], (tenant.id, 5_000, "s", 20), 900),
+        ("search by dedup_id", search_sql["deduplicated"], (tenant.id, "d9"), 20),
+        ("search by name", search_sql["subscriptions"], (tenant.id, 10_000, "default", 40), 60),
         ("key", key_sql["by_prefix"], ("xxxxxxx10000",), 30),
     ]
     for name, statement, values, most in asked:
@@ -307,7 +330,7 @@ async def test_a_held_snapshot_does_not_make_claims_wade_through_the_dead(
             assert len(await settlement_store.acknowledge_lease(database, inbox, lease_id, None)) == 1000
             taken += 1000
         await connection.execute("vacuum deliveries")
-        values = (MAX_PAGE_BYTES, 100, uuid.uuid4(), timedelta(seconds=300), None)
+        values = (MAX_PAGE_BYTES, 100, uuid.uuid4(), timedelta(seconds=300), None, None)
         claim = inbox_store._SQL["claim"]
         from_start = await explained(connection, claim, tenant.id, inbox.id, BEGINNING, *values)
         positions._known[inbox.id]._reread_at = float("inf")  # no reading anew just now

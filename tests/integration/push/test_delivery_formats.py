@@ -95,6 +95,8 @@ async def test_standard(
         assert (sent.id, sent.type, bytes(sent.data)) == (event_id, line.type, bytes(line.payload))
         assert hook.headers["content-type"] == "application/json"
         assert hook.headers["user-agent"].startswith("Triggers/")
+        assert hook.headers["triggers-subscription"] == str(subscription.id)
+        assert hook.headers["triggers-generation"] == "0"
         verify(hook, subscription.secrets[0].secret)
     attempts = await states.attempts(subscription.id)
     assert {(each["outcome"], each["reason"], each["status_code"], each["attempt"]) for each in attempts} == {

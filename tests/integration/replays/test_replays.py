@@ -113,7 +113,9 @@ class World:
 
     async def hurry(self) -> None:
         """Let jobs that wait for accepts to end begin: the test knows that none is under way."""
-        await self.database.fetch("update replays set not_before = now() where status = 'running'")
+        await self.database.fetch(
+            "update replays set not_before = now() where status in ('running', 'acting')"
+        )
 
 
 @pytest.fixture

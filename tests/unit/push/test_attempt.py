@@ -83,6 +83,25 @@ async def test_what_is_sent() -> None:
     assert named["webhook-signature"].startswith("v1,")
     assert named["X-Mine"] == "1"
     assert named["user-agent"].startswith("Triggers/")
+    assert named["triggers-generation"] == "0"
+
+
+def test_a_replay_can_be_told_from_a_repetition() -> None:
+    """Each of the two headers is there once, whatever a subscription of an earlier version asks for."""
+    endpoint = make_lane(uuid4(), 0).target.endpoint
+    signer = make_lane(uuid4(), 0).target.signer
+    target = Target.of(endpoint, signer, [("Triggers-Generation", "9"), ("X-Mine", "1")])
+    due = due_of(target)
+    due.generation = 2
+    for attempts in (0, 1):
+        due.attempts = attempts
+        headers = prepare(Outgoing(ATTEMPT, target, due, counted=False), NOW).headers
+        ours = sorted(each for each in headers if each[0].lower().startswith(("triggers-", "x-")))
+        assert ours == [
+            ("X-Mine", "1"),
+            ("triggers-generation", "2"),
+            ("triggers-subscription", str(endpoint.id)),
+        ]
 
 
 def test_each_attempt_is_signed_for_its_own_moment() -> None:
