@@ -13,8 +13,8 @@ setup: $(STAMP) ## Build .venv from requirements.lock if it is not up to date
 serve: setup ## Run the service; add flags with ARGS="--port 9000"
 	@exec $(BIN)/triggers serve $(ARGS)
 
-test: setup ## Run the tests; select some with ARGS="tests/unit -k retry"
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup ## Run the tests in two processes; select some with ARGS="tests/unit -k retry"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 check: setup ## Check format, lint, types, the import contract, and links in the docs
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet .; exit 1; }
