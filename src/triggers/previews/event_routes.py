@@ -146,10 +146,11 @@ class EventPreviewRoutes:
             seen = FilterInput(payload or b"null", event.type, event.source, event.subject)
             found = EventMatching(self._database, caller.org_id, EventToMatch(event.type, seen, event.id))
             await found.run()
+        shows_errors = Scope.EVENTS_READ in caller.scopes
         return Unmatched(
             unmatched=found.reasons.total(),
             changed=found.changed,
-            others=[_unsent(other, event.id) for other in found.others],
+            others=[_unsent(other, event.id, shows_errors=shows_errors) for other in found.others],
             reasons=dict(found.reasons),
             complete=found.complete,
         )
@@ -161,11 +162,13 @@ class EventPreviewRoutes:
             return found
 
 
-def _unsent(other: NoMatch, event_id: UUID) -> UnsentAddressee:
+def _unsent(other: NoMatch, event_id: UUID, *, shows_errors: bool) -> UnsentAddressee:
+    """`shows_errors`: whether to show why a filter failed, which may quote the payload."""
+    error = other.filter_error
     return UnsentAddressee(
         **_described(other.to),
         reason=other.reason,
-        filter_error=other.filter_error,
+        filter_error=error if error is None or shows_errors else "The filter fails on this event.",
         changed_since=other.to.changed_at > created_at(event_id),
     )
 
@@ -182,5 +185,11 @@ ROUTES = (
         Scope.SUBSCRIPTIONS,
         reads={"application/json": EventBody, "application/cloudevents+json": CloudEventBody},
     ),
-    Route("GET", "/v1/events/{event_id}/unmatched", EventPreviewRoutes.list_unmatched, Scope.SUBSCRIPTIONS),
+    Route(
+        "GET",
+        "/v1/events/{event_id}/unmatched",
+        EventPreviewRoutes.list_unmatched,
+        Scope.SUBSCRIPTIONS,
+        or_scope=Scope.READ,
+    ),
 )

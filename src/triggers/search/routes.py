@@ -76,16 +76,19 @@ class SearchRoutes:
         )
 
     async def _hits(self, caller: Caller, text: str) -> list[Hit]:
+        def may_list(scope: Scope) -> bool:
+            return scope in caller.scopes or Scope.READ in caller.scopes
+
         hits: list[Hit] = []
-        if Scope.EVENTS_READ in caller.scopes:
+        if may_list(Scope.EVENTS_READ):
             hits += await search_store.events(self._database, caller.org_id, text)
         listed = {"subscription": Scope.SUBSCRIPTIONS, "inbox": Scope.INBOX}
         hits += [
             hit
             for hit in await search_store.subscriptions(self._database, caller.org_id, text)
-            if listed[hit.kind] in caller.scopes
+            if may_list(listed[hit.kind])
         ]
-        if Scope.SUBSCRIPTIONS in caller.scopes:
+        if may_list(Scope.SUBSCRIPTIONS):
             hits += await search_store.deliveries(self._database, caller.org_id, text)
         return hits
 

@@ -125,4 +125,6 @@ def _numbers(rows: Sequence[Row], *, whole: bool) -> dict[str, Any]:
     }
 
 
-ROUTES = (Route("GET", "/v1/stats", StatisticsRoutes.get_statistics, Scope.SUBSCRIPTIONS),)
+ROUTES = (
+    Route("GET", "/v1/stats", StatisticsRoutes.get_statistics, Scope.SUBSCRIPTIONS, or_scope=Scope.READ),
+)
