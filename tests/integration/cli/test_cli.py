@@ -392,11 +392,11 @@ async def test_reading_an_inbox(commands: Commands, client: httpx.AsyncClient) -
     listed = [json.loads(line) for line in (await commands("inbox", "list")).splitlines()]
     assert [event["id"] for event in listed] == ids
     assert len((await commands("inbox", "list", "--limit", "2")).splitlines()) == 2
-    stuck = json.loads(await commands("inbox", "lease", "--limit", "1", "--consumer", "worker 1"))
+    stuck = json.loads(await commands("inbox", "lease", "--limit", "3", "--consumer", "worker 1"))
     held = json.loads(await commands("inbox", "leases"))
-    assert (held["lease_id"], held["messages"], held["consumer"]) == (stuck["lease_id"], 1, "worker 1")
+    assert (held["lease_id"], held["messages"], held["consumer"]) == (stuck["lease_id"], 3, "worker 1")
     revoked = json.loads(await commands("inbox", "revoke", stuck["lease_id"]))
-    assert revoked["results"] == [{"id": ids[0], "status": "available"}]
+    assert revoked["results"] == [{"id": each, "status": "available"} for each in ids]
     assert await commands("inbox", "leases") == ""
     assert "409" in await commands.fails("inbox", "revoke", stuck["lease_id"])
     lease = json.loads(await commands("inbox", "lease", "--limit", "1"))
