@@ -11,7 +11,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -96,7 +96,9 @@ class Sessions:
         """
         offer = None
         if is_token(token):
-            offer = await self._keys.lookups.run(_digest(token), lambda: store.link(self._database, token))
+            offer = await self._keys.lookups.run(
+                _digest("link", token), lambda: store.link(self._database, token)
+            )
         if offer is None:
             raise LinkOver
         return offer
@@ -126,7 +128,9 @@ class Sessions:
         """The session with this token, None if there is none. Raises as `session_of`."""
         if not is_token(token):
             return None
-        found = await self._keys.lookups.run(_digest(token), lambda: store.by_token(self._database, token))
+        found = await self._keys.lookups.run(
+            _digest("session", token), lambda: store.by_token(self._database, token)
+        )
         return None if found is None else _session(found, token)
 
     def is_our_post(
@@ -160,7 +164,7 @@ class Sessions:
         found = await store.by_token(self._database, token)
         if found is None:  # its key was revoked meanwhile, or it gave way to newer sessions
             raise Unauthenticated
-        self._keys.lookups.note_valid(_digest(token))
+        self._keys.lookups.note_valid(_digest("session", token))
         return NewSession(token, _session(found, token))
 
 
@@ -185,5 +189,6 @@ def _session(found: store.StoredSession, token: str) -> Session:
     )
 
 
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+def _digest(kind: Literal["link", "session"], token: str) -> bytes:
+    # With the kind, because the same text may be looked up at the same moment as something else.
+    return hashlib.sha256(f"{kind} {token}".encode()).digest()

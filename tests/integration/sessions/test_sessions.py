@@ -380,6 +380,18 @@ async def test_unknown_tokens_hold_up_only_their_own_kind(
 # ---- operators -----------------------------------------------------------------------------------
 
 
+async def test_a_token_is_looked_up_only_as_what_it_is(node: Node, tenant: Tenant) -> None:
+    """The look-ups of the same text as a session and as a link, at the same moment, are not one look-up."""
+    opened = await node.sessions.open_with_key(tenant.key)
+    link = await link_of(node, tenant)
+    for token, session in ((opened.token, opened.session), (link, None)):
+        found = await asyncio.gather(
+            node.sessions.caller_of(token), node.sessions.look_at_link(token), return_exceptions=True
+        )
+        assert found[0] == session
+        assert isinstance(found[1], LinkOver) is (session is not None)
+
+
 async def test_an_operator_acts_for_another_organisation_and_comes_back(
     node: Node, tenants: Tenants, tenant: Tenant, database: Database
 ) -> None:
