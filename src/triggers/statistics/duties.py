@@ -12,6 +12,7 @@ import structlog
 
 from triggers.background import Duty
 from triggers.errors import TriggersError
+from triggers.pace import do
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.statistics import store
@@ -40,7 +41,7 @@ class Flush:
 
     async def write(self) -> bool:
         """Write at most a thousand rows. Returns whether rows of minutes that are over are left."""
-        rows, more = self._tally.next_rows()
+        rows, more = await do(self._tally.next_rows(), None)
         await self._write(rows)
         return more
 
@@ -48,7 +49,7 @@ class Flush:
         """Write what is left, but do not wait for a database that does not answer."""
         with contextlib.suppress(TriggersError, TimeoutError):
             async with asyncio.timeout(FINISH_SECONDS):
-                while rows := self._tally.next_rows()[0]:
+                while rows := (await do(self._tally.next_rows(), None))[0]:
                     await self._write(rows)
 
     async def _write(self, rows: Sequence[Row]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from triggers.domain import OrgId
+from triggers.pace import Steps, do
 from triggers.postgres import partitions
 from triggers.postgres.database import Database, Row, columns, statements
 from triggers.statistics import tally
@@ -41,13 +42,23 @@ async def write(database: Database, process_id: UUID, rows: Sequence[tally.Row])
     """Write rows with absolute values. They replace those that the process wrote for the same minutes."""
     if not rows:
         return
+    values = await do(_values(rows), None)
     async with database.connection() as connection, connection.transaction():
         # A crash may lose them, as it loses what was not written yet.
         await connection.execute("set local synchronous_commit = off")
-        await connection.execute(_SQL["write"], process_id, *columns(map(_columns, rows)))
+        await connection.execute(_SQL["write"], process_id, *columns(values))
 
 
-def _columns(row: tally.Row) -> tuple[UUID, UUID, int, int, int, int, int, int, str | None]:
+def _values(rows: Sequence[tally.Row]) -> Steps[list[tuple[Any, ...]]]:
+    values = []
+    for place, row in enumerate(rows, start=1):
+        values.append(_value(row))
+        if place % tally.STEP_ROWS == 0:
+            yield
+    return values
+
+
+def _value(row: tally.Row) -> tuple[UUID, UUID, int, int, int, int, int, int, str | None]:
     (org_id, subscription_id), counts = row.key, row.counts
     lag = f"{{{','.join(map(str, counts.lag))}}}" if any(counts.lag) else None
     return (

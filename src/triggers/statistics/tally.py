@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -10,6 +11,7 @@ import msgspec
 import structlog
 
 from triggers.domain import LaneId, OrgId
+from triggers.pace import Steps
 from triggers.room import Room
 from triggers.statistics.lag import BUCKETS
 
@@ -20,6 +22,8 @@ WHOLE: Final = UUID(int=0)
 MINUTE_SECONDS: Final = 60
 ROWS: Final = 1_000
 """Maximum number of rows of one flush."""
+STEP_ROWS: Final = 100
+"""Rows that one step looks at, so that thousands of them never hold up requests or deliveries."""
 PLACES: Final = 2 * ROWS
 """One organisation can have half of them, so one flush can write the rows of all its subscriptions."""
 IDLE_MINUTES: Final = 60
@@ -72,26 +76,42 @@ class Counted(dict[LaneId, Counts]):
     def __init__(self, take_place: Callable[[LaneId], bool]) -> None:
         super().__init__()
         self._take_place = take_place
+        self._wholes: list[tuple[LaneId, Counts]] = []
+        self.parts: list[tuple[LaneId, Counts]] = []
+        """The subscriptions that have a place."""
 
     def __missing__(self, key: LaneId) -> Counts:
         org_id, subscription_id = key
-        has_row = subscription_id == WHOLE or self._take_place(key)
-        found = self[key] = Counts() if has_row else self[org_id, WHOLE]
+        if subscription_id == WHOLE:
+            found = Counts()
+            self._wholes.append((key, found))
+        elif self._take_place(key):
+            found = Counts()
+            self.parts.append((key, found))
+        else:
+            found = self[org_id, WHOLE]
+        self[key] = found
         return found
 
-    def rows(self) -> list[tuple[LaneId, Counts]]:
+    def rows(self) -> Steps[list[tuple[LaneId, Counts]]]:
         """The rows of all organisations, which contain the numbers of their subscriptions, and then those of
-        the subscriptions that have a place."""
-        wholes: dict[LaneId, Counts] = {}
+        the subscriptions that have a place. They are copies, because counting goes on between the steps."""
+        wholes: dict[UUID, Counts] = {}
         parts: list[tuple[LaneId, Counts]] = []
-        for key, counts in self.items():
-            whole_key = (key[0], WHOLE)
-            if key == whole_key:
-                wholes.setdefault(key, Counts()).add(counts)
-            elif counts is not self.get(whole_key):
-                wholes.setdefault(whole_key, Counts()).add(counts)
-                parts.append((key, counts))
-        return [*wholes.items(), *parts]
+        for piece in _pieces(self._wholes):
+            for key, counts in piece:
+                wholes[key[0]] = _copy(counts)
+            yield
+        for piece in _pieces(self.parts):
+            for key, counts in piece:
+                copy = _copy(counts)
+                whole = wholes.get(key[0])
+                if whole is None:
+                    whole = wholes[key[0]] = Counts()
+                whole.add(copy)
+                parts.append((key, copy))
+            yield
+        return [*(((org_id, WHOLE), whole) for org_id, whole in wholes.items()), *parts]
 
 
 class _Minute:
@@ -103,16 +123,18 @@ class _Minute:
         self._written: dict[LaneId, tuple[int, int]] = {}
         self._flushes = 0
 
-    def changed(self) -> list[Row]:
+    def changed(self) -> Steps[list[Row]]:
         """The rows that changed since they were written: organisations first, then what was written longest
         ago."""
-        found = []
-        for key, counts in self.counted.rows():
-            total, flush = self._written.get(key, (0, 0))
-            if counts.total != total:
-                found.append((key[1] != WHOLE, flush, key, counts))
-        found.sort(key=lambda each: each[:2])
-        return [Row(self.number, key, counts) for _, _, key, counts in found]
+        found: list[tuple[bool, int, Row]] = []
+        for piece in _pieces((yield from self.counted.rows())):
+            for key, counts in piece:
+                total, flush = self._written.get(key, (0, 0))
+                if counts.total != total:
+                    found.append((key[1] != WHOLE, flush, Row(self.number, key, counts)))
+            yield
+        found.sort(key=itemgetter(0, 1))
+        return [row for _, _, row in found]
 
     def note_written(self, rows: Iterable[tuple[LaneId, int]]) -> None:
         """Note rows that were written, with the total that was written."""
@@ -153,17 +175,18 @@ class Tally:
         """Count events that were stored before."""
         self.counted()[org_id, WHOLE].duplicate += number
 
-    def next_rows(self) -> tuple[list[Row], bool]:
+    def next_rows(self) -> Steps[tuple[list[Row], bool]]:
         """At most ROWS rows to write, the oldest minute first, and whether there are more of minutes that are
-        over. Those of the current minute follow with the next flush. The rows are copies."""
+        over. Those of the current minute follow with the next flush."""
         self.counted()
         while self._over:
-            rows = self._over[0].changed()
+            minute = self._over[0]
+            rows = yield from minute.changed()
             if rows:
-                more = len(rows) > ROWS or len(self._over) > 1
-                return _copied(rows[:ROWS]), more
-            del self._over[0]
-        return _copied(self._minute.changed()[:ROWS]), False
+                return rows[:ROWS], len(rows) > ROWS or len(self._over) > 1
+            self._over = [each for each in self._over if each is not minute]
+        rows = yield from self._minute.changed()
+        return rows[:ROWS], False
 
     def note_written(self, rows: Sequence[Row]) -> None:
         """Note that rows of `next_rows` were written."""
@@ -173,7 +196,7 @@ class Tally:
     def _begin(self, number: int) -> None:
         ended = self._minute
         self._minute = _Minute(number, Counted(self._take_place))
-        for key in ended.counted.keys() & self._active.keys():
+        for key, _ in ended.counted.parts:
             self._active[key] = ended.number
         for key in [key for key, last in self._active.items() if number - last > IDLE_MINUTES]:
             del self._active[key]
@@ -193,8 +216,10 @@ class Tally:
         return True
 
 
-def _copied(rows: Iterable[Row]) -> list[Row]:
-    """Counting goes on while they are written."""
-    return [
-        row._replace(counts=msgspec.structs.replace(row.counts, lag=list(row.counts.lag))) for row in rows
-    ]
+def _pieces(rows: list[tuple[LaneId, Counts]]) -> Iterator[list[tuple[LaneId, Counts]]]:
+    """The rows that there are now, STEP_ROWS at a time."""
+    return (rows[start : start + STEP_ROWS] for start in range(0, len(rows), STEP_ROWS))
+
+
+def _copy(counts: Counts) -> Counts:
+    return msgspec.structs.replace(counts, lag=list(counts.lag))

@@ -14,6 +14,7 @@ import pytest
 from delivering import NEVER_AGAIN, Subscribe, Workers, post, store_many
 from harness import Node, Tenant, Tenants, eventually
 from receiving import FAILED, OK, Receiver
+from triggers.pace import at_once
 from triggers.postgres import partitions
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
@@ -146,7 +147,7 @@ async def test_a_flush_that_is_repeated_changes_nothing(
     tally = Tally(clock.now)
     tally.counted()[tenant.id, uuid4()].delivered += 5
     process_id = uuid4()
-    rows, _ = tally.next_rows()
+    rows, _ = at_once(tally.next_rows())
     for _ in range(3):
         await store.write(database, process_id, rows)
     async with node.client(tenant) as client:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from triggers.domain import LaneId, OrgId
+from triggers.pace import at_once
 from triggers.statistics import tally
 from triggers.statistics.tally import PLACES, ROWS, WHOLE, Row, Tally
 
@@ -31,7 +32,7 @@ def deliver(counting: Tally, key: LaneId, number: int = 1) -> None:
 
 def written(counting: Tally) -> list[Row]:
     """All rows of one flush, which succeeds."""
-    rows, _ = counting.next_rows()
+    rows, _ = at_once(counting.next_rows())
     counting.note_written(rows)
     return rows
 
@@ -61,9 +62,9 @@ def test_a_row_has_absolute_values_and_is_written_only_if_it_changed() -> None:
 def test_rows_that_were_not_written_come_again() -> None:
     counting = Tally(Time())
     deliver(counting, lane(1))
-    first, _ = counting.next_rows()
+    first, _ = at_once(counting.next_rows())
     deliver(counting, lane(1))
-    again, _ = counting.next_rows()
+    again, _ = at_once(counting.next_rows())
     assert [row.counts.delivered for row in first] == [1, 1], "what is being written does not change"
     assert [row.counts.delivered for row in again] == [2, 2]
     counting.note_written(first)
@@ -96,7 +97,7 @@ def test_each_minute_has_rows_of_its_own_and_time_does_not_go_back() -> None:
     deliver(counting, lane(1), 2)
     time.seconds -= 30  # rows of the minute before may be written already
     deliver(counting, lane(1), 4)
-    rows, more = counting.next_rows()
+    rows, more = at_once(counting.next_rows())
     assert more is False
     assert {(row.minute, row.counts.delivered) for row in rows} == {(1_000, 1)}
     counting.note_written(rows)
@@ -133,7 +134,7 @@ def test_a_place_is_kept_in_the_next_minute_and_free_after_an_hour() -> None:
     newcomer, kept = lane(PLACES + 1), lane(0)
     deliver(counting, newcomer)
     deliver(counting, kept)
-    while counting.next_rows()[1]:
+    while at_once(counting.next_rows())[1]:
         written(counting)
     written(counting)
     assert {row.key for row in written(counting)} == {(ORG, WHOLE), kept}
@@ -151,7 +152,7 @@ def test_a_flush_has_at_most_a_thousand_rows_and_whole_organisations_first() -> 
     orgs = [UUID(int=10_000 + number) for number in range(700)]
     for org_id in orgs:
         deliver(counting, lane(1, org_id))
-    rows, more = counting.next_rows()
+    rows, more = at_once(counting.next_rows())
     assert (len(rows), more) == (ROWS, False)
     assert {row.key[0] for row in rows if row.key[1] == WHOLE} == set(orgs)
     table.take(written(counting))
@@ -161,7 +162,7 @@ def test_a_flush_has_at_most_a_thousand_rows_and_whole_organisations_first() -> 
     time.seconds += 60
     flushes = 0
     while True:
-        rows, more = counting.next_rows()
+        rows, more = at_once(counting.next_rows())
         table.take(written(counting))
         flushes += 1
         if not more:
