@@ -10,12 +10,13 @@ from urllib.parse import parse_qsl, quote
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from triggers.console.api import Api
-from triggers.console.rendering import CONSOLE, HEADERS, page
+from triggers.console.rendering import CONSOLE, HEADERS, page, page_in_steps
 from triggers.errors import Forbidden, Invalid, RateLimited, TriggersError, Unauthenticated
 from triggers.http import problems
 from triggers.http.exchange import read_body
 from triggers.http.request import Request
 from triggers.keys.rate_limit import RateLimiter
+from triggers.pace import do
 from triggers.room import acting_for
 from triggers.sessions.sessions import Session, Sessions
 
@@ -65,11 +66,12 @@ class Desk:
             raise Forbidden("This form is not from a page of this session. Load the page again.")
         return session, form
 
-    def page(
+    async def page(
         self, request: Request, session: Session, template: str, status: int = 200, **values: Any
     ) -> HTMLResponse:
         """A page of a session."""
-        return page(template, request.root_path, status, session=session, **values)
+        steps = page_in_steps(template, request.root_path, status, session=session, **values)
+        return await do(steps, session.own.org_id)
 
     def to(self, request: Request, path: str) -> Response:
         """Send the browser to another page of the console, which it gets with GET."""

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from triggers.console.desk import Desk, shown
 from triggers.console.event_view import gather
-from triggers.console.payload_tree import draw
+from triggers.console.payload_tree import draw_in_steps
 from triggers.console.rendering import HEADERS
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import Scope
@@ -21,6 +21,7 @@ from triggers.events.routes import EventDetail, EventRoutes
 from triggers.http.parameters import Query
 from triggers.http.request import Request
 from triggers.http.route import PUBLIC, Method, Route
+from triggers.pace import do
 from triggers.sessions.sessions import Session
 
 FIRST_NODES: Final = 500
@@ -60,7 +61,7 @@ class EventPages:
             )
         except Invalid as error:
             wrong = str(error)
-        return self.desk.page(
+        return await self.desk.page(
             request,
             session,
             "events.html",
@@ -87,7 +88,7 @@ class EventPages:
         now = datetime.now(UTC)
         found = await gather(self.desk.api, session.caller, event_id, now)
         mend = self.desk.api.may(session.caller, DeliveryRoutes.retry_delivery)
-        return self.desk.page(
+        return await self.desk.page(
             request, session, "event_live.html", found=found, now=now, said=None, may_mend=mend
         )
 
@@ -139,7 +140,10 @@ class EventPages:
         now = datetime.now(UTC)
         found = await gather(self.desk.api, session.caller, event_id, now)
         payload = payload_of(found.event)
-        return self.desk.page(
+        tree = None
+        if payload is not None and view == "tree":
+            tree = await do(draw_in_steps(payload, nodes), session.own.org_id)
+        return await self.desk.page(
             request,
             session,
             "event.html",
@@ -149,7 +153,7 @@ class EventPages:
             said=said,
             nodes=nodes,
             raw=payload.decode("utf-8", "replace") if payload is not None and view == "raw" else None,
-            tree=draw(payload, nodes) if payload is not None and view == "tree" else None,
+            tree=tree,
             may_mend=self.desk.api.may(session.caller, DeliveryRoutes.retry_delivery),
         )
 

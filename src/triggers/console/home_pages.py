@@ -41,7 +41,7 @@ class HomePages:
         hits = await find(self.desk.api, session.caller, text)
         if len(hits) == 1:
             return self.desk.to(request, hits[0].path)
-        return self.desk.page(
+        return await self.desk.page(
             request, session, "search.html", q=text, hits=hits, as_type=urlencode({"type": text})
         )
 

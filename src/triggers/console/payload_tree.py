@@ -8,7 +8,11 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from triggers.pace import Steps, at_once
+
 _TOKEN: Final = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*"|[{}\[\],:]|[^ \t\r\n{}\[\],:"]+)', re.DOTALL)
+
+_STEP_TOKENS: Final = 500
 
 Kind = Literal["object", "array", "string", "number", "word"]
 
@@ -37,13 +41,20 @@ class Tree(NamedTuple):
 
 def draw(payload: bytes, most: int) -> Tree:
     """The first `most` nodes of a payload, which is valid JSON. No more of it is read."""
+    return at_once(draw_in_steps(payload, most))
+
+
+def draw_in_steps(payload: bytes, most: int) -> Steps[Tree]:
+    """`draw` in steps."""
     lines: list[Line] = []
     open_at: list[int] = []  # where the containers begin that the reader is in
     members: list[int] = []
     name: str | None = None
     tokens = _tokens(payload)
     drawn = 0
-    for token in tokens:
+    for place, token in enumerate(tokens, start=1):
+        if place % _STEP_TOKENS == 0:
+            yield
         if token in b",:":
             continue
         if token in b"}]":

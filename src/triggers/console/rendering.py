@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
+from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from triggers.console import words
 from triggers.console.assets import assets
 from triggers.console.visible import visible
 from triggers.domain import parse_time
+from triggers.pace import Steps, at_once
 
 CONSOLE: Final = "/console"
 """The path of the console, behind the path of the public URL."""
@@ -29,6 +31,10 @@ HEADERS: Final[Mapping[str, str]] = {
     "x-content-type-options": "nosniff",
     "cross-origin-opener-policy": "same-origin",
 }
+
+
+_STEP_PIECES: Final = 100
+"""Pieces of a page that one step renders, which takes less than a millisecond."""
 
 
 @cache
@@ -57,15 +63,24 @@ def _environment() -> Environment:
     return environment
 
 
-def render(template: str, root_path: str, **values: Any) -> str:
-    """A page or a part of one. Links begin with `base`, the console's path behind the public URL."""
-    now = values.pop("now", None) or datetime.now(UTC)
-    return _environment().get_template(template).render(base=f"{root_path}{CONSOLE}", now=now, **values)
-
-
 def page(template: str, root_path: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """A response with a page, which no cache keeps and no other site may frame."""
-    return HTMLResponse(render(template, root_path, **values), status, headers=dict(HEADERS))
+    """A response with a small page, which no cache keeps and no other site may frame."""
+    return at_once(page_in_steps(template, root_path, status, **values))
+
+
+def page_in_steps(template: str, root_path: str, status: int = 200, **values: Any) -> Steps[HTMLResponse]:
+    """`page` in steps, for pages that can be long: a payload alone may have 20,000 lines.
+
+    Links begin with `base`, the console's path behind the public URL.
+    """
+    now = values.pop("now", None) or datetime.now(UTC)
+    found = _environment().get_template(template)
+    rest = found.generate(base=f"{root_path}{CONSOLE}", now=now, **values)
+    parts = []
+    while pieces := list(islice(rest, _STEP_PIECES)):
+        parts.append("".join(pieces).encode())
+        yield
+    return HTMLResponse(b"".join(parts), status, headers=dict(HEADERS))
 
 
 def short(text: str | UUID) -> str:

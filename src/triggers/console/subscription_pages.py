@@ -45,7 +45,7 @@ class SubscriptionPages:
             (each, health_of(each, now), name_of(each), host_of(each))
             for each in sickest_first(found.data, now)
         ]
-        return self.desk.page(
+        return await self.desk.page(
             request,
             session,
             "subscriptions.html",
@@ -130,7 +130,7 @@ class SubscriptionPages:
             limit=_ATTEMPTS,
         )
         delays = found.retry.delays
-        return self.desk.page(
+        return await self.desk.page(
             request,
             session,
             "subscription.html",

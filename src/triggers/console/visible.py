@@ -19,6 +19,8 @@ def visible(text: str, most: int = MAX_SHOWN, *, lines: bool = False) -> Markup:
 
     `lines`: line breaks and tabs stay as they are.
     """
+    if len(text) <= most and text.isprintable():
+        return escape(text)
     shown, found, last = text[:most], [], 0
     for match in _SUSPECT.finditer(shown):
         if match[0].isprintable() or (lines and match[0] in "\n\t"):
