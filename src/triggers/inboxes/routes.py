@@ -39,6 +39,7 @@ from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.secrets.key_ring import KeyRing
 from triggers.subscriptions.body import Filter, UnicodeUrl
+from triggers.subscriptions.filter_failures import shown_failure
 from triggers.subscriptions.rules import check_filter, check_target, same_types, stored_url
 from triggers.wakeups.wakeup import Wakeup
 
@@ -170,7 +171,8 @@ class InboxRoutes:
             check_text(key, "key", longest=100)
         page = page_request(cursor, limit)
         found = await inbox_store.listed(self._database, caller.org_id, page, key=key, status=status)
-        return InboxList(await self._views(found), next_cursor(found, page))
+        views = [_seen(view, caller) for view in await self._views(found)]
+        return InboxList(views, next_cursor(found, page))
 
     async def create_inbox(self, caller: Caller, data: InboxBody) -> InboxView | NotifyingInboxView:
         """Create an inbox. It collects events that are accepted from now on."""
@@ -201,7 +203,8 @@ class InboxRoutes:
 
     async def get_inbox(self, caller: Caller, inbox: str) -> InboxView:
         """Show one inbox."""
-        return await self._view(await inbox_store.find(self._database, caller.org_id, inbox))
+        view = await self._view(await inbox_store.find(self._database, caller.org_id, inbox))
+        return _seen(view, caller)
 
     async def change_inbox(
         self, caller: Caller, inbox: str, data: InboxChange
@@ -298,6 +301,11 @@ class InboxRoutes:
 
 
 # ---- steps ---------------------------------------------------------------------------------------
+
+
+def _seen(view: InboxView, caller: Caller) -> InboxView:
+    view.filter_error = shown_failure(view.filter_error, caller, Scope.INBOX)
+    return view
 
 
 def _different(found: Inbox, asked: InboxBody) -> list[str]:

@@ -21,6 +21,7 @@ from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.previews.event_matching import Addressee, EventMatching, EventToMatch, NoMatch, Reason
 from triggers.room import Places
+from triggers.subscriptions.filter_failures import shown_failure
 from triggers.subscriptions.payload_filter import FilterInput
 
 Complete = Annotated[
@@ -146,11 +147,10 @@ class EventPreviewRoutes:
             seen = FilterInput(payload or b"null", event.type, event.source, event.subject)
             found = EventMatching(self._database, caller.org_id, EventToMatch(event.type, seen, event.id))
             await found.run()
-        shows_errors = Scope.EVENTS_READ in caller.scopes
         return Unmatched(
             unmatched=found.reasons.total(),
             changed=found.changed,
-            others=[_unsent(other, event.id, shows_errors=shows_errors) for other in found.others],
+            others=[_unsent(other, event.id, caller) for other in found.others],
             reasons=dict(found.reasons),
             complete=found.complete,
         )
@@ -162,13 +162,11 @@ class EventPreviewRoutes:
             return found
 
 
-def _unsent(other: NoMatch, event_id: UUID, *, shows_errors: bool) -> UnsentAddressee:
-    """`shows_errors`: whether to show why a filter failed, which may quote the payload."""
-    error = other.filter_error
+def _unsent(other: NoMatch, event_id: UUID, caller: Caller) -> UnsentAddressee:
     return UnsentAddressee(
         **_described(other.to),
         reason=other.reason,
-        filter_error=error if error is None or shows_errors else "The filter fails on this event.",
+        filter_error=shown_failure(other.filter_error, caller),
         changed_since=other.to.changed_at > created_at(event_id),
     )
 

@@ -9,10 +9,11 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from triggers.domain import SubscriptionStatus, rfc3339
+from triggers.domain import Caller, Scope, SubscriptionStatus, rfc3339
 from triggers.http.views import Timestamp, optional_timestamp
 from triggers.outbound.addresses import in_unicode
 from triggers.secrets.signing_secrets import AsymmetricSecret, Scheme, read_secret
+from triggers.subscriptions.filter_failures import shown_failure
 from triggers.subscriptions.rules import (
     MAX_HEADERS,
     Concurrency,
@@ -254,6 +255,13 @@ def view_of(subscription: Subscription) -> SubscriptionView:
         oldest_pending=optional_timestamp(subscription.oldest_pending),
         next_attempt=optional_timestamp(_next_attempt(subscription)),
     )
+
+
+def view_for(caller: Caller, subscription: Subscription) -> SubscriptionView:
+    """A subscription as the answer to a caller that may only read shows it."""
+    view = view_of(subscription)
+    view.filter_error = shown_failure(view.filter_error, caller, Scope.SUBSCRIPTIONS)
+    return view
 
 
 def new_view_of(subscription: Subscription) -> NewSubscriptionView:

@@ -49,6 +49,7 @@ from triggers.subscriptions.body import (
     SubscriptionList,
     SubscriptionView,
     new_view_of,
+    view_for,
     view_of,
 )
 from triggers.subscriptions.rules import (
@@ -119,13 +120,12 @@ class SubscriptionRoutes:
             check_text(key, "key", longest=100)
         page, wanted = page_request(cursor, limit), subscription_store.WantedSubscriptions(key, status)
         found = await subscription_store.listed(self._database, self._key_ring, caller.org_id, page, wanted)
-        return SubscriptionList([view_of(each) for each in found], next_cursor(found, page))
+        return SubscriptionList([view_for(caller, each) for each in found], next_cursor(found, page))
 
     async def get_subscription(self, caller: Caller, subscription_id: str) -> SubscriptionView:
         """Show one subscription."""
-        return view_of(
-            await subscription_store.find(self._database, self._key_ring, caller.org_id, subscription_id)
-        )
+        found = await subscription_store.find(self._database, self._key_ring, caller.org_id, subscription_id)
+        return view_for(caller, found)
 
     async def change_subscription(
         self, caller: Caller, subscription_id: str, data: SubscriptionChange
@@ -351,10 +351,8 @@ def subscription_route(
     status: int = 200,
     answers: tuple[Answer, ...] = (),
 ) -> Route:
-    """A route of push subscriptions, with its alias under `/v1/hooks`.
-
-    Keys with the scope `read` may use it if it is a GET, so no GET shows a payload or a secret.
-    """
+    """A route with its alias under `/v1/hooks`. Keys with the scope `read` may use it if it is a GET, so
+    no GET shows a payload or a secret."""
     row = Route(method, f"/v1/subscriptions{path}", handler, Scope.SUBSCRIPTIONS, status, answers)
     return row._replace(also=(f"/v1/hooks{path}",), or_scope=Scope.READ if method == "GET" else None)
 

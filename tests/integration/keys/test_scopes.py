@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import httpx
 
-from harness import Node, Tenant, Tenants
+from harness import Node, Tenant, Tenants, eventually
 from integration.keys.test_tenancy import EVERY, build, call, names_of, nobody
 from triggers.domain import Plan, Scope
 from triggers.http.route import PUBLIC
@@ -43,9 +44,17 @@ async def test_a_key_that_may_read_sees_no_payload(node: Node, tenants: Tenants,
         inbox = (await client.get("/v1/inboxes", params={"key": "mine"})).json()["data"][0]
         assert (await client.post("/v1/events", json=EVENT)).status_code == 201
         # A filter that fails on the event quotes it.
-        filtered = {"target_url": "https://example.com/", "filter": "payload.n > 1", "key": "filtered"}
-        made = (await client.post("/v1/subscriptions", json=filtered)).json()
+        filtered = {"filter": '{"a": true}[payload]', "key": "filtered"}
+        to = {"target_url": "https://example.com/"}
+        made = (await client.post("/v1/subscriptions", json=filtered | to)).json()
+        assert (await client.post("/v1/inboxes", json=filtered)).status_code == 201
         event = (await client.post("/v1/events", json=EVENT)).json()
+
+        async def is_quoted(path: str) -> bool:
+            return PAYLOAD in (await client.get(path, params={"key": "filtered"})).text
+
+        for path in ("/v1/subscriptions", "/v1/inboxes"):
+            await eventually(partial(is_quoted, path))
         assert PAYLOAD in (await client.get(f"/v1/events/{event['id']}")).text
     ids = {name: values[0] for name, values in estate.ids.items()}
     ids |= {"event_id": event["id"], "delivery_id": f"{event['id']}.{made['id']}", "inbox": inbox["id"]}
