@@ -32,17 +32,17 @@ class HomePages:
         return self.desk.to(request, "/events")
 
     @shown
-    async def search(self, request: Request, q: Annotated[str, Meta(max_length=300)] = "") -> Response:
+    async def search(self, request: Request, q: Annotated[str, Meta(max_length=255)] = "") -> Response:
         """Open what was found, or list it if it is several things or nothing."""
         session = await self.desk.session(request)
         text = q.strip()
         if not text:
             return self.desk.to(request, "/events")
-        hits = await find(self.desk.api, session.caller, text)
-        if len(hits) == 1:
-            return self.desk.to(request, hits[0].path)
+        found = await find(self.desk.api, session.caller, text)
+        if len(found.hits) == 1:
+            return self.desk.to(request, found.hits[0].path)
         return await self.desk.page(
-            request, session, "search.html", q=text, hits=hits, as_type=urlencode({"type": text})
+            request, session, "search.html", q=text, found=found, as_type=urlencode({"type": text})
         )
 
     async def asset(self, name: str) -> Response:

@@ -1,21 +1,14 @@
-"""What the search box finds: events and deliveries by id, subscriptions by name, key, host or id."""
+"""What the search box finds, with the pages that show it. The search of the API does the work."""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
-from uuid import UUID
 
 from triggers.console.api import Api
-from triggers.console.health import host_of, name_of
-from triggers.domain import Caller, parse_id
-from triggers.errors import NotFound
-from triggers.events.routes import EventRoutes
-from triggers.subscriptions.body import SubscriptionView
-from triggers.subscriptions.routes import SubscriptionRoutes
+from triggers.domain import Caller
+from triggers.search.routes import HitView, SearchRoutes
 
-MAX_LOOKED_AT: Final = 1_000
-"""Subscriptions that a search by name looks through."""
-MAX_HITS: Final = 50
+_EXACT: Final = ("id", "dedup_id", "name")
 
 
 class Hit(NamedTuple):
@@ -27,52 +20,27 @@ class Hit(NamedTuple):
     path: str
 
 
-async def find(api: Api, caller: Caller, text: str) -> list[Hit]:
-    """Everything that the text may mean, the most exact first."""
-    event_id, dot, subscription_id = text.partition(".")
-    if (found := parse_id(event_id)) is not None:
-        if dot and parse_id(subscription_id) is not None:
-            return await _event(api, caller, found, f"#delivery-{subscription_id}")
-        return [*await _event(api, caller, found), *await _subscription(api, caller, found)]
-    return await _named(api, caller, text)
+class Found(NamedTuple):
+    """The hits. Events before `looked_to` were looked for only by id and dedup_id."""
+
+    hits: list[Hit]
+    looked_to: str | None
 
 
-async def _event(api: Api, caller: Caller, event_id: UUID, fragment: str = "") -> list[Hit]:
-    if not api.may(caller, EventRoutes.get_event):
-        return []
-    try:
-        event = await api.ask(caller, EventRoutes.get_event, event_id=str(event_id))
-    except NotFound:
-        return []
-    return [Hit("Event", event.type, str(event.id), f"/events/{event.id}{fragment}")]
+async def find(api: Api, caller: Caller, text: str) -> Found:
+    """Everything that the text may mean. If it is an id or a whole name, only what has that."""
+    answer = await api.ask(caller, SearchRoutes.search, q=text)
+    shown = [each for each in answer.data if each.kind != "inbox"]  # inboxes have no page
+    exact = [each for each in shown if each.matched in _EXACT]
+    hits = {hit.path: hit for hit in map(_hit, exact or shown)}
+    return Found(list(hits.values()), answer.looked_to)
 
 
-async def _subscription(api: Api, caller: Caller, subscription_id: UUID) -> list[Hit]:
-    if not api.may(caller, SubscriptionRoutes.get_subscription):
-        return []
-    try:
-        found = await api.ask(
-            caller, SubscriptionRoutes.get_subscription, subscription_id=str(subscription_id)
-        )
-    except NotFound:
-        return []
-    return [_hit(found)]
-
-
-async def _named(api: Api, caller: Caller, text: str) -> list[Hit]:
-    if not api.may(caller, SubscriptionRoutes.list_subscriptions):
-        return []
-    listed = await api.ask(caller, SubscriptionRoutes.list_subscriptions, limit=str(MAX_LOOKED_AT))
-    wanted = text.casefold()
-    exact, partly = [], []
-    for each in listed.data:
-        names = [name.casefold() for name in (each.name, each.key, host_of(each)) if name]
-        if wanted in names:
-            exact.append(_hit(each))
-        elif any(wanted in name for name in names) or wanted == str(each.id)[-8:]:
-            partly.append(_hit(each))
-    return (exact or partly)[:MAX_HITS]
-
-
-def _hit(found: SubscriptionView) -> Hit:
-    return Hit("Subscription", name_of(found), host_of(found), f"/subscriptions/{found.id}")
+def _hit(found: HitView) -> Hit:
+    event_id, _, subscription_id = found.id.partition(".")
+    paths = {
+        "event": f"/events/{event_id}",
+        "delivery": f"/events/{event_id}#delivery-{subscription_id}",
+        "subscription": f"/subscriptions/{event_id}",
+    }
+    return Hit(found.kind.capitalize(), found.name, found.id, paths[found.kind])

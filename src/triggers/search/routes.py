@@ -33,7 +33,7 @@ class SearchAnswer(msgspec.Struct):
         Timestamp | None,
         Meta(
             description="Time of the oldest event whose subject and end of id were looked at, if there are"
-            " older ones. Null if all were."
+            " older ones. Null if all were, and for keys that may not list events."
         ),
     ]
 
@@ -68,7 +68,9 @@ class SearchRoutes:
         check_text(text, "q", longest=255)
         async with self._pages.hold(caller.org_id):
             hits = await self._hits(caller, text)
-            looked_to = await search_store.looked_to(self._database, caller.org_id)
+            looked_to = None
+            if _may_list(caller, Scope.EVENTS_READ):
+                looked_to = await search_store.looked_to(self._database, caller.org_id)
         hits.sort(key=lambda hit: _ORDER.index(hit.matched))
         return SearchAnswer(
             [HitView(**hit._asdict()) for hit in hits[:MAX_HITS]],
@@ -76,21 +78,22 @@ class SearchRoutes:
         )
 
     async def _hits(self, caller: Caller, text: str) -> list[Hit]:
-        def may_list(scope: Scope) -> bool:
-            return scope in caller.scopes or Scope.READ in caller.scopes
-
         hits: list[Hit] = []
-        if may_list(Scope.EVENTS_READ):
+        if _may_list(caller, Scope.EVENTS_READ):
             hits += await search_store.events(self._database, caller.org_id, text)
         listed = {"subscription": Scope.SUBSCRIPTIONS, "inbox": Scope.INBOX}
         hits += [
             hit
             for hit in await search_store.subscriptions(self._database, caller.org_id, text)
-            if may_list(listed[hit.kind])
+            if _may_list(caller, listed[hit.kind])
         ]
-        if may_list(Scope.SUBSCRIPTIONS):
+        if _may_list(caller, Scope.SUBSCRIPTIONS):
             hits += await search_store.deliveries(self._database, caller.org_id, text)
         return hits
+
+
+def _may_list(caller: Caller, scope: Scope) -> bool:
+    return not caller.scopes.isdisjoint({scope, Scope.READ})
 
 
 ROUTES = (Route("GET", "/v1/search", SearchRoutes.search, None),)

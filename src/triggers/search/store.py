@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice, product
 from typing import Final, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -70,12 +71,14 @@ async def deliveries(database: Database, org_id: OrgId, text: str) -> list[Hit]:
         return await _delivery(database, org_id, event_id, subscription_id, "id")
     if not (_ENDING.fullmatch(first) and _ENDING.fullmatch(second)):
         return []
-    found: list[Hit] = []
+    events = await _by_ending(database, org_id, first)
+    if not events:
+        return []
     owners = [hit for hit in await subscriptions(database, org_id, second) if hit.matched == "ending"]
-    for event in await _by_ending(database, org_id, first):
-        for owner in owners:
-            if len(found) < MAX_HITS:
-                found += await _delivery(database, org_id, UUID(event.id), UUID(owner.id), "ending")
+    found: list[Hit] = []
+    # One pair, unless two ids end alike, so pairs beyond the bound do not matter.
+    for event, owner in islice(product(events, owners), MAX_HITS):
+        found += await _delivery(database, org_id, UUID(event.id), UUID(owner.id), "ending")
     return found
 
 
