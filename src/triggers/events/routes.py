@@ -45,6 +45,7 @@ from triggers.http.views import (
 )
 from triggers.pace import do
 from triggers.postgres.database import Database
+from triggers.room import Places
 from triggers.subscriptions.payload_filter import FilterInput, Verdict
 
 _BEYOND = UUID(int=(1 << 128) - 1)
@@ -118,8 +119,10 @@ class EventPage(msgspec.Struct):
 class EventRoutes:
     """Handlers of this room's URLs that read events. Those that accept events are in `accept.py`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, pages: Places) -> None:
+        """`pages` bounds the lists with a filter that are under way at once."""
         self._database = database
+        self._pages = pages
 
     async def list_events(  # noqa: PLR0913, PLR0917 - each is a parameter of the query
         self,
@@ -164,12 +167,14 @@ class EventRoutes:
         within = _range(
             read_cursor(cursor), moment_of(since, "since"), moment_of(until, "until"), newest_first
         )
-        if undelivered is None:
-            page = await listing.page_of(self._database, caller.org_id, within, wanted, limit)
-        elif newest_first:
-            page = await listing.undelivered(self._database, caller.org_id, within, wanted, limit)
-        else:
+        if undelivered is not None and not newest_first:
             raise Invalid("Must be `desc` together with `undelivered`.", pointer="order")
+        if undelivered is None and wanted == EventFilter():
+            page = await listing.page_of(self._database, caller.org_id, within, wanted, limit)
+        else:
+            find = listing.page_of if undelivered is None else listing.undelivered
+            async with self._pages.hold(caller.org_id):
+                page = await find(self._database, caller.org_id, within, wanted, limit)
         return EventPage(
             [EventView(**_members(event)) for event in page.events],
             make_cursor(page.looked_to if page.more else None),

@@ -136,10 +136,10 @@ class ApiNode:
             SubscriptionRoutes(
                 database, key_ring, lambda lane: wakeup.give({lane[0]}, [lane]), clock, policy
             ),
-            EventRoutes(database),
+            EventRoutes(database, places),
             DeliveryRoutes(database, wakeup),
             ReplayRoutes(clock, database),
-            StatisticsRoutes(database),
+            StatisticsRoutes(database, places),
             SearchRoutes(database, places),
             DefaultInboxRoutes(database),
             InboxRoutes(database, clock, key_ring, wakeup, policy, self.settings.inbox_retention),

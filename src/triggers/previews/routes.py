@@ -66,7 +66,8 @@ DRY_RUN_BYTES = 4 * MAX_PAGE_BYTES
 
 PAGES_AT_ONCE = 8
 """Maximum number of dry runs and lists of samples that are under way at once, each with the payloads of a
-page in memory. Organisations share them as `Places` says."""
+page in memory. Searches, statistics and lists of events with a filter, which read many rows, count as well.
+Organisations share them as `Places` says."""
 
 _BEYOND = UUID(int=(1 << 128) - 1)
 

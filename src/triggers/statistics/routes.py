@@ -14,6 +14,7 @@ from triggers.errors import NotFound
 from triggers.http.parameters import Query
 from triggers.http.route import Route
 from triggers.postgres.database import Database, Row
+from triggers.room import Places
 from triggers.statistics import store
 from triggers.statistics.body import Failing, Numbers, Point, Range, Statistics
 from triggers.statistics.lag import BUCKETS, percentile
@@ -34,8 +35,10 @@ _COUNTS: Final = ("accepted", "duplicate", "delivered", "failed", "dead")
 class StatisticsRoutes:
     """Handlers of this room's URLs."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, pages: Places) -> None:
+        """`pages` bounds the requests that are under way at once, as each adds up many rows."""
         self._database = database
+        self._pages = pages
 
     async def get_statistics(
         self,
@@ -57,13 +60,14 @@ class StatisticsRoutes:
         since = _floor(now, step) - step * (number - 1)
         span = Span(since, step, hours_until if step == HOUR else since)
         key = subscription_id or WHOLE
-        rows = await store.series(self._database, caller.org_id, key, span)
         failing: list[Row] = []
         sampled: set[datetime] = set()
-        if subscription_id is None:
-            sampled = await store.sampled(self._database, span)
-            start, until = (since, since) if chosen == "1h" else (_floor(since, HOUR), hours_until)
-            failing = await store.worst(self._database, caller.org_id, start, until)
+        async with self._pages.hold(caller.org_id):
+            rows = await store.series(self._database, caller.org_id, key, span)
+            if subscription_id is None:
+                sampled = await store.sampled(self._database, span)
+                start, until = (since, since) if chosen == "1h" else (_floor(since, HOUR), hours_until)
+                failing = await store.worst(self._database, caller.org_id, start, until)
         return Statistics(
             range=chosen,
             subscription_id=subscription_id,
