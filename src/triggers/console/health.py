@@ -11,6 +11,7 @@ from triggers.console.story import Piece, State
 from triggers.console.words import clock, relative, rough
 from triggers.domain import parse_time
 from triggers.subscriptions.body import SubscriptionView
+from triggers.subscriptions.shown_name import shown_name
 
 
 class Health(NamedTuple):
@@ -22,8 +23,9 @@ class Health(NamedTuple):
 
 
 def name_of(subscription: SubscriptionView) -> str:
-    """What a person calls it: its name, its key, or the host of its URL."""
-    return subscription.name or subscription.key or host_of(subscription)
+    """The name under which people know it."""
+    url = subscription.target_url_unicode or subscription.target_url
+    return shown_name(subscription.name, subscription.key, url)
 
 
 def host_of(subscription: SubscriptionView) -> str:

@@ -11,6 +11,7 @@ from triggers.domain import TENANT_SCOPES, Caller, Organisation, OrgId, Scope, p
 from triggers.errors import Forbidden, NotFound
 from triggers.keys import organisations
 from triggers.postgres.database import Database
+from triggers.room import acting_for
 
 HEADER: Final = b"triggers-org"
 
@@ -23,6 +24,7 @@ async def caller_by_header(database: Database, own: Caller, fields: Mapping[byte
         NotFound: no organisation has the id in the header.
     """
     require_operator(own)
+    acting_for.set(own.org_id)  # which the accept path leaves open
     org_id = parse_id(fields[HEADER].decode("latin-1"))
     try:
         if org_id is None:

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import msgspec
 
+from triggers import room
 from triggers.domain import Caller, Organisation, OrgId, Scope
 from triggers.errors import LinkOver, Unauthenticated
 from triggers.keys.acting import acting, require_operator
@@ -82,6 +83,7 @@ class Sessions:
             Unavailable: the key cannot be looked up now.
         """
         caller = await self._keys.caller(well_formed(key.strip().encode("utf-8", "replace")))
+        room.acting_for.set(caller.org_id)  # so that its sign-ins use only its own share of the connections
         token = await store.open_with_key(self._database, self._clock, caller.org_id, caller.key_id)
         if token is None:
             raise Unauthenticated
