@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
+from operator import attrgetter
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from triggers.domain import OrgId
 from triggers.events.store import EventRange, StoredEvent
+from triggers.pace import Steps, do
 from triggers.postgres.database import Database, Row, statements
 
 _SQL = statements(__name__)
@@ -17,6 +20,7 @@ MAX_OWNERS: Final = 10_000
 """Subscriptions and inboxes among whose deliveries undelivered events are looked for."""
 UNDELIVERED_ROWS: Final = 20_000
 """Deliveries that a page with undelivered events reads, unless there are too many subscriptions for that."""
+_STEP_ROWS: Final = 500
 _PARTS: Final = 4  # per subscription: unsettled, dead, cancelled, expired
 
 
@@ -77,16 +81,17 @@ async def undelivered(
     most = max(5, min(limit, UNDELIVERED_ROWS // (_PARTS * len(owners) or 1)))
     rows = await database.fetch(_SQL["undelivered"], org_id, owners, lowest, within.below, most)
     # Where a part was cut, nothing is known of what is older than its last event.
-    horizon = _horizon(rows, most)
+    horizon = await do(_horizon(rows, most), org_id)
     if horizon is not None:
         lowest, more = horizon, True
-    ids = sorted({row["event_id"] for row in rows if not row["replayed"] and row["event_id"] >= lowest})
-    if len(ids) > limit:
-        ids = ids[-limit:]
-        lowest, more = ids[0], True
-    if not ids:
+    ids = await do(_ids(rows, lowest), org_id)
+    newest = heapq.nlargest(limit + 1, ids, key=attrgetter("int"))
+    if len(newest) > limit:
+        newest = newest[:limit]
+        lowest, more = newest[-1], True
+    if not newest:
         return ListedEvents([], lowest, more)
-    found = await database.fetch(_SQL["of_ids"], org_id, ids, ids[0], ids[-1], *wanted.values)
+    found = await database.fetch(_SQL["of_ids"], org_id, newest, newest[-1], newest[0], *wanted.values)
     return ListedEvents([StoredEvent(**row) for row in found], lowest, more)
 
 
@@ -98,12 +103,27 @@ async def _from_named(database: Database, org_id: OrgId, within: EventRange, ded
     return within._replace(below=min(within.below, UUID(int=row["event_id"].int + 1)))
 
 
-def _horizon(rows: list[Row], most: int) -> UUID | None:
+def _horizon(rows: list[Row], most: int) -> Steps[UUID | None]:
     """The youngest event at which a part was cut, None if all parts are complete."""
-    parts: dict[tuple[UUID, str], list[UUID]] = {}
-    for row in rows:
-        parts.setdefault((row["owner"], row["part"]), []).append(row["event_id"])
-    return max((min(ids) for ids in parts.values() if len(ids) == most), default=None)
+    parts: dict[tuple[UUID, str], tuple[int, UUID]] = {}
+    for place, row in enumerate(rows, start=1):
+        key, event_id = (row["owner"], row["part"]), row["event_id"]
+        number, oldest = parts.get(key, (0, event_id))
+        parts[key] = number + 1, min(oldest, event_id)
+        if place % _STEP_ROWS == 0:
+            yield
+    return max((oldest for number, oldest in parts.values() if number == most), default=None)
+
+
+def _ids(rows: list[Row], lowest: UUID) -> Steps[set[UUID]]:
+    """The events from `lowest` on whose delivery was not replayed."""
+    ids = set()
+    for place, row in enumerate(rows, start=1):
+        if not row["replayed"] and row["event_id"] >= lowest:
+            ids.add(row["event_id"])
+        if place % _STEP_ROWS == 0:
+            yield
+    return ids
 
 
 def _stored_event(row: Row) -> StoredEvent:
