@@ -377,9 +377,6 @@ async def test_unknown_tokens_hold_up_only_their_own_kind(
     assert (await node.sessions.open_with_link(link)).session.caller.org_id == tenant.id
 
 
-# ---- operators -----------------------------------------------------------------------------------
-
-
 async def test_a_token_is_looked_up_only_as_what_it_is(node: Node, tenant: Tenant) -> None:
     """The look-ups of the same text as a session and as a link, at the same moment, are not one look-up."""
     opened = await node.sessions.open_with_key(tenant.key)
@@ -390,6 +387,9 @@ async def test_a_token_is_looked_up_only_as_what_it_is(node: Node, tenant: Tenan
         )
         assert found[0] == session
         assert isinstance(found[1], LinkOver) is (session is not None)
+
+
+# ---- operators -----------------------------------------------------------------------------------
 
 
 async def test_an_operator_acts_for_another_organisation_and_comes_back(
