@@ -1,4 +1,4 @@
-"""Makes the console's pages from templates, with the headers that keep them private and free of scripts."""
+"""Makes the console's pages from templates, with headers that forbid caches and scripts of others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from triggers.console.visible import visible
 from triggers.domain import parse_time
 
 CONSOLE: Final = "/console"
-"""The path of the console, behind the path of the public URL."""
+"""The path of the console, after the path of the public URL."""
 
 HEADERS: Final[Mapping[str, str]] = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self';"
@@ -58,24 +58,26 @@ def _environment() -> Environment:
 
 
 def render(template: str, root_path: str, **values: Any) -> str:
-    """A page or a part of one. Links begin with `base`, the console's path behind the public URL."""
+    """Return a page or a part of one. Its links begin with `base`, the path of the console."""
     now = values.pop("now", None) or datetime.now(UTC)
     return _environment().get_template(template).render(base=f"{root_path}{CONSOLE}", now=now, **values)
 
 
 def page(template: str, root_path: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """A response with a page, which no cache keeps and no other site may frame."""
+    """Return a response with a page. No cache stores it, and no other site may show it in a frame."""
     return HTMLResponse(render(template, root_path, **values), status, headers=dict(HEADERS))
 
 
 def short(text: str | UUID) -> str:
-    """The last 8 characters of an id: the first ones are the clock, and alike for ids of the same minute."""
+    """Return the last 8 characters of an id. The first ones are a time, so ids of one minute share them."""
     return str(text)[-8:]
 
 
 def moment(at: str | datetime | None, now: datetime, style: str = "relative") -> Markup:
-    """A time as an element: relative or as a clock, with the other form on hover. Its zone is UTC until a
-    script writes that of the viewer."""
+    """Return an element that shows a time, relative or as a clock, with the absolute time as its title.
+
+    Times are in UTC. A script changes them to the time zone of the viewer.
+    """
     if at is None:
         return Markup('<span class="none">–</span>')
     when = parse_time(at) if isinstance(at, str) else at

@@ -1,4 +1,4 @@
-"""What the search box finds: events and deliveries by id, subscriptions by name, key, host or id."""
+"""Finds events and deliveries by their ids, and subscriptions by name, key, host or id."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from triggers.subscriptions.body import SubscriptionView
 from triggers.subscriptions.routes import SubscriptionRoutes
 
 MAX_LOOKED_AT: Final = 1_000
-"""Subscriptions that a search by name looks through."""
+"""Maximum number of subscriptions that a search by name looks through."""
 MAX_HITS: Final = 50
 
 
@@ -28,7 +28,7 @@ class Hit(NamedTuple):
 
 
 async def find(api: Api, caller: Caller, text: str) -> list[Hit]:
-    """Everything that the text may mean, the most exact first."""
+    """Find everything that the text may mean. Exact names hide partial ones."""
     event_id, dot, subscription_id = text.partition(".")
     if (found := parse_id(event_id)) is not None:
         if dot and parse_id(subscription_id) is not None:
