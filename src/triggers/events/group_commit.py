@@ -55,7 +55,7 @@ class WaitingLimits(NamedTuple):
 
     @property
     def least_bytes(self) -> int:
-        """The room that each event takes at least, so that no more than `events` fit."""
+        """The minimum size that each event counts as, so that at most `events` events fit."""
         return -(-self.payload_bytes // self.events)
 
 
@@ -65,7 +65,7 @@ class Acceptor:
     States: made → accepting → stopping (nothing new is accepted, what waits is stored) → stopped. If a bug
     ends the task that stores events, all waiting events are answered with 503, and nothing new is accepted.
 
-    There is one flush at a time. A second one would halve the batches, and gained nothing on two cores.
+    There is one flush at a time. A second one would halve the batches. It was not faster on two cores.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Acceptor:
 
     @property
     def tally(self) -> Tally:
-        """What became of the events, for the statistics."""
+        """The counts of events, for the statistics."""
         return self._flusher.tally
 
     @property
@@ -191,8 +191,8 @@ class Acceptor:
             self._refuse_all(batch)
 
     def _refuse_all(self, batch: Sequence[WaitingEvent]) -> None:
-        """Answer every event after the flusher has ended, because nothing will store it. The events of the
-        last batch may be stored."""
+        """Answer every event after the flusher has ended, because none will be stored now. The events of the
+        last batch may be stored already."""
         self._stopping = True
         self._rejudging.stop()
         for waiting in batch:

@@ -22,7 +22,7 @@ KEY_FILE = "first-key"
 
 
 LINK_SECONDS = 600
-"""How long the link to the console is valid that the first run shows."""
+"""Time for which the link of the first run to the console is valid."""
 
 
 class FirstRun(NamedTuple):

@@ -71,7 +71,7 @@ class EndpointConnection(asyncio.Protocol):
     delivery_control: str | None
 
     def __init__(self, loop: asyncio.AbstractEventLoop, burst: Burst | None = None) -> None:
-        """`burst` carries requests, if others are sent beside this one."""
+        """`burst` sends the requests, if there may be others at the same moment."""
         self._loop = loop
         self._burst = burst or Burst(loop)
         self._parser = HttpResponseParser(self)

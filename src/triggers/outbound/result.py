@@ -19,7 +19,7 @@ class Reason(StrEnum):
     THROTTLED = "throttled"
     REFUSED = "refused"
     UNAVAILABLE = "unavailable"
-    # No answer came, or only a part of one.
+    # No answer arrived, or only a part of one.
     INVALID = "invalid"
     DNS = "dns"
     FORBIDDEN_ADDRESS = "forbidden_address"

@@ -81,7 +81,7 @@ def only_if(statement: str, **conditions: bool) -> str:
 
 class Column:
     """An array for the driver, which reads it twice: first to search for arrays in it, then to write it. The
-    search takes longer than the writing, and a column contains no arrays. So the first reading finds nothing
+    search takes longer than the writing, and a column contains no arrays. So the first pass finds nothing
     (docs/adr/0005-array-columns.md)."""
 
     __slots__ = ("_searched", "_values")
