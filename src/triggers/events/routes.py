@@ -140,8 +140,8 @@ class EventRoutes:
         undelivered: Annotated[
             str,
             Meta(
-                description="Only events with a delivery that is unsettled, dead, cancelled or expired. It needs"
-                " no value, and cannot be combined with `order=asc`."
+                description="Only events with a delivery that is unsettled, dead, cancelled or expired. It"
+                " needs no value, and cannot be combined with `order=asc`."
             ),
         ]
         | None = None,

@@ -81,7 +81,7 @@ class NoMatch(NamedTuple):
 
 
 class EventMatching:
-    """Matches one event as accept would match it now. The results are in the order of the subscriptions' ids.
+    """Matches one event as accept would match it now. The results are in the order of ids.
 
     The filters share the time that they share for an accepted event, so they may fail in the same way.
     """
@@ -97,7 +97,7 @@ class EventMatching:
         self.others: list[NoMatch] = []
         self.reasons: Counter[Reason] = Counter()
         self.changed = 0
-        """Number of subscriptions without a delivery that were created or changed after the event was stored."""
+        """Number of subscriptions without a delivery that were created or changed after the event."""
         self.complete = True
         """False if not all subscriptions were looked at, because there are too many or they took too long."""
 

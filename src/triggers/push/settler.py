@@ -167,8 +167,8 @@ class Settler:
                 pieces += [piece[middle:], piece[:middle]]
 
     async def _write_without_answer(self, refused: Ended, refusal: Exception) -> None:
-        """Write an attempt again as an internal failure, without the answer. If the database refuses that too,
-        only delay the delivery. If that is also refused, the row stays unchanged."""
+        """Write an attempt again as an internal failure, without the answer. If this is also refused,
+        only delay the delivery. If that is refused too, the row stays unchanged."""
         log.warning("settlement_refused", **_named(refused.settlement), error=repr(refusal))
         again: Exception | None = refusal
         if (settlement := without_answer(refused.settlement, self._clock.moment())) is not None:

@@ -102,13 +102,13 @@ class SessionRoutes:
         )
 
     async def list_sessions(self, caller: Caller, limit: Limit = 100, cursor: Cursor = None) -> SessionList:
-        """List the sessions in the console that are open, in the order in which they were opened."""
+        """List the open sessions in the console, in the order in which they were opened."""
         page = page_request(cursor, limit)
         found = await store.listed(self._database, caller.org_id, page)
         return SessionList([_view(each) for each in found], next_cursor(found, page))
 
     async def end_session(self, caller: Caller, session_id: str) -> None:
-        """End a session. It is over at once on every node.
+        """End a session at once on every node.
 
         Only a key with the scope `admin` can end a session with that scope.
         """
@@ -152,7 +152,7 @@ def _checked_url(url: str | None) -> str | None:
 
 
 def _base_url(request: Request) -> str:
-    """Return the URL of this service by the `Host` of the request. Only the caller sees it, so this is safe."""
+    """Return the service's URL by the header `Host`. This is safe: only the caller gets the answer."""
     return f"http://{request.fields.get(b'host', b'localhost').decode('latin-1')}"
 
 

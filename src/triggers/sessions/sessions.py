@@ -1,7 +1,7 @@
 """Opens, finds and ends sessions, for the pages of the console.
 
-Each request looks its session up in the database. So a session ends at once on every node when it is ended, or
-when its key is revoked. Unknown tokens are looked up within the bounds of unknown API keys.
+Each request looks its session up in the database. So a session that is ended, or whose key is revoked, ends
+at once on every node. Unknown tokens are looked up within the bounds of unknown API keys.
 """
 
 from __future__ import annotations

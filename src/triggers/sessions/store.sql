@@ -1,5 +1,5 @@
 -- name: lock
--- Makes transactions that create links or sessions of one organisation wait for each other, so that they count right.
+-- Transactions that create links or sessions of one organisation wait for each other, so that none exceeds the maximum.
 select from organisations where id = $1 for no key update
 
 -- name: key_named

@@ -1,4 +1,4 @@
-"""Counts what becomes of events and deliveries in this process, by minute and subscription. No I/O."""
+"""Counts events and deliveries in this process, by minute and subscription. It does no I/O."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from triggers.statistics.lag import BUCKETS
 log = structlog.get_logger()
 
 WHOLE: Final = UUID(int=0)
-"""Instead of a subscription's id: the whole organisation."""
+"""Stands for the whole organisation in place of a subscription's id."""
 MINUTE_SECONDS: Final = 60
 ROWS: Final = 1_000
 """Maximum number of rows of one flush."""
 PLACES: Final = 2 * ROWS
-"""One organisation can have half of them, so one flush can write the rows of all its subscriptions."""
+"""Maximum number of subscriptions with rows of their own. One organisation can have half of them, so one
+flush can write the rows of all its subscriptions."""
 IDLE_MINUTES: Final = 60
-"""How long a subscription keeps its place after something was counted for it."""
+"""Time for which a subscription keeps its place after its last count."""
 ENDED_MINUTES: Final = 10
-"""How many minutes that are over are kept for a database that does not answer."""
+"""Number of past minutes that are kept while the database does not answer."""
 
 
 class Counts(msgspec.Struct):
@@ -56,7 +57,7 @@ class Counts(msgspec.Struct):
 class Row(NamedTuple):
     """The numbers of a minute so far, for a subscription or for a whole organisation.
 
-    They are absolute: a row that is written again replaces the earlier one.
+    The numbers are absolute, so a row that is written again replaces the earlier one.
     """
 
     minute: int
@@ -66,8 +67,8 @@ class Row(NamedTuple):
 
 
 class Counted(dict[LaneId, Counts]):
-    """The counts of a minute. The first look-up of a key creates its counts. If the subscription gets no
-    place, its counts are those of its organisation."""
+    """The counts of a minute. The first look-up of a key creates its counts. A subscription without a place
+    shares the counts of its organisation."""
 
     def __init__(self, take_place: Callable[[LaneId], bool]) -> None:
         super().__init__()
@@ -80,8 +81,10 @@ class Counted(dict[LaneId, Counts]):
         return found
 
     def rows(self) -> list[tuple[LaneId, Counts]]:
-        """The rows of all organisations, which contain the numbers of their subscriptions, and then those of
-        the subscriptions that have a place."""
+        """Return the rows of organisations, and then the rows of subscriptions that have a place.
+
+        The row of an organisation includes the numbers of all its subscriptions.
+        """
         wholes: dict[LaneId, Counts] = {}
         parts: list[tuple[LaneId, Counts]] = []
         for key, counts in self.items():
@@ -95,7 +98,7 @@ class Counted(dict[LaneId, Counts]):
 
 
 class _Minute:
-    """A minute: being counted → over → all its rows are written, and it is forgotten."""
+    """One minute. Its states: being counted → past → forgotten, when all its rows are written."""
 
     def __init__(self, number: int, counted: Counted) -> None:
         self.number = number
@@ -104,8 +107,7 @@ class _Minute:
         self._flushes = 0
 
     def changed(self) -> list[Row]:
-        """The rows that changed since they were written: organisations first, then what was written longest
-        ago."""
+        """Return the rows that changed since they were written: organisations first, oldest writes first."""
         found = []
         for key, counts in self.counted.rows():
             total, flush = self._written.get(key, (0, 0))
@@ -115,7 +117,7 @@ class _Minute:
         return [Row(self.number, key, counts) for _, _, key, counts in found]
 
     def note_written(self, rows: Iterable[tuple[LaneId, int]]) -> None:
-        """Note rows that were written, with the total that was written."""
+        """Note that rows were written, with the total that each had then."""
         self._flushes += 1
         for key, total in rows:
             self._written[key] = total, self._flushes
@@ -132,14 +134,14 @@ class Tally:
         """`now`: the database's time, in seconds since 1970."""
         self._now = now
         self._room = Room(PLACES)
-        self._active: dict[LaneId, int] = {}  # the minute in which something was last counted, by place
+        self._active: dict[LaneId, int] = {}  # the minute of the last count of each subscription with a place
         self._minute = _Minute(0, Counted(self._take_place))
         self._over: list[_Minute] = []
 
     def counted(self) -> Counted:
         """The counts of the current minute, to be used at once."""
         minute = int(self._now()) // MINUTE_SECONDS
-        if minute > self._minute.number:  # never an earlier one: its rows may be written for good
+        if minute > self._minute.number:  # never an earlier minute, because its rows may be complete already
             self._begin(minute)
         return self._minute.counted
 
@@ -150,12 +152,14 @@ class Tally:
             counted[org_id, WHOLE].accepted += number
 
     def repeat(self, org_id: UUID, number: int) -> None:
-        """Count events that were stored before."""
+        """Count duplicates of events that were stored before."""
         self.counted()[org_id, WHOLE].duplicate += number
 
     def next_rows(self) -> tuple[list[Row], bool]:
-        """At most ROWS rows to write, the oldest minute first, and whether there are more of minutes that are
-        over. Those of the current minute follow with the next flush. The rows are copies."""
+        """Return copies of at most ROWS rows to write, and whether more rows of past minutes are left.
+
+        The oldest minute comes first. Further rows of the current minute follow with the next flush.
+        """
         self.counted()
         while self._over:
             rows = self._over[0].changed()
@@ -194,7 +198,7 @@ class Tally:
 
 
 def _copied(rows: Iterable[Row]) -> list[Row]:
-    """Counting goes on while they are written."""
+    """Copy rows, because counting continues while they are written."""
     return [
         row._replace(counts=msgspec.structs.replace(row.counts, lag=list(row.counts.lag))) for row in rows
     ]

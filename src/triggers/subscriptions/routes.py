@@ -351,9 +351,9 @@ def subscription_route(
     status: int = 200,
     answers: tuple[Answer, ...] = (),
 ) -> Route:
-    """A route of push subscriptions, with its alias under `/v1/hooks`.
+    """Make a route of push subscriptions, with its alias under `/v1/hooks`.
 
-    Keys with the scope `read` may use it if it is a GET, so no GET shows a payload or a secret.
+    Keys with the scope `read` may use every GET, so no GET shows a payload or a secret.
     """
     row = Route(method, f"/v1/subscriptions{path}", handler, Scope.SUBSCRIPTIONS, status, answers)
     return row._replace(also=(f"/v1/hooks{path}",), or_scope=Scope.READ if method == "GET" else None)
