@@ -26,7 +26,7 @@ LINK_SECONDS = 600
 
 
 class FirstRun(NamedTuple):
-    """Where the first API key is. If both fields are None, no key was made."""
+    """The place of the first API key. If `key` and `key_file` are None, no key was made."""
 
     key: str | None = None
     """The key itself, to be shown on a terminal. It is stored nowhere."""
