@@ -62,8 +62,8 @@ class WaitingLimits(NamedTuple):
 class Acceptor:
     """Accepts events. Call `start` before the first event and `stop` after the last one.
 
-    States: made → accepting → stopping (nothing new is accepted, what waits is stored) → stopped. If a bug
-    ends the task that stores events, all waiting events are answered with 503, and nothing new is accepted.
+    States: made → accepting → stopping (no new events are accepted, waiting ones are stored) → stopped. If a
+    bug ends the task that stores events, all waiting events are answered with 503, and no new ones accepted.
 
     There is one flush at a time. A second one would halve the batches. It was not faster on two cores.
     """
@@ -183,7 +183,7 @@ class Acceptor:
                 elif late := self._queues.take_late(time.monotonic() - MAX_WAIT_SECONDS):
                     for waiting in late:
                         waiting.answer(errors.Overloaded(_TOO_LATE))
-                    await asyncio.sleep(0)  # for the answers to go out, before there are more
+                    await asyncio.sleep(0)  # sends the answers before there are more of them
                 elif batch := self._queues.next_batch():
                     self._queues.put_back(await self._flusher.store(batch))
                     batch = []

@@ -1,9 +1,9 @@
 """Finds the caller behind the key in the headers. Verified keys are cached under their hash.
 
 A change of any key, scope or plan raises one version row. Every node reads that row a few
-times a second; what it remembers counts only while its last good read began less than a second
-ago. So a revoked key stops working within a second everywhere, and a node that cannot read
-the row trusts nothing it remembers.
+times a second. It uses its cache only if its last successful read of the row began less than a second
+ago. So a revoked key stops working within a second everywhere, and a node that cannot read the row does
+not use its cache.
 
 Anybody can send any number of keys that do not exist. `lookups.py` bounds their cost.
 """

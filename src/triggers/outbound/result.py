@@ -1,6 +1,6 @@
 """The results of an attempt: the values that `send` returns and `judge` reads.
 
-`NoConnection` is raised between the parts of this room, and becomes such a value in `send`.
+The parts of this room raise `NoConnection` to each other, and `send` turns it into such a value.
 """
 
 from enum import StrEnum

@@ -40,10 +40,10 @@ _EPOCH: Final = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 async def ensure(connection: Connection) -> list[str]:
-    """Make the partitions of now and the next two of each table that do not exist; return their names.
+    """Make the current and the next two partitions of each table if they do not exist. Return the new names.
 
-    A partition is made as a table of its own and then attached, which lets accepts go on: making
-    it in place would lock the parent against them.
+    A partition is made as a separate table and then attached, because making it in place would lock the
+    parent table against accepts.
     """
     now: datetime = await connection.fetchval("select now()")
     made = []

@@ -83,7 +83,7 @@ class NoMatch(NamedTuple):
 class EventMatching:
     """Matches one event as accept would match it now. The results are in the order of ids.
 
-    The filters share the time that they share for an accepted event, so they may fail in the same way.
+    The filters share one time budget, as they do for an accepted event. If it is used up, the others fail.
     """
 
     def __init__(self, database: Database, org_id: OrgId, event: EventToMatch) -> None:

@@ -180,9 +180,10 @@ def put_off(settlement: Settlement, moment: datetime) -> Settlement | None:
 
 
 def seconds_put_off(age: timedelta) -> float:
-    """Return the delay of a delivery whose attempts cannot be recorded. `age` counts from its first attempt.
+    """Return the delay of a delivery whose attempts cannot be recorded.
 
-    The delay doubles about each time, because each wait increases the age.
+    `age` is the time since its first attempt or its acceptance. The delay about doubles each time, because
+    each wait increases the age.
     """
     return min(max(age.total_seconds(), PUT_OFF_SECONDS), MOST_PUT_OFF_SECONDS)
 

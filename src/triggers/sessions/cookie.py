@@ -36,11 +36,11 @@ class SessionCookie(NamedTuple):
         return "__Secure-triggers_session" if self.secure else "triggers_session"
 
     def holding(self, token: str) -> str:
-        """Return a `Set-Cookie` header that stores a session's token in the browser."""
+        """Return the value of a `Set-Cookie` header that stores a session's token in the browser."""
         return self._header(token, SESSION_SECONDS)
 
     def cleared(self) -> str:
-        """Return a `Set-Cookie` header that deletes the cookie."""
+        """Return the value of a `Set-Cookie` header that deletes the cookie."""
         return self._header("", 0)
 
     def read(self, fields: Mapping[bytes, bytes]) -> str | None:

@@ -35,7 +35,7 @@ class Flush:
         self._process_id = clock.mint()
 
     def duty(self) -> Duty:
-        """What to do, and how often."""
+        """Return the flush as a duty with its interval."""
         return Duty("statistics", FLUSH_SECONDS, self.write)
 
     async def write(self) -> bool:
@@ -65,7 +65,7 @@ class Upkeep:
         self._after = WHOLE
 
     def duties(self) -> list[Duty]:
-        """What to do, and how often."""
+        """Return these duties with their intervals."""
         return [
             Duty("statistics by hour", 60, self.make_hour),
             Duty("backlog samples", SAMPLE_SECONDS, self.sample),
