@@ -30,8 +30,8 @@ DEADLOCKS = 3
 """Number of deadlocks of a statement after which its caller is told to try later."""
 PLAN_ANEW: Final = {"plan_cache_mode": "force_custom_plan", "enable_sort": "off"}
 """Every statement is planned at every use. A plan that is kept fits the table at the time of planning, and a
-queue that was empty then may have millions of rows now. Rows are never sorted if an index has their order:
-while a table has three pages, an index without the order costs the same, and later it reads the whole lane."""
+queue that was empty then may have millions of rows now. Rows are never sorted if an index has their order.
+While a table has three pages, another index costs the same, but later it reads the whole lane."""
 PLAN_ONCE: Final = {"plan_cache_mode": "force_generic_plan", "enable_sort": "off", "enable_seqscan": "off"}
 """For statements that only look rows up in the order of an index. Planning them takes longer than running
 them, and only one plan is good, even if the table has few pages when the plan is made."""
