@@ -39,7 +39,7 @@ class Background:
 
     def __init__(self) -> None:
         self.trouble: dict[str, str] = {}
-        """The work that failed the last time, or has ended, by name, with the reason."""
+        """The reason for each part that failed the last time, or has ended, by the name of the part."""
         self._tasks: list[asyncio.Task[None]] = []
         self._some_ended = asyncio.Event()
 

@@ -1,8 +1,8 @@
 """Collects the writes of one turn of the event loop, and makes them one after the other at its end.
 
-A write wakes a process on this machine that waits for it: the peer, or one that carries the bytes to it. If
-we do other work between two writes, that process is asleep again, and each write takes the time to wake it,
-often by giving up the processor. In a burst only the first write does.
+A write wakes a waiting process on this machine: the peer, or a process that forwards the bytes. If other work
+is done between two writes, that process sleeps again, and each write takes the time to wake it. Often this
+even gives up the processor. In a burst, only the first write has this cost.
 """
 
 import asyncio

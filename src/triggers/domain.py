@@ -52,16 +52,16 @@ _IMPLY_READ: Final = frozenset({Scope.EVENTS_READ, Scope.INBOX, Scope.SUBSCRIPTI
 
 
 def with_read(scopes: Iterable[Scope]) -> frozenset[Scope]:
-    """These scopes, and `read` if they already allow to see everything that `read` does.
+    """Return these scopes, and add `read` if they already allow everything that `read` allows.
 
-    So a key from before there was `read` can create keys that have it.
+    So a key that is older than the scope `read` can create keys with it.
     """
     found = frozenset(scopes)
     return found | {Scope.READ} if found >= _IMPLY_READ else found
 
 
 def without_implied_read(scopes: Iterable[Scope]) -> frozenset[Scope]:
-    """These scopes, without `read` if `with_read` adds it again."""
+    """Return these scopes without `read` if `with_read` would add it again."""
     found = frozenset(scopes)
     return found - {Scope.READ} if found >= _IMPLY_READ else found
 
@@ -146,7 +146,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     own_org_id: OrgId | None = None
 
     def require(self, *scopes: str) -> None:
-        """Raise Forbidden unless the key has one of these scopes, or none is named."""
+        """Raise Forbidden unless the key has one of these scopes. Without arguments, every key passes."""
         if not scopes or not self.scopes.isdisjoint(scopes):
             return
         named = " or ".join(f"`{scope}`" for scope in scopes)
@@ -285,7 +285,7 @@ def first_id_at(moment: datetime) -> UUID:
 
 
 def begins_a_minute_before(event_id: UUID) -> UUID:
-    """The id from which to look for ids that were made after this one, if clocks differ a little."""
+    """Return the first id to look at for ids that were made after this one, as clocks may differ a little."""
     return UUID(int=max(0, event_id.int - (60_000 << 80)))
 
 

@@ -15,7 +15,7 @@
     │   │   ├── NameTaken           a key or name is in use
     │   │   ├── LeaseOver           a lease that has ended, or does not hold the messages
     │   │   └── Paused              a paused inbox that is drained
-    │   ├── LinkOver                a link to sign in that was used, or has expired
+    │   ├── LinkOver                a sign-in link that was used or has expired
     │   ├── TooLarge                a body or an item over its limit
     │   ├── UnsupportedMediaType    Content-Type or Content-Encoding that is not supported
     │   ├── Invalid                 well-formed, but a field is wrong
@@ -189,7 +189,7 @@ class Paused(Conflict):
 
 
 class LinkOver(RequestError):
-    """This link was used, has expired, or its API key is not valid any more.
+    """This link was used or has expired, or its API key is no longer valid.
 
     A link to sign in to the console can be used once, and is valid for a minute, or for ten minutes if
     `triggers serve` printed it. Make another one with `triggers console` or with `POST /v1/console/links`.

@@ -77,9 +77,9 @@ class _Turns:
                              ▲                     │
                              └─ somebody is in line┘
 
-    Those in line come before newcomers. Their steps are done here, so that many short pieces of work end in
-    one turn. A caller that breathes does its next step itself, so nobody can tell how long that takes: its
-    turn ends TURN_SECONDS after the beginning, and if it stood in line, it has a turn alone.
+    Work in line comes before new work. Its steps are done here, so that many short pieces of work end in one
+    turn. A caller of `breathe` does its next step itself, so the time of that step is not known. Its turn
+    ends TURN_SECONDS after its beginning. If the caller stood in line, it has a turn of its own.
     """
 
     __slots__ = ("_began", "_called", "_in_line", "_loop", "spent")
@@ -92,21 +92,21 @@ class _Turns:
         self._in_line: OrderedDict[UUID | None, deque[tuple[Steps[Any] | None, asyncio.Future[Any]]]] = (
             OrderedDict()
         )
-        self._called = False  # a caller that breathes was called, and has the next turn
+        self._called = False  # a caller of `breathe` was resumed, and has the next turn
 
     def has_time(self) -> bool:
-        """Whether work that stands in no line may go on in this turn of the loop."""
+        """Whether work that is not in line may continue in this turn of the loop."""
         if self._began is None:
             self._begin()
             return True
         return not self._in_line and self.spent < TURN_SECONDS
 
     def is_over(self) -> bool:
-        """Whether this turn began too long ago for a caller that breathes."""
+        """Whether this turn began too long ago for a caller of `breathe`."""
         return self._began is not None and time.monotonic() > self._began + TURN_SECONDS
 
     def stand_in_line(self, org_id: UUID | None, steps: Steps[Any] | None) -> asyncio.Future[Any]:
-        """The result of the steps, or None at the organisation's turn. Call it if there is no time."""
+        """Return a future: the result of the steps, or None when it is the organisation's turn."""
         result = self._loop.create_future()
         self._in_line.setdefault(org_id, deque()).append((steps, result))
         return result
@@ -140,7 +140,7 @@ class _Turns:
 
 
 def _step(steps: Steps[Any] | None, result: asyncio.Future[Any]) -> bool:
-    """Do one step, and set the result if it was the last. Returns whether nothing is left to do."""
+    """Do one step, and set the result after the last one. Return whether the work is finished."""
     if result.cancelled():
         return True
     try:

@@ -3,8 +3,8 @@
 I-JSON is strict UTF-8 without a byte order mark, duplicate names, unpaired surrogates and NaN. Here it also
 nests at most MAX_DEPTH deep. Numbers of any size and precision are valid, and are kept as they were sent.
 
-Strangers send the texts, and they are read on the event loop. So all reading is done in steps of at most a
-few milliseconds (`triggers.pace`), for any text.
+Strangers send the texts, and they are read on the event loop. So every text is read in steps of at most a
+few milliseconds (`triggers.pace`).
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ def check_in_steps(text: bytes) -> Steps[None]:
 def is_grammatical(value: bytes) -> bool:
     """Whether a text is one JSON value by its grammar and without lone surrogates.
 
-    Names, depth and UTF-8 are not judged. It takes a millisecond for 256 KiB.
+    Names, depth and UTF-8 are not checked. This takes a millisecond for 256 KiB.
 
     Raises:
-        RecursionError: it nests too deeply to be checked, which is deeper than MAX_DEPTH.
+        RecursionError: the text nests too deeply to be checked, and more deeply than MAX_DEPTH.
     """
     try:
         _skip(value)
@@ -76,7 +76,7 @@ def _is_plain(text: bytes) -> bool:
 
     No C decoder reports duplicate names. But it keeps only one member of each name, and a member has a colon.
     So the text is decoded and encoded again. If both texts have the same number of colons, no name was
-    dropped. If not, or if there may be escaped colons, the answer is False.
+    dropped. If the numbers differ, or if there may be escaped colons, the answer is False.
     """
     try:
         return _has_all_colons(text, _decode(text))

@@ -178,7 +178,7 @@ def revoke(
     url: Url = DEFAULT_URL,
     inbox: InboxName = "default",
 ) -> None:
-    """End a lease of another consumer, which can then settle nothing. Its messages are available again."""
+    """End a lease of another consumer, which can then settle no message. The messages are available again."""
     with open_client(url, key) as client:
         typer.echo(call(client, "POST", f"{_messages_of(inbox)}/revoke", json={"lease_id": lease_id}).text)
 

@@ -1,4 +1,4 @@
-"""`triggers console`: a link that signs a person in to the console."""
+"""`triggers console`: makes a link that signs a person in to the console."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def console(
     settings: Settings,
     key: Annotated[
         str | None,
-        typer.Option("--key", envvar="TRIGGERS_API_KEY", help="API key whose rights the session gets."),
+        typer.Option("--key", envvar="TRIGGERS_API_KEY", help="API key whose scopes the session gets."),
     ] = None,
     url: Url = DEFAULT_URL,
     org: Annotated[
-        str, typer.Option("--org", help="Without an API key: name of the organisation.")
+        str, typer.Option("--org", help="Name of the organisation, if no API key is given.")
     ] = FIRST_ORGANISATION,
     print_only: Annotated[
         bool, typer.Option("--print", help="Only print the link, and do not open a browser.")
     ] = False,
 ) -> None:
-    """Open the console in a browser, signed in.
+    """Open the console in a browser, and sign in.
 
     The link is printed too. It is valid for a minute, and can be used once. Without an API key, the command
     uses the private database of a `triggers serve` on this machine. There it uses the API key named
-    `console`, which it creates once with all scopes except admin and act.
+    `console`, which is created at the first use, with all scopes except admin and act.
     """
     link = run_async(_link_beside(settings, url, org)) if key is None else _link_for(key, url)
     typer.echo(link)
@@ -57,11 +57,11 @@ def _link_for(key: str, url: str) -> str:
 
 
 async def _link_beside(settings: Settings, url: str, org: str) -> str:
-    """A link to the service that uses the private database on this machine."""
+    """Return a link to the service that uses the private database on this machine."""
     if settings.database_url:
         raise OperatorError(
-            "Set TRIGGERS_API_KEY or --key. Only beside a private database, without TRIGGERS_DATABASE_URL,"
-            " the console can be opened without an API key."
+            "Set TRIGGERS_API_KEY or --key. The API key can be left out only on a machine with a private"
+            " database, and without TRIGGERS_DATABASE_URL."
         )
     if settings.console == "off":
         raise OperatorError("TRIGGERS_CONSOLE is off, so the service has no console.")

@@ -73,7 +73,7 @@ def replay(  # noqa: PLR0913, PLR0917 - each is a flag
 ) -> None:
     """Replay undelivered or all matching events, or retry or cancel pending deliveries.
 
-    Shows a plan, asks, and shows the progress.
+    The command shows a plan, asks for confirmation, and shows the progress.
     """
     asked = {"subscription_id": subscription, "action": action, "only": only, "rate": rate}
     asked |= {"since": since, "until": until, "event_types": event_type or None}
@@ -275,9 +275,9 @@ def _number(found: dict[str, Any]) -> str:
 
 def _plan(plan: dict[str, Any]) -> str:
     if plan["action"] == "retry":
-        what = f"make {_number(plan)} pending deliveries due, of events"
+        what = f"retry {_number(plan)} pending deliveries of events"
     elif plan["action"] == "cancel":
-        what = f"cancel {_number(plan)} pending deliveries, of events"
+        what = f"cancel {_number(plan)} pending deliveries of events"
     else:
         events = "undelivered events" if plan["only"] == "dead" else "matching events"
         what = f"send {_number(plan)} {events} again,"

@@ -40,7 +40,7 @@ def serve(settings: Settings) -> None:
     if settings.dev:
         Console(stderr=True, highlight=False).print(
             "[bold white on red] DEVELOPMENT [/] Deliveries may reach http:// URLs of this machine."
-            " Do not use this for anything else."
+            " Use this only for development."
         )
     run_async(run_serve(settings, _announcing(settings), terminal=sys.stderr.isatty()))
 
@@ -89,20 +89,21 @@ def url(settings: Settings) -> None:
 
 
 def _announcing(settings: Settings) -> Callable[[str, FirstRun | None], None]:
-    """The function that says on the terminal that the service answers."""
+    """Return the function that prints on the terminal that the service is ready."""
     has_console = settings.console == "on"
 
     def announce(address: str, made: FirstRun | None) -> None:
         terminal = Console(stderr=True, highlight=False, soft_wrap=True)
         where = f"   console: {address}{CONSOLE_PATH}" if has_console else ""
-        with contextlib.suppress(OSError):  # if the reader has gone or the disk is full, the service goes on
+        with contextlib.suppress(OSError):  # the service goes on if nobody reads or the disk is full
             terminal.print(f"\n[bold]Triggers[/] answers on [bold]{address}[/]   docs: {address}/docs{where}")
             if made is not None:
                 _announce_key(terminal, address, made)
             if has_console and made is not None and made.link_token is not None:
                 link = link_url(address, made.link_token)
                 terminal.print(
-                    f"Or open the console. This link is valid for ten minutes, and once:\n\n    {link}\n",
+                    "Or open the console. This link is valid for ten minutes, and can be used once:\n\n"
+                    f"    {link}\n",
                     markup=False,
                 )
 

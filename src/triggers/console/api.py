@@ -1,4 +1,4 @@
-"""The API as the console asks it: the same handlers, with the caller of a session."""
+"""Calls the handlers of the API for the console, with the caller of a session."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ T = TypeVar("T")
 
 
 class Api:
-    """Asks handlers by their functions: checks the route's scope, and reads parameters as for a request."""
+    """Calls handlers after it has checked the scope and the parameters, as for a request."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        """`routes` are bound to what answers them."""
+        """`routes` are bound to the objects that answer them."""
         self._routes = {route.handler.__qualname__: route for route in routes if route.takes is None}
         self._signatures: dict[str, Signature] = {}
 
     def may(self, caller: Caller, handler: Callable[..., Any]) -> bool:
-        """Whether the caller's key may ask this, so that a page shows it."""
+        """Whether the caller's key may use this handler. A page shows only such actions."""
         scopes = self._routes[handler.__qualname__].scopes
         return not scopes or any(scope in caller.scopes for scope in scopes)
 
     async def ask(
         self, caller: Caller, handler: Callable[..., Awaitable[T]], body: Any = None, **parameters: str | None
     ) -> T:
-        """The handler's answer. Parameters are texts, as in a URL; those that are None are left out.
+        """Return the answer of a handler. Parameters are texts, as in a URL. None omits a parameter.
 
         Raises:
-            TriggersError: as the API answers it.
+            TriggersError: the same error that the API answers with.
         """
         route = self._routes[handler.__qualname__]
         caller.require(*route.scopes)

@@ -1,4 +1,4 @@
-"""The style, scripts and fonts of the console. Their URLs hold a hash, so browsers keep them for a year."""
+"""The style, scripts and fonts of the console. Their URLs contain hashes, so browsers cache them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _URL: Final = re.compile(rb'url\("([^"]+)"\)')
 
 
 class Asset(NamedTuple):
-    """One file, under the name that its URL has."""
+    """A file, with the name that it has in its URL."""
 
     name: str
     content: bytes
@@ -31,14 +31,14 @@ class Asset(NamedTuple):
 
 @cache
 def assets() -> dict[str, Asset]:
-    """Every file by its own name. Style sheets name other files by their URLs."""
+    """Return every file by its own name. Style sheets refer to other files by their URLs."""
     found: dict[str, Asset] = {}
     sources = {
         each.name: each.read_bytes()
         for each in files("triggers.console").joinpath("assets").iterdir()
         if each.name.rpartition(".")[2] in _MEDIA_TYPES
     }
-    # Style sheets come last, because their hash depends on the names of what they load.
+    # Style sheets come last, because their hash depends on the names of the files that they load.
     for name in sorted(sources, key=lambda name: (name.endswith(".css"), name)):
         content = _URL.sub(lambda match: b'url("%b")' % found[match[1].decode()].name.encode(), sources[name])
         stem, _, kind = name.rpartition(".")
@@ -53,10 +53,10 @@ def _by_hashed_name() -> dict[str, Asset]:
 
 
 def asset_response(name: str) -> Response:
-    """The file with this hashed name.
+    """Return the file with this hashed name.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such file.
     """
     asset = _by_hashed_name().get(name)
     if asset is None:

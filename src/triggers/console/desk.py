@@ -1,4 +1,4 @@
-"""What all pages of the console share: who asks, forms from our own pages only, and errors as pages."""
+"""The parts that all pages of the console share: sessions, the check of forms, and errors as pages."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ Form = dict[str, str]
 
 
 class Desk:
-    """Where a page begins and ends: the session of a request, and the response."""
+    """Finds the session of a request and makes the response of a page."""
 
     def __init__(self, sessions: Sessions, api: Api, public_url: Callable[[Request], str]) -> None:
         """`public_url` is the base URL for the caller's own requests, without a slash at its end."""
         self.sessions = sessions
         self.api = api
         self.public_url = public_url
-        # Apart from the limit of the API: an open page never takes requests away from those that send events.
+        # Separate from the limit of the API, so that an open page never uses up the requests of senders.
         self._limiter = RateLimiter()
 
     async def session(self, request: Request) -> Session:
-        """The session of a request, which counts against the quota of its organisation's pages.
+        """Return the session of a request, and count the request against the organisation's quota for pages.
 
         Raises:
-            Unauthenticated: there is none.
+            Unauthenticated: the request has no session.
             RateLimited, Unavailable: as for the API.
         """
         found = await self.sessions.session_of(request.fields)
@@ -54,11 +54,11 @@ class Desk:
         return found
 
     async def posted(self, request: Request) -> tuple[Session, Form]:
-        """The session and the fields of a form that one of its own pages sent.
+        """Return the session and the fields of a form that a page of this session sent.
 
         Raises:
-            Forbidden: another page sent it.
-            Unauthenticated, RateLimited, Unavailable: as `session`.
+            Forbidden: another page sent the form.
+            Unauthenticated, RateLimited, Unavailable: as for `session`.
         """
         session = await self.session(request)
         form = await form_of(request)
@@ -69,16 +69,16 @@ class Desk:
     async def page(
         self, request: Request, session: Session, template: str, status: int = 200, **values: Any
     ) -> HTMLResponse:
-        """A page of a session."""
+        """Return a page of a session."""
         steps = page_in_steps(template, request.root_path, status, session=session, **values)
         return await do(steps, session.own.org_id)
 
     def to(self, request: Request, path: str) -> Response:
-        """Send the browser to another page of the console, which it gets with GET."""
+        """Redirect the browser to another page of the console, with GET."""
         return RedirectResponse(f"{request.root_path}{CONSOLE}{path}", 303, headers=dict(HEADERS))
 
     def error(self, request: Request, error: TriggersError) -> Response:
-        """An error as a page, or the way to sign in. A part of a page is told to reload."""
+        """Return an error page. If the error is a missing session, redirect to the sign-in page instead."""
         request.problem = error.logged
         if isinstance(error, Unauthenticated):
             asked = request.scope["path"].removeprefix(CONSOLE) if request.method == "GET" else ""
@@ -105,7 +105,7 @@ Handler = Callable[..., Awaitable[Response]]
 
 
 def shown(handler: Handler) -> Handler:
-    """A handler of a page, whose errors are pages too."""
+    """Wrap the handler of a page so that its errors are pages too."""
 
     @functools.wraps(handler)
     async def answered(self: Any, request: Request, **arguments: Any) -> Response:
@@ -119,10 +119,10 @@ def shown(handler: Handler) -> Handler:
 
 
 async def form_of(request: Request) -> Form:
-    """The fields of a form.
+    """Return the fields of a form.
 
     Raises:
-        TooLarge, Invalid: it has more than MAX_FORM_BYTES, or cannot be read.
+        TooLarge, Invalid: the form has more than MAX_FORM_BYTES, or cannot be read.
     """
     body = await read_body(request.receive, MAX_FORM_BYTES, b"", request.held)
     try:
@@ -132,7 +132,7 @@ async def form_of(request: Request) -> Form:
 
 
 def safe_path(path: str | None) -> str:
-    """A path within the console to go to, or that of the first page if it is not one."""
+    """Return the path if it is a path within the console, or else the path of the first page."""
     if path is None or not path.startswith("/") or path.startswith(("//", "/\\")) or not path.isprintable():
         return "/events"
     return path

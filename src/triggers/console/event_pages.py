@@ -1,4 +1,4 @@
-"""Pages of events: the list, one event, and what mends its deliveries."""
+"""Pages of events: the list, one event, and the forms that retry or cancel its deliveries."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class EventPages:
         until: Text = "",
         cursor: Text = "",
     ) -> Response:
-        """The newest events."""
+        """List events, newest first."""
         session = await self.desk.session(request)
         asked = {"type": event_type.strip(), "since": since.strip(), "until": until.strip()}
         given = {name: text for name, text in asked.items() if text}
@@ -77,13 +77,13 @@ class EventPages:
     async def event(
         self, request: Request, event_id: str, view: View = "tree", nodes: Nodes = FIRST_NODES
     ) -> Response:
-        """One event: what became of it, its payload and its attributes."""
+        """Show one event: its deliveries, its payload and its attributes."""
         session = await self.desk.session(request)
         return await self._event(request, session, event_id, view=view, nodes=nodes)
 
     @shown
     async def live(self, request: Request, event_id: str) -> Response:
-        """The part of an event's page that changes."""
+        """Return the part of an event's page that changes."""
         session = await self.desk.session(request)
         now = datetime.now(UTC)
         found = await gather(self.desk.api, session.caller, event_id, now)
@@ -94,28 +94,28 @@ class EventPages:
 
     @shown
     async def payload(self, request: Request, event_id: str) -> Response:
-        """The exact bytes of a payload, as text that a browser does not interpret."""
+        """Return the exact bytes of a payload, as text that a browser does not interpret."""
         session = await self.desk.session(request)
         answer = await self.desk.api.ask(session.caller, EventRoutes.get_payload, event_id=event_id)
         return Response(bytes(answer.body), media_type="text/plain; charset=utf-8", headers=dict(_FILES))
 
     @shown
     async def curl(self, request: Request, event_id: str) -> Response:
-        """A command that sends the same event again, as a new event."""
+        """Return a command that sends the same content again, as a new event."""
         session = await self.desk.session(request)
-        session.caller.require(Scope.EVENTS_READ)  # the command holds the payload
+        session.caller.require(Scope.EVENTS_READ)  # the command contains the payload
         event = await self.desk.api.ask(session.caller, EventRoutes.get_event, event_id=event_id)
         text = curl_of(event, self.desk.public_url(request))
         return Response(text, media_type="text/plain; charset=utf-8", headers=dict(_FILES))
 
     @shown
     async def retry(self, request: Request, delivery_id: str) -> Response:
-        """Retry a delivery now, or send it again."""
+        """Retry a pending delivery now, or send a settled delivery again."""
         return await self._mend(request, delivery_id, DeliveryRoutes.retry_delivery)
 
     @shown
     async def cancel(self, request: Request, delivery_id: str) -> Response:
-        """Cancel a delivery that has not ended."""
+        """Cancel an unsettled delivery."""
         return await self._mend(request, delivery_id, DeliveryRoutes.cancel_delivery)
 
     async def _mend(self, request: Request, delivery_id: str, handler: Any) -> Response:
@@ -159,7 +159,7 @@ class EventPages:
 
 
 def payload_of(event: EventDetail) -> bytes | None:
-    """The bytes of an event's payload as its answer holds them; None if the caller may not see them."""
+    """Return the bytes of an event's payload, or None if the caller may not see the payload."""
     if event.payload is msgspec.UNSET:
         return None
     return (
@@ -168,7 +168,7 @@ def payload_of(event: EventDetail) -> bytes | None:
 
 
 def curl_of(event: EventDetail, url: str) -> str:
-    """A command for a shell that sends the event once more. Its key is the variable KEY."""
+    """Return a shell command that sends the event once more. It reads the API key from the variable KEY."""
     known = {"type": event.type, "source": event.source, "subject": event.subject}
     members = {name: value for name, value in known.items() if value is not None}
     body = msgspec.json.encode({**members, "payload": event.payload}).decode()

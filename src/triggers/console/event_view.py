@@ -1,4 +1,4 @@
-"""What the page of one event shows, asked of the API: its deliveries with their attempts, worst first."""
+"""Collects the content of an event's page from the API: its deliveries with their attempts, worst first."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from triggers.subscriptions.body import SubscriptionView
 from triggers.subscriptions.routes import SubscriptionRoutes
 
 MAX_DETAILED: Final = 20
-"""Deliveries whose settings and reason to wait are looked up, worst first. Each takes a few queries."""
+"""Maximum number of deliveries whose details are looked up, worst first. Each takes a few queries."""
 MAX_ROWS: Final = 100
 MAX_ATTEMPTS: Final = 500
 _POLL_SECONDS: Final = (2, 5, 30)
 
 
 class Story(NamedTuple):
-    """One attempt in words: when, what it met, and why what follows follows."""
+    """One attempt in words: its result, and the reasons for the waits before and after it."""
 
     attempt: AttemptView
     met: str
@@ -39,7 +39,7 @@ class Story(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One delivery on the page. `action` is what mends it, None if nothing does or the key may not."""
+    """One delivery on the page. `action` is the action that the page offers for it, or None."""
 
     subscription_id: UUID
     standing: Standing
@@ -51,7 +51,7 @@ class Row(NamedTuple):
 
 
 class EventPage(NamedTuple):
-    """Everything but the payload. `poll_seconds` is None once nothing can change by itself."""
+    """Everything except the payload. `poll_seconds` is None once nothing can change by itself."""
 
     event: EventDetail
     sentences: list[Piece]
@@ -70,10 +70,10 @@ class _Found(NamedTuple):
 
 
 async def gather(api: Api, caller: Caller, event_id: str, now: datetime) -> EventPage:
-    """Ask for the event and what became of it.
+    """Ask the API for the event and its deliveries.
 
     Raises:
-        NotFound, Forbidden: as the API answers.
+        NotFound, Forbidden: the same errors that the API answers with.
     """
     event = await api.ask(caller, EventRoutes.get_event, event_id=event_id)
     sees_attempts = api.may(caller, DeliveryRoutes.list_event_attempts)
@@ -94,7 +94,7 @@ async def gather(api: Api, caller: Caller, event_id: str, now: datetime) -> Even
 
 
 def arrange(event: EventDetail, found: Sequence[_Found], now: datetime, *, sees_attempts: bool) -> EventPage:
-    """Put what was found in the order and the words of the page. Pure."""
+    """Sort and describe the deliveries that were found, as the page shows them. Pure."""
     accepted_at = parse_time(event.created_at)
     standings = {each.delivery.subscription_id: _standing(each, accepted_at) for each in found}
     order = {id(standing): place for place, standing in enumerate(worst_first([*standings.values()]))}
@@ -129,12 +129,12 @@ async def _look_up(
         return detail, await api.ask(
             caller, SubscriptionRoutes.get_subscription, subscription_id=str(delivery.subscription_id)
         )
-    except NotFound:  # deleted between the questions
+    except NotFound:  # deleted since the first call
         return None, None
 
 
 def _urgency(delivery: DeliveryView) -> int:
-    """Which deliveries are looked up first, before their details are known."""
+    """Return the rank of a delivery whose details are not known yet. Low ranks are looked up first."""
     order = ("dead", "expired", "pending", "leased", "cancelled")
     return order.index(delivery.status) if delivery.status in order else len(order)
 
@@ -166,7 +166,7 @@ def _standing(found: _Found, accepted_at: datetime) -> Standing:
 
 
 def _delays(subscription: SubscriptionView) -> tuple[float, ...]:
-    """Seconds before the second, third … attempt."""
+    """Return the seconds before the second attempt, before the third, and so on."""
     chosen = subscription.retry.delays
     return DEFAULT_SCHEDULE.delays if chosen is None else tuple(chosen)
 
@@ -206,7 +206,7 @@ def _row(found: _Found, standing: Standing, course: Course, marks: list[Mark], g
 
 
 def _action(standing: Standing) -> str | None:
-    """What mends a delivery: `retry` it before its time, `again` as a new generation, or `resume`."""
+    """Return the action to offer: `retry` before the due time, `again` as a new generation, or `resume`."""
     match standing.status:
         case "dead" | "cancelled" | "expired":
             return "again"
@@ -244,7 +244,7 @@ def _stories(attempts: Sequence[AttemptView], course: Course, standing: Standing
 
 
 def _poll_seconds(standings: Sequence[Standing], now: datetime) -> int | None:
-    """How often an open page asks again: often if something is near, seldom if it only can be far away."""
+    """Return the seconds until an open page asks again: fewer if the next attempt is sooner."""
     waiting = [each for each in standings if each.is_open]
     if not waiting:
         return None

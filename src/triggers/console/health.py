@@ -23,18 +23,18 @@ class Health(NamedTuple):
 
 
 def name_of(subscription: SubscriptionView) -> str:
-    """The name under which people know it."""
+    """Return the name that people see: the name, or else the key, or else the host of the URL."""
     url = subscription.target_url_unicode or subscription.target_url
     return shown_name(subscription.name, subscription.key, url)
 
 
 def host_of(subscription: SubscriptionView) -> str:
-    """The host of its URL, in Unicode if it is an internationalised name."""
+    """Return the host of its URL, in Unicode if it is an internationalised name."""
     return urlsplit(subscription.target_url_unicode or subscription.target_url).hostname or ""
 
 
 def health_of(subscription: SubscriptionView, now: datetime) -> Health:
-    """How it is."""
+    """Return the health of a subscription."""
     if subscription.status == "disabled":
         return Health(State.FAILED, "Disabled", subscription.status_reason or "")
     if subscription.status == "paused":
@@ -51,7 +51,7 @@ def health_of(subscription: SubscriptionView, now: datetime) -> Health:
 
 
 def tell_health(subscription: SubscriptionView, now: datetime) -> list[Piece]:
-    """How it is, in sentences."""
+    """Describe the health of a subscription in sentences."""
     name = Piece(name_of(subscription), "name")
     told: list[Piece]
     match subscription.status:
@@ -59,11 +59,11 @@ def tell_health(subscription: SubscriptionView, now: datetime) -> list[Piece]:
             why = f": {subscription.status_reason}" if subscription.status_reason else ""
             told = [name, Piece(f" is disabled{why}. It matches no events until it is enabled.")]
         case "paused":
-            told = [name, Piece(" is paused. Matching events are collected, and sent when it is resumed.")]
+            told = [name, Piece(" is paused. Matching events are stored and sent when it is resumed.")]
         case _ if subscription.failing_since is not None:
             told = [name, Piece(f" has been failing for {_length(subscription.failing_since, now)}.")]
         case _ if subscription.last_success_at is None:
-            told = [name, Piece(" is active. Nothing was delivered to it yet.")]
+            told = [name, Piece(" is active. Nothing has been delivered to it yet.")]
         case _:
             last = parse_time(subscription.last_success_at)
             told = [name, Piece(f" is healthy: the last delivery arrived {relative(last, now)}.")]
@@ -85,7 +85,7 @@ def tell_health(subscription: SubscriptionView, now: datetime) -> list[Piece]:
 
 
 def sickest_first(subscriptions: Sequence[SubscriptionView], now: datetime) -> list[SubscriptionView]:
-    """In the order of what needs attention."""
+    """Sort subscriptions: those that need attention come first."""
     order = [State.FAILED, State.STOPPED, State.WAITING, State.ARRIVED]
     return sorted(subscriptions, key=lambda each: order.index(health_of(each, now).state))
 

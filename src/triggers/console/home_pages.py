@@ -19,7 +19,7 @@ from triggers.http.route import PUBLIC, Route
 
 
 class HomePages:
-    """Handlers of these pages. `dev`: whether there is a kit."""
+    """Handlers of these pages. The kit is only shown if `dev` is true."""
 
     def __init__(self, desk: Desk, *, dev: bool) -> None:
         self.desk = desk
@@ -27,13 +27,13 @@ class HomePages:
 
     @shown
     async def home(self, request: Request) -> Response:
-        """Go to the first page."""
+        """Redirect to the first page."""
         await self.desk.session(request)
         return self.desk.to(request, "/events")
 
     @shown
     async def search(self, request: Request, q: Annotated[str, Meta(max_length=255)] = "") -> Response:
-        """Open what was found, or list it if it is several things or nothing."""
+        """Open the only hit, or list the hits if there are several or none."""
         session = await self.desk.session(request)
         text = q.strip()
         if not text:
@@ -46,14 +46,14 @@ class HomePages:
         )
 
     async def asset(self, name: str) -> Response:
-        """A file under its hashed name."""
+        """Return a file by its hashed name."""
         return asset_response(name)
 
     @shown
     async def kit(self, request: Request) -> Response:
-        """Every component in each of its states. Only with `serve --dev`."""
+        """Show every component in each of its states. This needs `serve --dev`."""
         if not self._dev:
-            raise NotFound("The kit is only there with `triggers serve --dev`.")
+            raise NotFound("This page needs `triggers serve --dev`.")
         return page("kit.html", request.root_path, **kit.samples())
 
 

@@ -1,4 +1,4 @@
-"""Samples for the kit: each component empty, loading, one, many, too long, failed, forbidden."""
+"""Samples for the kit: each component when empty, loading, short, long, too long, failed and forbidden."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PAYLOAD: Final = (
 
 
 def samples() -> dict[str, Any]:
-    """The values of the kit's template."""
+    """Return the values of the kit's template."""
     return {
         "now": _NOW,
         "states": list(State),

@@ -1,4 +1,4 @@
-"""A JSON payload as the lines of a tree, drawn from its bytes: numbers keep their text, names their order."""
+"""Draws a JSON payload as a tree from its bytes, so numbers keep their text and names keep their order."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Kind = Literal["object", "array", "string", "number", "word"]
 
 
 class Line(NamedTuple):
-    """One line of the tree. The `text` of a container is its bracket, and `size` its number of members.
+    """One line of the tree. The `text` of a container is its bracket, and `size` is its number of members.
 
-    `step`: "open" begins a container, "close" ends it, "leaf" is everything else, also an empty container.
-    `size` is None for a container that is not shown whole.
+    `step`: "open" begins a container, and "close" ends it. Every other line, also that of an empty container,
+    is a "leaf". `size` is None for a container that is not shown completely.
     """
 
     step: Literal["open", "close", "leaf"]
@@ -33,21 +33,21 @@ class Line(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """The first nodes of a payload. `whole`: whether there are no others."""
+    """The first nodes of a payload. `whole`: whether these are all its nodes."""
 
     lines: list[Line]
     whole: bool
 
 
 def draw(payload: bytes, most: int) -> Tree:
-    """The first `most` nodes of a payload, which is valid JSON. No more of it is read."""
+    """Return the first `most` nodes of a payload, which is valid JSON. The rest of it is not read."""
     return at_once(draw_in_steps(payload, most))
 
 
 def draw_in_steps(payload: bytes, most: int) -> Steps[Tree]:
     """`draw` in steps."""
     lines: list[Line] = []
-    open_at: list[int] = []  # where the containers begin that the reader is in
+    open_at: list[int] = []  # the places where the open containers begin
     members: list[int] = []
     name: str | None = None
     tokens = _tokens(payload)

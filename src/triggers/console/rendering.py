@@ -1,4 +1,4 @@
-"""Makes the console's pages from templates, with the headers that keep them private and free of scripts."""
+"""Makes the console's pages from templates, with headers that forbid caches and scripts of others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from triggers.domain import parse_time
 from triggers.pace import Steps, at_once
 
 CONSOLE: Final = "/console"
-"""The path of the console, behind the path of the public URL."""
+"""The path of the console, after the path of the public URL."""
 
 HEADERS: Final[Mapping[str, str]] = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self';"
@@ -84,13 +84,15 @@ def page_in_steps(template: str, root_path: str, status: int = 200, **values: An
 
 
 def short(text: str | UUID) -> str:
-    """The last 8 characters of an id: the first ones are the clock, and alike for ids of the same minute."""
+    """Return the last 8 characters of an id. The first ones are a time, so ids of one minute share them."""
     return str(text)[-8:]
 
 
 def moment(at: str | datetime | None, now: datetime, style: str = "relative") -> Markup:
-    """A time as an element: relative or as a clock, with the other form on hover. Its zone is UTC until a
-    script writes that of the viewer."""
+    """Return an element that shows a time, relative or as a clock, with the absolute time as its title.
+
+    Times are in UTC. A script changes them to the time zone of the viewer.
+    """
     if at is None:
         return Markup('<span class="none">–</span>')
     when = parse_time(at) if isinstance(at, str) else at

@@ -1,4 +1,4 @@
-"""The URLs of the console, and what answers them."""
+"""The URLs of the console, and the objects that answer them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ ROUTES = (*home_pages.ROUTES, *sign_in.ROUTES, *event_pages.ROUTES, *subscriptio
 def pages(
     sessions: Sessions, api_routes: Iterable[Route], public_url: Callable[[Request], str], *, dev: bool
 ) -> tuple[object, ...]:
-    """The objects whose methods answer `ROUTES`. `api_routes` are bound to what answers them."""
+    """Return the objects whose methods answer `ROUTES`. `api_routes` are already bound to their objects."""
     desk = Desk(sessions, Api(api_routes), public_url)
     return HomePages(desk, dev=dev), SignInPages(desk), EventPages(desk), SubscriptionPages(desk)

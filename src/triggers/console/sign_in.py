@@ -19,19 +19,19 @@ _NOT_OURS = "This form is not from a page of this service. Load the page again."
 
 
 class SignInPages:
-    """Handlers of pages that need no session."""
+    """Handlers of the pages that begin or end a session."""
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
 
     @shown
     async def sign_in(self, request: Request, next: Next = "") -> Response:  # noqa: A002 - as in the URL
-        """The form that takes an API key."""
+        """Show the form for an API key."""
         return page("sign_in.html", request.root_path, next=next, wrong=None)
 
     @shown
     async def signed_in(self, request: Request) -> Response:
-        """Open a session with a key, and go to the page that was asked for."""
+        """Open a session with a key, and redirect to the page that was requested."""
         form = await form_of(request)
         if not self.desk.sessions.is_our_post(request.fields):
             raise Forbidden(_NOT_OURS)
@@ -39,13 +39,15 @@ class SignInPages:
         try:
             opened = await self.desk.sessions.open_with_key(form.get("key", ""))
         except Unauthenticated:
-            wrong = "No valid key is written like this. It may have been revoked, or have expired."
+            wrong = (
+                "This API key is not valid. Check it for typing errors. It may also be revoked or expired."
+            )
             return page("sign_in.html", request.root_path, 401, next=wanted, wrong=wrong)
         return self._opened(request, opened, safe_path(wanted))
 
     @shown
     async def link(self, request: Request, token: Annotated[str, Meta(max_length=100)] = "") -> Response:
-        """Show what a link opens. Its button uses it."""
+        """Show the session that a link would open. The button on this page uses the link."""
         try:
             offer = await self.desk.sessions.look_at_link(token)
         except LinkOver as over:
@@ -54,7 +56,7 @@ class SignInPages:
 
     @shown
     async def linked(self, request: Request) -> Response:
-        """Use a link."""
+        """Open a session with a link."""
         form = await form_of(request)
         if not self.desk.sessions.is_our_post(request.fields):
             raise Forbidden(_NOT_OURS)

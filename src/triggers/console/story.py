@@ -1,4 +1,4 @@
-"""What became of an event, in sentences: a pure function of its deliveries."""
+"""Describes in sentences how the deliveries of an event stand. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import msgspec
 from triggers.console.words import clock, counted, duration, relative
 
 _MOST_NAMED: Final = 3
-"""Deliveries that the sentences name; the others are counted."""
+"""Maximum number of deliveries that the sentences name. The others are only counted."""
 
 
 class State(StrEnum):
-    """What a person needs to know of a delivery at a glance. Each has a colour, a shape and a word."""
+    """The state of a delivery, as the console shows it. Each state has a colour and a shape."""
 
     ARRIVED = "arrived"
     WAITING = "waiting"
@@ -25,7 +25,7 @@ class State(StrEnum):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """How one delivery stands. `most_attempts` and `host` are None where they are not known."""
+    """The present state of one delivery. `most_attempts` and `host` are None if they are not known."""
 
     name: str
     kind: Literal["push", "inbox"] = "push"
@@ -35,7 +35,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     most_attempts: int | None = None
     host: str | None = None
     failed_with: str | None = None
-    """What the last attempt met, such as `503`. None if there was none, or it arrived."""
+    """The failure of the last attempt, such as `503`. None if there is none."""
     waiting_for: str | None = None
     next_at: datetime | None = None
     accepted_at: datetime
@@ -63,7 +63,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def word(self) -> str:
-        """The state in a word."""
+        """The state as one word."""
         match self.status:
             case "pending" if self.state is State.STOPPED:
                 return (self.waiting_for or "").removeprefix("subscription_").capitalize()
@@ -78,7 +78,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Piece(NamedTuple):
-    """A part of a sentence. A `name` is of a subscription or an inbox; `at` is the moment of a time."""
+    """A part of a sentence. A `name` is the name of a subscription or an inbox. A `time` has `at`."""
 
     text: str
     kind: Literal["text", "name", "time"] = "text"
@@ -86,12 +86,12 @@ class Piece(NamedTuple):
 
 
 def worst_first(standings: Sequence[Standing]) -> list[Standing]:
-    """In the order of what needs attention. Those alike keep their order."""
+    """Sort deliveries by how much attention they need. Equal ones keep their order."""
     return sorted(standings, key=_rank)
 
 
 def tell(standings: Sequence[Standing], now: datetime) -> list[Piece]:
-    """What became of an event with these deliveries. `now` is the moment that times are told from."""
+    """Describe the deliveries of an event. Relative times count from `now`."""
     if not standings:
         return [Piece("Nothing is delivered: no subscription and no inbox matched this event.")]
     pushes = [each for each in worst_first(standings) if each.kind == "push"]
@@ -108,12 +108,13 @@ def tell(standings: Sequence[Standing], now: datetime) -> list[Piece]:
     for each in inboxes[:_MOST_NAMED]:
         told += [Piece(" "), *_of_inbox(each, now)]
     if len(inboxes) > _MOST_NAMED:
-        told.append(Piece(f" It is in {counted(len(inboxes) - _MOST_NAMED, 'other inbox')}es too."))
+        others = len(inboxes) - _MOST_NAMED
+        told.append(Piece(f" It is also in {others:,} other {'inbox' if others == 1 else 'inboxes'}."))
     return told if told[0].text != " " else told[1:]
 
 
 def plain(pieces: Sequence[Piece]) -> str:
-    """The sentences without their markup."""
+    """Return the sentences without markup."""
     return "".join(piece.text for piece in pieces)
 
 
@@ -159,7 +160,8 @@ def _of_push(standing: Standing, now: datetime) -> list[Piece]:
     of = f" of {standing.most_attempts}" if standing.most_attempts else ""
     match standing.status, standing.waiting_for:
         case "dead", _:
-            return [name, Piece(f" gave up after {counted(standing.attempts, 'attempt')}: {met}.")]
+            tried = counted(standing.attempts, "attempt")
+            return [Piece("The delivery to "), name, Piece(f" failed after {tried}: {met}.")]
         case "cancelled", _:
             why = f": {standing.reason}" if standing.reason else ""
             return [Piece("The delivery to "), name, Piece(f" was cancelled{why}.")]
@@ -169,30 +171,40 @@ def _of_push(standing: Standing, now: datetime) -> list[Piece]:
             state = why.removeprefix("subscription_").replace("deleting", "being deleted")
             return [name, Piece(f" is {state}, so nothing is sent to it."), *_last_met(standing, met)]
         case _, waiting_for if standing.attempts:
-            said = f" is failing: {met}, attempt {standing.attempts}{of};"
+            said = f" is failing: {met}, attempt {standing.attempts}{of}."
             return [name, Piece(said), *_next(waiting_for, standing.next_at, now)]
         case _, "failing_endpoint":
-            said = " is failing, so this event waits;"
+            said = " is failing, so this event waits."
             return [name, Piece(said), *_next("failing_endpoint", standing.next_at, now)]
         case _, "earlier_of_its_key":
-            return [name, Piece(" sends an earlier event of the same key first.")]
+            return [name, Piece(" waits until an earlier event of the same key is settled.")]
         case _, "retry_time" if standing.next_at is not None and standing.next_at > now:
-            return [name, Piece(" is due"), *_when(standing.next_at, now), Piece(".")]
+            return [
+                Piece("The delivery to "),
+                name,
+                Piece(" is due"),
+                *_when(standing.next_at, now),
+                Piece("."),
+            ]
         case _:
-            return [name, Piece(" has it in line; the first attempt follows.")]
+            return [Piece("The first attempt for "), name, Piece(" has not begun yet.")]
 
 
 def _last_met(standing: Standing, met: str) -> list[Piece]:
-    return [Piece(f" Its last attempt met {met}.")] if standing.attempts else []
+    return [Piece(f" The last attempt failed: {met}.")] if standing.attempts else []
 
 
 def _next(waiting_for: str | None, next_at: datetime | None, now: datetime) -> list[Piece]:
     if waiting_for == "earlier_of_its_key":
-        return [Piece(" an earlier event of the same key goes first.")]
+        return [Piece(" An earlier event of the same key is sent first.")]
     probe = waiting_for == "failing_endpoint"
     if next_at is None or next_at <= now:
-        return [Piece(" the next probe follows at once." if probe else " the next follows at once.")]
-    return [Piece(" next probe" if probe else " next"), *_when(next_at, now), Piece(".")]
+        return [Piece(" The next probe follows at once." if probe else " The next attempt follows at once.")]
+    return [
+        Piece(" The next probe is" if probe else " The next attempt is"),
+        *_when(next_at, now),
+        Piece("."),
+    ]
 
 
 def _when(moment: datetime, now: datetime) -> list[Piece]:
@@ -207,14 +219,14 @@ def _of_inbox(standing: Standing, now: datetime) -> list[Piece]:
         case "leased", _:
             return [Piece("A consumer of "), name, Piece(" holds it now.")]
         case "dead", _:
-            return [name, Piece(f" made it a dead letter: {standing.reason or 'rejected'}.")]
+            return [name, Piece(f" has it as a dead letter: {standing.reason or 'rejected'}.")]
         case "expired", _:
-            return [Piece("It expired in "), name, Piece(" before a consumer took it.")]
+            return [Piece("It expired in "), name, Piece(" before a consumer acknowledged it.")]
         case "cancelled", _:
-            return [name, Piece(" dropped it: it was cancelled.")]
+            return [Piece("It was cancelled in "), name, Piece(".")]
         case _, "delay" if standing.next_at is not None:
-            return [name, Piece(" gives it out"), *_when(standing.next_at, now), Piece(".")]
+            return [Piece("It is available in "), name, *_when(standing.next_at, now), Piece(".")]
         case _, "subscription_paused":
-            return [name, Piece(" keeps it and is paused.")]
+            return [name, Piece(" keeps it until the inbox is resumed.")]
         case _:
             return [name, Piece(" keeps it for a consumer.")]

@@ -1,4 +1,4 @@
-"""Pages of subscriptions: the list, and one with its attempts and what changes its state."""
+"""Pages of subscriptions: the list, and one subscription with its attempts and the forms that change it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SubscriptionPages:
 
     @shown
     async def subscriptions(self, request: Request, cursor: Text = "") -> Response:
-        """All subscriptions with their health; those that need attention first."""
+        """List a page of subscriptions with their health. Those that need attention come first."""
         session = await self.desk.session(request)
         now = datetime.now(UTC)
         found = await self.desk.api.ask(
@@ -59,32 +59,32 @@ class SubscriptionPages:
 
     @shown
     async def subscription(self, request: Request, subscription_id: str) -> Response:
-        """One subscription: its health, its settings and its last attempts."""
+        """Show one subscription: its health, its settings and its last attempts."""
         return await self._subscription(request, await self.desk.session(request), subscription_id)
 
     @shown
     async def pause(self, request: Request, subscription_id: str) -> Response:
-        """Pause it."""
+        """Pause a subscription."""
         return await self._change(request, subscription_id, SubscriptionRoutes.pause_subscription)
 
     @shown
     async def resume(self, request: Request, subscription_id: str) -> Response:
-        """Resume it."""
+        """Resume a subscription."""
         return await self._change(request, subscription_id, SubscriptionRoutes.resume_subscription)
 
     @shown
     async def enable(self, request: Request, subscription_id: str) -> Response:
-        """Enable it after it was disabled."""
+        """Enable a disabled subscription."""
         return await self._change(request, subscription_id, SubscriptionRoutes.enable_subscription)
 
     @shown
     async def disable(self, request: Request, subscription_id: str) -> Response:
-        """Disable it, which cancels what it has not delivered."""
+        """Disable a subscription. This cancels its undelivered events."""
         return await self._change(request, subscription_id, SubscriptionRoutes.disable_subscription)
 
     @shown
     async def test(self, request: Request, subscription_id: str) -> Response:
-        """Send it a test event, and show how that went."""
+        """Send a test event to a subscription, and show the result."""
         session, _ = await self.desk.posted(request)
         said, kind = "", "failed"
         try:
@@ -96,11 +96,11 @@ class SubscriptionPages:
         else:
             attempt = msgspec.json.decode(bytes(answer.body), type=TestAnswer).attempt
             if attempt is None:
-                said, kind = "The test event is stored, and no attempt was made within 20 seconds.", "waiting"
+                said, kind = "The test event is stored, but no attempt was made within 20 seconds.", "waiting"
             elif attempt.outcome == "delivered":
                 said, kind = f"The test event arrived in {duration(attempt.duration_ms / 1000)}.", "arrived"
             else:
-                said = f"The test event met {failure(attempt.reason, attempt.status_code)}."
+                said = f"The test event was not delivered: {failure(attempt.reason, attempt.status_code)}."
         return await self._subscription(request, session, subscription_id, said=said, kind=kind)
 
     async def _change(self, request: Request, subscription_id: str, handler: Any) -> Response:

@@ -1,4 +1,4 @@
-"""The deliveries of an event on one time axis: where each attempt stands, and why each gap is there. Pure.
+"""Places the attempts of an event on one time axis, and gives the reason for each gap. Pure.
 
 The axis is monotone but not linear: the width of the interval between two moments grows with the logarithm of
 its length. So the first seconds and the last day of a schedule are both readable.
@@ -18,14 +18,14 @@ from triggers.console.story import State
 from triggers.console.words import WAITS, relative, rough
 
 _FIRST, _LAST = 1.5, 98.0
-"""Where the axis begins and ends, in percent of the width."""
+"""The beginning and the end of the axis, in percent of the width."""
 _TICK_APART: Final = 9.0
 _TICK_APART_NARROW: Final = 24.0
 _JITTER: Final = 0.2
 _PX_A_CHARACTER: Final = 6.0
 _PX_BESIDE: Final = 14
 _WIDE_PX, _NARROW_PX = 640, 300
-"""The width of a track on a wide and on a narrow screen, at least. The style sheet has the same bounds."""
+"""Minimum width of a track on a wide and on a narrow screen. The style sheet has the same values."""
 
 
 class Try(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ class Try(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True):
-    """One delivery over time: its attempts in their order, and how it waits now."""
+    """One delivery over time: its attempts in their order, and the reason why it waits now."""
 
     tries: list[Try]
     delays: tuple[float, ...] = ()
@@ -60,7 +60,7 @@ class Mark(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """The time between two marks. `fits`: on which screens there is room for the label, around `middle`."""
+    """The time between two marks. `fits`: the screens that have room for the label around `middle`."""
 
     start: float
     end: float
@@ -71,7 +71,7 @@ class Gap(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """A named place of the axis. `narrow`: whether there is room for it on a narrow screen."""
+    """A labelled place on the axis. `narrow`: whether a narrow screen has room for its label."""
 
     place: float
     label: str
@@ -80,7 +80,7 @@ class Tick(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """What to draw. `tracks` are the marks and gaps of each course, in their order."""
+    """The parts to draw. `tracks` has the marks and gaps of each course, in the order of the courses."""
 
     ticks: list[Tick]
     tracks: list[tuple[list[Mark], list[Gap]]]
@@ -146,7 +146,7 @@ def _gaps(
         label = reason_of_wait(before, course)
         start, end, at = places[since], places.get(until, _LAST), places.get(now, _LAST)
         gap = _gap(start, end, label, until - since)
-        if start < at < end:  # the label stands on the wider side of the line of now
+        if start < at < end:  # the label is on the wider side of the line that marks the present
             side = (start, at) if at - start > end - at else (at, end)
             beside = _gap(*side, label, until - since)
             gap = beside._replace(start=start, end=end)
@@ -168,7 +168,7 @@ def _needed_px(text: str) -> float:
 
 
 def reason_of_gap(before: Try | None, after: Try, delays: Sequence[float]) -> str:
-    """Why `after` did not begin earlier: a label of a few words, empty if there is nothing to say."""
+    """Return the reason why `after` did not begin earlier, as a short label. It is empty if none is known."""
     if before is None:
         return "worker lost" if after.number > 1 else "its turn"
     if after.generation > before.generation:
@@ -183,14 +183,14 @@ def reason_of_gap(before: Try | None, after: Try, delays: Sequence[float]) -> st
 
 
 def reason_of_wait(before: Try | None, course: Course) -> str:
-    """Why a delivery that has not ended waits now."""
+    """Return the reason why an unsettled delivery waits now, as a short label."""
     if course.waiting_for == "retry_time" and before is not None:
         return _planned(before, course.delays)
     return WAITS.get(course.waiting_for or "", "")
 
 
 def _planned(before: Try, delays: Sequence[float]) -> str:
-    """What set the time of the next attempt: the schedule, or the endpoint's Retry-After."""
+    """Return the origin of the next attempt's time: the schedule, or the Retry-After of the endpoint."""
     if before.retry_at is None:
         return ""
     if before.reason in ("throttled", "unavailable") and before.number <= len(delays):
@@ -205,7 +205,7 @@ def _planned(before: Try, delays: Sequence[float]) -> str:
 def _ticks(
     places: Mapping[datetime, float], accepted_at: datetime, now: datetime, is_open: bool
 ) -> list[Tick]:
-    """The beginning, now, and as many moments between as have room."""
+    """Return ticks for the beginning, the present, the end, and as many other moments as have room."""
     ordered = sorted(places)
     wanted = [accepted_at, *([now] if is_open and now in places else []), ordered[-1], *ordered]
     taken: list[float] = []

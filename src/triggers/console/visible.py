@@ -1,4 +1,4 @@
-"""Text of strangers as markup: characters that cannot be seen, or that turn text around, are written out."""
+"""Makes text of strangers safe to show: replaces invisible characters, and those that reverse text."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Final
 from markupsafe import Markup, escape
 
 MAX_SHOWN: Final = 20_000
-"""Characters of one text that a page shows."""
+"""Maximum number of characters of one text that a page shows."""
 
 _SUSPECT: Final = re.compile("[^ -~]")
 
 
 def visible(text: str, most: int = MAX_SHOWN, *, lines: bool = False) -> Markup:
-    """The text with each character that has no shape as its code point. The rest is escaped.
+    """Escape a text, and replace each invisible character by its code point.
 
-    `lines`: line breaks and tabs stay as they are.
+    With `lines`, line breaks and tabs stay as they are.
     """
     if len(text) <= most and text.isprintable():
         return escape(text)

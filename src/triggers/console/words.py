@@ -1,4 +1,4 @@
-"""How the console writes times, sizes and reasons. Pure functions."""
+"""Writes times, sizes and reasons as the console shows them. Pure functions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REASONS: Final = {
     Reason.CONNECT: "connection refused",
     Reason.CONNECT_TIMEOUT: "no connection in time",
     Reason.TLS: "TLS failed",
-    Reason.TLS_TIMEOUT: "no TLS in time",
+    Reason.TLS_TIMEOUT: "no TLS connection in time",
     Reason.TIMEOUT: "no answer in time",
     Reason.SLOW_HEADERS: "an answer that came too slowly",
     Reason.SLOW_BODY: "an answer that came too slowly",
@@ -33,7 +33,7 @@ REASONS: Final = {
     Reason.BUSY: "no free connection",
     Reason.INTERNAL: "an error of the service",
 }
-"""What went wrong with an attempt, as the end of a sentence."""
+"""The failure of an attempt, as the end of a sentence."""
 
 WAITS: Final = {
     "its_turn": "its turn",
@@ -46,11 +46,11 @@ WAITS: Final = {
     "consumer": "a consumer",
     "delay": "delay",
 }
-"""Why an unsettled delivery waits, as a label: the words that the API gives, for people."""
+"""A label for each reason of the API why an unsettled delivery waits."""
 
 
 def duration(seconds: float) -> str:
-    """A length of time with one unit, two where the first is small: `84 ms`, `35 s`, `2 min 30 s`, `3 h`."""
+    """Return a length of time in one unit, or in two if the first number is small: `84 ms`, `2 min 30 s`."""
     if seconds < 1:
         return f"{max(0, round(seconds * 1000))} ms"
     if seconds < 10 and round(seconds, 1) % 1:
@@ -68,7 +68,7 @@ def duration(seconds: float) -> str:
 
 
 def rough(seconds: float) -> str:
-    """A length of time with one unit, for places where a number of the right size is enough."""
+    """Return a length of time in one unit, for places where a rounded number is enough."""
     if seconds < 1:
         return f"{max(0, round(seconds * 1000))} ms"
     size, unit = next((each for each in _UNITS if seconds >= each[0]), _UNITS[-1])
@@ -76,7 +76,7 @@ def rough(seconds: float) -> str:
 
 
 def relative(moment: datetime, now: datetime) -> str:
-    """`3 min ago`, `in 4 min`, or `now`."""
+    """Return a time relative to `now`: `3 min ago`, `in 4 min`, or `now`."""
     seconds = (moment - now).total_seconds()
     if abs(seconds) < 1:
         return "now"
@@ -85,24 +85,24 @@ def relative(moment: datetime, now: datetime) -> str:
 
 
 def clock(moment: datetime, now: datetime) -> str:
-    """The time of day in UTC, with the date if it is another day than `now`."""
+    """Return the time of day in UTC, with the date if it differs from that of `now`."""
     moment = moment.astimezone(UTC)
     same_day = moment.date() == now.astimezone(UTC).date()
     return moment.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S")
 
 
 def size(count: int) -> str:
-    """A number of bytes: `512 B`, `4.2 KiB`."""
+    """Return a number of bytes with its unit: `512 B`, `4.2 KiB`."""
     return f"{count} B" if count < 1024 else f"{count / 1024:.1f} KiB"
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 attempt`, `4 attempts`."""
+    """Return a number with its noun: `1 attempt`, `4 attempts`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def failure(reason: str | None, status_code: int | None) -> str:
-    """What an attempt met: `503`, or what went wrong before there was a status."""
+    """Return the result of an attempt: its status, such as `503`, or else the failure in words."""
     if status_code is not None:
         return str(status_code)
     return REASONS.get(Reason(reason), reason) if reason in list(Reason) else (reason or "no answer")

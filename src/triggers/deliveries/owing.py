@@ -131,7 +131,7 @@ async def owe_once_more(database: Database, to: Recipient, event_id: UUID) -> bo
 
 
 async def events_of(connection: Connection, org_id: UUID, ids: Sequence[UUID]) -> list[PastEvent]:
-    """Those of these events that are still stored, oldest first."""
+    """Return these events, oldest first, as far as they are still stored."""
     if not ids:
         return []
     rows = await connection.fetch(_SQL["events_of"], org_id, ids, min(ids), max(ids))

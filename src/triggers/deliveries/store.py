@@ -136,7 +136,7 @@ class ListPosition(NamedTuple):
 
 
 class WantedDeliveries(NamedTuple):
-    """The deliveries to list: those of a status, of one subscription or of all, of one kind or of both."""
+    """The deliveries to list: by status, by subscription and by kind. None selects all."""
 
     status: DeliveryStatus
     subscription_id: UUID | None
@@ -174,7 +174,7 @@ async def recipient(database: Database, org_id: OrgId, subscription_id: UUID | N
 async def find_recipient(
     connection: Connection, org_id: UUID, subscription_id: UUID | None
 ) -> Recipient | None:
-    """The same within a transaction. None if there is no such subscription."""
+    """Find a recipient within a transaction. None if there is no such subscription."""
     row = await connection.fetchrow(_SQL["recipient"], org_id, subscription_id)
     if row is None:
         return None

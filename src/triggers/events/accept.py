@@ -183,8 +183,8 @@ class AcceptApp:
         207 if only some events are stored. If no event is stored, the answer is a problem with the member
         `results`. Its status is that of all events, or 422 if the events have different statuses.
 
-        A request that is refused before its events are read has no `results`. Examples are 429 or 503 because
-        no event is accepted now, and 400 for a body that is not JSON.
+        The answer to a request that is refused before its events are read has no `results`. Examples are 429
+        or 503 if no event is accepted now, and 400 for a body that is not JSON.
 
         With the header `Idempotency-Key`, the event at index N has the `dedup_id` `<key>/N` if it has none of
         its own.

@@ -174,12 +174,12 @@ def _event(text: bytes, org_id: OrgId, mint: Callable[[], UUID]) -> NewEvent:
 def checked(
     event: NewEvent, *, ordering_key: str = "/ordering_key", occurred_at: str = "/occurred_at"
 ) -> NewEvent:
-    """The event, if the fields that every format has are valid, with its time in UTC.
+    """Return the event with its time in UTC, if the fields that all formats have are valid.
 
-    The arguments are the pointers to fields that have other names in other formats.
+    Some fields have other names in other formats. The other arguments are the pointers to these.
 
     Raises:
-        Invalid: 422, saying which field is wrong.
+        Invalid: 422, which names the wrong field.
     """
     event.type = check_event_type(event.type)
     if event.dedup_id is not None:

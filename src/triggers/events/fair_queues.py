@@ -129,7 +129,7 @@ class FairQueues:
         return list(queue)
 
     def take_all(self) -> list[WaitingEvent]:
-        """Remove and return every event, also those of queues that were set aside."""
+        """Remove and return all events, including those of queues that were set aside."""
         queues = (*self._in_turn.values(), *self._aside.values())
         self._in_turn.clear()
         self._aside.clear()
@@ -137,7 +137,7 @@ class FairQueues:
         return [waiting for queue in queues for waiting in queue]
 
     def judge(self, waiting: WaitingEvent, judged: Judged) -> None:
-        """Note the rules by which a waiting event was judged, and the findings."""
+        """Note the rules with which a waiting event was matched, and the result."""
         self.payload_bytes -= waiting.size
         waiting.judge(judged)
         self.payload_bytes += waiting.size

@@ -71,7 +71,7 @@ class Flusher:
         self._window = dedup_window
         self._committed = committed
         self.tally = Tally(clock.now)
-        """What became of the events, for the statistics."""
+        """Counts the events, for the statistics."""
         self._connection: Connection | None = None
         self._refusal = ""
         self._refused_until = 0.0  # monotonic
@@ -201,7 +201,7 @@ class Flusher:
     def _decide(self, waiting: WaitingEvent, reason: Resolution | Taken) -> None:
         """Answer an event that is stored, or whose dedup_id is taken."""
         event = waiting.event
-        if reason.stored and not waiting.answered:  # by an earlier try, whose outcome was unknown
+        if reason.stored and not waiting.answered:  # an earlier try stored it, and its result was unknown
             self.tally.accept({event.org_id: 1})
         winner = event.id if reason.stored or reason.winner is None else reason.winner
         self.tally.repeat(event.org_id, waiting.decide(winner, reason.fingerprint))

@@ -55,17 +55,17 @@ class WaitingLimits(NamedTuple):
 
     @property
     def least_bytes(self) -> int:
-        """The room that each event takes at least, so that no more than `events` fit."""
+        """The minimum size that each event counts as, so that at most `events` events fit."""
         return -(-self.payload_bytes // self.events)
 
 
 class Acceptor:
     """Accepts events. Call `start` before the first event and `stop` after the last one.
 
-    States: made → accepting → stopping (nothing new is accepted, what waits is stored) → stopped. If a bug
-    ends the task that stores events, all waiting events are answered with 503, and nothing new is accepted.
+    States: made → accepting → stopping (no new events are accepted, waiting ones are stored) → stopped. If a
+    bug ends the task that stores events, all waiting events are answered with 503, and no new ones accepted.
 
-    There is one flush at a time. A second one would halve the batches, and gained nothing on two cores.
+    There is one flush at a time. A second one would halve the batches. It was not faster on two cores.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Acceptor:
 
     @property
     def tally(self) -> Tally:
-        """What became of the events, for the statistics."""
+        """The counts of events, for the statistics."""
         return self._flusher.tally
 
     @property
@@ -183,7 +183,7 @@ class Acceptor:
                 elif late := self._queues.take_late(time.monotonic() - MAX_WAIT_SECONDS):
                     for waiting in late:
                         waiting.answer(errors.Overloaded(_TOO_LATE))
-                    await asyncio.sleep(0)  # for the answers to go out, before there are more
+                    await asyncio.sleep(0)  # sends the answers before there are more of them
                 elif batch := self._queues.next_batch():
                     self._queues.put_back(await self._flusher.store(batch))
                     batch = []
@@ -191,8 +191,8 @@ class Acceptor:
             self._refuse_all(batch)
 
     def _refuse_all(self, batch: Sequence[WaitingEvent]) -> None:
-        """Answer every event after the flusher has ended, because nothing will store it. The events of the
-        last batch may be stored."""
+        """Answer every event after the flusher has ended, because none will be stored now. The events of the
+        last batch may be stored already."""
         self._stopping = True
         self._rejudging.stop()
         for waiting in batch:

@@ -19,7 +19,7 @@ async def can_store_good_event(connection: Connection, clock: DatabaseClock, win
     """Whether this connection can store an event that is certainly valid, with a delivery.
 
     The event belongs to an organisation of its own, because the organisations of the refused events may have
-    been deleted meanwhile. Both are rolled back. The answer is False if this cannot be determined.
+    been deleted meanwhile. The transaction is rolled back. The result is False if this cannot be determined.
     """
     transaction = connection.transaction()
     try:

@@ -1,4 +1,4 @@
-"""Lists events that fit a filter. A page looks through so many events at most, and says how far it looked."""
+"""Lists events that match a filter. A page looks at a bounded number of events, and names the last."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from triggers.postgres.database import Database, Row, statements
 _SQL = statements(__name__)
 
 MAX_LOOKED_AT: Final = 20_000
-"""Events that a page looks through."""
+"""Maximum number of events that a page looks at."""
 MAX_OWNERS: Final = 10_000
-"""Subscriptions and inboxes among whose deliveries undelivered events are looked for."""
+"""Maximum number of subscriptions and inboxes whose deliveries are looked at for undelivered events."""
 UNDELIVERED_ROWS: Final = 20_000
 """Deliveries that a page with undelivered events reads, unless there are too many subscriptions for that."""
 _STEP_ROWS: Final = 500
@@ -25,7 +25,7 @@ _PARTS: Final = 4  # per subscription: unsettled, dead, cancelled, expired
 
 
 class EventFilter(NamedTuple):
-    """Which events to list; None stands for all. `event_type` is an exact type or a pattern."""
+    """The events to list. None selects all. `event_type` is an exact type or a pattern."""
 
     event_type: str | None = None
     subject: str | None = None
@@ -33,7 +33,7 @@ class EventFilter(NamedTuple):
 
     @property
     def values(self) -> tuple[str | None, str | None, str | None, str | None]:
-        """The filter as the statements take it: type, prefix of the type, subject, dedup_id."""
+        """The filter as arguments of the statements: type, prefix of the type, subject, dedup_id."""
         wanted = self.event_type
         if wanted is not None and (wanted == "*" or wanted.endswith(".*")):
             return None, wanted[:-1], self.subject, self.dedup_id
@@ -55,7 +55,7 @@ class ListedEvents(NamedTuple):
 async def page_of(
     database: Database, org_id: OrgId, within: EventRange, wanted: EventFilter, limit: int
 ) -> ListedEvents:
-    """Events of a range that fit, at most `limit`. A page may hold fewer, even none, and not be the last."""
+    """Return matching events of a range. A page may have fewer than `limit` and still not be the last one."""
     if wanted.dedup_id is not None and within.newest_first:
         within = await _from_named(database, org_id, within, wanted.dedup_id)
     filtered = any(value is not None for value in wanted)
@@ -71,7 +71,7 @@ async def page_of(
 async def undelivered(
     database: Database, org_id: OrgId, within: EventRange, wanted: EventFilter, limit: int
 ) -> ListedEvents:
-    """Events of a range, newest first, with a delivery that is unsettled, dead, cancelled or expired."""
+    """Return the events with a delivery that is unsettled, dead, cancelled or expired, newest first."""
     window = await database.row(_SQL["window"], org_id, within.lowest, within.below, MAX_LOOKED_AT)
     assert window is not None
     if not window["looked_at"]:
@@ -96,7 +96,7 @@ async def undelivered(
 
 
 async def _from_named(database: Database, org_id: OrgId, within: EventRange, dedup_id: str) -> EventRange:
-    """The range without what is younger than the youngest event with a dedup_id, if that is remembered."""
+    """Cut the range at the newest event with a dedup_id, if the service still remembers the dedup_id."""
     row = await database.row(_SQL["named"], org_id, dedup_id)
     if row is None:
         return within

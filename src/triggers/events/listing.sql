@@ -1,5 +1,5 @@
 -- name: newest_first
--- Looks at $4 events at most. There is a row even if none of them fits, so that `looked_at` and `last` are known.
+-- Looks at $4 events at most. Even if none of them matches, there is one row, which has `looked_at` and `last`.
 with looked_at as materialized (
     select id, type, dedup_id, source, subject, ordering_key, occurred_at, octet_length(payload) as payload_size
     from events where org_id = $1 and id >= $2 and id < $3 order by id desc limit $4
@@ -32,11 +32,11 @@ from (
 left join fitting f on true order by f.id
 
 -- name: named
--- The youngest event with a dedup_id, as long as the service remembers the dedup_id.
+-- The newest event with a dedup_id, as long as the service remembers the dedup_id.
 select event_id from dedup where org_id = $1 and dedup_id = $2
 
 -- name: window
--- The oldest of the $4 newest events of a range, and how many there are.
+-- The oldest of the $4 newest events of a range, and the number of these.
 select count(*) as looked_at, (array_agg(id order by id))[1] as last
 from (select id from events where org_id = $1 and id >= $2 and id < $3 order by id desc limit $4) newest
 
@@ -44,9 +44,9 @@ from (select id from events where org_id = $1 and id >= $2 and id < $3 order by 
 select id from subscriptions where org_id = $1 and status <> 'deleting' order by id limit $2
 
 -- name: undelivered
--- For each subscription the newest $5 events of a range that are not settled, and those that are dead, cancelled or
--- expired: four parts, each in the order of an index. `part` names the part of the subscription. Of what was replayed
--- only the latest generation counts.
+-- For each subscription four parts: the newest $5 deliveries of a range that are unsettled, dead, cancelled and
+-- expired, each in the order of an index. `part` names the part. `replayed` is true if a later generation exists,
+-- because only the latest one counts.
 select s.id as owner, 'unsettled' as part, d.event_id, false as replayed
 from unnest($2::uuid[]) s (id) cross join lateral (
     select event_id from deliveries d

@@ -54,7 +54,7 @@ class Rejudging:
         crowded: set[WaitingEvent] = set()
         try:
             await self._judging.refresh(org_id)
-            for waiting in tuple(queue):  # events that come later are judged by the new rules
+            for waiting in tuple(queue):  # later events are matched with the new rules
                 self._queues.judge(waiting, await self._judging.judge_paced(waiting.event))
                 if not waiting.take_memory(self._least_bytes):
                     crowded.add(waiting)

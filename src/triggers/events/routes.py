@@ -99,7 +99,7 @@ class EventDetail(EventView, kw_only=True, omit_defaults=True):
         Meta(description="`dataschema` and extension attributes of an event that came as a CloudEvent."),
     ]
     payload: Annotated[
-        Any, Meta(description="Left out if the key has the scope `read` and not `events:read`.")
+        Any, Meta(description="Omitted if the key has the scope `read` without `events:read`.")
     ] = UNSET
     deliveries: list[DeliveryView]
     explanations: list[Explanation] | None = None
@@ -131,7 +131,7 @@ class EventRoutes:
             str,
             Query("type"),
             Meta(
-                description="Only events of this type, or with a pattern such as `order.*`, of these types.",
+                description="Only events of this type. A pattern such as `order.*` selects several types.",
                 max_length=255,
             ),
         ]
@@ -143,8 +143,8 @@ class EventRoutes:
         undelivered: Annotated[
             str,
             Meta(
-                description="Only events with a delivery that is not settled, or that is dead, cancelled or"
-                " expired. It needs no value. Not with `order=asc`."
+                description="Only events with a delivery that is unsettled, dead, cancelled or expired. It"
+                " needs no value, and cannot be combined with `order=asc`."
             ),
         ]
         | None = None,
@@ -156,8 +156,8 @@ class EventRoutes:
     ) -> EventPage:
         """List events, newest first by default.
 
-        A page looks through at most 20,000 events, so with a filter it may hold fewer than `limit`, even
-        none, and still have a `next_cursor`. `looked_to` says how far it looked.
+        A page looks at 20,000 events at most. With a filter it may therefore have fewer than `limit` events,
+        even none, and still a `next_cursor`. `looked_to` is the time of the last event that it looked at.
         """
         wanted = EventFilter(event_type, subject, dedup_id)
         for name, text in (("type", event_type), ("subject", subject), ("dedup_id", dedup_id)):
@@ -193,7 +193,7 @@ class EventRoutes:
     ) -> EventDetail:
         """Get an event with its payload and its delivery to every subscription.
 
-        A key with the scope `read` and without `events:read` gets it without the payload.
+        A key with the scope `read` but without `events:read` gets the event without its payload.
         """
         shows_payload = Scope.EVENTS_READ in caller.scopes
         event = await self._find(caller, event_id)

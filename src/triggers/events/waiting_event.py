@@ -56,7 +56,7 @@ class WaitingEvent:
         self.judge(judged)
 
     def judge(self, judged: Judged) -> None:
-        """Note the rules by which it was judged, and the findings."""
+        """Note the rules with which this event was matched, and the result."""
         self.judged = judged
         event = self.event
         self.size = len(event.payload) + len(event.attributes or b"") + FINDING_BYTES * len(judged.findings)

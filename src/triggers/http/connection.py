@@ -25,11 +25,11 @@ class CallerConnection(asyncio.Protocol):
 
     bytes in ▶ `PacedReader` ▶ `RequestParser` ▶ `Pipeline` ▶ `RequestCycle` ▶ bytes out
 
-    In addition, `CallerDeadlines` notes since when something that may take too long has been going on.
+    In addition, `CallerDeadlines` notes the beginning of each state that may last too long.
 
     open ──`refuse`──▶ refusing: earlier requests are answered, and then the error
     open or refusing ──the last answer──▶ hung up: the caller may still send, for `LINGER_SECONDS`
-    open ──`eof_received`──▶ half-closed: what came is answered, and then the connection is closed
+    open ──`eof_received`──▶ half-closed: the requests that arrived are answered, then it is closed
     any of them ──`close`, or the caller leaves──▶ lost
     """
 

@@ -1,9 +1,9 @@
-"""Time limits for a caller: for sending a request, reading an answer, being idle, and going on at the end."""
+"""Time limits for a caller: sending a request, reading an answer, being idle, and sending after the end."""
 
 from __future__ import annotations
 
 LINGER_SECONDS = 5.0
-"""Time in which a caller may go on sending after its last answer, before the connection is aborted."""
+"""Time for which a caller may still send after its last answer. Then the connection is aborted."""
 SLOWEST_READER = 16 * 1024
 """Minimum speed, in bytes per second, at which a caller must read its answers."""
 

@@ -75,7 +75,7 @@ def _operations(paths: dict[str, Any]) -> list[Operation]:
 
 
 def _scope(detail: dict[str, Any]) -> str:
-    """What a key needs: one of the scopes, `any key`, or `public` for no key at all."""
+    """Return the scopes of which a key needs one, `any key`, or `public` if no key is needed."""
     if "security" not in detail:
         return "public"
     named = {f"`{scope}`": None for way in detail["security"] for scopes in way.values() for scope in scopes}

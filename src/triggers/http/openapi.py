@@ -123,7 +123,7 @@ class _Operation:
             described["requestBody"] = self._request_body(schemas)
         described["responses"] = self._responses(service, schemas)
         if route.scope != PUBLIC:
-            # OpenAPI 3.1 lets the list name the scope that the key needs. One entry of the list is enough.
+            # In OpenAPI 3.1 an entry may name the scope that a key needs. One entry is enough.
             needed = [[scope] for scope in route.scopes] or [[]]
             described["security"] = [{scheme: each} for each in needed for scheme in service.schemes]
         return described

@@ -70,7 +70,7 @@ class Pipeline:
         """Answer nothing more: tell the running request that the caller has left, and drop all others."""
         if self._running is not None:
             self._running.caller_left()
-        # Requests that never ran refer to the connection, and it to them: only the collector could free both.
+        # Requests that never ran and the connection refer to each other. Only the collector could free them.
         self._waiting.clear()
         self._running = self.newest = None
 

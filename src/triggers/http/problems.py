@@ -35,7 +35,7 @@ KINDS: dict[type[errors.TriggersError], Kind] = {
     errors.NameTaken: Kind(409, "name-taken", "The name or key is in use"),
     errors.LeaseOver: Kind(409, "lease-over", "The lease has ended or does not hold the messages"),
     errors.Paused: Kind(409, "inbox-paused", "The inbox is paused and has no more messages"),
-    errors.LinkOver: Kind(410, "link-over", "The link to sign in cannot be used any more"),
+    errors.LinkOver: Kind(410, "link-over", "The sign-in link can no longer be used"),
     errors.TooLarge: Kind(413, "too-large", "The body is over its limit"),
     errors.UnsupportedMediaType: Kind(
         415, "unsupported-media-type", "The Content-Type or Content-Encoding is not supported"

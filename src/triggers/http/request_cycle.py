@@ -27,7 +27,8 @@ class RequestCycle:
 
     The head of an answer leaves with the first piece of its body. An answer that is complete with that piece,
     as nearly all are, leaves in one burst with those of other connections.
-    When the caller finished sending, an app that asks for more than the request is told that the caller left.
+    If the caller has finished sending and the app asks for more than the request, the app is told that the
+    caller has left.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from triggers.http.request_pieces import RequestPieces
 
 REST_READ: Final = 5 * 1024 * 1024
 """If a request is answered before its body has arrived, at most this many remaining bytes are read and thrown
-away. If more remain, or their number is unknown, the connection ends, so a refused caller cannot go on."""
+away. If more remain, or their number is unknown, the connection ends, so a refused caller cannot continue."""
 
 
 class RequestReceiver(Protocol):
@@ -98,7 +98,7 @@ class RequestParser:
 
     @property
     def has_much_to_come(self) -> bool:
-        """Whether so much of the newest body is not parsed yet that it is not worth reading."""
+        """Whether the rest of the newest body is too long to be worth reading."""
         return self._length is None or self.pieces.left > REST_READ
 
     def _ignore_offer(self) -> None:

@@ -46,13 +46,13 @@ class Route(NamedTuple):
     """The media type of the answer."""
     takes: Mapping[str, Any] | None = None
     reads: Mapping[str, Any] | None = None
-    """The media types of a body that the handler reads from the request by itself, with their types."""
+    """The media types and Python types of a body that the handler reads itself."""
     or_scope: str | None = None
-    """Another scope that is enough instead of `scope`."""
+    """An alternative to `scope`: a key needs one of the two."""
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """The scopes of which a key needs one. Without any, no scope is needed."""
+        """The scopes of which a key needs one. If there are none, a key needs no scope."""
         return tuple(str(each) for each in (self.scope, self.or_scope) if each not in (None, PUBLIC))
 
     @property

@@ -1,7 +1,7 @@
-"""Leases with a long poll: a few of the requests that wait for an inbox look at a time, in their order.
+"""Leases with a long poll. Only a few of the requests that wait for an inbox query it at the same time.
 
-If all looked at every hint, two hundred consumers would ask the database two hundred times for one
-message, and acknowledgements would find no connection.
+If all of them queried it after every hint, two hundred consumers would query the database two hundred
+times for one message, and acknowledgements would find no free connection.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class LeaseQueue:
     ) -> tuple[Inbox, list[Message]]:
         """Claim messages for a lease. If there are none, wait as long as the request asks.
 
-        It claims, waits in line, then listens for hints before it claims again, so that no hint between
-        two claims is lost. The inbox may change meanwhile: it is returned as it was last seen.
+        It claims, and waits in line. Then it listens for hints before it claims again, so no hint between
+        two claims is lost. The inbox may change meanwhile, so its latest known state is returned.
 
         If the caller closes its side of the connection, the wait ends, and nothing is leased. An interrupted
         consumer often releases its messages at the same moment. The request that waits would lease them
@@ -75,7 +75,8 @@ class LeaseQueue:
                     inbox, messages = await self._wait_in_line(gone, inbox, asked, lease_id)
                 finally:
                     self._room.give_back(inbox.org_id)
-            if messages and gone.done() and asked.lease_id is None:  # so nobody else has the lease
+            # No other request was answered with a lease whose id the service chose.
+            if messages and gone.done() and asked.lease_id is None:
                 await settlement_store.release(self._database, inbox, lease_id, None, 0)
                 self._wakeup.give({inbox.org_id})
                 return inbox, []

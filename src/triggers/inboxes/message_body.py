@@ -37,7 +37,7 @@ class LeaseBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             Meta(
                 min_length=1,
                 max_length=128,
-                description="Name of the consumer, for people who look at the leases of the inbox.",
+                description="Name of the consumer. The lists of leases and messages show it to people.",
             ),
         ]
         | None
@@ -140,7 +140,7 @@ class Lease(msgspec.Struct, kw_only=True):
 
 
 class ListedMessage(MessageView, kw_only=True):
-    """A message in a list. If it is leased: its lease, when that ends, and the name of the consumer."""
+    """A message in a list. A leased message also has its lease, the end of the lease, and the consumer."""
 
     lease_id: UUID | None
     leased_until: Timestamp | None
@@ -155,7 +155,7 @@ class MessageList(msgspec.Struct):
 
 
 class LeaseView(msgspec.Struct, kw_only=True):
-    """A lease that has not ended. `consumer` is the name that the consumer gave, or null."""
+    """A lease that has not ended. `consumer` is the name that the consumer gave itself, or null."""
 
     lease_id: UUID
     messages: Annotated[int, Meta(description="Number of messages that the lease holds.")]

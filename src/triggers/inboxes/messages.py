@@ -113,8 +113,8 @@ class MessageRoutes:
     ) -> LeaseList:
         """List the leases of an inbox that have not ended, in the order of their ids.
 
-        Ids that the service chose are in the order of time. A page looks at 5,000 leased messages at most, so
-        it may hold fewer than `limit` leases, even none, and still have a `next_cursor`.
+        Ids that the service chose are in the order of time. A page looks at 5,000 leased messages at most. It
+        may therefore have fewer than `limit` leases, even none, and still a `next_cursor`.
         """
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         page = await inbox_store.leases(self._database, found, page_request(cursor, limit))
@@ -214,8 +214,8 @@ class MessageRoutes:
     async def revoke_lease(self, caller: Caller, inbox: str, data: RevokeBody) -> Revoked:
         """End a lease of another consumer. Its messages are available again at once.
 
-        The consumer can no longer settle them: its requests are answered with 409 `lease-over`, unless it has
-        acknowledged all their messages before. The lease count of the messages stays as it is.
+        The consumer can no longer settle them. Its requests are answered with 409 `lease-over`, unless it had
+        already acknowledged all messages of the lease. The lease count of the messages does not change.
         """
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         released = await settlement_store.release(self._database, found, data.lease_id, None, 0)

@@ -328,7 +328,7 @@ def inbox_route(
     status: int = 200,
     answers: tuple[Answer, ...] = (),
 ) -> Route:
-    """A route of inboxes. Keys with the scope `read` may use it if it is a GET, so no GET shows a payload."""
+    """Make a route of inboxes. Keys with the scope `read` may use every GET, so no GET shows a payload."""
     or_scope = Scope.READ if method == "GET" else None
     return Route(method, f"/v1/inboxes{path}", handler, Scope.INBOX, status, answers, or_scope=or_scope)
 

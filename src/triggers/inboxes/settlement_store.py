@@ -111,7 +111,7 @@ async def sweep_finished(database: Database, limit: int) -> int:
 
 
 async def _finish(database: Database, inbox: Inbox, leases: Collection[UUID]) -> None:
-    """Record those of these leases of which nothing is left, because of other requests at the same moment."""
+    """Record the leases that are finished only because other requests settled the rest at the same time."""
     await database.fetch(_SQL["finish"], inbox.org_id, inbox.id, list(leases))
 
 

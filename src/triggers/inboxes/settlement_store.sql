@@ -24,8 +24,8 @@ with held as (
 select event_id, lease_count, left_over from held cross join others order by event_id
 
 -- name: finish
--- After the commit of `ack` or `acknowledge`. Two of these that run at the same moment do not see what the other
--- one acknowledges, so each believes that messages are left over.
+-- Runs after the commit of `ack` or `acknowledge`. Two such statements at the same time do not see each other's
+-- changes, so both assume that the lease still has messages.
 insert into finished_leases (org_id, subscription_id, lease_id, ended_at)
 select $1, $2, l.id, now() from unnest($3::uuid[]) l (id)
 where not exists (select from deliveries d where d.org_id = $1 and d.subscription_id = $2 and d.lease_id = l.id)

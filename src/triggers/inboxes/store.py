@@ -164,7 +164,7 @@ async def listed(
 
 
 class NobodyWaits(Exception):
-    """A claim was undone before its commit, because its caller does not wait for the answer any more."""
+    """A claim was rolled back, because its caller no longer waits for the answer."""
 
 
 async def claim(database: Database, positions: Positions, inbox: Inbox, wanted: Claim) -> list[Message]:
@@ -180,13 +180,13 @@ async def claim_or_repeat(
     wanted: Claim,
     is_awaited: Callable[[], bool],
 ) -> list[Message]:
-    """Lease due messages. A lease of that id that is still alive is returned as it is.
+    """Lease due messages. If a lease with this id has not ended, return it unchanged.
 
     `is_awaited`: whether the caller still waits for the answer. It is asked before the commit, because after
     the commit a repetition of the request may have been answered with the lease, also by another node.
 
     Raises:
-        NobodyWaits: the caller does not wait any more. Nothing was leased.
+        NobodyWaits: the caller no longer waits. Nothing was leased.
     """
     async with database.connection() as connection, connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", (wanted.lease_id.int >> 64) - (1 << 63))
@@ -226,15 +226,15 @@ async def _claim(connection: Connection, positions: Positions, inbox: Inbox, wan
 
 
 async def leases(database: Database, inbox: Inbox, page: PageRequest) -> LeasePage:
-    """The leases of an inbox that have not ended, in the order of their ids.
+    """List the leases of an inbox that have not ended, in the order of their ids.
 
-    It looks at _SCAN_LIMIT leased messages at most, so a page may hold fewer than its limit, even none, and
-    still not be the last. Of a lease that has more messages than that, no more are counted.
+    A page looks at _SCAN_LIMIT leased messages at most. It may therefore have fewer leases than its limit,
+    even none, and not be the last one. No more than _SCAN_LIMIT messages of a lease are counted.
     """
     rows = await database.fetch(_SQL["leases"], inbox.org_id, inbox.id, page.above, _SCAN_LIMIT)
     more = bool(rows) and rows[0]["looked_at"] == _SCAN_LIMIT
     if more and len(rows) > 1:
-        rows.pop()  # it may have more messages, and comes first on the next page
+        rows.pop()  # it may have more messages, and begins the next page
     found: list[HeldLease] = []
     for row in rows:
         if row["messages"]:
@@ -299,7 +299,7 @@ async def messages(
 
 
 async def _fitting(database: Database, inbox: Inbox, found: Sequence[Message]) -> int:
-    """The number of these settled messages that fit into a page. Their rows do not contain their size."""
+    """Return how many of these settled messages fit into a page. Their rows do not contain their size."""
     sizes = await event_store.payload_sizes(database, inbox.org_id, [message.event_id for message in found])
     total = 0
     for index, message in enumerate(found):

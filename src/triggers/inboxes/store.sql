@@ -107,8 +107,8 @@ where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
 order by event_id
 
 -- name: leases
--- Of the first $4 leased messages in the order of their leases, also of leases that have ended: their messages keep the
--- lease until somebody leases them again.
+-- Looks at the first $4 leased messages in the order of their leases. Some of these leases have ended, because a
+-- message keeps its lease until it is leased again.
 with looked_at as materialized (
     select lease_id, due_at > now() as alive, due_at, consumer from deliveries
     where org_id = $1 and subscription_id = $2 and lease_id > $3

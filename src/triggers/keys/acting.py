@@ -1,4 +1,4 @@
-"""An operator's key that acts for another organisation, which the header `Triggers-Org` names."""
+"""Lets the key of an operator act for another organisation, which the header `Triggers-Org` names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ HEADER: Final = b"triggers-org"
 
 
 async def caller_by_header(database: Database, own: Caller, fields: Mapping[bytes, bytes]) -> Caller:
-    """The caller of a request that has the header, whose names are in lower case. `own` is that of its key.
+    """Return the caller of a request with the header `Triggers-Org`. `own` is the caller of its key.
+
+    The names of `fields` are in lower case.
 
     Raises:
         Forbidden: the key lacks the scope `admin`.
@@ -35,10 +37,10 @@ async def caller_by_header(database: Database, own: Caller, fields: Mapping[byte
 
 
 def acting(own: Caller, org: Organisation) -> Caller:
-    """A caller while it acts for an organisation. For its own organisation it stays as it is.
+    """Return the caller that acts for an organisation. For its own organisation, return `own`.
 
-    It may only read, and payloads only if the key has `events:read`. If the key has the scope `act`, it has
-    all scopes of the key but those of the operator.
+    It may only read, and see payloads only if the key has `events:read`. If the key has the scope `act`, it
+    has all scopes of the key except those of the operator.
 
     Raises:
         Forbidden: the key lacks the scope `admin`.

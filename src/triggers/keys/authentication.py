@@ -1,11 +1,11 @@
 """Finds the caller behind the key in the headers. Verified keys are cached under their hash.
 
 A change of any key, scope or plan raises one version row. Every node reads that row a few
-times a second; what it remembers counts only while its last good read began less than a second
-ago. So a revoked key stops working within a second everywhere, and a node that cannot read
-the row trusts nothing it remembers.
+times a second. It uses its cache only if its last successful read of the row began less than a second
+ago. So a revoked key stops working within a second everywhere, and a node that cannot read the row does
+not use its cache.
 
-Anybody can send keys that do not exist, as many as they like. `lookups.py` bounds what they cost.
+Anybody can send any number of keys that do not exist. `lookups.py` bounds their cost.
 """
 
 from __future__ import annotations
@@ -118,10 +118,10 @@ class KeyCache:
         return caller
 
     async def acting(self, own: Caller, fields: Mapping[bytes, bytes]) -> Caller:
-        """The caller of a request with the header `Triggers-Org`. `own` is the caller of its key.
+        """Return the caller of a request with the header `Triggers-Org`. `own` is the caller of its key.
 
         Raises:
-            Forbidden, NotFound: as `caller_by_header`.
+            Forbidden, NotFound: as for `caller_by_header`.
         """
         return await caller_by_header(self._database, own, fields)
 
@@ -131,7 +131,7 @@ class KeyCache:
     async def _verify(self, key: bytes, digest: bytes) -> Caller | None:
         version = self._version
         caller = await api_keys.verify(self._database, key.decode("ascii"))
-        if version == self._version:  # else it may have been read before the change
+        if version == self._version:  # otherwise it may have been read before the change
             if caller is None:
                 make_room(self._unknown, digest)
                 self._unknown.add(digest)

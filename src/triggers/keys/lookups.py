@@ -1,7 +1,7 @@
 """Looks up secrets that callers send: API keys, and the tokens of sessions and links.
 
-Anybody can send secrets that do not exist, as many as they like. Those wait to be looked up apart from
-secrets that were valid once, so they hold up only their own kind. All kinds of secrets share the same bounds.
+Anybody can send any number of secrets that do not exist. They wait in another queue than secrets that were
+valid before, so they delay only each other. All kinds of secrets share the same bounds.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Lookups:
     """The look-ups of this process."""
 
     def __init__(self) -> None:
-        self._known_once: set[bytes] = set()  # whom to look up apart from strangers
+        self._known_once: set[bytes] = set()  # secrets that were valid before
         self._known = _Queue()
         self._strangers = _Queue()
 
     async def run(self, digest: bytes, look_up: Callable[[], Awaitable[T | None]]) -> T | None:
-        """Look up the secret with this SHA-256, once for all who ask at the same time.
+        """Look up the secret with this SHA-256, once for all requests that wait for it.
 
         Raises:
             Unavailable: too many others wait, or the database does not answer.
@@ -56,7 +56,7 @@ class Lookups:
     async def _run(
         self, digest: bytes, look_up: Callable[[], Awaitable[T | None]], slots: asyncio.Semaphore
     ) -> T | None:
-        acting_for.set(None)  # the first to ask is not the only one that waits for it
+        acting_for.set(None)  # other organisations may wait for it too
         try:
             async with asyncio.timeout(LOOKUP_SECONDS), slots:
                 found = await look_up()
@@ -69,12 +69,12 @@ class Lookups:
         return found
 
     def note_valid(self, digest: bytes) -> None:
-        """Note that a secret is valid, so that it is not looked up with those of strangers."""
+        """Note that a secret is valid, so that its next look-up does not wait behind unknown secrets."""
         make_room(self._known_once, digest)
         self._known_once.add(digest)
 
 
 def make_room(remembered: dict[bytes, Any] | set[bytes], digest: bytes) -> None:
-    """Forget everything that is remembered if there is no room for one more."""
+    """Forget all remembered secrets if there is no room for another one."""
     if len(remembered) >= MAX_REMEMBERED and digest not in remembered:
         remembered.clear()

@@ -90,7 +90,7 @@ class ApiKeyList(msgspec.Struct):
 
 
 class ApiKeyBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A new API key. Without `scopes` it has those of the caller's key except `admin` and `act`."""
+    """A new API key. Without `scopes`, it has the scopes of the caller's key except `admin` and `act`."""
 
     name: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
     scopes: list[Scope] | None = None

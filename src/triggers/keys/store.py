@@ -109,7 +109,7 @@ async def verify(database: Database, key: str) -> Caller | None:
 
 
 def caller_of(row: Row) -> Caller:
-    """The caller of a key that is valid, from the columns of the statement `by_prefix`."""
+    """Return the caller of a valid key, from the columns of the statement `by_prefix`."""
     return Caller(
         org_id=OrgId(row["org_id"]),
         org_name=row["org_name"],
@@ -123,7 +123,7 @@ def caller_of(row: Row) -> Caller:
 
 
 def scopes_of(stored: Iterable[str]) -> frozenset[Scope]:
-    """The scopes of a key as stored. One that this version does not know comes from a newer node."""
+    """Return the stored scopes of a key, without those of a newer version that this one does not know."""
     return with_read(Scope(scope) for scope in stored if scope in _KNOWN_SCOPES)
 
 
@@ -217,7 +217,7 @@ async def _insert(connection: Connection, clock: DatabaseClock, org_id: OrgId, n
         new.name,
         new.prefix,
         new.digest,
-        # Not with `read` where it is implied: a node of the version before does not know that scope.
+        # Implied `read` is not stored, because a node of the previous version does not know that scope.
         sorted(without_implied_read(new.scopes)),
         new.expires_at,
     )

@@ -34,7 +34,7 @@ def build_app(keys: KeyCache, limiter: RateLimiter, bodies: Room, routes: Iterab
         if route.scope == PUBLIC:
             return
         own = caller = request.caller = await keys.caller(key_from(request.fields))
-        # An operator who acts for another organisation does not use up what that one may use.
+        # An operator who acts for another organisation does not use up the quota of that organisation.
         acting_for.set(own.org_id)
         request.held = Held(bodies, own.org_id)
         if acting.HEADER in request.fields:

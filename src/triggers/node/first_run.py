@@ -22,11 +22,11 @@ KEY_FILE = "first-key"
 
 
 LINK_SECONDS = 600
-"""How long the link to the console is valid that the first run shows."""
+"""Time for which the link of the first run to the console is valid."""
 
 
 class FirstRun(NamedTuple):
-    """Where the first API key is. If both fields are None, no key was made."""
+    """The place of the first API key. If `key` and `key_file` are None, no key was made."""
 
     key: str | None = None
     """The key itself, to be shown on a terminal. It is stored nowhere."""

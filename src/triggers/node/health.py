@@ -56,7 +56,7 @@ class Health:
         self._database_check: Kept[str] = Kept(KEPT_SECONDS)
         self._background: list[Watched] = []
         self.worker_trouble: Trouble = dict
-        """Gives the trouble of a worker in another process."""
+        """Returns the failing parts of a worker in another process."""
 
     def watch(self, background: Watched) -> None:
         """Show the trouble of this background work."""

@@ -87,7 +87,7 @@ class Housekeeping:
                 self._database, self._expire_from, self._expiry_chunk, self._inbox_retention
             )
         except DatabaseUnavailable:
-            # If this was too much for one statement, the same number would be too much every time.
+            # If one statement could not delete this many rows, it could not delete them the next time either.
             self._expiry_chunk = max(1, self._expiry_chunk // 2)
             raise
         observability.expired_total.inc(expired)

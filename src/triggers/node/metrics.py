@@ -28,7 +28,7 @@ class NodeMetrics:
         self.more: list[Callable[[], bytes]] = []
 
     async def text(self) -> bytes:
-        """Every metric."""
+        """Return the text of all metrics."""
         return await self._kept.get("metrics", self._collect)
 
     async def _collect(self) -> bytes:

@@ -63,8 +63,8 @@ _SERVICE = Service(
             "type": "http",
             "scheme": "bearer",
             "description": "An API key. A key with the scope `admin` acts for another organisation with the"
-            " header `Triggers-Org: <id>`: it may read, and do what its other scopes allow if it also has the"
-            " scope `act`.",
+            " header `Triggers-Org: <id>`. It may then only read. If it also has the scope `act`, it may do"
+            " what its other scopes allow.",
         },
         "apiKey": {"type": "apiKey", "name": "X-API-Key", "in": "header"},
     },
@@ -98,5 +98,5 @@ _SERVICE = Service(
 
 
 def encoded(root_path: str = "") -> bytes:
-    """The document, which takes a while to make. `root_path` is the path of the public URL."""
+    """Return the encoded document. Making it is slow. `root_path` is the path of the public URL."""
     return msgspec.json.encode(openapi.document(ROUTES, _SERVICE, root_path))

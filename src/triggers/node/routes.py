@@ -40,7 +40,7 @@ ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
 ROUTES: Final[tuple[Route, ...]] = tuple(route for table in ROOMS.values() for route in table)
 
 CONSOLE_ROUTES: Final = (CONSOLE_PATH, f"/v1{CONSOLE_PATH}/")
-"""Where the paths of routes begin that `TRIGGERS_CONSOLE=off` removes."""
+"""The beginnings of the paths that `TRIGGERS_CONSOLE=off` removes."""
 
 
 def listed() -> list[tuple[str, Route]]:
@@ -50,12 +50,13 @@ def listed() -> list[tuple[str, Route]]:
 
 
 def bind(*handlers: object, room: str | None = None) -> list[Route]:
-    """Every row, each answered by the one of these objects whose class has its handler.
+    """Return rows that are bound to the objects whose classes have their handlers.
 
-    `room`: only the rows of this room. Without it, all but those of the console, which needs the others.
+    With `room`, these are the rows of this room. Without it, these are all rows except those of the console,
+    because the console needs the bound rows of the other rooms.
 
     Raises:
-        KeyError: a row's class is not among them.
+        KeyError: none of the objects has the class of a handler.
     """
     tables = [table for name, table in ROOMS.items() if (name == room if room else name != "console")]
     by_class = {type(each).__qualname__: each for each in handlers}

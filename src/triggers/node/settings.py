@@ -72,7 +72,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=F
 
 
 class LimitSettings(ServiceSettings, frozen=True, kw_only=True):
-    """Those settings, and the limits of time and size."""
+    """Adds the limits of time and size."""
 
     dedup_window: Annotated[
         float, duration("Time in which events with the same dedup_id are duplicates.")
@@ -133,7 +133,7 @@ class LimitSettings(ServiceSettings, frozen=True, kw_only=True):
 class Settings(LimitSettings, frozen=True, kw_only=True):
     """Settings of the operator. A field is the flag `--field-name` and the variable `TRIGGERS_FIELD_NAME`.
 
-    It has the fields of its base classes first, which is their order in `--help` and in the documentation.
+    The fields of the base classes come first. `--help` and the documentation have the same order.
     """
 
     secret_keys: Annotated[

@@ -141,7 +141,7 @@ class WorkerProcess:
             return error.errno not in _FULL
 
     async def _watch(self) -> None:
-        """Start the worker again whenever it dies, for ever."""
+        """Start the worker, and start it again whenever it dies."""
         deaths = 0
         born = time.monotonic()
         while True:
@@ -246,7 +246,8 @@ def _environ(settings: Settings, url: str, secret_keys: str) -> dict[str, str]:
     }
     given = {name: getattr(settings, name) for name in settings.__struct_fields__}
     given |= {"database_url": url, "secret_keys": secret_keys, "data_dir": None, "worker_metrics_port": None}
-    # `dev` is refused beside a database's URL, which the worker needs. It gets what `dev` allows instead.
+    # The worker needs the URL of the database, and `dev` cannot be combined with it. So the worker gets the
+    # settings that `dev` stands for.
     policy = settings.outbound_policy()
     allowed = ",".join(map(str, policy.allow)) or None
     given |= {"dev": None, "outbound_allow": allowed, "outbound_allow_http": policy.allow_http}

@@ -23,8 +23,8 @@ HEAD_LIMIT: Final = 32 * 1024
 """Bytes of an answer before its body, interim answers included."""
 BODY_LIMIT: Final = 16 * 1024
 ANSWER_LIMIT: Final = BODY_LIMIT + 64 * 1024
-"""Bytes of a whole answer as they arrive, including those that the parser passes on late or never, such as
-trailers and the extensions of chunks."""
+"""Maximum number of bytes of a complete answer as it arrives. It includes bytes that the parser returns late
+or never, such as trailers and the extensions of chunks."""
 
 
 class Stage(IntEnum):
@@ -71,7 +71,7 @@ class EndpointConnection(asyncio.Protocol):
     delivery_control: str | None
 
     def __init__(self, loop: asyncio.AbstractEventLoop, burst: Burst | None = None) -> None:
-        """`burst` carries requests, if others are sent beside this one."""
+        """`burst` sends the requests, if there may be others at the same moment."""
         self._loop = loop
         self._burst = burst or Burst(loop)
         self._parser = HttpResponseParser(self)
@@ -83,8 +83,8 @@ class EndpointConnection(asyncio.Protocol):
         self._reset()
 
     def exchange(self, request: bytes) -> "asyncio.Future[Reason | None]":
-        """Send a whole request on a connection that is new or has rested. The future never raises: None is a
-        whole answer, else what went wrong."""
+        """Send a complete request on a new or an idle connection. The future never raises. Its result is None
+        for a complete answer, or else the reason of the failure."""
         self._done = done = self._loop.create_future()
         self.stage = Stage.SENT
         if self.transport is None or self.closed:
@@ -94,7 +94,7 @@ class EndpointConnection(asyncio.Protocol):
         return done
 
     def expire(self) -> None:
-        """End the exchange, because its time is up."""
+        """End the exchange, because its time limit has passed."""
         self.abort(_LATE.get(self.stage, Reason.TIMEOUT))
 
     def abort(self, reason: Reason = Reason.CLOSED) -> None:

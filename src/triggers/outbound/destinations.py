@@ -1,4 +1,4 @@
-"""Finds the permitted addresses of URLs. Each URL is read once, and each address is judged before its use."""
+"""Finds the permitted addresses of URLs. It reads each URL once, and checks each address before its use."""
 
 import ipaddress
 from functools import lru_cache
@@ -32,7 +32,7 @@ class Destination:
         self._keys: list[PoolKey] = []
 
     def keys(self, found: tuple[str, ...]) -> list[PoolKey]:
-        """The keys of the pool for `found`. They are made again only after another look-up."""
+        """Return the pool keys of the addresses `found`. They are made again only after another look-up."""
         if found is not self._found:
             target = self.target
             self._keys = [

@@ -33,7 +33,7 @@ class _Tunnel(EndpointConnection):
     __slots__ = ()
 
     def give_up_transport(self) -> asyncio.Transport:
-        """Hand the open transport to another protocol; this connection is of no use after that."""
+        """Hand the open transport to another protocol. This connection cannot be used after that."""
         assert self.transport is not None
         self._drop_parser()
         return self.transport

@@ -1,6 +1,6 @@
 """The results of an attempt: the values that `send` returns and `judge` reads.
 
-`NoConnection` is raised between the parts of this room, and becomes such a value in `send`.
+The parts of this room raise `NoConnection` to each other, and `send` turns it into such a value.
 """
 
 from enum import StrEnum
@@ -19,7 +19,7 @@ class Reason(StrEnum):
     THROTTLED = "throttled"
     REFUSED = "refused"
     UNAVAILABLE = "unavailable"
-    # No answer came, or only a part of one.
+    # No answer arrived, or only a part of one.
     INVALID = "invalid"
     DNS = "dns"
     FORBIDDEN_ADDRESS = "forbidden_address"

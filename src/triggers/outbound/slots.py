@@ -1,4 +1,4 @@
-"""Bounds the number of requests that are under way at once."""
+"""Bounds the number of requests that are under way at the same time."""
 
 import asyncio
 from collections import deque

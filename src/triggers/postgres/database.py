@@ -29,9 +29,9 @@ ACQUIRE_SECONDS = 5.0
 DEADLOCKS = 3
 """Number of deadlocks of a statement after which its caller is told to try later."""
 PLAN_ANEW: Final = {"plan_cache_mode": "force_custom_plan", "enable_sort": "off"}
-"""Each statement is planned each time. A plan that is kept fits the table at that time, and a queue that was
-empty then may have millions of rows now. Rows are never sorted if an index has their order: while a table
-has three pages, an index without the order costs the same, and later it reads the whole lane."""
+"""Every statement is planned at every use. A plan that is kept fits the table at the time of planning, and a
+queue that was empty then may have millions of rows now. Rows are never sorted if an index has their order.
+While a table has three pages, another index costs the same, but later it reads the whole lane."""
 PLAN_ONCE: Final = {"plan_cache_mode": "force_generic_plan", "enable_sort": "off", "enable_seqscan": "off"}
 """For statements that only look rows up in the order of an index. Planning them takes longer than running
 them, and only one plan is good, even if the table has few pages when the plan is made."""
@@ -81,7 +81,7 @@ def only_if(statement: str, **conditions: bool) -> str:
 
 class Column:
     """An array for the driver, which reads it twice: first to search for arrays in it, then to write it. The
-    search takes longer than the writing, and a column contains no arrays. So the first reading finds nothing
+    search takes longer than the writing, and a column contains no arrays. So the first pass finds nothing
     (docs/adr/0005-array-columns.md)."""
 
     __slots__ = ("_searched", "_values")

@@ -1,7 +1,7 @@
 """The private PostgreSQL that `triggers serve` runs if no database is configured.
 
 PostgreSQL is a child process in a session of its own. So Ctrl-C in a terminal reaches only `serve`, which
-then stops PostgreSQL in good order. If `serve` is killed, PostgreSQL keeps running, and the next start stops
+then shuts PostgreSQL down cleanly. If `serve` is killed, PostgreSQL keeps running, and the next start stops
 it before it starts its own. So each start has the same state, without connections of the dead `serve`.
 """
 

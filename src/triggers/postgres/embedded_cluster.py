@@ -88,10 +88,10 @@ class Cluster:
         put_in_place(unfinished, self.path)
 
     def _make_wal_ahead(self, wal: Path) -> None:
-        """Make files of the write-ahead log for the first rush, as PostgreSQL would while somebody waits.
+        """Make files of the write-ahead log in advance, which PostgreSQL would make while callers wait.
 
         When a file is full, PostgreSQL continues in the file with the next number, and makes that file only
-        if it does not exist. Later, each checkpoint gives files that are not needed any more new numbers.
+        if it does not exist. Later, each checkpoint gives new numbers to files that are no longer needed.
         """
         newest = max(path.name for path in wal.iterdir() if path.is_file())
         timeline, number = newest[:8], int(newest[8:16], 16) * _WAL_FILES_A_TURN + int(newest[16:], 16)

@@ -1,4 +1,4 @@
-"""The partitions of tables that are ranges of event ids or of times, made ahead."""
+"""Makes partitions by ranges of event ids or of times ahead, and drops old ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Partitioned(NamedTuple):
     table: str
     width: timedelta
     by_id: bool
-    """Whether the ranges are of ids, which begin with a time."""
+    """Whether the ranges are ranges of ids, which begin with a time, or else ranges of times."""
 
     def bound(self, moment: datetime) -> str:
         """The value at which a partition begins or ends."""
@@ -34,16 +34,16 @@ PARTITIONED: Final = (
 )
 AHEAD: Final = 2
 LOCK_TIMEOUT: Final = "1s"
-"""How long a drop waits for those who use the table, and so at most holds up those who come after it."""
+"""Maximum time for which a drop waits for the table's lock. Later users of the table wait as long."""
 _LOCK: Final = 0x7061_7274_6974_696F  # "partitio", as an advisory lock's number
 _EPOCH: Final = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 async def ensure(connection: Connection) -> list[str]:
-    """Make the partitions of now and the next two of each table that do not exist; return their names.
+    """Make the current and the next two partitions of each table if they do not exist. Return the new names.
 
-    A partition is made as a table of its own and then attached, which lets accepts go on: making
-    it in place would lock the parent against them.
+    A partition is made as a separate table and then attached, because making it in place would lock the
+    parent table against accepts.
     """
     now: datetime = await connection.fetchval("select now()")
     made = []
@@ -99,5 +99,5 @@ def _start_of(name: str) -> datetime:
 
 def _starts(now: datetime, width: timedelta) -> list[datetime]:
     this = _EPOCH + (now - _EPOCH) // width * width
-    # The one before too: an id is minted before its insert, across the turn of a week.
+    # The partition before is needed too, because a week may end between the making of an id and its insert.
     return [this + width * step for step in range(-1, AHEAD + 1)]

@@ -1,4 +1,4 @@
-"""Which subscriptions and inboxes an event matches by their present settings, and why the others do not."""
+"""Finds the subscriptions and inboxes that an event matches now, and why it does not match the others."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from triggers.subscriptions.shown_name import shown_name
 _SQL = statements(__name__)
 
 MAX_SHOWN: Final = 200
-"""Maximum number of subscriptions in each of the two lists. Those beyond are only counted."""
+"""Maximum number of subscriptions in each of the two lists. Further ones are only counted."""
 MAX_LOOKED_AT: Final = 10_000
 PAGE: Final = 500
 COMPILE_SECONDS: Final = 2.0
-"""Maximum time for compiling filters. Accept has them in memory, so this is not part of an event's budget."""
+"""Maximum time for compiling filters. Accept has compiled them before, so no event's budget includes it."""
 
 Reason: TypeAlias = Literal["type", "filter", "disabled", "created_later", "matches_now"]
-"""Why an event does not go to a subscription, or did not. `matches_now`: it would go there now."""
+"""The reason why an event does not, or did not, match a subscription. `matches_now`: it would match now."""
 
 
 class EventToMatch(NamedTuple):
@@ -61,19 +61,19 @@ class Addressee(NamedTuple):
 
     @property
     def shown_name(self) -> str:
-        """The name under which people know it."""
+        """The name that people see."""
         return shown_name(self.name, self.key, self.target_url)
 
 
 class Match(NamedTuple):
-    """A subscription that the event would go to. A filter that fails counts as a match."""
+    """A subscription that the event would be sent to. A filter that fails counts as a match."""
 
     to: Addressee
     filter_error: str | None
 
 
 class NoMatch(NamedTuple):
-    """A subscription that the event does not go to."""
+    """A subscription that the event is not sent to."""
 
     to: Addressee
     reason: Reason
@@ -81,9 +81,9 @@ class NoMatch(NamedTuple):
 
 
 class EventMatching:
-    """Matches one event, as accept would do now. The results are in the order of the subscriptions' ids.
+    """Matches one event as accept would match it now. The results are in the order of ids.
 
-    Filters share the time that they have for an accepted event, so an answer may contain the same failures.
+    The filters share one time budget, as they do for an accepted event. If it is used up, the others fail.
     """
 
     def __init__(self, database: Database, org_id: OrgId, event: EventToMatch) -> None:
@@ -97,7 +97,7 @@ class EventMatching:
         self.others: list[NoMatch] = []
         self.reasons: Counter[Reason] = Counter()
         self.changed = 0
-        """Number of subscriptions without a delivery that were created or changed after the stored event."""
+        """Number of subscriptions without a delivery that were created or changed after the event."""
         self.complete = True
         """False if not all subscriptions were looked at, because there are too many or they took too long."""
 
@@ -121,7 +121,7 @@ class EventMatching:
         return [Addressee(*row) for row in rows]
 
     async def _match(self, page: Sequence[Addressee]) -> bool:
-        """Match some subscriptions. False: the time for compiling filters is used up."""
+        """Match a page of subscriptions. False if the time for compiling filters is used up."""
         compiled: dict[UUID, PayloadFilter] = {}
         verdicts: dict[UUID, Verdict] = {}
         reached = len(page)
@@ -161,7 +161,7 @@ class EventMatching:
             self.others.append(NoMatch(each, reason, verdict.failure))
 
     def _without_payload(self, each: Addressee) -> Reason | None:
-        """Why the event does not go to a subscription, as far as the payload does not decide it."""
+        """Return the reason against a match that does not depend on the payload, or None."""
         if each.status == SubscriptionStatus.DISABLED:
             return "disabled"
         stored_id = self._event.stored_id
@@ -171,7 +171,7 @@ class EventMatching:
 
 
 def _compile(expression: str) -> Steps[PayloadFilter | Verdict]:
-    """A stored filter ready for use, or its verdict on everything if it no longer compiles."""
+    """Compile a stored filter. If it no longer compiles, return the verdict that it gives on every event."""
     try:
         return PayloadFilter.compile(expression)
     except Invalid as error:

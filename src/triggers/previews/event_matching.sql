@@ -1,6 +1,6 @@
 -- name: candidates
--- Those that are being deleted are left out. With the id of an event, `sent` says whether it has a delivery: one that
--- was sent only by a test or a replay counts too.
+-- Leaves out subscriptions that are being deleted. `sent` says whether the subscription has a delivery of the event $3.
+-- Deliveries of tests and replays count too.
 select s.id, s.kind, s.name, s.key, s.target_url, s.status, s.event_types, s.filter, s.created_at,
     greatest(s.created_at, s.status_at, s.changed_at) as changed_at,
     $3::uuid is not null and (

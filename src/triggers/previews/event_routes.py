@@ -1,4 +1,4 @@
-"""Which subscriptions and inboxes an event would match, or why a stored event was not sent to them."""
+"""Shows what an event would match, or why a stored event was not sent to some subscriptions."""
 
 from __future__ import annotations
 
@@ -32,17 +32,19 @@ Complete = Annotated[
     ),
 ]
 Reasons = Annotated[
-    dict[Reason, int], Meta(description="Number of all these subscriptions, shown or not, by reason.")
+    dict[Reason, int],
+    Meta(description="Number of these subscriptions by reason, including those that are not shown."),
 ]
 Kind = Annotated[str, Meta(description="`push` or `inbox`.")]
-Name = Annotated[str, Meta(description="The name, or without one the key, or the host of the URL.")]
+Name = Annotated[str, Meta(description="The name, or else the key, or else the host of the URL.")]
 FilterError = Annotated[
-    str | None, Meta(description="The failure of the filter on this event, which counts as a match.")
+    str | None,
+    Meta(description="The failure of the filter on this event. A filter that fails counts as a match."),
 ]
 
 
 class MatchedAddressee(msgspec.Struct, kw_only=True):
-    """A subscription or an inbox that the event would go to. A paused one keeps it until it is resumed."""
+    """A subscription or inbox that the event would be sent to. If it is paused, it keeps the event."""
 
     subscription_id: UUID
     kind: Kind
@@ -52,7 +54,7 @@ class MatchedAddressee(msgspec.Struct, kw_only=True):
 
 
 class OtherAddressee(msgspec.Struct, kw_only=True):
-    """A subscription or an inbox that the event does not go to."""
+    """A subscription or an inbox that the event is not sent to."""
 
     subscription_id: UUID
     kind: Kind
@@ -62,8 +64,8 @@ class OtherAddressee(msgspec.Struct, kw_only=True):
         Reason,
         Meta(
             description="`type`: its event types do not include the event's type. `filter`: its filter does"
-            " not match. `disabled`: it is disabled. Only for a stored event: `created_later`, and"
-            " `matches_now`, which means that it would get the event now."
+            " not match. `disabled`: it is disabled. A stored event can also have `created_later`, if it was"
+            " created after the event, and `matches_now`, if it would get the event now."
         ),
     ]
 
@@ -76,13 +78,13 @@ class UnsentAddressee(OtherAddressee, kw_only=True):
         bool,
         Meta(
             description="Whether it was created, changed, paused, resumed, enabled or disabled after the"
-            " event, or one of its deliveries was cancelled. Then the reason at the time may be another one."
+            " event, or one of its deliveries was cancelled. If so, the reason at that time may differ."
         ),
     ]
 
 
 class EventDryRun(msgspec.Struct, kw_only=True):
-    """The subscriptions and inboxes that the event would go to, and the others. Each list has at most 200."""
+    """The subscriptions and inboxes that the event would be sent to, and the others, at most 200 of each."""
 
     matched: int
     matches: list[MatchedAddressee]
@@ -96,7 +98,9 @@ class Unmatched(msgspec.Struct, kw_only=True):
     """The subscriptions and inboxes without a delivery of the event. The list has at most 200 of them."""
 
     unmatched: int
-    changed: Annotated[int, Meta(description="Number of those with `changed_since`, shown or not.")]
+    changed: Annotated[
+        int, Meta(description="Number of all those with `changed_since`, including those that are not shown.")
+    ]
     others: list[UnsentAddressee]
     reasons: Reasons
     complete: Complete
@@ -111,7 +115,7 @@ class EventPreviewRoutes:
         self._pages = pages
 
     async def dry_run_event(self, caller: Caller, request: Request) -> EventDryRun:
-        """List the subscriptions and inboxes that an event would match, and why the others do not.
+        """List the subscriptions and inboxes that an event would match, and the others with the reasons.
 
         The body is that of `POST /v1/events`. Nothing is stored or sent.
         """
@@ -135,8 +139,8 @@ class EventPreviewRoutes:
     async def list_unmatched(self, caller: Caller, event_id: str) -> Unmatched:
         """List the subscriptions and inboxes that have no delivery of an event, with the reasons.
 
-        The reasons follow from the present settings. `changed_since` says where these may differ from the
-        settings at the time of the event.
+        The reasons follow from the present settings. `changed_since` marks those whose settings may have been
+        different at the time of the event.
         """
         stored_id = parse_id(event_id)
         event = None if stored_id is None else await event_store.one(self._database, caller.org_id, stored_id)

@@ -152,7 +152,7 @@ class PreviewRoutes:
         pages: Places,
         stopping: Callable[[], bool],
     ) -> None:
-        """`pages` bounds the dry runs and lists of samples that are under way at once."""
+        """`pages` bounds the dry runs and lists of samples that are under way at the same time."""
         self._database = database
         self._key_ring = key_ring
         self._clock = clock

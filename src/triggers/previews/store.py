@@ -20,7 +20,7 @@ async def store_test(database: Database, subscription_id: UUID, event: NewEvent)
 async def first_attempt(
     database: Database, org_id: OrgId, subscription_id: UUID, event_id: UUID
 ) -> Attempt | None:
-    """The first attempt of a delivery, None if there is none yet."""
+    """Return the first attempt of a delivery, or None if there is none yet."""
     row = await database.row(
         _SQL["attempt_of"], org_id, subscription_id, event_id, begins_a_minute_before(event_id)
     )

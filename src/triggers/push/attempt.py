@@ -41,7 +41,7 @@ WORKER_LOST = "worker_lost"
 """The reason of a delivery whose last attempt was counted before it was sent and has no recorded result."""
 PUT_OFF_SECONDS = 300.0
 MOST_PUT_OFF_SECONDS = 86_400.0
-"""The shortest and the longest time until a delivery is sent again whose attempt could not be recorded."""
+"""The minimum and the maximum delay after an attempt that could not be recorded."""
 
 _jitter = functools.partial(random.uniform, -1, 1)  # spreads retries
 _AGENT = ("user-agent", f"Triggers/{__version__}")
@@ -158,8 +158,9 @@ def without_answer(settlement: Settlement, moment: datetime) -> Settlement | Non
 
 
 def put_off(settlement: Settlement, moment: datetime) -> Settlement | None:
-    """The same attempt, counted but without a record, to be stored if the database refuses that too. Its
-    delivery does not end. It is due again after `seconds_put_off`. None if no request was made.
+    """Return a settlement that counts the attempt but does not record it, or None if no request was made.
+
+    It is stored if the database has refused all others. The delivery is due again after `seconds_put_off`.
     """
     progress = settlement.progress
     if progress is None:
@@ -179,8 +180,10 @@ def put_off(settlement: Settlement, moment: datetime) -> Settlement | None:
 
 
 def seconds_put_off(age: timedelta) -> float:
-    """How long until a delivery is sent again whose attempts cannot be recorded, and that has been due for
-    so long. About twice as long each time, because the age grows by each wait.
+    """Return the delay of a delivery whose attempts cannot be recorded.
+
+    `age` is the time since its first attempt or its acceptance. The delay about doubles each time, because
+    each wait increases the age.
     """
     return min(max(age.total_seconds(), PUT_OFF_SECONDS), MOST_PUT_OFF_SECONDS)
 

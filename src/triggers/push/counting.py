@@ -13,8 +13,8 @@ from triggers.statistics.tally import Tally
 
 
 def count(tally: Tally, written: Iterable[Settlement]) -> None:
-    """Count the settlements of a batch. Those that only take back a count are not counted."""
-    # One turn of the loop for each delivery, so nothing is called that need not be.
+    """Count the settlements of a batch, except those that only correct the number of attempts."""
+    # This loop runs once for each delivery, so it avoids function calls.
     counted = tally.counted()
     for each in written:
         counts = counted[each.org_id, each.subscription_id]

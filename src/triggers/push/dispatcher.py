@@ -107,7 +107,7 @@ class Dispatcher:
             if due is not None and lane.may_send(self._now):
                 lanes.append(lane)
             else:
-                lane.leave_line()  # the rate limit or the breaker that holds it back offers it again
+                lane.leave_line()  # the rate limit or the breaker will offer it again
             if due is not None:
                 return lane, due
         return None

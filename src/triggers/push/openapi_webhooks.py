@@ -74,7 +74,7 @@ def _webhook(summary: str, operation_id: str, content: dict[str, Any]) -> dict[s
         "post": {
             "summary": summary,
             "description": "Signed as Standard Webhooks requires. It is sent at least once, with the same"
-            " `webhook-id` each time. A replay has the same `webhook-id` too, and a higher"
+            " `webhook-id` each time. A replay also has the same `webhook-id`, but a higher"
             " `triggers-generation`.",
             "operationId": operation_id,
             "parameters": [

@@ -60,7 +60,7 @@ class Ownership:
         gained: Callable[[list[int]], None],
         busy: Callable[[int], bool],
     ) -> None:
-        """`lanes` are told which groups are lost, and which subscriptions have changed.
+        """`lanes` gets the groups that are lost, and the subscriptions that have changed.
 
         `gained` is called with groups. `busy`: whether a delivery of a group is in flight or not settled.
         Such a group is not released.

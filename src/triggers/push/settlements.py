@@ -81,7 +81,7 @@ class Settlements:
         ended = Ended(settlement, due.type, settled, disabling)
         self._memory.free(due)
         self._settler.put(ended, urgent=ordered)  # the next one of its key waits for it
-        if settlement.outcome is not AttemptOutcome.DELIVERED:  # of which there are thousands a second
+        if settlement.outcome is not AttemptOutcome.DELIVERED:  # there are thousands of these a second
             _log(settlement)
         return ended
 
@@ -111,7 +111,7 @@ class Settlements:
         asyncio.get_running_loop().call_later(wait, let_go)
 
     def _read_settings_again(self, lane: Lane) -> None:
-        """An attempt is not recorded, so it did not disable its subscription, except in memory."""
+        """Read the settings again: an attempt that is not recorded may have disabled them in memory."""
         self._lanes.close(lane)
         self._lanes.hint(lane.id)
 

@@ -60,9 +60,9 @@ class Ended(msgspec.Struct):
     settlement: Settlement
     event_type: str
     then: Callable[[Settlement | None], None]
-    """Called with the settlement that was committed. If the database refused the first one, this is the one
-    without the answer, or the one that only puts the delivery off. None: the database refused all of them,
-    and the row is unchanged."""
+    """Called with the settlement that was committed. If the database refused the first one, it is the one
+    without the answer, or else the one that only delays the delivery. It is None if the database refused
+    all of them. Then the row is unchanged."""
     disable: Disabling | None = None
     _recorded: asyncio.Event | None = None
 
@@ -102,7 +102,7 @@ class Settler:
         self._ownership = ownership
         self._judging = Judging(database)
         self.tally = Tally(clock.now)
-        """What became of the deliveries, for the statistics."""
+        """The counts of deliveries, for the statistics."""
         self._ended: list[Ended] = []
         self._work = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -126,7 +126,7 @@ class Settler:
             self._hurry.set()
 
     async def run(self) -> None:
-        """Write attempts as they end, for ever."""
+        """Write attempts as they end, until the worker stops."""
         try:
             while True:
                 if not self._ended:
@@ -167,8 +167,8 @@ class Settler:
                 pieces += [piece[middle:], piece[:middle]]
 
     async def _write_without_answer(self, refused: Ended, refusal: Exception) -> None:
-        """Write an attempt once more, as a fault of ours and without the endpoint's answer. If the database
-        refuses that too, only put the delivery off. If even that is refused, its row stays as it is."""
+        """Write an attempt again as an internal failure, without the answer. If this is also refused,
+        only delay the delivery. If that is refused too, the row stays unchanged."""
         log.warning("settlement_refused", **_named(refused.settlement), error=repr(refusal))
         again: Exception | None = refusal
         if (settlement := without_answer(refused.settlement, self._clock.moment())) is not None:

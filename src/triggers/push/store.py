@@ -124,7 +124,7 @@ class Settlement(msgspec.Struct, kw_only=True, gc=False):
     target_url: str = ""
     """The URL of the request. It is not stored."""
     accepted_at: datetime | None = None
-    """When its event was accepted. It is not stored."""
+    """The time when its event was accepted. It is not stored."""
     attempt_id: UUID | None = None
     """None if no request was made, or if the attempt is not recorded."""
     status_code: int | None = None

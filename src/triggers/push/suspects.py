@@ -98,7 +98,7 @@ class Suspects:
         return await asyncio.gather(*answers)
 
     async def run(self) -> None:
-        """Count attempts as they come, for ever."""
+        """Count attempts as they come, until the worker stops."""
         try:
             while True:
                 if not self._waiting:

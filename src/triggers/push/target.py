@@ -15,7 +15,7 @@ from triggers.subscriptions.rules import DEFAULT_CONCURRENCY
 
 SUBSCRIPTION_HEADER: Final = "triggers-subscription"
 GENERATION_HEADER: Final = "triggers-generation"
-"""How often the event was sent anew to the subscription, after its first delivery was settled."""
+"""Number of times that the event was sent again to the subscription after its first delivery."""
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):
@@ -48,7 +48,7 @@ class Target(msgspec.Struct, frozen=True, gc=False):
         concurrency = endpoint.max_concurrency or DEFAULT_CONCURRENCY
         if endpoint.notifies_inbox is not None:
             concurrency = 1
-        # Earlier versions let subscriptions have headers with these names of their own.
+        # Subscriptions of earlier versions may have their own headers with these names.
         sent = [each for each in headers if each[0].lower() not in (SUBSCRIPTION_HEADER, GENERATION_HEADER)]
         sent.append((SUBSCRIPTION_HEADER, str(endpoint.id)))
         return cls(endpoint, signer, sent, schedule, concurrency, schedule.has_retry, ends_at)

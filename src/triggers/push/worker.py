@@ -152,7 +152,7 @@ class Worker:
 
     @property
     def trouble(self) -> dict[str, str]:
-        """The parts that failed the last time, or have ended, with the reasons."""
+        """The reason for each part that failed the last time, or has ended."""
         return {name: what for each in self._backgrounds for name, what in each.trouble.items()}
 
     @property

@@ -1,4 +1,4 @@
-"""Jobs that retry or cancel the waiting deliveries of a subscription, a chunk at a time."""
+"""Runs jobs that retry or cancel the pending deliveries of a subscription, one chunk at a time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from triggers.replays import store as replay_store
 from triggers.replays.store import Action, FirstOf, Job, WaitingDelivery
 
 SCAN: Final = 2_000
-"""Unsettled deliveries that one transaction looks at."""
+"""Maximum number of unsettled deliveries that one transaction looks at."""
 PASSED_OVER_SECONDS: Final = 0.1
-"""Pause before a job looks again at a delivery that somebody was changing."""
+"""Pause before a job looks again at a delivery that another transaction was changing."""
 _REASON: Final = "cancelled by request"
 
 
@@ -31,8 +31,8 @@ class Chunk(NamedTuple):
 async def act(connection: Connection, job: Job, most: int) -> Chunk:
     """Do the next chunk of a job that retries or cancels, at most `most` deliveries.
 
-    The caller holds the subscription and the job. A delivery that somebody else is changing is not waited
-    for: the chunk ends before it, and the next one begins with it.
+    The caller has locked the subscription and the job. The job does not wait for a delivery that another
+    transaction is changing. The chunk ends before that delivery, and the next chunk begins with it.
     """
     of = FirstOf(job.position, job.end_id, SCAN)
     found = await replay_store.waiting_deliveries(connection, job.org_id, job.subscription_id, of, job.action)
@@ -56,7 +56,7 @@ async def act(connection: Connection, job: Job, most: int) -> Chunk:
 async def planned(
     connection: Connection, to: Recipient, first: FirstOf, event_types: list[str] | None, action: Action
 ) -> tuple[int, bool]:
-    """How many deliveries a job would retry or cancel, and whether they were counted, not estimated."""
+    """Return how many deliveries a job would retry or cancel. False: the number is estimated."""
     found = await replay_store.waiting_deliveries(connection, to.org_id, to.id, first, action)
     wanted = await _of_types(connection, to.org_id, found, event_types)
     if len(found) < first.limit:
@@ -68,7 +68,7 @@ async def planned(
 async def _of_types(
     connection: Connection, org_id: UUID, found: Sequence[WaitingDelivery], event_types: list[str] | None
 ) -> list[UUID]:
-    """The events of deliveries that the action concerns, of these types, oldest first."""
+    """Return the ids of events of these types whose delivery the action applies to, oldest first."""
     ids = sorted({each.event_id for each in found if each.concerned})
     if event_types is None:
         return ids

@@ -66,7 +66,7 @@ class ReplayBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         Action,
         Meta(
             description="`replay` sends the deliveries again. `retry` makes pending deliveries due now, and"
-            " `cancel` cancels deliveries that are pending. These two do not use `only`."
+            " `cancel` cancels pending deliveries. `retry` and `cancel` ignore `only`."
         ),
     ] = "replay"
     rate: Annotated[int, Meta(ge=1, le=10_000, description="Maximum deliveries per second.")] = DEFAULT_RATE
@@ -120,9 +120,9 @@ class ReplayRoutes:
     ) -> JsonResponse[ReplayView]:
         """Replay events to a subscription or an inbox, or retry or cancel its pending deliveries.
 
-        The job runs in the background. A replay creates the next generation of each delivery, behind live
-        deliveries. A retry makes the deliveries due that wait for their next attempt. With `plan_only` the
-        answer is 200 with the plan, and nothing is created.
+        The job runs in the background. A replay creates the next generation of each delivery. Live
+        deliveries go first. A retry makes pending deliveries due that wait for their next attempt. With
+        `plan_only`, the answer is 200 with the plan, and nothing is created.
         """
         to = await self._recipient(caller, data.subscription_id, data.action)
         now = datetime.fromtimestamp(self._clock.now(), UTC)

@@ -26,7 +26,7 @@ MAX_RUNNING = 20
 
 
 Action: TypeAlias = Literal["replay", "retry", "cancel"]
-"""What a job does: it makes deliveries again, makes those due that wait, or cancels those that wait."""
+"""The work of a job: it sends deliveries again, makes pending ones due, or cancels pending ones."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,7 +174,7 @@ async def advance(connection: Connection, job: Job, position: UUID, made: int, s
 
 
 async def hold(connection: Connection, job: Job, seconds: float, reason: str) -> None:
-    """Let a job wait, and note the reason."""
+    """Make a job wait, and note the reason."""
     await connection.execute(_SQL["hold"], job.org_id, job.id, timedelta(seconds=seconds), reason)
 
 
@@ -223,11 +223,11 @@ async def to_make_again(
     return number
 
 
-# ---- what waits ----------------------------------------------------------------------------------
+# ---- pending deliveries --------------------------------------------------------------------------
 
 
 class WaitingDelivery(NamedTuple):
-    """An unsettled delivery, and whether an action concerns it."""
+    """An unsettled delivery. `concerned`: whether the action applies to it."""
 
     event_id: UUID
     generation: int
@@ -237,7 +237,7 @@ class WaitingDelivery(NamedTuple):
 async def waiting_deliveries(
     connection: Connection, org_id: UUID, subscription_id: UUID, of: FirstOf, action: Action
 ) -> list[WaitingDelivery]:
-    """The first unsettled deliveries of a range of events."""
+    """Return the first unsettled deliveries of a range of events."""
     rows = await connection.fetch(_SQL["waiting_deliveries"], org_id, subscription_id, *of, action)
     return [WaitingDelivery(*row) for row in rows]
 
@@ -245,20 +245,20 @@ async def waiting_deliveries(
 async def lock_waiting(
     connection: Connection, org_id: UUID, subscription_id: UUID, ids: Sequence[UUID]
 ) -> set[UUID]:
-    """Lock deliveries of these events without waiting; return the events whose delivery is locked."""
+    """Lock deliveries of these events without waiting. Return the events whose deliveries are locked."""
     rows = await connection.fetch(_SQL["lock_waiting"], org_id, subscription_id, ids)
     return {row["event_id"] for row in rows}
 
 
 async def make_due(connection: Connection, org_id: UUID, subscription_id: UUID, ids: Sequence[UUID]) -> int:
-    """Make locked deliveries that wait for a time due now; return how many."""
+    """Make those locked deliveries due that wait for a time. Return their number."""
     return len(await connection.fetch(_SQL["make_due"], org_id, subscription_id, ids))
 
 
 async def cancel_waiting(
     connection: Connection, org_id: UUID, subscription_id: UUID, ids: Sequence[UUID], reason: str
 ) -> int:
-    """Cancel locked deliveries that nobody has leased; return how many."""
+    """Cancel those locked deliveries that are not leased. Return their number."""
     gone = await connection.fetch(_SQL["cancel_waiting"], org_id, subscription_id, ids, reason)
     if gone:
         await connection.execute(_SQL["tell_lane"], org_id, subscription_id)
@@ -266,6 +266,6 @@ async def cancel_waiting(
 
 
 def _job(row: Row) -> Job:
-    """For callers a job that acts is running."""
+    """Return the job of a row. Callers see the stored status `acting` as `running`."""
     job = Job(**{name: row[name] for name in Job.__struct_fields__})
     return msgspec.structs.replace(job, status="running") if job.status == "acting" else job

@@ -28,8 +28,8 @@ returning *
 -- name: waiting
 -- Jobs that may have a chunk now: first the job of each organisation that has waited longest, then the second of
 -- each, and so on. So each organisation has a job in the next round, however many jobs the others have.
--- All running jobs are read, by the index of those, and sorted. Each organisation can have only a few of them ($12
--- of `insert`). An index that has them in this order would have to begin with the organisation, and there is none.
+-- All running jobs are read by their index, and sorted. Each organisation can have only a few of them ($12 of
+-- `insert`). There is no index in this order. It would have to begin with the organisation.
 select org_id, id, subscription_id
 from (
     select org_id, id, subscription_id, updated_at,
@@ -113,8 +113,8 @@ where (not $4 or last.status in ('dead', 'cancelled', 'expired'))
   )
 
 -- name: waiting_deliveries
--- The first unsettled deliveries of a range, and whether an action concerns each: a retry those that wait for a time, a
--- cancellation those that nobody has leased.
+-- The first unsettled deliveries of a range, and whether the action applies to each: a retry applies to those that wait
+-- for a time, and a cancellation to those that are not leased.
 select event_id, generation,
     case when $6 = 'retry' then status = 'pending' and due_at > now() else status = 'pending' or due_at <= now() end
         as concerned
@@ -123,8 +123,8 @@ where org_id = $1 and subscription_id = $2 and event_id >= $3 and event_id < $4
 order by event_id, generation limit $5
 
 -- name: lock_waiting
--- Of these events the deliveries that nobody else is changing, locked. Nobody is waited for, because a settlement holds
--- its delivery while it waits for the subscription, which the job holds.
+-- Locks the deliveries of these events that no other transaction is changing. It must not wait: a settlement locks its
+-- delivery while it waits for the lock of the subscription, which the job has.
 select org_id, subscription_id, event_id, generation from deliveries
 where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[])
 order by event_id, generation for update skip locked
@@ -150,5 +150,5 @@ with gone as (
 select event_id from gone
 
 -- name: tell_lane
--- Whoever has read the cancelled deliveries ahead drops them.
+-- A worker that has read the cancelled deliveries ahead then drops them.
 update subscriptions set changed_at = clock_timestamp() where org_id = $1 and id = $2 and kind = 'push'

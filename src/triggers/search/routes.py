@@ -1,4 +1,4 @@
-"""One look-up over HTTP for a search box."""
+"""The search over HTTP."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ class HitView(msgspec.Struct, kw_only=True):
 
     kind: Kind
     id: str
-    name: Annotated[str, Meta(description="Of an event or a delivery, the type of the event.")]
-    matched: Annotated[Matched, Meta(description="What of it is what was looked for.")]
+    name: Annotated[
+        str, Meta(description="The name. For an event or a delivery, it is the type of the event.")
+    ]
+    matched: Annotated[Matched, Meta(description="The part of the hit that matches `q`.")]
 
 
 class SearchAnswer(msgspec.Struct):
@@ -45,7 +47,7 @@ class SearchRoutes:
     """The handler of this room's URL."""
 
     def __init__(self, database: Database, pages: Places) -> None:
-        """`pages` bounds the searches that are under way at once."""
+        """`pages` bounds the searches that are under way at the same time."""
         self._database = database
         self._pages = pages
 
@@ -54,13 +56,13 @@ class SearchRoutes:
         caller: Caller,
         q: Annotated[str, Meta(description="The text to look for.", max_length=255)] = "",
     ) -> SearchAnswer:
-        """Find events, deliveries, subscriptions and inboxes by what a person knows of them.
+        """Find events, deliveries, subscriptions and inboxes by ids, names and other texts.
 
-        `q` is an id, the last 8 characters of an id, the ends of both parts of a delivery's id
-        (`<8 characters>.<8 characters>`), a name or a key or a part of one, a host, a dedup_id or a subject.
-        Ids and dedup_ids are found by an index, a dedup_id as long as the service remembers it. The ends of
-        ids and subjects are looked for among the newest 20,000 events, the rest among the first 10,000
-        subscriptions and inboxes. The answer has only what the scopes of the key allow to list.
+        `q` is an id, the last 8 characters of an id, the last 8 characters of both parts of a delivery's id
+        (`<8 characters>.<8 characters>`), a dedup_id, a subject, or a name, key or host or a part of it.
+        A dedup_id is found as long as the service remembers it. Subjects and the ends of ids are searched in
+        the newest 20,000 events. Names, keys, hosts and ids of subscriptions and inboxes are searched in the
+        first 10,000 of them. The answer contains only things that the scopes of the key allow to list.
         """
         text = q.strip()
         if not text:

@@ -1,4 +1,4 @@
-"""The look-ups of the search. Each goes by an index or looks at a bounded number of rows."""
+"""The look-ups of the search. Each uses an index or looks at a bounded number of rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SQL = statements(__name__)
 
 MAX_HITS: Final = 20
 MAX_EVENTS: Final = 20_000
-"""The newest events among which subjects and the ends of ids are looked for."""
+"""Number of the newest events in which subjects and the ends of ids are searched."""
 MAX_SUBSCRIPTIONS: Final = 10_000
 _ENDING: Final = re.compile("[0-9a-f]{8}")
 
@@ -34,7 +34,7 @@ class Hit(NamedTuple):
 
 
 async def subscriptions(database: Database, org_id: OrgId, text: str) -> list[Hit]:
-    """Subscriptions and inboxes by id, end of the id, name, key, or host."""
+    """Find subscriptions and inboxes by id, end of the id, or a part of name, key or host."""
     rows = await database.fetch(_SQL["subscriptions"], org_id, MAX_SUBSCRIPTIONS, text.lower(), 2 * MAX_HITS)
     return [
         Hit(
@@ -48,7 +48,7 @@ async def subscriptions(database: Database, org_id: OrgId, text: str) -> list[Hi
 
 
 async def events(database: Database, org_id: OrgId, text: str) -> list[Hit]:
-    """Events by id, dedup_id, end of the id, or subject."""
+    """Find events by id, dedup_id, end of the id, or subject."""
     event_id = parse_id(text)
     if event_id is not None:
         rows = await database.fetch(_SQL["event"], org_id, event_id)
@@ -62,7 +62,7 @@ async def events(database: Database, org_id: OrgId, text: str) -> list[Hit]:
 
 
 async def deliveries(database: Database, org_id: OrgId, text: str) -> list[Hit]:
-    """A delivery by its id, or by the ends of both of its parts: `<8 characters>.<8 characters>`."""
+    """Find deliveries by id, or by the ends of both parts of the id: `<8 characters>.<8 characters>`."""
     first, dot, second = text.lower().partition(".")
     if not dot:
         return []
@@ -83,7 +83,7 @@ async def deliveries(database: Database, org_id: OrgId, text: str) -> list[Hit]:
 
 
 async def looked_to(database: Database, org_id: OrgId) -> UUID | None:
-    """The oldest event that the look-ups reach, None if they reach all."""
+    """Return the oldest event that the look-ups reach, or None if they reach all events."""
     row = await database.row(_SQL["looked_to"], org_id, MAX_EVENTS - 1)
     return None if row is None else row["id"]
 

@@ -2,7 +2,7 @@
 select id, type from events where org_id = $1 and id = $2
 
 -- name: delivery
--- Each of the two tables by its key.
+-- Looks into both tables of deliveries by their keys.
 select (select type from events where org_id = $1 and id = $2) as type
 where exists (
     select from deliveries where org_id = $1 and subscription_id = $3 and event_id = $2
@@ -15,7 +15,7 @@ select e.id, e.type from dedup d join events e on e.org_id = d.org_id and e.id =
 where d.org_id = $1 and d.dedup_id = $2
 
 -- name: ending
--- The newest $2 events by the ends of their ids, which the index of ids has.
+-- Searches the ends of the ids of the newest $2 events. The index contains the ids.
 select id from (select id from events where org_id = $1 order by id desc limit $2) newest
 where right(id::text, 8) = $3 order by id desc limit $4
 
@@ -27,7 +27,7 @@ where subject = $3 order by id desc limit $4
 select id from events where org_id = $1 order by id desc offset $2 limit 1
 
 -- name: subscriptions
--- The first $2 subscriptions and inboxes by the key of the table. $3 is in lower case.
+-- Searches the first $2 subscriptions and inboxes in the order of the primary key. $3 is in lower case.
 select id, kind, name, key, target_url, matched
 from (
     select id, kind, name, key, target_url,

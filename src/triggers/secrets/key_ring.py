@@ -77,7 +77,7 @@ class KeyRing:
 
     @classmethod
     def from_file(cls, path: Path, *, create: bool = True) -> "KeyRing":
-        """From a file with keys as in the setting; a missing one is made with a new key when `create`.
+        """Read a key ring from a file with keys as in the setting. `create`: make a missing file.
 
         Without this file, the secrets that it encrypted are lost, so back it up with the database.
         """

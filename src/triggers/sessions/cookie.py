@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 CONSOLE_PATH = "/console"
-"""The path below which the console is, behind the path of the public URL."""
+"""The path of the console, after the path of the public URL."""
 SESSION_SECONDS = 12 * 3600
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -27,7 +27,7 @@ class SessionCookie(NamedTuple):
 
     @classmethod
     def of(cls, public_url: str | None, root_path: str) -> SessionCookie:
-        """The cookie of a service with this public URL, whose encoded path is `root_path`."""
+        """Return the cookie of a service with this public URL, whose encoded path is `root_path`."""
         return cls(f"{root_path}{CONSOLE_PATH}", (public_url or "").lower().startswith("https://"))
 
     @property
@@ -36,17 +36,17 @@ class SessionCookie(NamedTuple):
         return "__Secure-triggers_session" if self.secure else "triggers_session"
 
     def holding(self, token: str) -> str:
-        """The value of a `Set-Cookie` header that stores a session's token in the browser."""
+        """Return the value of a `Set-Cookie` header that stores a session's token in the browser."""
         return self._header(token, SESSION_SECONDS)
 
     def cleared(self) -> str:
-        """The value of a `Set-Cookie` header that deletes the cookie."""
+        """Return the value of a `Set-Cookie` header that deletes the cookie."""
         return self._header("", 0)
 
     def read(self, fields: Mapping[bytes, bytes]) -> str | None:
-        """The token in the headers of a request, whose names are in lower case; None if there is none.
+        """Return the token in the headers of a request, or None. The names of the headers are in lower case.
 
-        Of several cookies with this name the first counts, which is the one with the longest path.
+        If there are several cookies with this name, the first one counts. It has the longest path.
         """
         for part in fields.get(b"cookie", b"").decode("latin-1").split(";"):
             name, _, value = part.strip().partition("=")
@@ -64,9 +64,9 @@ def from_our_origin(fields: Mapping[bytes, bytes], public_url: str | None) -> bo
 
     The names of `fields` are in lower case.
 
-    `Sec-Fetch-Site` decides. Browsers leave it out for plain http on another host than localhost; then
-    `Origin` must be that of the public URL, or without one, of the host to which the request was sent. A page
-    with `Referrer-Policy: no-referrer` sends `Origin: null`, so pages with forms need `same-origin`, which a
+    `Sec-Fetch-Site` decides. Browsers omit it for plain http on another host than localhost. Then `Origin`
+    must be the origin of the public URL. Without a public URL, it must have the host of the request. A page
+    with `Referrer-Policy: no-referrer` sends `Origin: null`. So pages with forms need `same-origin`, which a
     `<meta name="referrer">` can set.
     """
     site = fields.get(b"sec-fetch-site")

@@ -28,7 +28,7 @@ _HTTP_URL = re.compile(r"https?://[^\s/@\\]+(/[^\s\\]*)?", re.IGNORECASE)
 
 
 class LinkBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A link that signs in to the console. Without `scopes` it has all scopes of the caller's key."""
+    """A link that signs in to the console. Without `scopes`, it has all scopes of the caller's key."""
 
     scopes: list[Scope] | None = None
     return_url: (
@@ -36,7 +36,7 @@ class LinkBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             str,
             Meta(
                 max_length=MAX_URL_LENGTH,
-                description="An http:// or https:// URL, to which the console shows a link back.",
+                description="An http:// or https:// URL. The console shows a link to it.",
             ),
         ]
         | None
@@ -44,14 +44,14 @@ class LinkBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class LinkView(msgspec.Struct, kw_only=True):
-    """A link that signs one person in, once, until `expires_at`. No other answer contains it."""
+    """A link that signs one person in. It works once, until `expires_at`. No other answer contains it."""
 
     url: str
     expires_at: Timestamp
 
 
 class SessionView(msgspec.Struct, kw_only=True):
-    """An open session. `acting_for` is the organisation that an operator looks at instead of this one."""
+    """An open session. `acting_for` is the other organisation for which an operator acts at present."""
 
     id: UUID
     key_id: UUID
@@ -82,13 +82,15 @@ class SessionRoutes:
     async def create_link(self, request: Request, caller: Caller, data: LinkBody | None = None) -> LinkView:
         """Create a link that signs a person in to the console with the rights of this API key.
 
-        It is valid for a minute, and can be used once. Opening it shows a button, and only the button uses
-        it. The session lasts for twelve hours at most, and ends with the key. A link cannot grant scopes that
-        the key lacks.
+        The link is valid for a minute, and can be used once. It opens a page with a button, and only the
+        button uses the link. The session lasts for twelve hours at most, and ends with the key. A link cannot
+        grant scopes that the key lacks.
         """
         asked = data or LinkBody()
         if caller.own_org_id is not None:
-            raise Forbidden("A link is for the organisation of the key. Leave out the header `Triggers-Org`.")
+            raise Forbidden(
+                "Links can only be created for the organisation of the key. Omit the header `Triggers-Org`."
+            )
         new = store.NewLink(
             caller.key_id, LINK_SECONDS, _granted(asked.scopes, caller), _checked_url(asked.return_url)
         )
@@ -100,13 +102,13 @@ class SessionRoutes:
         )
 
     async def list_sessions(self, caller: Caller, limit: Limit = 100, cursor: Cursor = None) -> SessionList:
-        """List the sessions in the console that are open, in the order in which they were opened."""
+        """List the open sessions in the console, in the order in which they were opened."""
         page = page_request(cursor, limit)
         found = await store.listed(self._database, caller.org_id, page)
         return SessionList([_view(each) for each in found], next_cursor(found, page))
 
     async def end_session(self, caller: Caller, session_id: str) -> None:
-        """End a session. It is over at once on every node.
+        """End a session at once on every node.
 
         Only a key with the scope `admin` can end a session with that scope.
         """
@@ -134,7 +136,7 @@ def _granted(scopes: list[Scope] | None, caller: Caller) -> frozenset[Scope] | N
 
 
 def _checked_url(url: str | None) -> str | None:
-    """A URL that a page may link to: other schemes than http and https could run code there."""
+    """Return the URL if a page may link to it. Schemes other than http and https could run code there."""
     if url is None:
         return None
     check_text(url, "/return_url", longest=MAX_URL_LENGTH)
@@ -150,7 +152,7 @@ def _checked_url(url: str | None) -> str | None:
 
 
 def _base_url(request: Request) -> str:
-    """The URL of this service as the caller wrote it. Only the caller gets the answer, so it may say so."""
+    """Return the service's URL by the header `Host`. This is safe: only the caller gets the answer."""
     return f"http://{request.fields.get(b'host', b'localhost').decode('latin-1')}"
 
 

@@ -1,7 +1,7 @@
-"""Opening, recognising and ending sessions: what the pages of the console use.
+"""Opens, finds and ends sessions, for the pages of the console.
 
-A session is looked up in the database for each request, so it is over at once on every node when it is ended,
-or when its key is revoked. Unknown tokens are looked up within the bounds of unknown API keys.
+Each request looks its session up in the database. So a session that is ended, or whose key is revoked, ends
+at once on every node. Unknown tokens are looked up within the bounds of unknown API keys.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     id: UUID
     caller: Caller
-    """The caller for handlers. If the session acts for another organisation, it is already that one."""
+    """The caller for handlers. If the session acts for another organisation, so does this caller."""
     own: Caller
-    """The caller with the rights of the key in its own organisation, also while it acts for another one."""
+    """The caller in the organisation of the key, even while the session acts for another one."""
     key_name: str | None
     acting_for: Organisation | None
     return_url: str | None
-    """The page of the platform that made the link, to which a person can go back."""
+    """The page to which a person can return, on the platform that made the link."""
     csrf_token: str
-    """Each form of the session's pages has to send this. It changes if the session acts for another
-    organisation, so that no form is sent to an organisation other than the one that it showed."""
+    """Every form of the session's pages has to send this. It changes when the session acts for another
+    organisation, so a form never changes an organisation other than the one that its page showed."""
     expires_at: datetime
 
     @property
     def is_operator(self) -> bool:
-        """Whether it may act for other organisations."""
+        """Whether the session may act for other organisations."""
         return Scope.ADMIN in self.own.scopes
 
 
@@ -90,11 +90,11 @@ class Sessions:
         return await self._opened(token)
 
     async def look_at_link(self, token: str) -> LinkOffer:
-        """Say what a link would open. This changes nothing, so a preview of the link does not use it.
+        """Return the session that a link would open. This does not use the link, so programs can preview it.
 
         Raises:
-            LinkOver: it was used, has expired, or its key is not valid any more.
-            Unavailable: it cannot be looked up now.
+            LinkOver: the link was used or has expired, or its key is no longer valid.
+            Unavailable: the link cannot be looked up now.
         """
         offer = None
         if is_token(token):
@@ -109,25 +109,25 @@ class Sessions:
         """Sign in with a link, which can be used once.
 
         Raises:
-            LinkOver, Unavailable: as `look_at_link`.
+            LinkOver, Unavailable: as for `look_at_link`.
         """
-        await self.look_at_link(token)  # which bounds what unknown tokens cost
+        await self.look_at_link(token)  # this bounds the cost of unknown tokens
         opened = await store.open_with_link(self._database, self._clock, token)
         if opened is None:
             raise LinkOver
         return await self._opened(opened)
 
     async def session_of(self, fields: Mapping[bytes, bytes]) -> Session | None:
-        """The session of a request by its headers, whose names are in lower case. None if there is none.
+        """Return the session of a request, or None. The names of its headers are in lower case.
 
         Raises:
-            Unavailable: it cannot be looked up now.
+            Unavailable: the session cannot be looked up now.
         """
         token = self.cookie.read(fields)
         return None if token is None else await self.caller_of(token)
 
     async def caller_of(self, token: str) -> Session | None:
-        """The session with this token, None if there is none. Raises as `session_of`."""
+        """Return the session with this token, or None. It raises the same errors as `session_of`."""
         if not is_token(token):
             return None
         found = await self._keys.lookups.run(
@@ -138,9 +138,9 @@ class Sessions:
     def is_our_post(
         self, fields: Mapping[bytes, bytes], session: Session | None = None, form_token: str | None = None
     ) -> bool:
-        """Whether a form was sent from one of our own pages, and with the token of its session if any.
+        """Whether a form was sent from one of our own pages, with the token of its session.
 
-        The form that signs in has no session yet, so only the origin is checked.
+        A sign-in form has no session yet, so only its origin is checked.
         """
         if not from_our_origin(fields, self._public_url):
             return False
@@ -148,7 +148,7 @@ class Sessions:
         return session is None or hmac.compare_digest(session.csrf_token.encode(), given)
 
     async def act_for(self, session: Session, org: Organisation | None) -> None:
-        """Act for another organisation from the next request on; None: for the organisation of the key again.
+        """Act for another organisation from the next request on. None ends this.
 
         Raises:
             Forbidden: the session lacks the scope `admin`.
@@ -159,19 +159,19 @@ class Sessions:
         await store.act_for(self._database, session.own.org_id, session.id, other)
 
     async def end(self, session: Session) -> None:
-        """Sign out."""
+        """End a session."""
         await store.end(self._database, session.own.org_id, session.id)
 
     async def _opened(self, token: str) -> NewSession:
         found = await store.by_token(self._database, token)
-        if found is None:  # its key was revoked meanwhile, or it gave way to newer sessions
+        if found is None:  # its key was revoked meanwhile, or newer sessions replaced it
             raise Unauthenticated
         self._keys.lookups.note_valid(_digest("session", token))
         return NewSession(token, _session(found, token))
 
 
 def link_url(base_url: str, token: str) -> str:
-    """The URL of a link, for a service whose public URL is `base_url`."""
+    """Return the URL of a link, for a service whose public URL is `base_url`."""
     return f"{base_url.rstrip('/')}{LINK_PATH}?{urlencode({'token': token})}"
 
 

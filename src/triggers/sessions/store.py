@@ -1,4 +1,4 @@
-"""Storage of sessions and links. Their tokens are stored only as SHA-256."""
+"""Stores sessions and links. Their tokens are stored only as SHA-256 hashes."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from triggers.sessions.cookie import SESSION_SECONDS
 _SQL = statements(__name__)
 
 CONSOLE_KEY = "console"
-"""Name of the key for which `triggers console` makes links if it has no key of its own."""
+"""Name of the key for which `triggers console` makes links if it is called without an API key."""
 
 MAX_PER_KEY = 100
-"""Maximum number of sessions of a key, and of its links that were not used. The oldest give way."""
+"""Maximum number of sessions of a key, and of its unused links. Beyond it, the oldest ones are removed."""
 MAX_PER_ORGANISATION = 1_000
 """The same for all keys of an organisation together."""
 
 
 class NewLink(NamedTuple):
-    """A link to be stored. `scopes` narrows those of the key; None is all of them."""
+    """A link to be stored. `scopes` narrows the scopes of the key. None stands for all of them."""
 
     key_id: UUID
     seconds: float
@@ -56,7 +56,7 @@ class StoredLink(NamedTuple):
 
 
 class LinkOffer(NamedTuple):
-    """What a link would open."""
+    """The session that a link would open."""
 
     org_name: str
     key_name: str | None
@@ -111,7 +111,7 @@ async def insert_link(
 
 
 async def link(database: Database, token: str) -> LinkOffer | None:
-    """What a link would open, None if it was used, has expired, or its key is not valid any more."""
+    """Return the session that a link would open. None if the link or its key is no longer valid."""
     row = await database.row(_SQL["link"], hash_of(token))
     if row is None:
         return None
@@ -120,7 +120,7 @@ async def link(database: Database, token: str) -> LinkOffer | None:
 
 
 async def open_with_link(database: Database, clock: DatabaseClock, link_token: str) -> str | None:
-    """Use a link: open a session and return its token. None as for `link`, and if another call used it."""
+    """Use a link: open a session and return its token. None as for `link`, or if another call used it."""
     token = secrets.token_urlsafe(32)
     async with database.connection() as connection, connection.transaction():
         row = await connection.fetchrow(
@@ -132,9 +132,11 @@ async def open_with_link(database: Database, clock: DatabaseClock, link_token: s
 async def insert_console_link(
     database: Database, clock: DatabaseClock, org_id: OrgId, seconds: float
 ) -> StoredLink:
-    """Store a link for the key named `console`, and create that key if there is none that is valid."""
+    """Store a link for the key named `console`. Create the key if no valid key has this name."""
     async with database.connection() as connection, connection.transaction():
-        await connection.execute(_SQL["lock"], org_id)  # so that two commands at once create one key
+        await connection.execute(
+            _SQL["lock"], org_id
+        )  # so that two commands at the same time create only one key
         key_id = await connection.fetchval(_SQL["key_named"], org_id, CONSOLE_KEY)
         if key_id is None:
             # Nobody ever sees the key itself. It can be used only by links.
@@ -143,7 +145,7 @@ async def insert_console_link(
 
 
 async def open_with_key(database: Database, clock: DatabaseClock, org_id: OrgId, key_id: KeyId) -> str | None:
-    """Open a session and return its token. None if the key is not valid any more."""
+    """Open a session and return its token. None if the key is no longer valid."""
     token = secrets.token_urlsafe(32)
     async with database.connection() as connection, connection.transaction():
         row = await connection.fetchrow(
@@ -153,7 +155,7 @@ async def open_with_key(database: Database, clock: DatabaseClock, org_id: OrgId,
 
 
 async def by_token(database: Database, token: str) -> StoredSession | None:
-    """The session with this token, None if it ended, or its key did."""
+    """Return the session with this token. None if the session or its key has ended."""
     row = await database.row(_SQL["by_hash"], hash_of(token))
     if row is None:
         return None
@@ -175,18 +177,18 @@ async def by_token(database: Database, token: str) -> StoredSession | None:
 
 
 async def act_for(database: Database, org_id: OrgId, session_id: UUID, other: OrgId | None) -> None:
-    """Note for which other organisation a session acts; None: for its own."""
+    """Store the other organisation for which a session acts. None stands for its own organisation."""
     await database.fetch(_SQL["act_for"], org_id, session_id, other)
 
 
 async def listed(database: Database, org_id: OrgId, page: PageRequest) -> list[ListedSession]:
-    """The sessions of an organisation that are open, in the order in which they were opened."""
+    """List the open sessions of an organisation, in the order in which they were opened."""
     rows = await database.fetch(_SQL["list"], org_id, page.above, page.limit)
     return [_listed(row) for row in rows]
 
 
 async def by_id(database: Database, org_id: OrgId, session_id: UUID) -> ListedSession:
-    """One open session of an organisation, or NotFound."""
+    """Return an open session of an organisation, or raise NotFound."""
     row = await database.row(_SQL["by_id"], org_id, session_id)
     if row is None:
         raise NotFound("No open session has this id.")
@@ -194,7 +196,7 @@ async def by_id(database: Database, org_id: OrgId, session_id: UUID) -> ListedSe
 
 
 async def end(database: Database, org_id: OrgId, session_id: UUID) -> None:
-    """End a session. It is over at once on every node. Ending it again changes nothing."""
+    """End a session at once on every node. Ending it again changes nothing."""
     await database.fetch(_SQL["end"], org_id, session_id)
 
 
@@ -209,7 +211,7 @@ _DURATION = timedelta(seconds=SESSION_SECONDS)
 
 
 async def _trimmed(connection: Connection, opened: Row, token: str) -> str:
-    """End the oldest sessions beyond the bounds, in the transaction that opened one."""
+    """End the oldest sessions beyond the maximum, in the transaction that opened a session."""
     org_id, key_id = opened["org_id"], opened["key_id"]
     await connection.execute(_SQL["lock"], org_id)
     await connection.execute(_SQL["trim"], org_id, key_id, MAX_PER_KEY, MAX_PER_ORGANISATION)
@@ -217,7 +219,7 @@ async def _trimmed(connection: Connection, opened: Row, token: str) -> str:
 
 
 def _scopes(row: Row) -> frozenset[Scope]:
-    """The scopes of a key, narrowed to those of its session or link."""
+    """Return the scopes of a key, narrowed to those of its session or link."""
     scopes, narrowed = scopes_of(row["scopes"]), row["narrowed"]
     return scopes if narrowed is None else with_read(scopes & scopes_of(narrowed))
 

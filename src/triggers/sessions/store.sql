@@ -1,5 +1,5 @@
 -- name: lock
--- Links that are made, and sessions that are opened, at once in one organisation are counted one after the other.
+-- Transactions that create links or sessions of one organisation wait for each other, so that none exceeds the maximum.
 select from organisations where id = $1 for no key update
 
 -- name: key_named
@@ -26,7 +26,7 @@ where l.hash = $1 and l.expires_at > now()
     and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
 
 -- name: open_with_link
--- One statement, so that of two requests with the same link only one opens a session.
+-- This is one statement, so if two requests use the same link, only one of them opens a session.
 with link as (
     delete from session_links where hash = $1 and expires_at > now() returning *
 )

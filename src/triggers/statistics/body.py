@@ -12,24 +12,25 @@ from triggers.http.views import Timestamp
 
 Range = Literal["1h", "24h", "14d"]
 _LAG = (
-    "From the acceptance of an event to the first attempt of its delivery, estimated from 16 buckets. 65.536"
-    " means that long or longer. Null without first attempts."
+    "Time from the acceptance of an event to the first attempt of its delivery, estimated from 16 buckets."
+    " 65.536 stands for this time or longer. Null if there were no first attempts."
 )
 Lag = Annotated[float | None, Meta(description=_LAG)]
 
 
 class Numbers(msgspec.Struct, kw_only=True):
-    """What became of events and deliveries."""
+    """Counts of events and deliveries."""
 
     accepted: Annotated[
-        int | None, Meta(description="Events of callers that were stored. Null for a single subscription.")
+        int | None,
+        Meta(description="Events that callers sent and that were stored. Null for a single subscription."),
     ]
     duplicate: Annotated[
         int | None,
-        Meta(description="Events that were answered with an earlier event. Null for a single subscription."),
+        Meta(description="Events that were duplicates of earlier ones. Null for a single subscription."),
     ]
     delivered: Annotated[int, Meta(description="Push deliveries that arrived.")]
-    failed: Annotated[int, Meta(description="Attempts that failed, also the last one of a dead delivery.")]
+    failed: Annotated[int, Meta(description="Failed attempts, including the last one of a dead letter.")]
     dead: Annotated[int, Meta(description="Push deliveries that became dead letters.")]
     lag_p50_seconds: Lag
     lag_p95_seconds: Lag
@@ -38,13 +39,13 @@ class Numbers(msgspec.Struct, kw_only=True):
 class Point(Numbers, kw_only=True):
     """The numbers of one step."""
 
-    at: Annotated[Timestamp, Meta(description="When the step begins.")]
+    at: Annotated[Timestamp, Meta(description="Time when the step begins.")]
     backlog: Annotated[
         int | None,
         Meta(
-            description="The highest number of unsettled deliveries that was found, for push and in inboxes,"
-            " counted up to 100,000. It is sampled once a minute. Null if it was not sampled, and for a"
-            " single subscription."
+            description="Highest sample of the number of unsettled deliveries, for push and in inboxes,"
+            " counted up to 100,000. One sample is taken per minute. Null without a sample, and for a single"
+            " subscription."
         ),
     ]
 
@@ -63,8 +64,8 @@ class Statistics(msgspec.Struct, kw_only=True):
 
     range: Range
     subscription_id: UUID | None
-    since: Annotated[Timestamp, Meta(description="When the first step begins.")]
-    until: Annotated[Timestamp, Meta(description="Now. The last step is not over yet.")]
+    since: Annotated[Timestamp, Meta(description="Time when the first step begins.")]
+    until: Annotated[Timestamp, Meta(description="The present time. The last step has not ended yet.")]
     step_seconds: int
     totals: Numbers
     points: Annotated[
@@ -74,7 +75,7 @@ class Statistics(msgspec.Struct, kw_only=True):
     worst: Annotated[
         list[Failing],
         Meta(
-            description="The subscriptions with most failed attempts and dead letters, at most 10. For `24h`"
-            " and `14d` the range begins at a full hour. Empty for a single subscription."
+            description="The subscriptions with the most failed attempts and dead letters, at most 10. For"
+            " `24h` and `14d`, their numbers count from a full hour on. Empty for a single subscription."
         ),
     ]

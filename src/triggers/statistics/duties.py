@@ -1,4 +1,4 @@
-"""Background work of statistics: writing what a process counted, and what one node does for all."""
+"""Background work of statistics: each process writes its counts, and one node does the rest for all."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from triggers.statistics.tally import WHOLE, Row, Tally
 log = structlog.get_logger()
 
 FLUSH_SECONDS: Final = 8.0
-"""With the spread of duties, at most ten seconds pass between two flushes."""
+"""Interval of flushes. Duties vary their intervals, so at most ten seconds pass between two flushes."""
 FINISH_SECONDS: Final = 2.0
 SAMPLE_SECONDS: Final = 15.0
-"""How often a node asks whether the backlogs of the current minute are sampled. One node samples them."""
+"""Interval at which each node asks whether a node samples the backlogs of the current minute already."""
 
 
 class Flush:
@@ -36,7 +36,7 @@ class Flush:
         self._process_id = clock.mint()
 
     def duty(self) -> Duty:
-        """What to do, and how often."""
+        """Return the flush as a duty with its interval."""
         return Duty("statistics", FLUSH_SECONDS, self.write)
 
     async def write(self) -> bool:
@@ -46,7 +46,7 @@ class Flush:
         return more
 
     async def finish(self) -> None:
-        """Write what is left, but do not wait for a database that does not answer."""
+        """Write all remaining rows, but do not wait long for a database that does not answer."""
         with contextlib.suppress(TriggersError, TimeoutError):
             async with asyncio.timeout(FINISH_SECONDS):
                 while rows := (await do(self._tally.next_rows(), None))[0]:
@@ -62,11 +62,11 @@ class Upkeep:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._minute: datetime | None = None  # whose backlogs this node is sampling
+        self._minute: datetime | None = None  # the minute whose backlogs this node samples
         self._after = WHOLE
 
     def duties(self) -> list[Duty]:
-        """What to do, and how often."""
+        """Return these duties with their intervals."""
         return [
             Duty("statistics by hour", 60, self.make_hour),
             Duty("backlog samples", SAMPLE_SECONDS, self.sample),
@@ -74,16 +74,16 @@ class Upkeep:
         ]
 
     async def make_hour(self) -> bool:
-        """Make the rows of an hour that is over."""
+        """Make the rows of the next past hour."""
         return await store.make_hour(self._database)
 
     async def sample(self) -> bool:
-        """Sample the backlogs of some organisations. Returns whether this node has more of them to sample."""
+        """Sample the backlogs of some organisations. Return whether this node has to sample more of them."""
         if self._minute is None:
             self._minute, self._after = await store.claim_minute(self._database), WHOLE
         if self._minute is None:
             return False
-        minute, self._minute = self._minute, None  # if this fails, the rest of the minute is given up
+        minute, self._minute = self._minute, None  # if this fails, the rest of the minute is not sampled
         last = await store.sample_backlogs(self._database, minute, self._after)
         if last is not None:
             self._minute, self._after = minute, last

@@ -1,6 +1,6 @@
-"""The lag of deliveries in 16 buckets, of which each is twice as wide as the one before.
+"""Counts the lags of deliveries in 16 buckets. Each bucket is twice as wide as the one before.
 
-Percentiles cannot be averaged. Buckets can be summed over minutes and processes, and give percentiles then.
+Percentiles of minutes and processes cannot be combined. Buckets can be summed, and give percentiles then.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ BUCKETS: Final = len(BOUNDS) + 1
 
 
 def percentile(counts: Sequence[int], share: float) -> float | None:
-    """The lag in seconds that `share` of all lags do not exceed, None if there are none.
+    """Return the lag in seconds that `share` of all lags do not exceed. None if there are no lags.
 
-    Within a bucket the lags are taken to be spread evenly. In the last bucket it is the lower bound.
+    It assumes that the lags of a bucket are spread evenly. For the last bucket, it returns the lower bound.
     """
     wanted = share * sum(counts)
     if not wanted:

@@ -43,16 +43,17 @@ class StatisticsRoutes:
     async def get_statistics(
         self,
         caller: Caller,
-        chosen: Annotated[Range, Query("range"), Meta(description="How far back.")] = "1h",
+        chosen: Annotated[Range, Query("range"), Meta(description="Time range up to now.")] = "1h",
         subscription: Annotated[str, Meta(max_length=36, description="Id of a push subscription.")]
         | None = None,
     ) -> Statistics:
-        """Get numbers of accepted, delivered and failed events over time.
+        """Get numbers of accepted events, deliveries, failed attempts and dead letters over time.
 
-        Without `subscription` they are those of the whole organisation. Each process counts in memory and
-        writes its numbers every ten seconds, so the last seconds may be missing. What a killed process had
-        not written is lost. If more than a thousand subscriptions are active, some of them may be counted for
-        the organisation only. Numbers by minute are kept for 48 hours, and numbers by hour for 30 days.
+        Without `subscription`, these are the numbers of the whole organisation. Each process counts in memory
+        and writes its numbers every ten seconds, so the last seconds may be missing. If a process is killed,
+        the numbers that it had not written are lost. If more than a thousand subscriptions are active, some
+        of them may be counted for the organisation only. Numbers by minute are kept for 48 hours, and numbers
+        by hour for 30 days.
         """
         subscription_id = await self._subscription(caller, subscription)
         now, hours_until = await store.now(self._database)
@@ -100,7 +101,7 @@ def _floor(moment: datetime, step: timedelta) -> datetime:
 def _points(
     moments: Iterable[datetime], rows: Sequence[Row], sampled: set[datetime], *, whole: bool
 ) -> list[Point]:
-    """A point for each moment. Hours and minutes may both have a row for the same step."""
+    """Return a point for each moment. One step can have a row of hours and a row of minutes."""
     by_step: dict[datetime, list[Row]] = {}
     for row in rows:
         by_step.setdefault(row["at"], []).append(row)
@@ -108,7 +109,7 @@ def _points(
     for moment in moments:
         found = by_step.get(moment, [])
         backlogs = [row["backlog"] for row in found if row["backlog"] is not None]
-        if moment in sampled:  # an organisation that nothing waited for has no backlog of its own
+        if moment in sampled:  # a sample stores no row for an organisation without a backlog
             backlogs.append(0)
         points.append(
             Point(at=rfc3339(moment), backlog=max(backlogs, default=None), **_numbers(found, whole=whole))

@@ -17,9 +17,9 @@ from triggers.statistics.tally import WHOLE
 MINUTES_KEPT: Final = timedelta(hours=48)
 HOURS_KEPT: Final = timedelta(days=30)
 HOUR_AFTER: Final = timedelta(minutes=tally.ENDED_MINUTES + 5)
-"""How long an hour must be over before its rows are made. By then every process has written its minutes."""
+"""Delay after an hour before its rows are made. By then every process has written its minutes."""
 MOST_WAITING: Final = 100_000
-"""How many deliveries of an organisation a sample counts. More are not told apart."""
+"""Maximum number of deliveries of an organisation that a sample counts."""
 ORGANISATIONS_AT_ONCE: Final = 10
 WORST: Final = 10
 
@@ -32,7 +32,7 @@ class Span(NamedTuple):
     since: datetime
     step: timedelta
     hours_until: datetime
-    """Before this time, rows of hours are read, and from this time on rows of minutes."""
+    """Rows of hours are read before this time, and rows of minutes from this time on."""
 
 
 # ---- writing ---------------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ async def write(database: Database, process_id: UUID, rows: Sequence[tally.Row])
         return
     values = await do(_values(rows), None)
     async with database.connection() as connection, connection.transaction():
-        # A crash may lose them, as it loses what was not written yet.
+        # A crash of PostgreSQL may lose these rows, just as a crash of the process loses its counts.
         await connection.execute("set local synchronous_commit = off")
         await connection.execute(_SQL["write"], process_id, *columns(values))
 
@@ -75,8 +75,10 @@ def _value(row: tally.Row) -> tuple[UUID, UUID, int, int, int, int, int, int, st
 
 
 async def make_hour(database: Database) -> bool:
-    """Make the rows of the next hour from those of its minutes. False if there is none to make now, or if
-    another node is making it."""
+    """Make the rows of the next hour from those of its minutes.
+
+    Return False if no hour can be made now, or if another node is making it.
+    """
     async with database.connection() as connection, connection.transaction():
         await connection.execute(_SQL["begin_hours"])
         hour = await connection.fetchval(_SQL["next_hour"], HOUR_AFTER)
@@ -88,14 +90,16 @@ async def make_hour(database: Database) -> bool:
 
 
 async def claim_minute(database: Database) -> datetime | None:
-    """The current minute if this is the first node to sample its backlogs, else None."""
+    """Return the current minute if no other node has begun to sample its backlogs, or else None."""
     row = await database.row(_SQL["claim_minute"])
     return None if row is None else row[0]
 
 
 async def sample_backlogs(database: Database, minute: datetime, after: UUID) -> UUID | None:
-    """Count the unsettled deliveries of the next organisations behind `after`. Returns the last one of them,
-    None if there are no more."""
+    """Count the unsettled deliveries of the next organisations after `after`.
+
+    Return the last of these organisations, or None if there are no more.
+    """
     async with database.connection() as connection, connection.transaction():
         # The table of deliveries may be nearly empty when this is planned, and large when it is used.
         await connection.execute("set local enable_seqscan = off")
@@ -109,7 +113,7 @@ async def sample_backlogs(database: Database, minute: datetime, after: UUID) -> 
 
 
 async def drop_old(database: Database) -> list[str]:
-    """Drop the partitions whose rows are all too old; return their names."""
+    """Drop the partitions that have only rows that are too old. Return their names."""
     async with database.connection() as connection:
         kept = await connection.fetchrow(_SQL["kept_from"], MINUTES_KEPT, HOURS_KEPT)
         return [
@@ -128,14 +132,14 @@ async def has_subscription(database: Database, org_id: OrgId, subscription_id: U
 
 
 async def now(database: Database) -> tuple[datetime, datetime]:
-    """The database's time, and the time until which rows of hours are made."""
+    """Return the database's time, and the time until which rows of hours are made."""
     row = await database.row(_SQL["now"])
     assert row is not None
     return row["now"], row["hours_until"] or row["now"] - HOURS_KEPT
 
 
 async def series(database: Database, org_id: OrgId, subscription_id: UUID, span: Span) -> list[Row]:
-    """The numbers of a subscription, or of the whole organisation, by step. Empty steps are missing."""
+    """Return the numbers of a subscription, or of the organisation, by step. Empty steps are omitted."""
     start = max(span.since, span.hours_until)
     rows = await database.fetch(_SQL["minutes"], org_id, subscription_id, start, span.step)
     if start > span.since:
@@ -144,7 +148,7 @@ async def series(database: Database, org_id: OrgId, subscription_id: UUID, span:
 
 
 async def sampled(database: Database, span: Span) -> set[datetime]:
-    """The steps in which the backlogs of all organisations were sampled."""
+    """Return the steps in which the backlogs of all organisations were sampled."""
     start = max(span.since, span.hours_until)
     rows = await database.fetch(_SQL["sampled_minutes"], WHOLE, span.step, start)
     if start > span.since:
@@ -153,5 +157,5 @@ async def sampled(database: Database, span: Span) -> set[datetime]:
 
 
 async def worst(database: Database, org_id: OrgId, since: datetime, hours_until: datetime) -> list[Row]:
-    """The subscriptions of an organisation with most failures since a time, at most WORST."""
+    """Return the subscriptions of an organisation with the most failures since a time, at most WORST."""
     return await database.fetch(_SQL["worst"], org_id, WHOLE, since, hours_until, WORST)

@@ -1,5 +1,5 @@
 -- name: write
--- Absolute values under the id of the process that counted them, so that repeating this changes nothing.
+-- Writes absolute values under the id of the process that counted them, so a repetition changes nothing.
 insert into statistics_minutes (
     org_id, subscription_id, began_at, process_id, accepted, duplicate, delivered, failed, dead, lag
 )
@@ -20,7 +20,7 @@ select exists (select from subscriptions where org_id = $1 and id = $2 and kind 
 select now() as now, (select done_until from statistics_progress where name = 'hours') as hours_until
 
 -- name: minutes
--- Rows of one organisation or one subscription, summed over processes, in steps of $4 from $3 on.
+-- Sums the rows of an organisation or a subscription over all processes, in steps of $4 from $3 on.
 select date_bin($4::interval, began_at, 'epoch'::timestamptz) as at,
     sum(accepted)::bigint as accepted, sum(duplicate)::bigint as duplicate, sum(delivered)::bigint as delivered,
     sum(failed)::bigint as failed, sum(dead)::bigint as dead, max(backlog) as backlog,
@@ -38,7 +38,7 @@ from statistics_hours
 where org_id = $1 and subscription_id = $2 and began_at >= $3 and began_at < $4
 
 -- name: sampled_minutes
--- In which steps the backlogs of all organisations were sampled. These rows belong to no organisation.
+-- The steps in which the backlogs of all organisations were sampled. These rows belong to no organisation.
 select distinct date_bin($2::interval, began_at, 'epoch'::timestamptz) as at
 from statistics_minutes
 where org_id = $1 and subscription_id = $1 and began_at >= $3
@@ -48,7 +48,7 @@ select began_at as at from statistics_hours
 where org_id = $1 and subscription_id = $1 and began_at >= $2 and began_at < $3
 
 -- name: worst
--- Hours up to $4, and minutes from there on, which includes the current hour.
+-- Sums rows of hours up to $4, and rows of minutes from there on, including the current hour.
 select subscription_id, sum(delivered)::bigint as delivered, sum(failed)::bigint as failed, sum(dead)::bigint as dead
 from (
     select subscription_id, delivered, failed, dead from statistics_hours
@@ -68,7 +68,7 @@ select 'hours', date_bin('1 hour', coalesce((select min(began_at) from statistic
 on conflict (name) do nothing
 
 -- name: next_hour
--- The next hour, once it has been over for $1. A node that finds the row locked leaves the hour to the other one.
+-- The next hour, if it ended at least $1 ago. If another node has locked the row, it makes this hour.
 select done_until from statistics_progress
 where name = 'hours' and done_until + interval '1 hour' + $1::interval <= now()
 for update skip locked
@@ -102,8 +102,8 @@ where statistics_progress.done_until < excluded.done_until
 returning done_until
 
 -- name: sample_backlogs
--- The next $3 organisations behind $1 that have unsettled deliveries. Each is found by one look into an index, and at
--- most $4 of its deliveries are counted, in the order of an index.
+-- The next $3 organisations after $1 that have unsettled deliveries. Each takes one look into an index to find. At most
+-- $4 of its deliveries are counted, in the order of an index.
 with recursive having_some as (
     (select org_id from deliveries where org_id > $1 order by org_id limit 1)
     union all

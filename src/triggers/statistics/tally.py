@@ -1,4 +1,4 @@
-"""Counts what becomes of events and deliveries in this process, by minute and subscription. No I/O."""
+"""Counts events and deliveries in this process, by minute and subscription. It does no I/O."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from triggers.statistics.lag import BUCKETS
 log = structlog.get_logger()
 
 WHOLE: Final = UUID(int=0)
-"""Instead of a subscription's id: the whole organisation."""
+"""Stands for the whole organisation in place of a subscription's id."""
 MINUTE_SECONDS: Final = 60
 ROWS: Final = 1_000
 """Maximum number of rows of one flush."""
 STEP_ROWS: Final = 100
 """Rows that one step looks at, so that thousands of them never hold up requests or deliveries."""
 PLACES: Final = 2 * ROWS
-"""One organisation can have half of them, so one flush can write the rows of all its subscriptions."""
+"""Maximum number of subscriptions with rows of their own. One organisation can have half of them, so one
+flush can write the rows of all its subscriptions."""
 IDLE_MINUTES: Final = 60
-"""How long a subscription keeps its place after something was counted for it."""
+"""Time for which a subscription keeps its place after its last count."""
 ENDED_MINUTES: Final = 10
-"""How many minutes that are over are kept for a database that does not answer."""
+"""Number of past minutes that are kept while the database does not answer."""
 
 
 class Counts(msgspec.Struct):
@@ -60,7 +61,7 @@ class Counts(msgspec.Struct):
 class Row(NamedTuple):
     """The numbers of a minute so far, for a subscription or for a whole organisation.
 
-    They are absolute: a row that is written again replaces the earlier one.
+    The numbers are absolute, so a row that is written again replaces the earlier one.
     """
 
     minute: int
@@ -70,8 +71,8 @@ class Row(NamedTuple):
 
 
 class Counted(dict[LaneId, Counts]):
-    """The counts of a minute. The first look-up of a key creates its counts. If the subscription gets no
-    place, its counts are those of its organisation."""
+    """The counts of a minute. The first look-up of a key creates its counts. A subscription without a place
+    shares the counts of its organisation."""
 
     def __init__(self, take_place: Callable[[LaneId], bool]) -> None:
         super().__init__()
@@ -115,7 +116,7 @@ class Counted(dict[LaneId, Counts]):
 
 
 class _Minute:
-    """A minute: being counted → over → all its rows are written, and it is forgotten."""
+    """One minute. Its states: being counted → past → forgotten, when all its rows are written."""
 
     def __init__(self, number: int, counted: Counted) -> None:
         self.number = number
@@ -137,7 +138,7 @@ class _Minute:
         return [row for _, _, row in found]
 
     def note_written(self, rows: Iterable[tuple[LaneId, int]]) -> None:
-        """Note rows that were written, with the total that was written."""
+        """Note that rows were written, with the total that each had then."""
         self._flushes += 1
         for key, total in rows:
             self._written[key] = total, self._flushes
@@ -154,14 +155,14 @@ class Tally:
         """`now`: the database's time, in seconds since 1970."""
         self._now = now
         self._room = Room(PLACES)
-        self._active: dict[LaneId, int] = {}  # the minute in which something was last counted, by place
+        self._active: dict[LaneId, int] = {}  # the minute of the last count of each subscription with a place
         self._minute = _Minute(0, Counted(self._take_place))
         self._over: list[_Minute] = []
 
     def counted(self) -> Counted:
         """The counts of the current minute, to be used at once."""
         minute = int(self._now()) // MINUTE_SECONDS
-        if minute > self._minute.number:  # never an earlier one: its rows may be written for good
+        if minute > self._minute.number:  # never an earlier minute, because its rows may be complete already
             self._begin(minute)
         return self._minute.counted
 
@@ -172,7 +173,7 @@ class Tally:
             counted[org_id, WHOLE].accepted += number
 
     def repeat(self, org_id: UUID, number: int) -> None:
-        """Count events that were stored before."""
+        """Count duplicates of events that were stored before."""
         self.counted()[org_id, WHOLE].duplicate += number
 
     def next_rows(self) -> Steps[tuple[list[Row], bool]]:

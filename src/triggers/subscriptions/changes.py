@@ -89,7 +89,7 @@ async def resume(database: Database, ring: KeyRing, org_id: OrgId, subscription_
 async def disable(
     database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str, reason: str
 ) -> Subscription:
-    """Match no more events, and cancel deliveries. A disabled subscription keeps its first reason."""
+    """Match no more events, and cancel deliveries. If it is disabled already, the reason stays the same."""
     async with changing(database, org_id, parse_id(subscription_id)) as change:
         before = await _locked(change, ring, org_id, parse_id(subscription_id))
         if before.status == SubscriptionStatus.DISABLED:
@@ -100,9 +100,9 @@ async def disable(
 async def enable(
     database: Database, ring: KeyRing, org_id: OrgId, subscription_id: str
 ) -> tuple[Subscription, datetime | None]:
-    """Match again, from now. Returns since when nothing was matched, None if it was not disabled.
+    """Match events again from now on. Return the time since when none was matched, if it was disabled.
 
-    Deliveries that were not cancelled yet are still sent.
+    Deliveries that have not been cancelled yet are still sent.
     """
     async with changing(database, org_id, parse_id(subscription_id)) as change:
         before = await _locked(change, ring, org_id, parse_id(subscription_id))

@@ -2,8 +2,8 @@
 
 S is the payload's bytes, V an upper bound of its values. A loop over a part of the payload runs at most V
 times, and the parts that its variable takes add up to at most S: reading each of them once is linear,
-however deep such loops are nested. What is read in a loop without being a part of that loop's variable is
-read again in every turn. So a value is known by the loops that its parts are divided among
+however deep such loops are nested. A value that is read in a loop, and is not a part of that loop's
+variable, is read again in every turn. So a value is known by the loops that its parts are divided among
 (`_Reach.loops`), and an operation that reads all of it, inside the loops L, costs at most S·V^|L − loops|.
 """
 

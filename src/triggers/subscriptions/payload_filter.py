@@ -45,9 +45,9 @@ MAX_COST_NANOSECONDS: Final = 10_000_000
 EVENT_BUDGET_SECONDS: Final = 0.02
 _MAX_REASON: Final = 200  # characters
 _STEP_SECONDS: Final = 0.001
-"""How long filters that take little time are judged in one step."""
+"""Maximum time of a step in which several fast filters are matched."""
 _LONG_BYTES: Final = 8 * 1024
-"""A payload of more bytes is read in a step of its own."""
+"""A longer payload is read in a step of its own."""
 
 # A filter that could not be judged on a payload of this size is refused: it would always fail.
 _SMALLEST_JUDGED_BYTES: Final = 1024
@@ -156,7 +156,7 @@ class Budget:
             yield
 
     def spend_at_once(self, judge: Callable[[FilterInput], Verdict], event: FilterInput) -> Verdict:
-        """Judge in one step, and take its time off the budget."""
+        """Match in one step, and subtract its time from the budget."""
         began = self._clock()
         verdict = judge(event)
         self.seconds_left -= self._clock() - began
@@ -197,7 +197,7 @@ class PayloadFilter:
         return compiled
 
     def judge_in_steps(self, event: FilterInput) -> Steps[Verdict]:
-        """`judge` in steps: reading a long payload is one, judging is another. Each takes less than 10 ms."""
+        """Do `judge` in steps: one reads a long payload, and another matches. Each takes less than 10 ms."""
         if event.is_long and self._cost.reads_payload and not self._takes_too_long(event) and event.read():
             yield
         return self.judge(event)

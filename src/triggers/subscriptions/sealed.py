@@ -53,7 +53,7 @@ async def require_key(database: Database, ring: KeyRing) -> None:
             ring.decrypt(row["secrets"], org=row["org_id"], subscription=row["id"], purpose="secrets")
         except KeyMissing as error:
             missing = error
-        except SealBroken:  # this value is damaged, which says nothing about the ring
+        except SealBroken:  # a damaged value says nothing about the ring
             continue
         else:
             return

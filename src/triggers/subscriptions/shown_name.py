@@ -1,4 +1,4 @@
-"""The name under which people know a subscription or an inbox."""
+"""The name of a subscription or an inbox that people see."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from urllib.parse import urlsplit
 
 
 def shown_name(name: str | None, key: str | None, target_url: str | None) -> str:
-    """The name of a subscription; without one its key, which every inbox has, or the host of its URL."""
+    """Return the name, or else the key, or else the host of the URL. Every inbox has a key."""
     return name or key or urlsplit(target_url or "").hostname or ""

@@ -112,14 +112,14 @@ class Change(NamedTuple):
 async def changing(
     database: Database, org_id: OrgId, subscription_id: UUID | None = None
 ) -> AsyncIterator[Change]:
-    """A transaction that holds the locks for changing subscriptions of an organisation, and one of them.
+    """Begin a transaction with the locks for changing an organisation's subscriptions, and one of these.
 
-    The organisation is locked before the subscription, so that two changes never wait for each other in a
-    ring. The time of the change is read after both locks are held, because workers look for changes only a
-    bounded time back.
+    The organisation is locked before the subscription, so that two changes never cause a deadlock. The time
+    of the change is read after both locks are held, because workers look for changes only a bounded time
+    back.
 
     Raises:
-        DatabaseUnavailable: more than COMMIT_SECONDS have passed since that time; nothing is changed.
+        DatabaseUnavailable: more than COMMIT_SECONDS have passed since that time. Nothing is changed.
     """
     async with database.connection() as connection, connection.transaction():
         row = await connection.fetchrow(_SQL["lock"], org_id)
@@ -239,12 +239,12 @@ async def _backfill(change: Change, org_id: OrgId, job_id: UUID, subscription_id
 
 
 async def count(change: Change, org_id: OrgId, step: int) -> None:
-    """Count one subscription more, or less, for the organisation."""
+    """Increase or decrease the number of the organisation's subscriptions by one."""
     await change.connection.execute(_SQL["count"], org_id, step)
 
 
 async def room(change: Change, org_id: OrgId) -> bool:
-    """Whether the organisation may have one more, besides those that this change created."""
+    """Whether the organisation may have one more subscription. Those that this change created count."""
     row = await change.connection.fetchrow(_SQL["lock"], org_id)
     return bool(row["room"])
 

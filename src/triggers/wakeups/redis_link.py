@@ -176,7 +176,7 @@ def pack_hint(org_ids: Collection[UUID], lanes: Collection[LaneId]) -> bytes:
 
 
 def unpack_hint(message: bytes) -> tuple[set[UUID], list[LaneId]]:
-    """The hint that `pack_hint` packed. Of other bytes, the readable part."""
+    """Decode a hint of `pack_hint`. From other bytes, return the readable part."""
     whole = range(4, len(message) - 15, 16)
     ids = [UUID(bytes=message[i : i + 16]) for i in whole]
     count = int.from_bytes(message[:4])

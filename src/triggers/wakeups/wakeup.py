@@ -52,7 +52,7 @@ class Wakeup:
         self._wake(org_ids)
 
     def hand_over(self, org_ids: set[UUID], handover: Handover) -> None:
-        """Hint of events that this process has stored, and hand them over to those who can take them."""
+        """Give a hint of deliveries that this process has stored, and hand them over to a listener."""
         hinted = [
             listener
             for listener, taker in (self._lane_listeners if handover.events else ())

@@ -117,7 +117,9 @@ async def test_without_javascript_from_signing_in_to_the_effect(
     scene = await furnish(database, clock, tenant)
     async with looking.at(tenant, scripts=False) as page:
         await page.get_by_role("link", name="invoice.created").click()
-        await expect(page.locator(".story")).to_contain_text("billing gave up after 1 attempt: 410")
+        await expect(page.locator(".story")).to_contain_text(
+            "The delivery to billing failed after 1 attempt: 410"
+        )
         await page.get_by_role("button", name="Send again").click()
         await expect(page.locator(".story")).to_contain_text("billing")
         row = await database.row(
@@ -213,7 +215,7 @@ async def test_a_link_signs_in_once(looking: Any, node: Node, tenant: Tenant) ->
         await page.get_by_role("button", name="Open the console").click()
         await page.wait_for_url("**/console/events")
         await page.goto(path)
-        await expect(page.locator("main")).to_contain_text("This link is over")
+        await expect(page.locator("main")).to_contain_text("This link cannot be used")
         assert await faults_of(page) == {}
     looking.trouble[:] = [each for each in looking.trouble if "410" not in each]
 

@@ -38,37 +38,39 @@ CASES = {
     "all arrived": ([ARRIVED, push("crm"), push("erp")], "Delivered to all 3."),
     "one failing": (
         [ARRIVED, push("crm"), FAILING],
-        "Delivered to 2 of 3. billing is failing: 503 from api.example.com, attempt 4 of 9; next in 4 min"
-        " (14:32:10).",
+        "Delivered to 2 of 3. billing is failing: 503 from api.example.com, attempt 4 of 9. The next"
+        " attempt is in 4 min (14:32:10).",
     ),
     "only one, failing": (
         [FAILING],
-        "billing is failing: 503 from api.example.com, attempt 4 of 9; next in 4 min (14:32:10).",
+        "billing is failing: 503 from api.example.com, attempt 4 of 9. The next"
+        " attempt is in 4 min (14:32:10).",
     ),
     "another day": (
         [push(status="pending", attempts=1, failed_with="503", next_at=NOW + timedelta(hours=12))],
-        "billing is failing: 503 from api.example.com, attempt 1; next in 12 h (2026-03-10 02:28:10).",
+        "billing is failing: 503 from api.example.com, attempt 1. The next attempt is in 12 h"
+        " (2026-03-10 02:28:10).",
     ),
     "due": (
         [push(status="pending", attempts=1, failed_with="503", waiting_for="its_turn", next_at=NOW)],
-        "billing is failing: 503 from api.example.com, attempt 1; the next follows at once.",
+        "billing is failing: 503 from api.example.com, attempt 1. The next attempt follows at once.",
     ),
     "probe": (
         [push(status="pending", waiting_for="failing_endpoint", next_at=SOON)],
-        "billing is failing, so this event waits; next probe in 4 min (14:32:10).",
+        "billing is failing, so this event waits. The next probe is in 4 min (14:32:10).",
     ),
     "behind its key": (
         [push(status="pending", waiting_for="earlier_of_its_key")],
-        "billing sends an earlier event of the same key first.",
+        "billing waits until an earlier event of the same key is settled.",
     ),
     "failed, then behind its key": (
         [push(status="pending", attempts=2, failed_with="500", waiting_for="earlier_of_its_key")],
-        "billing is failing: 500 from api.example.com, attempt 2; an earlier event of the same key goes"
-        " first.",
+        "billing is failing: 500 from api.example.com, attempt 2. An earlier event of the same key is"
+        " sent first.",
     ),
     "first attempt": (
         [push(status="pending", waiting_for="its_turn", next_at=NOW)],
-        "billing has it in line; the first attempt follows.",
+        "The first attempt for billing has not begun yet.",
     ),
     "paused": (
         [push(status="pending", waiting_for="subscription_paused")],
@@ -76,15 +78,15 @@ CASES = {
     ),
     "paused after a failure": (
         [push(status="pending", attempts=1, failed_with="503", waiting_for="subscription_paused")],
-        "billing is paused, so nothing is sent to it. Its last attempt met 503 from api.example.com.",
+        "billing is paused, so nothing is sent to it. The last attempt failed: 503 from api.example.com.",
     ),
     "given up": (
         [push(status="dead", attempts=9, failed_with="no answer in time")],
-        "billing gave up after 9 attempts: no answer in time from api.example.com.",
+        "The delivery to billing failed after 9 attempts: no answer in time from api.example.com.",
     ),
     "given up at once": (
         [push(status="dead", attempts=1, failed_with="410", host=None)],
-        "billing gave up after 1 attempt: 410 from its endpoint.",
+        "The delivery to billing failed after 1 attempt: 410 from its endpoint.",
     ),
     "cancelled": (
         [push(status="cancelled", reason="cancelled by request")],
@@ -92,17 +94,19 @@ CASES = {
     ),
     "more than are named": (
         [push(str(number), status="dead", attempts=1, failed_with="500") for number in range(5)],
-        "Delivered to 0 of 5. 0 gave up after 1 attempt: 500 from api.example.com. 1 gave up after 1 attempt:"
-        " 500 from api.example.com. 2 gave up after 1 attempt: 500 from api.example.com. 2 others have not"
-        " arrived either.",
+        "Delivered to 0 of 5."
+        " The delivery to 0 failed after 1 attempt: 500 from api.example.com."
+        " The delivery to 1 failed after 1 attempt: 500 from api.example.com."
+        " The delivery to 2 failed after 1 attempt: 500 from api.example.com."
+        " 2 others have not arrived either.",
     ),
     "inbox": ([inbox(status="pending", waiting_for="consumer")], "orders keeps it for a consumer."),
     "inbox, leased": ([inbox(status="leased")], "A consumer of orders holds it now."),
     "inbox, done": ([inbox(status="acknowledged")], "A consumer of orders acknowledged it."),
-    "inbox, expired": ([inbox(status="expired")], "It expired in orders before a consumer took it."),
+    "inbox, expired": ([inbox(status="expired")], "It expired in orders before a consumer acknowledged it."),
     "inbox, delayed": (
         [inbox(status="pending", waiting_for="delay", next_at=SOON)],
-        "orders gives it out in 4 min (14:32:10).",
+        "It is available in orders in 4 min (14:32:10).",
     ),
     "both": (
         [ARRIVED, inbox(status="pending", waiting_for="consumer")],

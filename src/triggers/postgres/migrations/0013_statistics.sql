@@ -1,5 +1,5 @@
--- What each process counted, by minute, and the same by hour, summed over processes. The subscription with the id of
--- zeros is the whole organisation: its row contains the numbers of all subscriptions.
+-- The counts of each process by minute, and their sums over all processes by hour. A row whose subscription has the
+-- id of zeros contains the numbers of the whole organisation.
 
 create table statistics_minutes (
     org_id uuid not null,
@@ -11,8 +11,8 @@ create table statistics_minutes (
     delivered bigint not null default 0,
     failed bigint not null default 0,
     dead bigint not null default 0,
-    lag integer[] check (cardinality(lag) = 16), -- how many first attempts by their lag; null if there were none
-    backlog integer,               -- unsettled deliveries of the organisation in this minute, capped
+    lag integer[] check (cardinality(lag) = 16), -- number of first attempts by lag; null if there were none
+    backlog integer,               -- unsettled deliveries of the organisation, up to a maximum
     primary key (org_id, subscription_id, began_at, process_id)
 ) partition by range (began_at);
 create index statistics_minutes_by_time on statistics_minutes (began_at);
@@ -27,11 +27,11 @@ create table statistics_hours (
     failed bigint not null,
     dead bigint not null,
     lag bigint[] check (cardinality(lag) = 16),
-    backlog integer,               -- the highest of the hour
+    backlog integer,               -- the highest sample of the hour
     primary key (org_id, subscription_id, began_at)
 ) partition by range (began_at);
 
--- Until when something is done for all nodes: hours that were made, minutes whose backlog was sampled.
+-- The progress of work that one node does for all: the hours that were made, and the minutes that were sampled.
 create table statistics_progress (
     name text primary key check (name in ('hours', 'backlog')),
     done_until timestamptz not null

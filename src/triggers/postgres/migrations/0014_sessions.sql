@@ -4,7 +4,7 @@ alter table api_keys drop constraint api_keys_scopes_check;
 alter table api_keys add constraint api_keys_scopes_check
     check (scopes <@ array['events:write', 'events:read', 'inbox', 'subscriptions', 'keys', 'read', 'admin', 'act']);
 
--- Links that open a session once. `scopes` narrows those of the key; null is all of them.
+-- A link opens one session. `scopes` narrows the scopes of the key. Null stands for all of them.
 create table session_links (
     org_id uuid not null references organisations,
     id uuid not null,

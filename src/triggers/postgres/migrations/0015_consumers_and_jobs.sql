@@ -1,11 +1,11 @@
--- Who holds a lease, by the name that the consumer gave. A node of an earlier version leaves the name of a lease that
--- ended at the message that it leases or releases next.
+-- The name of the consumer that holds the lease. A node of an earlier version does not change this column, so a message
+-- that such a node leases or releases may keep the name of an earlier consumer.
 
 alter table deliveries
     add column consumer text; -- without a CHECK, which would read the whole table under a lock
 
--- Jobs that retry or cancel waiting deliveries. While they run their status is `acting`, because a node of an earlier
--- version would take each running job for a replay.
+-- Jobs that retry or cancel pending deliveries. While they run, their status is `acting`, because a node of an earlier
+-- version runs every job with the status `running` as a replay.
 
 alter table replays
     add column action text not null default 'replay',
