@@ -310,9 +310,8 @@ class Standing(Ownership):
         super().__init__(
             database,
             clock,
+            None,  # type: ignore[arg-type]  # its lanes, of which only a beat tells
             gained=lambda _: None,
-            lost=lambda _: None,
-            changed=lambda _: None,
             busy=lambda _: False,
         )
         self._groups = owner.groups

@@ -104,7 +104,7 @@ async def _from_named(database: Database, org_id: OrgId, within: EventRange, ded
 
 
 def _horizon(rows: list[Row], most: int) -> Steps[UUID | None]:
-    """The youngest event at which a part was cut, None if all parts are complete."""
+    """Return the newest event at which a part was cut, None if all parts are complete."""
     parts: dict[tuple[UUID, str], tuple[int, UUID]] = {}
     for place, row in enumerate(rows, start=1):
         key, event_id = (row["owner"], row["part"]), row["event_id"]
@@ -116,7 +116,7 @@ def _horizon(rows: list[Row], most: int) -> Steps[UUID | None]:
 
 
 def _ids(rows: list[Row], lowest: UUID) -> Steps[set[UUID]]:
-    """The events from `lowest` on whose delivery was not replayed."""
+    """Return the events from `lowest` on whose delivery was not replayed."""
     ids = set()
     for place, row in enumerate(rows, start=1):
         if not row["replayed"] and row["event_id"] >= lowest:

@@ -97,7 +97,7 @@ class ApiNode:
             inbox_retention=settings.inbox_retention,
         )
         self._replaying = Replaying(self.database, self.wakeup)
-        self._statistics = statistics.Flush(self.database, self.clock, self.acceptor.tally)
+        self._statistics = statistics.Flush(self.database, self.acceptor.tally)
         self._redis = None
         if settings.redis_url:
             from triggers.wakeups.redis_link import RedisLink  # noqa: PLC0415 - slow to import, and seldom used

@@ -19,7 +19,12 @@ from triggers.keys.rate_limit import RateLimiter
 from triggers.node.routes import ROOMS
 from triggers.room import Room, acting_for
 
-_AREAS: Final = {route.path: room for room, table in ROOMS.items() for route in table}
+LABELS: Final = {
+    route.path: (room, "/console" if room == "console" else route.path)
+    for room, table in ROOMS.items()
+    for route in table
+}
+"""The area and the route of each path, as labels. All pages for people are one route there."""
 requests_total = cache(observability.requests_total.labels)
 request_seconds = cache(observability.request_seconds.labels)
 # Cached, because the library takes a lock for each look-up. There are few routes and classes of status.
@@ -50,8 +55,9 @@ def build_app(keys: KeyCache, limiter: RateLimiter, bodies: Room, routes: Iterab
 
 
 def _note(request: Request, status: int, seconds: float) -> None:
-    requests_total(request.route, f"{status // 100}xx").inc()
-    request_seconds(_AREAS.get(request.route, "none")).observe(seconds)
+    area, route = LABELS.get(request.route, ("none", "none"))
+    requests_total(route, f"{status // 100}xx").inc()
+    request_seconds(area).observe(seconds)
     observability.log_request(
         request_id=request.id,
         method=request.method,

@@ -83,7 +83,7 @@ class Worker:
         supply = Supply(self.lanes, to_read, memory, self.ownership.owns, self._pacing.offer)
         self._reader = Reader(database, supply)
         self._settler = Settler(database, clock, self.ownership, public_url)
-        self._statistics = Flush(database, clock, self._settler.tally)
+        self._statistics = Flush(database, self._settler.tally)
         self._suspects = Suspects(database)
         self._health = EndpointHealth(database, self.lanes, timedelta(seconds=disable_after_seconds))
         settlements = Settlements(

@@ -7,13 +7,13 @@ import contextlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
+from uuid import uuid4
 
 import structlog
 
 from triggers.background import Duty
 from triggers.errors import TriggersError
 from triggers.pace import do
-from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.statistics import store
 from triggers.statistics.tally import WHOLE, Row, Tally
@@ -30,10 +30,10 @@ SAMPLE_SECONDS: Final = 15.0
 class Flush:
     """Writes the tally of one process. The same rows are written again until the database confirms them."""
 
-    def __init__(self, database: Database, clock: DatabaseClock, tally: Tally) -> None:
+    def __init__(self, database: Database, tally: Tally) -> None:
         self._database = database
         self._tally = tally
-        self._process_id = clock.mint()
+        self._process_id = uuid4()
 
     def duty(self) -> Duty:
         """Return the flush as a duty with its interval."""

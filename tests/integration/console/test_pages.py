@@ -69,7 +69,7 @@ async def test_a_wrong_key_opens_nothing(node: Node) -> None:
             answer = await client.post("/console/sign-in", data={"key": key}, headers=OURS)
             assert answer.status_code == 401
             assert "set-cookie" not in answer.headers
-            assert "No valid key" in answer.text
+            assert "This API key is not valid" in answer.text
 
 
 async def test_forms_of_other_sites_and_other_sessions_are_refused(

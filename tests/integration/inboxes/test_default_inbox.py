@@ -176,7 +176,10 @@ async def test_a_lease_in_full(client: httpx.AsyncClient, database: Database) ->
     }
     listed = (await client.get(MESSAGES)).json()["data"]
     assert ids_of(listed) == ids
-    assert all(set(m) == {"id", "created_at", "status", "message_attributes"} for m in listed)
+    assert all(
+        set(m) == {"id", "created_at", "status", "message_attributes", "lease_id", "leased_until", "consumer"}
+        for m in listed
+    )
     for bad in (
         {"lease_seconds": 0},
         {"lease_seconds": 3601},

@@ -129,7 +129,7 @@ async def test_organisations_are_never_mixed(
         theirs = UUID(answer.json()["id"])
         tally = Tally(clock.now)
         tally.counted()[other.id, theirs].failed += 9
-        await Flush(database, clock, tally).write()
+        await Flush(database, tally).write()
         await eventually(totals(client, accepted=3, failed=0))
         await eventually(totals(others, accepted=4, failed=9))
         assert (await stats(client))["worst"] == []

@@ -11,13 +11,12 @@ from prometheus_client import REGISTRY, generate_latest
 from triggers import observability
 from triggers.domain import AttemptOutcome
 from triggers.node import app
-from triggers.node.routes import ROUTES
 from triggers.outbound.result import Reason
 from triggers.push import metrics
 
-for path, status in product([*(route.path for route in ROUTES), "none"], ("2xx", "4xx", "5xx")):
-    app.requests_total(path, status).inc()
-    app.request_seconds(app._AREAS.get(path, "none")).observe(1)
+for (area, route), status in product([*app.LABELS.values(), ("none", "none")], ("2xx", "4xx", "5xx")):
+    app.requests_total(route, status).inc()
+    app.request_seconds(area).observe(1)
 for result in ("accepted", "duplicate", "rejected"):
     observability.events_total.labels(result)
 for state in ("busy", "open", "most"):
