@@ -60,7 +60,7 @@ from triggers.inboxes.message_body import (
     SettledMessage,
 )
 from triggers.inboxes.routes import inbox_route
-from triggers.inboxes.store import Inbox, Message
+from triggers.inboxes.store import HeldLease, Inbox, Message
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.wakeups.wakeup import Wakeup
@@ -96,15 +96,7 @@ class MessageRoutes:
             self._database, caller.org_id, [message.event_id for message in page.messages]
         )
         return MessageList(
-            [
-                ListedMessage(
-                    **_message(message, types.get(message.event_id)),
-                    lease_id=message.lease_id,
-                    leased_until=optional_timestamp(message.leased_until),
-                    consumer=message.consumer,
-                )
-                for message in page.messages
-            ],
+            [_listed(message, types.get(message.event_id)) for message in page.messages],
             make_cursor(page.last),
         )
 
@@ -119,15 +111,7 @@ class MessageRoutes:
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         page = await inbox_store.leases(self._database, found, page_request(cursor, limit))
         return LeaseList(
-            [
-                LeaseView(
-                    lease_id=lease.id,
-                    messages=lease.messages,
-                    leased_until=rfc3339(lease.leased_until),
-                    consumer=lease.consumer,
-                )
-                for lease in page.leases
-            ],
+            [_lease(lease) for lease in page.leases],
             make_cursor(page.last),
         )
 
@@ -323,6 +307,24 @@ def _message(message: Message, event_type: str | None) -> dict[str, Any]:
             possible_duplicate_data=message.lease_count > 1,
         ),
     }
+
+
+def _listed(message: Message, event_type: str | None) -> ListedMessage:
+    return ListedMessage(
+        **_message(message, event_type),
+        lease_id=message.lease_id,
+        leased_until=optional_timestamp(message.leased_until),
+        consumer=message.consumer,
+    )
+
+
+def _lease(lease: HeldLease) -> LeaseView:
+    return LeaseView(
+        lease_id=lease.id,
+        messages=lease.messages,
+        leased_until=rfc3339(lease.leased_until),
+        consumer=lease.consumer,
+    )
 
 
 def _settled(messages: list[Message]) -> list[SettledMessage]:
