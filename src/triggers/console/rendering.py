@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
@@ -18,6 +18,7 @@ from triggers.console import words
 from triggers.console.assets import assets
 from triggers.console.visible import visible
 from triggers.domain import parse_time
+from triggers.http.pages import environment_of
 from triggers.pace import Steps, at_once
 
 CONSOLE: Final = "/console"
@@ -39,13 +40,7 @@ _STEP_PIECES: Final = 100
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("triggers.console", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = environment_of("triggers.console")
     environment.filters |= {
         "visible": visible,
         "written": lambda text, most: visible(text, most).striptags(),
@@ -64,7 +59,7 @@ def _environment() -> Environment:
 
 
 def page(template: str, root_path: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """A response with a small page, which no cache keeps and no other site may frame."""
+    """Return a response with a small page. No cache stores it, and no other site may show it in a frame."""
     return at_once(page_in_steps(template, root_path, status, **values))
 
 

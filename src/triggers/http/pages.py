@@ -17,15 +17,20 @@ from triggers.http.docs_page import arrange
 from triggers.http.kept import Kept
 
 
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("triggers.http", "templates"),
+def environment_of(package: str) -> Environment:
+    """Return the environment of a package's templates. It escapes all values, and refuses unknown ones."""
+    return Environment(
+        loader=PackageLoader(package, "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+@cache
+def _environment() -> Environment:
+    environment = environment_of("triggers.http")
     environment.filters |= {"code": _code, "prose": _prose, "number": _number}
     return environment
 
