@@ -15,6 +15,7 @@ from triggers.errors import Forbidden, Invalid, RateLimited, TriggersError, Unau
 from triggers.http import problems
 from triggers.http.exchange import read_body
 from triggers.http.request import Request
+from triggers.http.route import PUBLIC, Method, Route
 from triggers.keys.rate_limit import RateLimiter
 from triggers.pace import do
 from triggers.room import acting_for
@@ -102,6 +103,11 @@ class Desk:
 
 
 Handler = Callable[..., Awaitable[Response]]
+
+
+def page_route(method: Method, path: str, handler: Handler) -> Route:
+    """Make the route of a page. Its handler finds the session, and the OpenAPI document omits it."""
+    return Route(method, f"{CONSOLE}{path}", handler, PUBLIC, hidden=True, media_type="text/html")
 
 
 def shown(handler: Handler) -> Handler:

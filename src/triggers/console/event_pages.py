@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from triggers.console.desk import Desk, shown
+from triggers.console.desk import Desk, page_route, shown
 from triggers.console.event_view import gather
 from triggers.console.payload_tree import draw_in_steps
 from triggers.console.rendering import HEADERS
@@ -20,7 +20,6 @@ from triggers.errors import Conflict, Invalid
 from triggers.events.routes import EventDetail, EventRoutes
 from triggers.http.parameters import Query
 from triggers.http.request import Request
-from triggers.http.route import PUBLIC, Method, Route
 from triggers.pace import do
 from triggers.sessions.sessions import Session
 
@@ -180,16 +179,12 @@ def curl_of(event: EventDetail, url: str) -> str:
     )
 
 
-def _route(method: Method, path: str, handler: Any) -> Route:
-    return Route(method, f"/console{path}", handler, PUBLIC, hidden=True, media_type="text/html")
-
-
 ROUTES = (
-    _route("GET", "/events", EventPages.events),
-    _route("GET", "/events/{event_id}", EventPages.event),
-    _route("GET", "/events/{event_id}/live", EventPages.live),
-    _route("GET", "/events/{event_id}/payload", EventPages.payload),
-    _route("GET", "/events/{event_id}/curl", EventPages.curl),
-    _route("POST", "/deliveries/{delivery_id}/retry", EventPages.retry),
-    _route("POST", "/deliveries/{delivery_id}/cancel", EventPages.cancel),
+    page_route("GET", "/events", EventPages.events),
+    page_route("GET", "/events/{event_id}", EventPages.event),
+    page_route("GET", "/events/{event_id}/live", EventPages.live),
+    page_route("GET", "/events/{event_id}/payload", EventPages.payload),
+    page_route("GET", "/events/{event_id}/curl", EventPages.curl),
+    page_route("POST", "/deliveries/{delivery_id}/retry", EventPages.retry),
+    page_route("POST", "/deliveries/{delivery_id}/cancel", EventPages.cancel),
 )

@@ -10,12 +10,11 @@ from starlette.responses import Response
 
 from triggers.console import kit
 from triggers.console.assets import asset_response
-from triggers.console.desk import Desk, shown
+from triggers.console.desk import Desk, page_route, shown
 from triggers.console.rendering import page
 from triggers.console.search import find
 from triggers.errors import NotFound
 from triggers.http.request import Request
-from triggers.http.route import PUBLIC, Route
 
 
 class HomePages:
@@ -57,13 +56,9 @@ class HomePages:
         return page("kit.html", request.root_path, **kit.samples())
 
 
-def _page(path: str, handler: object) -> Route:
-    return Route("GET", path, handler, PUBLIC, hidden=True, media_type="text/html")  # type: ignore[arg-type]
-
-
 ROUTES = (
-    _page("/console", HomePages.home),
-    _page("/console/search", HomePages.search),
-    _page("/console/_kit", HomePages.kit),
-    _page("/console/assets/{name}", HomePages.asset),
+    page_route("GET", "", HomePages.home),
+    page_route("GET", "/search", HomePages.search),
+    page_route("GET", "/_kit", HomePages.kit),
+    page_route("GET", "/assets/{name}", HomePages.asset),
 )

@@ -1,4 +1,4 @@
-"""What the search box finds, with the pages that show it. The search of the API does the work."""
+"""Finds things for the search box with the search of the API, and names the pages that show them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Found(NamedTuple):
 
 
 async def find(api: Api, caller: Caller, text: str) -> Found:
-    """Everything that the text may mean. If it is an id or a whole name, only what has that."""
+    """Return all hits. If something has the text as its id, `dedup_id` or name, return only such hits."""
     answer = await api.ask(caller, SearchRoutes.search, q=text)
     shown = [each for each in answer.data if each.kind != "inbox"]  # inboxes have no page
     exact = [each for each in shown if each.matched in _EXACT]

@@ -7,11 +7,10 @@ from typing import Annotated
 from msgspec import Meta
 from starlette.responses import Response
 
-from triggers.console.desk import Desk, form_of, safe_path, shown
+from triggers.console.desk import Desk, form_of, page_route, safe_path, shown
 from triggers.console.rendering import page
 from triggers.errors import Forbidden, LinkOver, Unauthenticated
 from triggers.http.request import Request
-from triggers.http.route import PUBLIC, Route
 from triggers.sessions.sessions import NewSession
 
 Next = Annotated[str, Meta(max_length=2000)]
@@ -89,12 +88,10 @@ class SignInPages:
 
 
 ROUTES = (
-    Route("GET", "/console/sign-in", SignInPages.sign_in, PUBLIC, hidden=True, media_type="text/html"),
-    Route("POST", "/console/sign-in", SignInPages.signed_in, PUBLIC, hidden=True, media_type="text/html"),
-    Route("GET", "/console/link", SignInPages.link, PUBLIC, hidden=True, media_type="text/html"),
-    Route("POST", "/console/link", SignInPages.linked, PUBLIC, hidden=True, media_type="text/html"),
-    Route("POST", "/console/sign-out", SignInPages.sign_out, PUBLIC, hidden=True, media_type="text/html"),
-    Route(
-        "POST", "/console/act-for-none", SignInPages.act_for_none, PUBLIC, hidden=True, media_type="text/html"
-    ),
+    page_route("GET", "/sign-in", SignInPages.sign_in),
+    page_route("POST", "/sign-in", SignInPages.signed_in),
+    page_route("GET", "/link", SignInPages.link),
+    page_route("POST", "/link", SignInPages.linked),
+    page_route("POST", "/sign-out", SignInPages.sign_out),
+    page_route("POST", "/act-for-none", SignInPages.act_for_none),
 )

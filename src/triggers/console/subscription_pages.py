@@ -9,14 +9,13 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
-from triggers.console.desk import Desk, safe_path, shown
+from triggers.console.desk import Desk, page_route, safe_path, shown
 from triggers.console.health import health_of, host_of, name_of, sickest_first, tell_health
 from triggers.console.story import State
 from triggers.console.words import duration, failure
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.errors import Conflict, Invalid
 from triggers.http.request import Request
-from triggers.http.route import PUBLIC, Method, Route
 from triggers.previews.routes import PreviewRoutes, TestAnswer
 from triggers.push.retry import DEFAULT_SCHEDULE
 from triggers.sessions.sessions import Session
@@ -147,18 +146,12 @@ class SubscriptionPages:
         )
 
 
-def _route(method: Method, path: str, handler: Any) -> Route:
-    return Route(
-        method, f"/console/subscriptions{path}", handler, PUBLIC, hidden=True, media_type="text/html"
-    )
-
-
 ROUTES = (
-    _route("GET", "", SubscriptionPages.subscriptions),
-    _route("GET", "/{subscription_id}", SubscriptionPages.subscription),
-    _route("POST", "/{subscription_id}/pause", SubscriptionPages.pause),
-    _route("POST", "/{subscription_id}/resume", SubscriptionPages.resume),
-    _route("POST", "/{subscription_id}/enable", SubscriptionPages.enable),
-    _route("POST", "/{subscription_id}/disable", SubscriptionPages.disable),
-    _route("POST", "/{subscription_id}/test", SubscriptionPages.test),
+    page_route("GET", "/subscriptions", SubscriptionPages.subscriptions),
+    page_route("GET", "/subscriptions/{subscription_id}", SubscriptionPages.subscription),
+    page_route("POST", "/subscriptions/{subscription_id}/pause", SubscriptionPages.pause),
+    page_route("POST", "/subscriptions/{subscription_id}/resume", SubscriptionPages.resume),
+    page_route("POST", "/subscriptions/{subscription_id}/enable", SubscriptionPages.enable),
+    page_route("POST", "/subscriptions/{subscription_id}/disable", SubscriptionPages.disable),
+    page_route("POST", "/subscriptions/{subscription_id}/test", SubscriptionPages.test),
 )
