@@ -132,11 +132,14 @@ def prepare(outgoing: Outgoing, moment: datetime) -> Prepared:
 def conclude(outgoing: Outgoing, result: Result, began: datetime, ended: datetime) -> Attempted:
     """Judge the result of an attempt, and build its settlement, which has only absolute values."""
     target, due = outgoing.target, outgoing.due
-    progress = Progress(target.schedule, outgoing.number, due.first_attempt_at or began)
+    number = outgoing.number
+    progress = Progress(target.schedule, number, due.first_attempt_at or began)
     judgement = judge(progress, result, ended, _jitter())
     disable = None if isinstance(judgement, RetryAt) else judgement.disable
     settlement = _settlement(target, due, _state_after(judgement, progress), began)
     settlement.attempt_id, settlement.progress = outgoing.id, progress
+    if number == 1:
+        settlement.lag_seconds = max(0.0, (began - due.accepted_at).total_seconds())
     settlement.status_code, settlement.response = _shown(result)
     settlement.duration_ms = int(result.duration_seconds * 1000)
     return Attempted(settlement, judgement.reason, disable, result, ended)
@@ -243,7 +246,6 @@ def _settlement(target: Target, due: Due, state: _State, began: datetime) -> Set
         reason=state.reason,
         began_at=began,
         target_url=target.endpoint.target_url,
-        accepted_at=due.accepted_at,
     )
 
 

@@ -28,5 +28,5 @@ def count(tally: Tally, written: Iterable[Settlement]) -> None:
             counts.dead += 1
         else:
             assert_never(outcome)
-        if sent and each.attempts == 1 and each.accepted_at is not None:
-            counts.lag[bisect_right(BOUNDS, (each.began_at - each.accepted_at).total_seconds())] += 1
+        if sent and each.lag_seconds is not None:
+            counts.lag[bisect_right(BOUNDS, each.lag_seconds)] += 1

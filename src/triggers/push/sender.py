@@ -96,7 +96,7 @@ class Senders:
         outgoing = Outgoing(self._clock.mint(), target, due, counted, len(dues), fresh)
         attempted = await attempt(outgoing, self._outbound, self._clock.moment)
         disabling = self._health.learn(lane, target, attempted)
-        _measure(attempted, due if first else None)
+        _measure(attempted)
         last = self._settlements.settle(lane, due, attempted.settlement, disabling)
         for companion in companions:
             settlement = told(Outgoing(self._clock.mint(), target, companion, counted), attempted)
@@ -155,11 +155,9 @@ class Senders:
         )
 
 
-def _measure(attempted: Attempted, first: Due | None) -> None:
-    """`first`: the delivery, if this was its first attempt."""
+def _measure(attempted: Attempted) -> None:
     settlement = attempted.settlement
-    if first is not None:
-        lag = (settlement.began_at - first.accepted_at).total_seconds()
-        metrics.lag_seconds.observe(max(0.0, lag))
+    if settlement.lag_seconds is not None:
+        metrics.lag_seconds.observe(settlement.lag_seconds)
     metrics.attempts(settlement.outcome, attempted.reason).inc()
     metrics.attempt_seconds.observe(settlement.duration_ms / 1000)

@@ -123,8 +123,8 @@ class Settlement(msgspec.Struct, kw_only=True, gc=False):
     began_at: datetime
     target_url: str = ""
     """The URL of the request. It is not stored."""
-    accepted_at: datetime | None = None
-    """The time when its event was accepted. It is not stored."""
+    lag_seconds: float | None = None
+    """Time from the acceptance of the event to this attempt, if it is the first one. It is not stored."""
     attempt_id: UUID | None = None
     """None if no request was made, or if the attempt is not recorded."""
     status_code: int | None = None

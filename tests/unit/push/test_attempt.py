@@ -104,6 +104,27 @@ def test_a_replay_can_be_told_from_a_repetition() -> None:
         ]
 
 
+@pytest.mark.parametrize(
+    ("attempts", "counted", "lag"),
+    [(0, False, 3.0), (1, True, 3.0), (1, False, None), (2, True, None)],
+)
+async def test_only_a_first_attempt_has_a_lag(attempts: int, counted: bool, lag: float | None) -> None:
+    """An attempt that was counted before it was sent is in the number of attempts already."""
+    target = target_of(5)
+    due = due_of(target, attempts)
+    due.accepted_at = NOW - timedelta(seconds=3)
+    found = await attempted(target, due, answered(200), counted=counted)
+    assert found.settlement.lag_seconds == lag
+
+
+async def test_a_lag_is_never_negative() -> None:
+    """The clock of the process that accepted the event may be ahead of this one."""
+    target = target_of(5)
+    due = due_of(target)
+    due.accepted_at = NOW + timedelta(seconds=1)
+    assert (await attempted(target, due, answered(200))).settlement.lag_seconds == 0.0
+
+
 def test_each_attempt_is_signed_for_its_own_moment() -> None:
     target = target_of(5)
     outgoing = Outgoing(ATTEMPT, target, due_of(target), counted=False)
