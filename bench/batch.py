@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -72,6 +73,7 @@ def measure(service: Service, seconds: float) -> Row:
 def insert(service: Service, seconds: float) -> Row:
     """Insert the same rows over one connection for so long."""
     org, subscription, clock = uuid4(), uuid4(), DatabaseClock()
+    clock.learn(datetime.now(UTC), time.monotonic())
 
     async def use(connection: asyncpg.Connection) -> tuple[int, float]:
         began = time.monotonic()

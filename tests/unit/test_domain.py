@@ -115,6 +115,15 @@ def test_the_time_of_an_id_is_written_alike(milliseconds: int) -> None:
     assert domain.minted_at(found) == domain.rfc3339(domain.created_at(found))
 
 
+def test_nothing_is_minted_before_the_time_is_known() -> None:
+    """Ids rise, so one that is an hour ahead would put every later one an hour ahead."""
+    clock = DatabaseClock()
+    with pytest.raises(ValueError, match="NaN"):
+        clock.mint()
+    with pytest.raises(ValueError, match="NaN"):
+        clock.moment()
+
+
 def test_minted_ids_rise_whatever_the_clock_does() -> None:
     clock = DatabaseClock()
     ids = []

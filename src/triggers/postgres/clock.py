@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import struct
 import time
@@ -21,10 +22,13 @@ class DatabaseClock:
     Ids rise strictly within a process, so that the order of ids is the order of arrival. They
     rest on the monotonic clock: a node whose wall clock is an hour off, or is put right while
     it runs, still writes into the right partition.
+
+    Before the first `learn` there is no time, and `mint` and `moment` raise ValueError. One id of a wrong
+    time would be enough: all later ids of the process are above it.
     """
 
     def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
+        self._offset = math.nan
         self._last = 0
 
     def learn(self, database_now: datetime, asked_at: float) -> None:

@@ -17,6 +17,7 @@ import pytest
 from harness import node_settings
 from triggers.domain import AttemptOutcome, DeliveryStatus, Scope
 from triggers.errors import OperatorError, SchemaTooNew
+from triggers.events.store import learn_time
 from triggers.node.check import check_configuration
 from triggers.postgres import migrate, partitions
 from triggers.postgres.clock import DatabaseClock
@@ -116,6 +117,7 @@ async def test_attempts_of_a_version_before_keep_their_outcomes(
         " duration_ms, worker_id) values ($1, $1, $2, $1, 0, 1, $3, 'x', 1, $1)"
     )
     clock = DatabaseClock()
+    await learn_time(empty, clock)
     for outcome in AttemptOutcome:
         await empty.fetch(insert, UUID(int=1), clock.mint(), outcome)
     assert [each.number for each in await migrate.migrate(empty)] == [each.number for each in known[7:]]
