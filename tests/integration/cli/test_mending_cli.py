@@ -67,6 +67,33 @@ async def test_replay_shows_the_plan_asks_and_waits(terminal: Terminal, dead: st
     assert json.loads(replay)["made"] == 3
 
 
+@pytest.mark.parametrize(
+    ("action", "plan", "done"),
+    [("retry", "retry 3 pending deliveries", "made due"), ("cancel", "cancel 3 pending", "cancelled")],
+)
+async def test_pending_deliveries_are_retried_or_cancelled(
+    terminal: Terminal, client: httpx.AsyncClient, database: Database, action: str, plan: str, done: str
+) -> None:
+    made = await client.post("/v1/subscriptions", json={"target_url": "https://example.com/"})
+    subscription: str = made.json()["id"]
+    for number in range(3):
+        await client.post("/v1/events", json={"type": "order.created", "payload": number})
+    await database.fetch("update deliveries set due_at = now() + interval '1 h' where lane_group is not null")
+    found = await terminal.run("replay", subscription, "--action", action, input="y\n")
+    assert found.exit_code == 0, found.output
+    assert plan in found.output
+    assert f"3 deliveries {done}" in found.output
+    row = await database.row(
+        "select count(*) filter (where due_at <= now()) from deliveries where lane_group is not null"
+    )
+    settled = await database.row("select count(*) from settled_deliveries where status = 'cancelled'")
+    assert row is not None
+    assert settled is not None
+    assert (row[0], settled[0]) == ((3, 0) if action == "retry" else (0, 3))
+    listed = (await terminal.run("replays", "list", "--subscription", subscription)).output
+    assert action in listed
+
+
 async def test_an_interrupt_leaves_it_running(
     terminal: Terminal, dead: str, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

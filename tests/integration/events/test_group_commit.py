@@ -24,6 +24,7 @@ from triggers.events import store as event_store
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection, Database
 from triggers.postgres.time_bounds import ACCEPT_SECONDS
+from triggers.statistics.tally import WHOLE
 
 DAY = timedelta(days=1)
 
@@ -512,6 +513,7 @@ async def test_a_cut_at_the_instant_of_commit_is_not_noticed(
     # Else the second event is looked up before it is stored again, and that look-up finds it.
     monkeypatch.setattr(flusher, "OBSTACLE_SECONDS", 0.0)
     node: Node = await make_node(url=proxy.url)
+    monkeypatch.setattr(node.acceptor.tally, "_now", lambda: 0.0)  # no minute ends meanwhile
     async with node.client(tenant) as client:
         # The statement is known to the connection from now on, so that one message carries it out.
         assert (await client.post("/v1/events", json={"type": "a", "payload": "warm"})).status_code == 201
@@ -524,6 +526,8 @@ async def test_a_cut_at_the_instant_of_commit_is_not_noticed(
         assert await counts(database) == (2, 2, 1 if dedup_id else 0)
         listed = (await client.get("/v1/inbox")).json()["events"]
         assert [event["id"] for event in listed][1:] == [answer.json()["id"]]
+        counted = node.acceptor.tally.counted()[tenant.id, WHOLE]
+        assert (counted.accepted, counted.duplicate) == (2, 0), "once, although it was stored in two tries"
 
         proxy.cuts = 2
         body = {"type": "a", "payload": "unmistakable too", "dedup_id": "again"}
@@ -533,6 +537,7 @@ async def test_a_cut_at_the_instant_of_commit_is_not_noticed(
         retried = await client.post("/v1/events", json=body)
         assert retried.status_code == (201 if before else 200)
         assert (await counts(database))[:2] == (3, 3)
+        assert counted.duplicate == (0 if before else 1)
 
 
 async def test_what_is_committed_is_answered_whatever_becomes_of_the_rest(
