@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from typing import assert_never
+from uuid import UUID
 
 from triggers.domain import AttemptOutcome
 from triggers.push.store import Settlement
@@ -16,8 +17,11 @@ def count(tally: Tally, written: Iterable[Settlement]) -> None:
     """Count the settlements of a batch, except those that only correct the number of attempts."""
     # This loop runs once for each delivery, so it avoids function calls.
     counted = tally.counted()
+    last: UUID | None = None
     for each in written:
-        counts = counted[each.org_id, each.subscription_id]
+        if each.subscription_id is not last:  # those of one lane often follow each other
+            last = each.subscription_id
+            counts = counted[each.org_id, last]
         outcome, sent = each.outcome, each.attempt_id is not None
         if outcome is AttemptOutcome.DELIVERED:
             counts.delivered += 1

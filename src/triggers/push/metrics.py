@@ -1,19 +1,15 @@
 """Metrics of the delivery worker. No label names a tenant."""
 
-from functools import cache
+from prometheus_client import CollectorRegistry, Gauge
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
-
-from triggers.observability import LATENCY_BUCKETS, QuickHistogram
+from triggers.observability import LATENCY_BUCKETS, QuickCounter, QuickHistogram
 
 registry = CollectorRegistry()
 """A separate registry, because the worker is a separate process. Its metrics are collected from there."""
 
-attempts_total = Counter(
-    "triggers_delivery_attempts", "Attempts by outcome and reason.", ["outcome", "reason"], registry=registry
+attempts = QuickCounter(
+    "triggers_delivery_attempts", "Attempts by outcome and reason.", ["outcome", "reason"], registry
 )
-attempts = cache(attempts_total.labels)
-"""The counter of an outcome and a reason. Cached, because the library takes a lock for each look-up."""
 attempt_seconds = QuickHistogram(
     "triggers_delivery_attempt_seconds", "How long attempts took.", LATENCY_BUCKETS, registry
 )

@@ -100,6 +100,7 @@ class GivenUp(Struct, frozen=True, gc=False):
     disable: Disable | None = None
 
 
+_DELIVERED: Final = Delivered()  # made once, because most attempts end so
 Judgement: TypeAlias = Delivered | RetryAt | GivenUp
 
 
@@ -164,7 +165,7 @@ def _final(answer: Answered, reason: Reason) -> Delivered | GivenUp | None:
     """The judgement, if the answer alone decides it, whatever the schedule is."""
     control = _words(answer.delivery_control) if answer.delivery_control else _NO_WORDS
     if reason is Reason.DELIVERED:
-        return Delivered(disable=Disable.DECLINED if "disable" in control else None)
+        return Delivered(disable=Disable.DECLINED) if "disable" in control else _DELIVERED
     if reason is Reason.GONE:
         return GivenUp(reason, End.GONE, Disable.GONE)
     if "disable" in control:

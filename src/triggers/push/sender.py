@@ -159,5 +159,5 @@ def _measure(attempted: Attempted) -> None:
     settlement = attempted.settlement
     if settlement.lag_seconds is not None:
         metrics.lag_seconds.observe(settlement.lag_seconds)
-    metrics.attempts(settlement.outcome, attempted.reason).inc()
+    metrics.attempts.count(settlement.outcome, attempted.reason)
     metrics.attempt_seconds.observe(settlement.duration_ms / 1000)

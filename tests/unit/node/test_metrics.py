@@ -24,9 +24,9 @@ for state in ("busy", "open", "most"):
 observability.show_trouble(observability.trouble, map(str, range(20)))
 observability.show_trouble(metrics.trouble, map(str, range(10)))
 # A delivered attempt has one reason. Each other reason has two outcomes.
-metrics.attempts("delivered", "delivered")
+metrics.attempts.count("delivered", "delivered")
 for outcome, reason in product(("retry", "dead"), Reason):
-    metrics.attempts(outcome, str(reason))
+    metrics.attempts.count(outcome, str(reason))
 lines = (generate_latest(REGISTRY) + generate_latest(metrics.registry)).decode().splitlines()
 series = [line for line in lines if not line.startswith("#")]
 print(len(series))
