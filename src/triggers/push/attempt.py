@@ -135,14 +135,13 @@ def conclude(outgoing: Outgoing, result: Result, began: datetime, ended: datetim
     number = outgoing.number
     progress = Progress(target.schedule, number, due.first_attempt_at or began)
     judgement = judge(progress, result, ended, _jitter())
-    disable = None if isinstance(judgement, RetryAt) else judgement.disable
     settlement = _settlement(target, due, _state_after(judgement, progress), began)
     settlement.attempt_id, settlement.progress = outgoing.id, progress
     if number == 1:
         settlement.lag_seconds = max(0.0, (began - due.accepted_at).total_seconds())
     settlement.status_code, settlement.response = _shown(result)
     settlement.duration_ms = int(result.duration_seconds * 1000)
-    return Attempted(settlement, judgement.reason, disable, result, ended)
+    return Attempted(settlement, judgement.reason, judgement.disable, result, ended)
 
 
 def without_answer(settlement: Settlement, moment: datetime) -> Settlement | None:

@@ -90,6 +90,7 @@ class RetryAt(Struct, frozen=True, gc=False):
     at: datetime
     delay_seconds: float
     reason: Reason
+    disable: None = None
 
 
 class GivenUp(Struct, frozen=True, gc=False):
