@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, quote
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from triggers.console.api import Api
+from triggers.console.navigation import places_for
 from triggers.console.rendering import CONSOLE, HEADERS, page, page_in_steps
 from triggers.errors import Forbidden, Invalid, RateLimited, TriggersError, Unauthenticated
 from triggers.http import problems
@@ -71,7 +72,8 @@ class Desk:
         self, request: Request, session: Session, template: str, status: int = 200, **values: Any
     ) -> HTMLResponse:
         """Return a page of a session."""
-        steps = page_in_steps(template, request.root_path, status, session=session, **values)
+        values |= {"session": session, "places": places_for(self.api, session.caller)}
+        steps = page_in_steps(template, request.root_path, status, **values)
         return await do(steps, session.own.org_id)
 
     def to(self, request: Request, path: str) -> Response:

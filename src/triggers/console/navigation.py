@@ -1,0 +1,31 @@
+"""The pages that the navigation leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from triggers.console.api import Api
+from triggers.domain import Caller
+from triggers.events.routes import EventRoutes
+from triggers.subscriptions.routes import SubscriptionRoutes
+
+
+class Place(NamedTuple):
+    """A page of the navigation. It is shown to those who may use its handler."""
+
+    name: str
+    """Its path within the console, and the name of its icon."""
+    word: str
+    handler: Callable[..., Any]
+
+
+PLACES: Final = (
+    Place("events", "Events", EventRoutes.list_events),
+    Place("subscriptions", "Subscriptions", SubscriptionRoutes.list_subscriptions),
+)
+
+
+def places_for(api: Api, caller: Caller) -> list[Place]:
+    """Return the pages that a caller may see."""
+    return [place for place in PLACES if api.may(caller, place.handler)]

@@ -1,0 +1,42 @@
+"""Judges how a page of the console looks: sizes, overflow, shift of layout, and accessibility."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+from playwright.async_api import Page
+
+AXE = gzip.decompress((Path(__file__).parent / "data" / "axe-4.14.1.min.js.gz").read_bytes()).decode()
+
+LOOK = """async () => {
+  const root = document.documentElement;
+  const small = [...document.querySelectorAll("button, summary, input, nav a, .button, .tabs a")]
+    .filter((each) => each.checkVisibility() && each.type !== "hidden")
+    .map((each) => [each.textContent.trim() || each.name, each.getBoundingClientRect()])
+    .filter(([, box]) => box.width < 24 || box.height < 24)
+    .map(([name, box]) => `${name}: ${box.width} × ${box.height}`);
+  const sizes = new Set(["12px", "13px", "14px", "16px", "20px", "28px"]);
+  const odd = [...document.querySelectorAll("main *, header *")]
+    .filter((each) => each.checkVisibility())
+    .filter((each) => [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+    .filter((each) => !sizes.has(getComputedStyle(each).fontSize))
+    .map((each) => `${each.tagName}.${each.className} ${getComputedStyle(each).fontSize}`);
+  const shift = await new Promise((resolve) => {
+    new PerformanceObserver((seen) => resolve(seen.getEntries().reduce((sum, each) => sum + each.value, 0)))
+      .observe({type: "layout-shift", buffered: true});
+    setTimeout(() => resolve(0), 100);
+  });
+  const found = await axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]});
+  const faults = found.violations.map((each) =>
+    `${each.id}: ${each.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`);
+  return {over: root.scrollWidth - root.clientWidth, small, odd: [...new Set(odd)], shift, faults};
+}"""
+
+
+async def faults_of(page: Page) -> dict[str, Any]:
+    """What is wrong with the page that is shown: only what is, so that a good page has none."""
+    await page.evaluate(AXE)
+    found = await page.evaluate(LOOK)
+    return {name: value for name, value in found.items() if value}
