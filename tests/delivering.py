@@ -25,7 +25,7 @@ from triggers.push import ownership_store
 from triggers.push import store as lane_store
 from triggers.push.ownership import Ownership
 from triggers.push.store import Group, Settlement
-from triggers.push.worker import Worker
+from triggers.push.worker import Worker, WorkerOptions
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import Scheme, generate_secret
 from triggers.subscriptions import store as subscription_store
@@ -80,8 +80,7 @@ class RunningWorker:
             clock,
             key_ring,
             Outbound(policy, max_connections=slots, look_ups=LookUps(resolver)),
-            disable_after_seconds=disable_after,
-            slots=slots,
+            WorkerOptions(disable_after, slots=slots),
         )
         await self.worker.start()
         self.running = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -187,23 +187,22 @@ def configure_logging(log_format: Literal["auto", "console", "json"], level: str
 
 
 def log_request(
+    scope: Mapping[str, Any],
     *,
     request_id: str,
-    method: str,
-    path: str,
     status: int,
     seconds: float,
-    client: tuple[str, int] | None,
     caller: Caller | None,
     **facts: Any,
 ) -> None:
-    """The wide line of one request."""
+    """The wide line of one request, whose ASGI scope is `scope`."""
+    client = scope.get("client")
     write = log.error if status == 500 else log.info
     write(
         "request",
         request_id=request_id,
-        method=method,
-        path=path,
+        method=scope["method"],
+        path=scope["path"],
         status=status,
         seconds=round(seconds, 6),
         client=client[0] if client else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -31,6 +31,14 @@ _FILES: Final = {**HEADERS, "content-security-policy": "default-src 'none'; sand
 Nodes = Annotated[int, Meta(ge=1, le=MOST_NODES)]
 View = Annotated[str, Meta(pattern="^(tree|raw)$")]
 Text = Annotated[str, Meta(max_length=300)]
+
+
+class PayloadChoice(NamedTuple):
+    """How to show a payload."""
+
+    view: View = "tree"
+    nodes: Nodes = FIRST_NODES
+    """Number of nodes of the tree that are shown."""
 
 
 class EventPages:
@@ -78,7 +86,7 @@ class EventPages:
     ) -> Response:
         """Show one event: its deliveries, its payload and its attributes."""
         session = await self.desk.session(request)
-        return await self._event(request, session, event_id, view=view, nodes=nodes)
+        return await self._event(request, session, event_id, PayloadChoice(view, nodes))
 
     @shown
     async def live(self, request: Request, event_id: str) -> Response:
@@ -131,17 +139,16 @@ class EventPages:
         request: Request,
         session: Session,
         event_id: str,
+        choice: PayloadChoice = PayloadChoice(),  # noqa: B008 - it cannot change
         *,
-        view: str = "tree",
-        nodes: int = FIRST_NODES,
         said: str | None = None,
     ) -> Response:
         now = datetime.now(UTC)
         found = await gather(self.desk.api, session.caller, event_id, now)
         payload = payload_of(found.event)
         tree = None
-        if payload is not None and view == "tree":
-            tree = await do(draw_in_steps(payload, nodes), session.own.org_id)
+        if payload is not None and choice.view == "tree":
+            tree = await do(draw_in_steps(payload, choice.nodes), session.own.org_id)
         return await self.desk.page(
             request,
             session,
@@ -150,8 +157,8 @@ class EventPages:
             found=found,
             now=now,
             said=said,
-            nodes=nodes,
-            raw=payload.decode("utf-8", "replace") if payload is not None and view == "raw" else None,
+            nodes=choice.nodes,
+            raw=payload.decode("utf-8", "replace") if payload is not None and choice.view == "raw" else None,
             tree=tree,
             may_mend=self.desk.api.may(session.caller, DeliveryRoutes.retry_delivery),
         )

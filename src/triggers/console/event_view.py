@@ -38,7 +38,7 @@ class Story(NamedTuple):
     after: str
 
 
-class Row(NamedTuple):
+class ShownRow(NamedTuple):
     """One delivery on the page. `action` is the action that the page offers for it, or None."""
 
     subscription_id: UUID
@@ -50,12 +50,12 @@ class Row(NamedTuple):
     may_cancel: bool
 
 
-class EventPage(NamedTuple):
+class EventShown(NamedTuple):
     """Everything except the payload. `poll_seconds` is None once nothing can change by itself."""
 
     event: EventDetail
     sentences: list[Piece]
-    rows: list[Row]
+    rows: list[ShownRow]
     others: int
     chart: Chart
     sees_attempts: bool
@@ -69,7 +69,7 @@ class _Found(NamedTuple):
     attempts: list[AttemptView]
 
 
-async def gather(api: Api, caller: Caller, event_id: str, now: datetime) -> EventPage:
+async def gather(api: Api, caller: Caller, event_id: str, now: datetime) -> EventShown:
     """Ask the API for the event and its deliveries.
 
     Raises:
@@ -93,7 +93,7 @@ async def gather(api: Api, caller: Caller, event_id: str, now: datetime) -> Even
     return arrange(event, found, now, sees_attempts=sees_attempts)
 
 
-def arrange(event: EventDetail, found: Sequence[_Found], now: datetime, *, sees_attempts: bool) -> EventPage:
+def arrange(event: EventDetail, found: Sequence[_Found], now: datetime, *, sees_attempts: bool) -> EventShown:
     """Sort and describe the deliveries that were found, as the page shows them. Pure."""
     accepted_at = parse_time(event.created_at)
     standings = {each.delivery.subscription_id: _standing(each, accepted_at) for each in found}
@@ -106,7 +106,7 @@ def arrange(event: EventDetail, found: Sequence[_Found], now: datetime, *, sees_
         for each, course, track in zip(found, courses, drawn.tracks, strict=True)
     ]
     told = [row.standing for row in rows]
-    return EventPage(
+    return EventShown(
         event=event,
         sentences=tell(told, now),
         rows=rows,
@@ -193,8 +193,8 @@ def _course(found: _Found, standing: Standing) -> Course:
     )
 
 
-def _row(found: _Found, standing: Standing, course: Course, marks: list[Mark], gaps: list[Gap]) -> Row:
-    return Row(
+def _row(found: _Found, standing: Standing, course: Course, marks: list[Mark], gaps: list[Gap]) -> ShownRow:
+    return ShownRow(
         subscription_id=found.delivery.subscription_id,
         standing=standing,
         stories=_stories(found.attempts, course, standing),

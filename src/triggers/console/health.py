@@ -14,7 +14,7 @@ from triggers.subscriptions.body import SubscriptionView
 from triggers.subscriptions.shown_name import shown_name
 
 
-class Health(NamedTuple):
+class HealthInWords(NamedTuple):
     """A subscription at a glance. `note` is the second line of its row, empty if there is nothing to say."""
 
     state: State
@@ -33,21 +33,21 @@ def host_of(subscription: SubscriptionView) -> str:
     return urlsplit(subscription.target_url_unicode or subscription.target_url).hostname or ""
 
 
-def health_of(subscription: SubscriptionView, now: datetime) -> Health:
+def health_of(subscription: SubscriptionView, now: datetime) -> HealthInWords:
     """Return the health of a subscription."""
     if subscription.status == "disabled":
-        return Health(State.FAILED, "Disabled", subscription.status_reason or "")
+        return HealthInWords(State.FAILED, "Disabled", subscription.status_reason or "")
     if subscription.status == "paused":
-        return Health(State.STOPPED, "Paused", f"for {_length(subscription.status_at, now)}")
+        return HealthInWords(State.STOPPED, "Paused", f"for {_length(subscription.status_at, now)}")
     if subscription.failing_since is not None:
-        return Health(State.FAILED, "Failing", f"for {_length(subscription.failing_since, now)}")
+        return HealthInWords(State.FAILED, "Failing", f"for {_length(subscription.failing_since, now)}")
     if subscription.oldest_pending is not None:
-        return Health(
+        return HealthInWords(
             State.WAITING, "Delivering", f"oldest waits for {_length(subscription.oldest_pending, now)}"
         )
     if subscription.last_success_at is None:
-        return Health(State.WAITING, "New", "nothing delivered yet")
-    return Health(State.ARRIVED, "Healthy", f"last delivery {_ago(subscription.last_success_at, now)}")
+        return HealthInWords(State.WAITING, "New", "nothing delivered yet")
+    return HealthInWords(State.ARRIVED, "Healthy", f"last delivery {_ago(subscription.last_success_at, now)}")
 
 
 def tell_health(subscription: SubscriptionView, now: datetime) -> list[Piece]:

@@ -17,7 +17,7 @@ _STEP_TOKENS: Final = 500
 Kind = Literal["object", "array", "string", "number", "word"]
 
 
-class Line(NamedTuple):
+class TreeLine(NamedTuple):
     """One line of the tree. The `text` of a container is its bracket, and `size` is its number of members.
 
     `step`: "open" begins a container, and "close" ends it. Every other line, also that of an empty container,
@@ -35,7 +35,7 @@ class Line(NamedTuple):
 class Tree(NamedTuple):
     """The first nodes of a payload. `whole`: whether these are all its nodes."""
 
-    lines: list[Line]
+    lines: list[TreeLine]
     whole: bool
 
 
@@ -46,7 +46,7 @@ def draw(payload: bytes, most: int) -> Tree:
 
 def draw_in_steps(payload: bytes, most: int) -> Steps[Tree]:
     """`draw` in steps."""
-    lines: list[Line] = []
+    lines: list[TreeLine] = []
     open_at: list[int] = []  # the places where the open containers begin
     members: list[int] = []
     name: str | None = None
@@ -74,14 +74,14 @@ def draw_in_steps(payload: bytes, most: int) -> Steps[Tree]:
             open_at.append(len(lines))
             members.append(0)
             kind: Kind = "object" if token == b"{" else "array"
-            lines.append(Line("open", kind, len(open_at) - 1, name, token.decode()))
+            lines.append(TreeLine("open", kind, len(open_at) - 1, name, token.decode()))
         else:
-            lines.append(Line("leaf", *_leaf(token, len(open_at), name)))
+            lines.append(TreeLine("leaf", *_leaf(token, len(open_at), name)))
         name = None
     return Tree(lines, whole=True)
 
 
-def _close(lines: list[Line], open_at: list[int], members: list[int]) -> None:
+def _close(lines: list[TreeLine], open_at: list[int], members: list[int]) -> None:
     began, count = open_at.pop(), members.pop()
     if not count:
         both = "{}" if lines[began].kind == "object" else "[]"

@@ -11,7 +11,7 @@ from triggers.search.routes import HitView, SearchRoutes
 _EXACT: Final = ("id", "dedup_id", "name")
 
 
-class Hit(NamedTuple):
+class SearchHit(NamedTuple):
     """Something that was found, and the path of its page."""
 
     kind: str
@@ -23,7 +23,7 @@ class Hit(NamedTuple):
 class Found(NamedTuple):
     """The hits. Events before `looked_to` were looked for only by id and dedup_id."""
 
-    hits: list[Hit]
+    hits: list[SearchHit]
     looked_to: str | None
 
 
@@ -36,11 +36,11 @@ async def find(api: Api, caller: Caller, text: str) -> Found:
     return Found(list(hits.values()), answer.looked_to)
 
 
-def _hit(found: HitView) -> Hit:
+def _hit(found: HitView) -> SearchHit:
     event_id, _, subscription_id = found.id.partition(".")
     paths = {
         "event": f"/events/{event_id}",
         "delivery": f"/events/{event_id}#delivery-{subscription_id}",
         "subscription": f"/subscriptions/{event_id}",
     }
-    return Hit(found.kind.capitalize(), found.name, found.id, paths[found.kind])
+    return SearchHit(found.kind.capitalize(), found.name, found.id, paths[found.kind])

@@ -157,8 +157,7 @@ class AcceptApp:
             if isinstance(accepted, TriggersError):
                 raise accepted
             status = 200 if accepted.duplicate else 201
-            location = f"{scope['root_path']}/v1/events/{accepted.id}"
-            request.headers.append((b"location", location.encode()))
+            request.headers.append((b"location", f"{scope['root_path']}/v1/events/{accepted.id}".encode()))
             await exchange.answer_json(send, status, _answer(event, accepted), request.headers)
         except exchange.ClientGone:
             return
@@ -262,10 +261,8 @@ class AcceptApp:
             name_by_key(parsed, header)
         good = [event for event in parsed if isinstance(event, NewEvent)]
         outcomes = iter(await self._acceptor.accept_many(good))
-        decided: list[AcceptOutcome] = [
-            next(outcomes) if isinstance(each, NewEvent) else each for each in parsed
-        ]
-        return decided + [RateLimited(retry_after=retry_after) for _ in items[allowed:]]
+        decided = [next(outcomes) if isinstance(each, NewEvent) else each for each in parsed]
+        return [*decided, *(RateLimited(retry_after=retry_after) for _ in items[allowed:])]
 
     # ---- what is noted ---------------------------------------------------------------------------
 
@@ -281,12 +278,10 @@ class AcceptApp:
         observability.accept_seconds.observe(seconds)
         if status >= 300 or self._log_accepted:
             observability.log_request(
+                request.scope,
                 request_id=request.id,
-                method=request.scope["method"],
-                path=request.scope["path"],
                 status=status,
                 seconds=seconds,
-                client=request.scope.get("client"),
                 caller=request.caller,
                 **facts,
             )

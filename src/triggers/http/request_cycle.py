@@ -26,9 +26,8 @@ class RequestCycle:
     The caller:  here ──`caller_left`, or `refuse`──▶ gone, for the app; nothing that the app sends is written
 
     The head of an answer leaves with the first piece of its body. An answer that is complete with that piece,
-    as nearly all are, leaves in one burst with those of other connections.
-    If the caller has finished sending and the app asks for more than the request, the app is told that the
-    caller has left.
+    as nearly all are, leaves in one burst with those of other connections. If the caller has finished sending
+    and the app asks for more than the request, the app is told that the caller has left.
     """
 
     def __init__(

@@ -59,12 +59,10 @@ def _note(request: Request, status: int, seconds: float) -> None:
     requests_total(route, f"{status // 100}xx").inc()
     request_seconds(area).observe(seconds)
     observability.log_request(
+        request.scope,
         request_id=request.id,
-        method=request.method,
-        path=request.scope["path"],
         status=status,
         seconds=seconds,
-        client=request.scope.get("client"),
         caller=request.caller,
         **({} if request.problem is None else {"detail": request.problem}),
     )

@@ -33,7 +33,7 @@ from triggers.outbound.client import Outbound
 from triggers.outbound.connector import NO_ROOTS, has_roots
 from triggers.postgres.database import REQUEST_SECONDS, Database
 from triggers.push import metrics
-from triggers.push.worker import SLOTS, Worker
+from triggers.push.worker import SLOTS, Worker, WorkerOptions
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.wakeups.wakeup import Wakeup
 
@@ -58,8 +58,7 @@ async def work(settings: Settings, parent_socket: str = "") -> None:
             clock,
             ring,
             Outbound(settings.outbound_policy(), max_connections=SLOTS),
-            disable_after_seconds=settings.disable_after,
-            public_url=settings.public_url or "",
+            WorkerOptions(settings.disable_after, settings.public_url or ""),
         )
         wakeup = Wakeup()
         wakeup.listen_for_lanes(worker.hint)

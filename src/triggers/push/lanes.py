@@ -39,7 +39,7 @@ class Lanes:
     ) -> None:
         self._key_ring = key_ring
         self._to_read = to_read
-        self._memory = memory
+        self.memory = memory
         self._now = now
         self._lanes: dict[LaneId, Lane] = {}
         self._noticed: dict[LaneId, datetime] = {}  # changes of those that are not in memory
@@ -125,12 +125,12 @@ class Lanes:
     def empty(self, lane: Lane) -> None:
         """Drop what waits in a lane; it is to be read again."""
         for due in lane.ahead.empty():
-            self._memory.free(due)
+            self.memory.free(due)
 
     def close(self, lane: Lane) -> None:
         """Send nothing more of a lane until its settings are read again; remember what is in flight."""
         for due in lane.close():
-            self._memory.free(due)
+            self.memory.free(due)
 
     def lost(self, groups: list[int]) -> None:
         """These groups of lanes belong to another worker now."""

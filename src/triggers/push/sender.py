@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, NamedTuple
 
 from triggers.outbound.client import Outbound
 from triggers.postgres.clock import DatabaseClock
@@ -31,29 +31,25 @@ UNTRUSTED_SECONDS: Final = 0.05
 """Time until a lane is offered again if this worker could not send its delivery."""
 
 
+class SenderParts(NamedTuple):
+    """The parts of the worker that a sender uses."""
+
+    clock: DatabaseClock
+    ownership: Ownership
+    pacing: Pacing
+    under_way: UnderWay
+    suspects: Suspects
+    outbound: Outbound
+    health: EndpointHealth
+    settlements: Settlements
+
+
 class Senders:
     """Sends deliveries. There are as many tasks as slots, and each of them runs `run`."""
 
-    def __init__(
-        self,
-        *,
-        clock: DatabaseClock,
-        ownership: Ownership,
-        pacing: Pacing,
-        under_way: UnderWay,
-        suspects: Suspects,
-        outbound: Outbound,
-        health: EndpointHealth,
-        settlements: Settlements,
-    ) -> None:
-        self._clock = clock
-        self._ownership = ownership
-        self._pacing = pacing
-        self._under_way = under_way
-        self._suspects = suspects
-        self._outbound = outbound
-        self._health = health
-        self._settlements = settlements
+    def __init__(self, parts: SenderParts) -> None:
+        self._clock, self._ownership, self._pacing, self._under_way = parts[:4]
+        self._suspects, self._outbound, self._health, self._settlements = parts[4:]
 
     async def run(self) -> None:
         """Send one delivery after another, for ever."""

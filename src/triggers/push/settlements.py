@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -10,12 +11,9 @@ import structlog
 from triggers.domain import AttemptOutcome
 from triggers.postgres.clock import DatabaseClock
 from triggers.push.attempt import seconds_put_off, unsent
-from triggers.push.handed_over import Handovers
 from triggers.push.lane import Lane
 from triggers.push.lanes import Lanes
-from triggers.push.memory import PayloadMemory
 from triggers.push.read_ahead import Key
-from triggers.push.reader import Reader
 from triggers.push.settler import Disabling, Ended, Settler
 from triggers.push.store import Due, Settlement
 from triggers.push.target import Target
@@ -44,17 +42,15 @@ class Settlements:
         settler: Settler,
         under_way: UnderWay,
         lanes: Lanes,
-        memory: PayloadMemory,
-        reader: Reader,
-        handovers: Handovers,
+        forget: Callable[[Lane, Key], None],
     ) -> None:
+        """`forget` is called with each delivery that no longer is in the state in which it was read."""
         self._clock = clock
         self._settler = settler
         self._under_way = under_way
         self._lanes = lanes
-        self._memory = memory
-        self._reader = reader
-        self._handovers = handovers
+        self._free = lanes.memory.free
+        self._forget = forget
 
     def settle(
         self, lane: Lane, due: Due, settlement: Settlement, disabling: Disabling | None = None
@@ -79,7 +75,7 @@ class Settlements:
                     asyncio.get_running_loop().call_later(max(0.0, wait) + 0.002, self._lanes.hint, lane.id)
 
         ended = Ended(settlement, due.type, settled, disabling)
-        self._memory.free(due)
+        self._free(due)
         self._settler.put(ended, urgent=ordered)  # the next one of its key waits for it
         if settlement.outcome is not AttemptOutcome.DELIVERED:  # there are thousands of these a second
             _log(settlement)
@@ -88,7 +84,7 @@ class Settlements:
     def postpone(self, lane: Lane, due: Due) -> None:
         """Nothing was sent: let it be read again in a while."""
         self._under_way.end(lane.group)
-        self._memory.free(due)
+        self._free(due)
         self._forget(lane, due.key)
         asyncio.get_running_loop().call_later(POSTPONED_SECONDS, self._read_again, lane)
 
@@ -114,10 +110,6 @@ class Settlements:
         """Read the settings again: an attempt that is not recorded may have disabled them in memory."""
         self._lanes.close(lane)
         self._lanes.hint(lane.id)
-
-    def _forget(self, lane: Lane, key: Key) -> None:
-        self._reader.forget(lane, key)
-        self._handovers.settled(lane, key)
 
     def _read_again(self, lane: Lane) -> None:
         lane.ahead.position.start_over()

@@ -16,6 +16,7 @@ import contextlib
 import time
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import NamedTuple
 
 from triggers.background import Background, Duty
 from triggers.domain import LaneId
@@ -30,13 +31,15 @@ from triggers.push.dispatcher import Dispatcher
 from triggers.push.endpoint_health import EndpointHealth
 from triggers.push.finder import Finder
 from triggers.push.handed_over import Handovers
+from triggers.push.lane import Lane
 from triggers.push.lanes import Lanes
 from triggers.push.lanes_to_read import LanesToRead
 from triggers.push.memory import PayloadMemory
 from triggers.push.ownership import HEARTBEAT, Ownership
 from triggers.push.pacing import Pacing
+from triggers.push.read_ahead import Key
 from triggers.push.reader import Reader, Supply
-from triggers.push.sender import Senders
+from triggers.push.sender import SenderParts, Senders
 from triggers.push.settlements import Settlements
 from triggers.push.settler import Settler
 from triggers.push.suspects import Suspects
@@ -51,6 +54,16 @@ LOOK_SECONDS = 2.0
 """Interval between two searches for idle lanes."""
 
 
+class WorkerOptions(NamedTuple):
+    """What an operator can choose."""
+
+    disable_after_seconds: float
+    public_url: str = ""
+    """Links in the service's own events begin with it. If it is empty, they are paths."""
+    slots: int = SLOTS
+    """Maximum number of attempts in flight, each on a connection of its own."""
+
+
 class Worker:
     """All parts of a delivery worker. The database must be migrated."""
 
@@ -60,18 +73,11 @@ class Worker:
         clock: DatabaseClock,
         key_ring: KeyRing,
         outbound: Outbound,
-        *,
-        disable_after_seconds: float,
-        public_url: str = "",
-        slots: int = SLOTS,
+        options: WorkerOptions,
     ) -> None:
-        """`public_url`: links in the service's own events begin with it. If it is empty, they are paths.
-
-        `slots`: maximum number of attempts in flight, each on a connection of `outbound`.
-        """
         self._database = database
         self._outbound = outbound
-        self._dispatcher = Dispatcher(slots, clock.moment)
+        self._dispatcher = Dispatcher(options.slots, clock.moment)
         self._pacing = Pacing(self._dispatcher, clock.moment)
         self._under_way = UnderWay(self._pacing.offer)
         to_read = LanesToRead()
@@ -82,28 +88,28 @@ class Worker:
         self._handovers = Handovers(self.lanes, memory, self.ownership.owns, self._pacing.offer)
         supply = Supply(self.lanes, to_read, memory, self.ownership.owns, self._pacing.offer)
         self._reader = Reader(database, supply)
-        self._settler = Settler(database, clock, self.ownership, public_url)
+        self._settler = Settler(database, clock, self.ownership, options.public_url)
         self._statistics = Flush(database, self._settler.tally)
         self._suspects = Suspects(database)
-        self._health = EndpointHealth(database, self.lanes, timedelta(seconds=disable_after_seconds))
+        self._health = EndpointHealth(database, self.lanes, timedelta(seconds=options.disable_after_seconds))
         settlements = Settlements(
             clock=clock,
             settler=self._settler,
             under_way=self._under_way,
             lanes=self.lanes,
-            memory=memory,
-            reader=self._reader,
-            handovers=self._handovers,
+            forget=self._forget,
         )
         self._senders = Senders(
-            clock=clock,
-            ownership=self.ownership,
-            pacing=self._pacing,
-            under_way=self._under_way,
-            suspects=self._suspects,
-            outbound=outbound,
-            health=self._health,
-            settlements=settlements,
+            SenderParts(
+                clock=clock,
+                ownership=self.ownership,
+                pacing=self._pacing,
+                under_way=self._under_way,
+                suspects=self._suspects,
+                outbound=outbound,
+                health=self._health,
+                settlements=settlements,
+            )
         )
         self._looking = Background()
         self._sending = Background()
@@ -168,6 +174,10 @@ class Worker:
         """Take deliveries that the API of the same `serve` has just stored. Those not taken are read."""
         if not self._pacing.stopped:
             self._handovers.take(handover)
+
+    def _forget(self, lane: Lane, key: Key) -> None:
+        self._reader.forget(lane, key)
+        self._handovers.settled(lane, key)
 
     def _gained(self, groups: list[int]) -> None:
         self._finder.sweep(groups)

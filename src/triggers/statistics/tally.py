@@ -70,7 +70,7 @@ class Row(NamedTuple):
     counts: Counts
 
 
-class Counted(dict[LaneId, Counts]):
+class MinuteCounts(dict[LaneId, Counts]):
     """The counts of a minute. The first look-up of a key creates its counts. A subscription without a place
     shares the counts of its organisation."""
 
@@ -118,7 +118,7 @@ class Counted(dict[LaneId, Counts]):
 class _Minute:
     """One minute. Its states: being counted → past → forgotten, when all its rows are written."""
 
-    def __init__(self, number: int, counted: Counted) -> None:
+    def __init__(self, number: int, counted: MinuteCounts) -> None:
         self.number = number
         self.counted = counted
         self._written: dict[LaneId, tuple[int, int]] = {}
@@ -156,10 +156,10 @@ class Tally:
         self._now = now
         self._room = Room(PLACES)
         self._active: dict[LaneId, int] = {}  # the minute of the last count of each subscription with a place
-        self._minute = _Minute(0, Counted(self._take_place))
+        self._minute = _Minute(0, MinuteCounts(self._take_place))
         self._over: list[_Minute] = []
 
-    def counted(self) -> Counted:
+    def counted(self) -> MinuteCounts:
         """The counts of the current minute, to be used at once."""
         minute = int(self._now()) // MINUTE_SECONDS
         if minute > self._minute.number:  # never an earlier minute, because its rows may be complete already
@@ -196,7 +196,7 @@ class Tally:
 
     def _begin(self, number: int) -> None:
         ended = self._minute
-        self._minute = _Minute(number, Counted(self._take_place))
+        self._minute = _Minute(number, MinuteCounts(self._take_place))
         for key, _ in ended.counted.parts:
             self._active[key] = ended.number
         for key in [key for key, last in self._active.items() if number - last > IDLE_MINUTES]:

@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triggers.console.payload_tree import Line, draw
+from triggers.console.payload_tree import TreeLine, draw
 from triggers.console.visible import visible
 
 JSON = st.recursive(
@@ -42,7 +42,7 @@ def test_what_is_beyond_the_bound_is_not_drawn_but_every_container_ends() -> Non
 
 def test_a_string_may_hold_what_looks_like_structure() -> None:
     (line,) = draw(rb'"a\"}],: \\"', 500).lines
-    assert line == Line("leaf", "string", 0, None, 'a"}],: \\')
+    assert line == TreeLine("leaf", "string", 0, None, 'a"}],: \\')
 
 
 @given(JSON)
