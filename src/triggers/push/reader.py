@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from triggers.postgres.database import PLAN_ANEW, REQUEST_SECONDS, Connection, Database, Row
@@ -159,12 +160,12 @@ class Reader:
         fitting = self._memory.take(lane, dues)
         if len(fitting) < len(dues):
             # No room for its bytes: the next read begins where this one had to stop.
-            lane.ahead.read_to(dues[len(fitting)].position, found[0]["now"])
+            lane.ahead.read_to(dues[len(fitting)].position, _now(found[0]))
         elif len(found) < planned.limit:
-            lane.ahead.read_all(found[-1]["now"] if found else None)
+            lane.ahead.read_all(_now(found[-1]) if found else None)
         else:
             last = found[-1]
-            lane.ahead.read_to((last["due_at"], last["event_id"]), last["now"])
+            lane.ahead.read_to((last["due_at"], last["event_id"]), _now(last))
         return fitting
 
     def _choose_heads(self, lane: Lane, found: list[Row], limit: int) -> list[Due]:
@@ -214,6 +215,10 @@ class Reader:
         for lane, key in self._to_forget:
             lane.ahead.forget(key)
         self._to_forget.clear()
+
+
+def _now(row: Row) -> datetime:
+    return datetime.fromtimestamp(row["now"], UTC)
 
 
 def _unknown(lane: Lane, rows: list[Row]) -> list[Due]:

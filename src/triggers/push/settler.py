@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import NamedTuple, assert_never
 
@@ -144,8 +143,9 @@ class Settler:
     async def _gather(self) -> None:
         """Wait a moment for more, unless there is enough, or somebody is waiting."""
         if len(self._ended) < ENOUGH and not self._hurry.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), GATHER_SECONDS)
+            timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._hurry.set)
+            await self._hurry.wait()
+            timer.cancel()
         if not self._stopping:
             self._hurry.clear()
 

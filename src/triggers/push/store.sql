@@ -32,8 +32,9 @@ where s.kind = 'push' and s.secrets <> ''::bytea -- a tombstone has none, and no
 
 -- name: read
 -- The next due deliveries of many lanes. $3 and $4 are where each lane reads from, $5 how many rows it
--- can use, those it knows already included.
-select l.place, d.*, now() as now
+-- can use, those it knows already included. `now` is in seconds since 1970, because the driver takes
+-- almost a microsecond to read a time from each row.
+select l.place, d.*, extract(epoch from now())::float8 as now
 from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::uuid[], $5::integer[]) with ordinality
     as l (org_id, subscription_id, due_at, event_id, most, place)
 cross join lateral (
@@ -113,7 +114,7 @@ with fence as materialized (
     select * from unnest(
         $3::uuid[], $4::uuid[], $5::uuid[], $6::integer[], $7::smallint[], $8::integer[], $9::integer[],
         $10::text[], $11::timestamptz[], $12::integer[], $13::text[], $14::integer[], $15::uuid[],
-        $16::text[], $17::timestamptz[]
+        $16::text[], $17::float8[]
     ) as b (org_id, subscription_id, event_id, generation, lane_group, read_attempts, attempts,
         outcome, due_at, status_code, response, duration_ms, attempt_id, reason, began_at)
 ), found as materialized (
@@ -133,7 +134,7 @@ with fence as materialized (
     delete from deliveries d using found b
     where b.outcome <> 'retry' and d.ctid = b.tid and d.attempts = b.read_attempts
     returning d.org_id, d.subscription_id, d.event_id, d.generation, b.outcome, b.reason, b.attempts, d.accepted_at,
-        coalesce(d.first_attempt_at, b.began_at) as first_attempt_at
+        coalesce(d.first_attempt_at, to_timestamp(b.began_at)) as first_attempt_at
 ), settled as (
     insert into settled_deliveries
         (org_id, subscription_id, event_id, generation, status, reason, lease_count, attempts, accepted_at,
@@ -147,7 +148,7 @@ with fence as materialized (
 ), retried as (
     update deliveries d
     set attempts = b.attempts, due_at = greatest(b.due_at, now()), reason = b.reason,
-        first_attempt_at = coalesce(d.first_attempt_at, b.began_at)
+        first_attempt_at = coalesce(d.first_attempt_at, to_timestamp(b.began_at))
     from found b where b.outcome = 'retry' and d.ctid = b.tid and d.attempts = b.read_attempts
     returning d.org_id, d.subscription_id, d.event_id, d.generation
 ), recorded as (
