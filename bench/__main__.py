@@ -28,6 +28,7 @@ PARTS = {
     "road": "accepted and delivered at once",
     "neighbours": "a new event beside another organisation's mountain of work",
     "hostile": "one caller or endpoint attacks while another organisation posts and receives",
+    "console": "each page of the console over millions of events, beside 500 events/s",
     "outage": "PostgreSQL gone for eight seconds, again and again, and a worker killed",
 }
 RESULTS = Path(__file__).parent / "results"

@@ -78,8 +78,8 @@ def send(
     dedup_id: Annotated[
         str | None,
         typer.Option(
-            help="Deduplication id. Sending it again stores no second event. With --ndjson, the event of"
-            " line N gets the id DEDUP_ID/N."
+            help="Deduplication id. A second event with the same id is not stored. With --ndjson, the event"
+            " of line N gets the id DEDUP_ID/N."
         ),
     ] = None,
 ) -> None:
@@ -178,7 +178,7 @@ def revoke(
     url: Url = DEFAULT_URL,
     inbox: InboxName = "default",
 ) -> None:
-    """End a lease of another consumer, which can then settle no message. The messages are available again."""
+    """End a lease of another consumer. It can no longer settle the messages, which are available again."""
     with open_client(url, key) as client:
         typer.echo(call(client, "POST", f"{_messages_of(inbox)}/revoke", json={"lease_id": lease_id}).text)
 

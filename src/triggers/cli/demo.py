@@ -201,7 +201,7 @@ def _until(what: str, look: Callable[[], T | None]) -> T:
 
 
 def _waited(what: str) -> str:
-    return f"The demo waited {DEADLINE_SECONDS:g} seconds for {what}, which did not happen."
+    return f"The demo waited {DEADLINE_SECONDS:g} seconds in vain for {what}."
 
 
 @contextmanager

@@ -140,7 +140,10 @@ def list_deliveries(
     limit: LimitOption = 100,
     as_json: JsonLines = False,
 ) -> None:
-    """List deliveries with one status, newest event first. Pending ones show what they wait for."""
+    """List deliveries with one status. Pending ones show what they wait for.
+
+    Those of one subscription are listed by event, newest first. Without --subscription, the newest
+    subscription comes first."""
     if kind is None:
         kind = "inbox" if status in ("leased", "acknowledged") else "all" if subscription else "push"
     asked = {"status": status, "subscription_id": subscription, "kind": None if kind == "all" else kind}

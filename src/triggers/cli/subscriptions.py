@@ -53,7 +53,7 @@ _AT_CREATION = {
     "subscription_key": _Field(
         "--subscription-key",
         str,
-        "Your own key. If a subscription with this key exists, no other one is created.",
+        "A name of your choice for the subscription. If one with this name exists, no other is created.",
     ),
     "signature": _Field("--signature", str, "v1 (HMAC-SHA256) or v1a (ed25519). Default: v1."),
     "secret": _Field("--secret", str, "Your own signing secret. Default: a new secret, shown once."),

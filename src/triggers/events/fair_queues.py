@@ -15,8 +15,8 @@ FLUSH_BYTES: Final = 512 * 1024
 """A batch of this many rows, or of this many bytes, takes no more events. Larger batches would make small
 events wait longer for the large events of other organisations."""
 FLUSH_ROWS_OF_FEW: Final = 32
-"""The maximum number of rows while at most twice as many events wait. There are then about as many callers as
-events. With two batches, half of the callers can be answered and send again while the others are stored."""
+"""If at most twice as many events wait, a batch takes at most this many of them. Then one half of the callers
+is answered and sends again while the other half is stored."""
 
 Queue = deque[WaitingEvent]
 

@@ -156,8 +156,9 @@ class EventRoutes:
     ) -> EventPage:
         """List events, newest first by default.
 
-        A page looks at 20,000 events at most. With a filter it may therefore have fewer than `limit` events,
-        even none, and still a `next_cursor`. `looked_to` is the time of the last event that it looked at.
+        Each request searches at most 20,000 events. So with a filter, a page can be short or empty although
+        more events follow: continue while `next_cursor` is not null. `looked_to` is the time of the last
+        event that was searched.
         """
         wanted = EventFilter(event_type, subject, dedup_id)
         for name, text in (("type", event_type), ("subject", subject), ("dedup_id", dedup_id)):
@@ -254,7 +255,7 @@ class EventRoutes:
             fits = type_matches(event.type, candidate.event_types)
             if matched:
                 why = (
-                    "every type matches"
+                    "it takes all types"
                     if candidate.event_types is None
                     else f"matched by {', '.join(candidate.event_types)}"
                 )
@@ -265,8 +266,8 @@ class EventRoutes:
                 why = f"{event.type} matches none of {', '.join(allowed)}"
             else:
                 why = (
-                    f"it would match now; it is {candidate.status},"
-                    " and was changed since or matched nothing then"
+                    f"it is {candidate.status} and would get the event now; its settings or its status were"
+                    " different when the event was accepted"
                 )
             if candidate.filter is not None and (matched or fits):
                 verdict = await do(judge_again(candidate.filter, seen), caller.org_id)

@@ -1,4 +1,4 @@
-"""The only place that connects a socket to a stranger."""
+"""The only place that connects a socket to an endpoint."""
 
 import asyncio
 import errno

@@ -64,8 +64,8 @@ class OtherAddressee(msgspec.Struct, kw_only=True):
         Reason,
         Meta(
             description="`type`: its event types do not include the event's type. `filter`: its filter does"
-            " not match. `disabled`: it is disabled. A stored event can also have `created_later`, if it was"
-            " created after the event, and `matches_now`, if it would get the event now."
+            " not match. `disabled`: it is disabled. For a stored event also `created_later`: the"
+            " subscription was created after the event, and `matches_now`: it would get the event now."
         ),
     ]
 
@@ -115,7 +115,7 @@ class EventPreviewRoutes:
         self._pages = pages
 
     async def dry_run_event(self, caller: Caller, request: Request) -> EventDryRun:
-        """List the subscriptions and inboxes that an event would match, and the others with the reasons.
+        """List the subscriptions and inboxes that would get an event, and the reason for each of the others.
 
         The body is that of `POST /v1/events`. Nothing is stored or sent.
         """

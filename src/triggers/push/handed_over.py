@@ -31,7 +31,8 @@ class Handovers:
         self._memory = memory
         self._owns = owns
         self._filled = filled
-        # Subscriptions and events: settled in the last HANDOVER_SECONDS, or in less, and before that.
+        # Pairs of a subscription and an event: those settled since `_settled_since`, and those settled in the
+        # period of HANDOVER_SECONDS before that.
         self._settled: tuple[set[tuple[UUID, UUID]], ...] = (set(), set())
         self._settled_since = 0.0
 

@@ -3,8 +3,8 @@
 A worker writes a heartbeat every BEAT_SECONDS. If it writes none for TAKEOVER_SECONDS in which heartbeats of
 another worker succeed, that worker declares it dead. This is final: its groups become free, and their tokens
 become invalid. A worker begins no attempt if its last successful heartbeat began more than TRUST_SECONDS ago
-by its own monotonic clock, so two workers never send the same delivery at once. With each heartbeat it also
-reads the changes of subscriptions, so it applies a change within TRUST_SECONDS, or sends nothing.
+by its own monotonic clock, so two workers never begin attempts of a delivery at once. With each heartbeat it
+also reads the changes of subscriptions, so it applies a change within TRUST_SECONDS, or sends nothing.
 """
 
 from __future__ import annotations

@@ -98,8 +98,8 @@ class Senders:
             settlement = told(Outgoing(self._clock.mint(), target, companion, counted), attempted)
             last = self._settlements.settle(lane, companion, settlement)
         if counted:
-            # Another death uses up an attempt of all that is counted and not settled. This keeps it to what
-            # the lane may have under way.
+            # If the worker dies, each counted delivery that is not settled loses an attempt. Because of this
+            # wait, these are at most as many as the lane may have under way.
             await last.recorded()
 
     def _take(self, lane: Lane, due: Due) -> list[Due]:

@@ -58,7 +58,8 @@ class Settlements:
         """Queue an attempt to be written. Its lane is updated after it is written."""
         ordered = lane.ordered
 
-        # Knows nothing of `ended`, which knows it: only the collector could part them.
+        # This function must not refer to `ended`, which refers to it: only the garbage collector could free
+        # such a cycle.
         def settled(written: Settlement | None) -> None:
             self._under_way.end(lane.group)
             if written is None:
