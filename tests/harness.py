@@ -135,7 +135,7 @@ class Node(ApiNode):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.health.stopping = True
+        self.begin_to_stop()
         self.server.should_exit = True
         await self._serving
         await self.stop()

@@ -21,7 +21,8 @@
     │   ├── Invalid                 well-formed, but a field is wrong
     │   ├── BatchRefused            no event of a batch was accepted, for several reasons
     │   ├── RateLimited             the plan's quota is used up for now
-    │   └── BacklogFull             too many deliveries are not settled yet
+    │   ├── BacklogFull             too many deliveries are not settled yet
+    │   └── TooManyStreams          the share of open streams is used up
     ├── Unavailable                 temporary; whether anything was stored is not known
     │   ├── Overloaded              too many events wait to be stored
     │   ├── DatabaseUnavailable     PostgreSQL cannot be reached
@@ -259,6 +260,15 @@ class BacklogFull(RequestError):
     endpoint or its consumers, cancel deliveries that are not needed any more, or delete the subscription or
     inbox. The operator can change `TRIGGERS_MAX_PENDING`. Unsettled deliveries are counted once a minute, so
     events are accepted again about a minute after there is room.
+    """
+
+
+class TooManyStreams(RequestError):
+    """Too many streams are open.
+
+    An organisation may have 20 open streams on a node, and a node may have 500 in all, which organisations
+    share. Close a stream that is not needed, or let several readers share one. Then connect again after the
+    number of seconds in `Retry-After`.
     """
 
 

@@ -62,6 +62,7 @@ trouble = Gauge(
     "1 for each background work of the API that failed the last time, or has ended.",
     ["work"],
 )
+streams_open = Gauge("triggers_streams_open", "Open streams (Server-Sent Events).")
 expired_total = Counter("triggers_inbox_expired", "Messages whose retention ended unread.")
 
 

@@ -44,6 +44,7 @@ KINDS: dict[type[errors.TriggersError], Kind] = {
     errors.BatchRefused: Kind(422, "batch-refused", "No event of the batch was accepted"),
     errors.RateLimited: Kind(429, "rate-limited", "The rate limit is reached"),
     errors.BacklogFull: Kind(429, "backlog-full", "Too many deliveries are not settled yet"),
+    errors.TooManyStreams: Kind(429, "too-many-streams", "Too many streams are open"),
     errors.Unavailable: Kind(503, "unavailable", "Try again in a moment"),
     errors.Overloaded: Kind(503, "overloaded", "Too many events are waiting to be stored"),
     errors.DatabaseUnavailable: Kind(503, "database-unavailable", "The database does not answer"),
@@ -140,7 +141,7 @@ def seconds_to_wait(error: errors.TriggersError) -> int:
     match error:
         case errors.Unavailable():
             return error.retry_after
-        case errors.RateLimited() | errors.BacklogFull():
+        case errors.RateLimited() | errors.BacklogFull() | errors.TooManyStreams():
             seconds: int = error.facts.get("retry_after", 1)
             return seconds
         case _:
@@ -152,7 +153,7 @@ def headers(error: errors.TriggersError) -> list[tuple[str, str]]:
     match error:
         case errors.Unauthenticated():
             return [("www-authenticate", 'Bearer realm="triggers"')]
-        case errors.Unavailable() | errors.RateLimited() | errors.BacklogFull():
+        case errors.Unavailable() | errors.RateLimited() | errors.BacklogFull() | errors.TooManyStreams():
             return [("retry-after", str(seconds_to_wait(error)))]
         case errors.MethodNotAllowed() if "allow" in error.facts:
             return [("allow", ", ".join(error.facts["allow"]))]

@@ -108,7 +108,7 @@ class RequestCycle:
             if self._refusal is not None:
                 await self._give_up(self._refusal)
             elif not self.is_answered and not self._is_gone:
-                self._connection.close()
+                self._connection.cut()
         except asyncio.CancelledError:
             await self._give_up(errors.Unavailable("The service is stopping; try again."))
         except Exception as bug:
@@ -197,6 +197,8 @@ class RequestCycle:
             )
             data = pieces.head + pieces.piece(body, more=more)
             self._pieces, self._keep_alive, self.has_begun = pieces, pieces.keep_alive, True
+            if more:
+                self._connection.write_piece_by_piece()
             if self._keep_alive and not more:
                 write = self._connection.write_soon
         else:

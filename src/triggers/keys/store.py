@@ -199,6 +199,11 @@ async def revoke(database: Database, org_id: OrgId, key_id: UUID) -> ApiKey:
     return _api_key(row)
 
 
+async def still_valid(database: Database, key_ids: Collection[UUID]) -> set[UUID]:
+    """Return which of these keys, of any organisations, are neither revoked nor expired."""
+    return {row["id"] for row in await database.fetch(_SQL["still_valid"], list(key_ids))}
+
+
 async def touch(database: Database, used_at: Mapping[UUID, float]) -> None:
     """Note when these keys were last used, in seconds since the epoch.
 

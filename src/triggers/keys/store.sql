@@ -47,6 +47,10 @@ update api_keys set revoked_at = coalesce(revoked_at, now())
 where org_id = $1 and id = $2
 returning id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at
 
+-- name: still_valid
+select id from api_keys
+where id = any ($1::uuid[]) and revoked_at is null and (expires_at is null or expires_at > now())
+
 -- name: touch
 -- Another node may have noted a later use of the same key.
 update api_keys k set last_used_at = greatest(k.last_used_at, to_timestamp(u.used_at))

@@ -47,6 +47,8 @@ from triggers.sessions.routes import SessionRoutes
 from triggers.sessions.sessions import Sessions
 from triggers.statistics import duties as statistics
 from triggers.statistics.routes import StatisticsRoutes
+from triggers.streams.routes import StreamRoutes
+from triggers.streams.streams import Streams
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.subscriptions.routes import SubscriptionRoutes
 from triggers.wakeups.wakeup import Wakeup
@@ -64,6 +66,7 @@ class ApiNode:
         self.background = Background()
         self.health.watch(self.background)
         self.wakeup = Wakeup()
+        self.streams = Streams(self.database, self.clock, self.wakeup)
         self._limiter = RateLimiter()
         self._keys = KeyCache(self.database, self.clock)
         self.sessions = Sessions(
@@ -140,6 +143,7 @@ class ApiNode:
             DeliveryRoutes(database, wakeup),
             ReplayRoutes(clock, database),
             StatisticsRoutes(database, places),
+            StreamRoutes(database, clock, self.streams),
             SearchRoutes(database, places),
             DefaultInboxRoutes(database),
             InboxRoutes(database, clock, key_ring, wakeup, policy, self.settings.inbox_retention),
@@ -167,6 +171,7 @@ class ApiNode:
             *self.backlogs.duties(),
             self._replaying.duty(),
             self._statistics.duty(),
+            self.streams.duty(),
             *statistics.Upkeep(self.database).duties(),
         )
         for duty in duties:
@@ -180,11 +185,17 @@ class ApiNode:
             server.sweep(self.server, self.settings.receive_timeout, self.settings.keep_alive),
         )
 
+    def begin_to_stop(self) -> None:
+        """End what would go on for ever: long polls and streams. Then the server can stop."""
+        self.health.stopping = True
+        self.streams.end_all()
+
     async def stop(self) -> None:
         """Stop every part; what is waiting to be stored is stored."""
         if self.metrics_server is not None:
             await self.metrics_server.stop()
         await self.background.stop()
+        self.streams.stop()
         self.backlogs.close()
         if self._redis is not None:
             await self._redis.stop()

@@ -20,6 +20,7 @@ from triggers.search import routes as search
 from triggers.sessions import routes as sessions
 from triggers.sessions.cookie import CONSOLE_PATH
 from triggers.statistics import routes as statistics
+from triggers.streams import routes as streams
 from triggers.subscriptions import routes as subscriptions
 
 ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
@@ -30,6 +31,7 @@ ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
     "deliveries": deliveries.ROUTES,
     "replays": replays.ROUTES,
     "statistics": statistics.ROUTES,
+    "streams": streams.ROUTES,
     "search": search.ROUTES,
     "keys": keys.ROUTES,
     "sessions": sessions.ROUTES,

@@ -126,7 +126,7 @@ async def _run_api(
         if node.server.started:
             await announce()
         await asyncio.wait({serving, asked, broken}, return_when=asyncio.FIRST_COMPLETED)
-        node.health.stopping = True
+        node.begin_to_stop()
         node.server.should_exit = True
         await serving
         if not stopping.asked.is_set():

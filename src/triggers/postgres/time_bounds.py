@@ -52,6 +52,11 @@ ACCEPTS_ENDED: Final = timedelta(seconds=COMMIT_SECONDS + ACCEPT_SECONDS + 2 * M
 change commits within COMMIT_SECONDS and a margin, an accept that began just before that ends within
 ACCEPT_SECONDS and a margin."""
 
+# ---- settling attempts ------------------------------------------------------------------------------
+
+SETTLE_SECONDS: Final = 10.0
+"""The longest that a statement which settles attempts may take."""
+
 # ---- owning lanes ----------------------------------------------------------------------------------
 
 BEAT_SECONDS: Final = 0.25

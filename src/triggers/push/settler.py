@@ -27,6 +27,7 @@ from triggers.postgres.database import (
     is_data_error,
 )
 from triggers.postgres.kept_connection import KeptConnection
+from triggers.postgres.time_bounds import SETTLE_SECONDS
 from triggers.push import store as lane_store
 from triggers.push.attempt import put_off, without_answer
 from triggers.push.counting import count
@@ -41,7 +42,6 @@ GATHER_SECONDS = 0.01
 """Time for which an attempt waits for others, as a transaction costs as much as ten settlements."""
 ENOUGH = 200
 """When this many attempts wait, they are written at once."""
-SETTLE_SECONDS = 10.0
 PAUSE_SECONDS = 0.2
 FAILING_TOO_LONG = "failing_too_long"
 

@@ -1,0 +1,113 @@
+"""Looks for what is new while a stream shows it, and gives it to the streams."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import structlog
+
+from triggers.domain import OrgId
+from triggers.errors import DatabaseUnavailable
+from triggers.pace import breathe
+from triggers.room import Places, acting_for
+from triggers.streams.frames import Frame
+from triggers.streams.looks import Look
+from triggers.wakeups.wakeup import Wakeup
+
+log = structlog.get_logger()
+
+GATHER_SECONDS: Final = 0.2
+"""Minimum time between two looks, so that one frame or look covers what comes in a burst."""
+SHARE: Final = 9
+"""A reader rests so many times as long as its last look took, so it uses a tenth of a connection at most."""
+
+
+class Listener(Protocol):
+    """A stream that is given frames."""
+
+    def offer(self, frame: Frame) -> None:
+        """Show a frame, if the stream wants it."""
+
+    def end(self) -> None:
+        """End the stream."""
+
+
+class Reader:
+    """The task that looks for one part of the log of one organisation.
+
+    starting ──the first look, which shows nothing──▶ reading ──`stop`, or nothing can come──▶ over
+    """
+
+    def __init__(
+        self,
+        look: Look,
+        org_id: OrgId,
+        wakeup: Wakeup,
+        places: Places,
+        trusted: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`trusted` returns when the keys of all streams were checked a moment ago."""
+        self.look = look
+        self.listeners: set[Listener] = set()
+        self.begun = asyncio.Event()
+        """Set after the first look. Whatever becomes visible after it is shown."""
+        self._org_id = org_id
+        self._wakeup = wakeup
+        self._places = places
+        self._trusted = trusted
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="stream reader")
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._task.cancel()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it looks no more."""
+        return self._task.done()
+
+    async def _run(self) -> None:
+        acting_for.set(self._org_id)  # its looks use the organisation's share of the connections
+        try:
+            with self._wakeup.waiting(self._org_id) as hint:
+                while not self.look.over:
+                    hint.clear()
+                    seconds = await self._look_once()
+                    await asyncio.sleep(max(GATHER_SECONDS, SHARE * seconds))
+                    await _either(hint, self.look.poll_seconds - GATHER_SECONDS)
+        except Exception as bug:
+            log.exception("stream_reader_ended", exc_info=bug)
+        finally:
+            for listener in list(self.listeners):
+                listener.end()
+
+    async def _look_once(self) -> float:
+        """Look, and give the streams what is new. Return how long the look took, in seconds."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with self._places.hold(self._org_id):
+                began = loop.time()
+                frames = await self.look.new()
+                seconds = loop.time() - began
+        except DatabaseUnavailable:
+            return self.look.poll_seconds / SHARE  # the next look finds what this one would have found
+        if self.begun.is_set():
+            if frames:
+                await self._trusted()
+            for frame in frames:
+                for listener in list(self.listeners):
+                    listener.offer(frame)
+                await breathe(self._org_id)
+        self.begun.set()
+        return seconds
+
+
+async def _either(hint: asyncio.Event, seconds: float) -> None:
+    """Wait for a hint, or for so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await hint.wait()
+    except TimeoutError:
+        pass

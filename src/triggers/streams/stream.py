@@ -1,0 +1,85 @@
+"""One open stream: which frames it shows, and how many of them in a second."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+from uuid import UUID
+
+from triggers.domain import KeyId
+from triggers.streams.frames import Frame, Gap, Kind, sampled
+
+
+class Wanted(NamedTuple):
+    """What a stream shows: kinds of frames of an organisation, or the messages of one inbox."""
+
+    kinds: frozenset[Kind] = frozenset()
+    event_type: str | None = None
+    """An exact type, or a pattern such as `order.*`. None: all types."""
+    inbox_id: UUID | None = None
+
+    def fits(self, frame: Frame) -> bool:
+        """Whether a frame has the wanted type. A frame about no event fits always."""
+        wanted = self.event_type
+        if wanted is None or isinstance(frame.about, Gap):
+            return True
+        found = frame.event_type or ""
+        return found.startswith(wanted[:-1]) if wanted == "*" or wanted.endswith(".*") else found == wanted
+
+
+class Output(NamedTuple):
+    """Where a stream puts its frames, and what it calls when it is ended from this side."""
+
+    put: Callable[[Frame], None]
+    end: Callable[[], None]
+
+
+class Stream:
+    """Passes the wanted frames on, and at the end of a second says how many were too many for that second."""
+
+    def __init__(self, org_id: UUID, key_id: KeyId, wanted: Wanted, output: Output, most: int) -> None:
+        """`org_id` is the organisation whose share it takes. `most`: frames in a second."""
+        self.org_id = org_id
+        self.key_id = key_id
+        self._wanted = wanted
+        self._output = output
+        self._most = most
+        self._loop = asyncio.get_running_loop()
+        self._second_ends = 0.0
+        self._shown = 0  # in this second
+        self._left_out = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def offer(self, frame: Frame) -> None:
+        """Show a frame, if it is wanted and there is room for it in this second."""
+        if not self._wanted.fits(frame):
+            return
+        now = self._loop.time()
+        if now >= self._second_ends:
+            self._tell_left_out()
+            self._second_ends, self._shown = now + 1.0, 0
+        if self._shown < self._most:
+            self._shown += 1
+            self._output.put(frame)
+            return
+        self._left_out += 1
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._second_ends, self._tell_left_out)
+
+    def end(self) -> None:
+        """End the stream."""
+        self._output.end()
+
+    def close(self) -> None:
+        """Forget what was left out."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _tell_left_out(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._left_out:
+            self._output.put(sampled(self._left_out))
+            self._left_out = 0
