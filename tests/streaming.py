@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import httpx
+
 from harness import Tenant, eventually
 
 
@@ -148,3 +150,14 @@ async def streaming(
         with suppress(asyncio.CancelledError):
             await stream.task
         connection.close()
+
+
+async def beginning(client: httpx.AsyncClient, path: str) -> httpx.Response:
+    """The answer to a GET of a stream, of which only the beginning is read if it goes on."""
+    async with client.stream("GET", path) as answer:
+        if answer.status_code != 200:
+            await answer.aread()
+            return answer
+        async for piece in answer.aiter_raw():
+            return httpx.Response(200, headers=answer.headers, content=piece)
+    raise AssertionError("the stream has no beginning")

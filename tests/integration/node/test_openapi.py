@@ -16,6 +16,7 @@ import pytest
 from delivering import Workers
 from harness import Node, Tenants, eventually
 from receiving import Receiver
+from streaming import beginning
 from triggers.deliveries import ending
 from triggers.domain import Scope
 from triggers.http.route import PUBLIC
@@ -123,6 +124,10 @@ STEPS: tuple[Step, ...] = (
     step("GET", "/v1/stats?range=14d&subscription={subscription_id}", 200),
     step("GET", "/v1/replays/{replay_id}", 200),
     step("DELETE", "/v1/replays/{replay_id}", 200),
+    # streams
+    step("GET", "/v1/stream?type=*&kind=accepted,dead", 200),
+    step("GET", "/v1/stream?kind=lost", 422),
+    step("GET", f"{ONE}/events", 200),
     # messages
     step("GET", "/v1/inbox", 200),
     step("POST", "/v1/ack", 200, {"event_ids": ["{event_id}", "nothing"]}),
@@ -154,6 +159,7 @@ STEPS: tuple[Step, ...] = (
     step("POST", f"{MESSAGES}/lease", 409),
     step("DELETE", f"{INBOX}/{{inbox=other}}", 202),
     step("DELETE", f"{INBOX}/{{inbox=other}}", 409),
+    step("GET", f"{INBOX}/{{inbox=other}}/events", 409),
     step("PATCH", f"{INBOX}/{{inbox=other}}", 409, {"filter": None}),
     step("POST", f"{INBOX}/{{inbox=other}}/messages/redrive", 409),
     step("GET", f"{INBOX}?key=default", 200, None, default="data.0.id"),
@@ -257,6 +263,8 @@ def filled(value: Any, known: dict[str, str]) -> Any:
 
 
 async def call(client: httpx.AsyncClient, method: str, url: str, body: Any) -> httpx.Response:
+    if method == "GET" and re.match(r"/v1/(stream|inboxes/[^/]+/events)\b", url):
+        return await beginning(client, url)
     if isinstance(body, str):
         return await client.request(method, url, content=body, headers={"content-type": "text/plain"})
     if isinstance(body, tuple):

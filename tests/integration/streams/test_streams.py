@@ -28,6 +28,11 @@ async def send(node: Node, tenant: Tenant, event_type: str = "order.paid", numbe
         return [each["id"] for each in results]
 
 
+async def shows(stream: OpenStream, event_id: str) -> None:
+    """Wait until the last frame is about this event."""
+    await eventually(lambda: stream.frames and stream.frames[-1].data.get("event_id") == event_id)
+
+
 async def test_an_event_its_attempts_and_its_death_are_shown(
     node: Node,
     tenant: Tenant,
@@ -66,7 +71,11 @@ async def test_a_quarantined_message_is_dead_too(node: Node, tenant: Tenant) -> 
             rejected = {"lease_id": lease, "reason": "poison"}
             await client.post("/v1/inboxes/default/messages/reject", json=rejected)
             [frame] = await stream.until(1)
-            assert (frame.name, frame.data["event_id"], frame.data["type"]) == ("dead", event_id, "order.paid")
+            assert (frame.name, frame.data["event_id"], frame.data["type"]) == (
+                "dead",
+                event_id,
+                "order.paid",
+            )
 
 
 async def test_only_wanted_types_and_kinds_are_shown(node: Node, tenant: Tenant) -> None:
@@ -76,7 +85,7 @@ async def test_only_wanted_types_and_kinds_are_shown(node: Node, tenant: Tenant)
             await send(node, tenant, "user.made")
             await send(node, tenant, "order.paid")
             [final] = await send(node, tenant, last)
-            await eventually(lambda: stream.frames and stream.frames[-1].data["event_id"] == final)
+            await shows(stream, final)
             found = {each.data["type"] for each in stream.frames}
             assert found == ({"user.made", "order.paid"} if pattern == "*" else {last})
     async with streaming(node.url, f"{STREAM}?kind=dead", tenant) as stream:
