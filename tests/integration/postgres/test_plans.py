@@ -13,7 +13,14 @@ import pytest
 
 from harness import Tenant, Tenants, eventually
 from triggers.deliveries import backlogs
-from triggers.domain import MAX_PAGE_BYTES, AttemptOutcome, EventId, NewEvent, SubscriptionStatus
+from triggers.domain import (
+    MAX_PAGE_BYTES,
+    AttemptOutcome,
+    EventId,
+    NewEvent,
+    SubscriptionStatus,
+    first_id_at,
+)
 from triggers.events import listing
 from triggers.events import store as event_store
 from triggers.inboxes import settlement_store
@@ -32,6 +39,9 @@ from triggers.push import store as lane_store
 from triggers.push.suspects import BATCH
 from triggers.replays import store as replay_store
 from triggers.search import store as search_store
+from triggers.streams import store as stream_store
+from triggers.streams.store import MAX_AVAILABLE, MAX_SUBSCRIPTIONS
+from triggers.streams.window import MAX_SEEN
 
 BACKLOG = 50_000
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
@@ -549,3 +559,65 @@ async def test_attempts_are_counted_by_a_plan_from_when_there_were_few(
         await connection.close()
     assert (end_to_end, deleted) == (0, 0)
     assert fetched <= 3 * BATCH
+
+
+async def settle_and_attempt(database: Database, tenant: Tenant, subscriptions: int) -> None:
+    """Attempts of so many subscriptions and dead letters, over the time of the events that `fill` made."""
+    await database.fetch(
+        "insert into subscriptions (org_id, id, kind, lane_group, target_url, format, signature, secrets,"
+        " status_at, created_at, all_types) select $1, gen_random_uuid(), 'push', 0, 'https://example.com/',"
+        " 'standard', 'v1', 'x', now(), now(), true from generate_series(1, $2::int)",
+        tenant.id,
+        subscriptions,
+    )
+    await database.fetch(
+        "with mine as (select id, row_number() over () as n from subscriptions"
+        " where org_id = $1 and kind = 'push')"
+        " insert into attempts (org_id, subscription_id, id, event_id, generation, attempt, outcome, reason,"
+        " duration_ms, worker_id)"
+        " select $1, m.id, e.id, e.id, 0, 1, 'delivered', 'delivered', 1, e.id"
+        " from (select id, row_number() over () as n from events where org_id = $1) e"
+        " join mine m on m.n = 1 + e.n % $2::int",
+        tenant.id,
+        subscriptions,
+    )
+    await database.fetch(
+        "insert into settled_deliveries (org_id, subscription_id, event_id, generation, status, lease_count,"
+        " accepted_at, settled_at)"
+        " select org_id, subscription_id, event_id, 0, case when random() < 0.5 then 'dead' else 'delivered'"
+        " end, 0, accepted_at, accepted_at from deliveries where org_id = $1",
+        tenant.id,
+    )
+
+
+@pytest.mark.parametrize("plans", [{}, {"plan_cache_mode": "force_generic_plan"}])
+async def test_a_stream_reads_what_is_new(
+    database: Database, tenants: Tenants, plans: dict[str, str], clock: DatabaseClock
+) -> None:
+    tenant, other = await tenants.make(), await tenants.make()
+    for each in (tenant, other):
+        await fill(database, each, BACKLOG // 2)
+        await settle_and_attempt(database, each, 20)
+    await database.fetch("analyze")
+    inbox = await inbox_of(database, tenant)
+    since = clock.moment() - timedelta(seconds=30)  # about a hundred events
+    looks: dict[str, tuple[Any, ...]] = {
+        "accepted": (tenant.id, first_id_at(since), MAX_SEEN),
+        "attempts": (tenant.id, first_id_at(since), MAX_SEEN, MAX_SUBSCRIPTIONS),
+        "dead": (tenant.id, since, MAX_SEEN),
+        "available": (tenant.id, inbox.id, since, MAX_AVAILABLE),
+    }
+    connection = await database.connect(60, plans)
+    try:
+        for name, values in looks.items():
+            plan = await explained(connection, stream_store._SQL[name], *values)
+            assert not scanned(plan), (name, plan)
+            rows = max(node["Actual Rows"] * node["Actual Loops"] for node in nodes(plan))
+            assert 20 <= rows < 500, (name, rows)
+            assert read(plan) < 600, (name, read(plan))
+        beginning = await explained(
+            connection, stream_store._SQL["available"], tenant.id, inbox.id, BEGINNING, MAX_AVAILABLE
+        )
+        assert read(beginning) < MAX_AVAILABLE * 3, "it counts no further than the limit"
+    finally:
+        await connection.close()
