@@ -29,6 +29,7 @@ PARTS = {
     "neighbours": "a new event beside another organisation's mountain of work",
     "hostile": "one caller or endpoint attacks while another organisation posts and receives",
     "console": "each page of the console over millions of events, beside 500 events/s",
+    "streams": "memory and CPU of the API with 200 open streams",
     "outage": "PostgreSQL gone for eight seconds, again and again, and a worker killed",
 }
 RESULTS = Path(__file__).parent / "results"

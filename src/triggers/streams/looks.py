@@ -38,8 +38,6 @@ BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 class Look(ABC):
     """Reads one part of the log for all streams that show it."""
 
-    poll_seconds = 1.0
-    """Time between two looks if no hint comes."""
     over = False
     """Whether nothing will ever come any more."""
 
@@ -74,9 +72,7 @@ class AcceptedLook(Look):
 
 
 class AttemptedLook(Look):
-    """The attempts that ended. There are no hints of them, so it looks more often."""
-
-    poll_seconds = 0.5
+    """The attempts that ended."""
 
     def __init__(self, database: Database, org_id: OrgId, now: datetime) -> None:
         super().__init__(database, org_id, now)
@@ -92,8 +88,6 @@ class AttemptedLook(Look):
 
 class DeadLook(Look):
     """The deliveries that became dead letters, and the messages that were quarantined."""
-
-    poll_seconds = 0.5
 
     def __init__(self, database: Database, org_id: OrgId, now: datetime) -> None:
         super().__init__(database, org_id, now)

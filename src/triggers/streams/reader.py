@@ -20,8 +20,15 @@ log = structlog.get_logger()
 
 GATHER_SECONDS: Final = 0.2
 """Minimum time between two looks, so that one frame or look covers what comes in a burst."""
+IDLE_SECONDS: Final = 1.0
+"""Time between two looks if no hint comes."""
+LIVELY_SECONDS: Final = 0.4
+"""The same while something happens. There are no hints of attempts, but most of them follow a new event."""
+LIVELY_FOR_SECONDS: Final = 5.0
+"""Time for which it looks more often after a hint, or after a look that found something."""
 SHARE: Final = 9
-"""A reader rests so many times as long as its last look took, so it uses a tenth of a connection at most."""
+"""A reader rests so many times as long as its last look took, so it uses a tenth of a connection."""
+LONGEST_REST_SECONDS: Final = 5.0
 
 
 class Listener(Protocol):
@@ -57,6 +64,7 @@ class Reader:
         self._wakeup = wakeup
         self._places = places
         self._trusted = trusted
+        self._lively_until = 0.0  # by the clock of the event loop
         self._task = asyncio.get_running_loop().create_task(self._run(), name="stream reader")
 
     def stop(self) -> None:
@@ -73,15 +81,21 @@ class Reader:
         try:
             with self._wakeup.waiting(self._org_id) as hint:
                 while not self.look.over:
-                    hint.clear()
+                    if hint.is_set():
+                        self._stay_lively()
+                        hint.clear()
                     seconds = await self._look_once()
-                    await asyncio.sleep(max(GATHER_SECONDS, SHARE * seconds))
-                    await _either(hint, self.look.poll_seconds - GATHER_SECONDS)
+                    await asyncio.sleep(min(max(GATHER_SECONDS, SHARE * seconds), LONGEST_REST_SECONDS))
+                    is_lively = asyncio.get_running_loop().time() < self._lively_until
+                    await _either(hint, (LIVELY_SECONDS if is_lively else IDLE_SECONDS) - GATHER_SECONDS)
         except Exception as bug:
             log.exception("stream_reader_ended", exc_info=bug)
         finally:
             for listener in list(self.listeners):
                 listener.end()
+
+    def _stay_lively(self) -> None:
+        self._lively_until = asyncio.get_running_loop().time() + LIVELY_FOR_SECONDS
 
     async def _look_once(self) -> float:
         """Look, and give the streams what is new. Return how long the look took, in seconds."""
@@ -92,9 +106,10 @@ class Reader:
                 frames = await self.look.new()
                 seconds = loop.time() - began
         except DatabaseUnavailable:
-            return self.look.poll_seconds / SHARE  # the next look finds what this one would have found
+            return IDLE_SECONDS / SHARE  # the next look finds what this one would have found
         if self.begun.is_set():
             if frames:
+                self._stay_lively()
                 await self._trusted()
             for frame in frames:
                 for listener in list(self.listeners):
