@@ -21,6 +21,7 @@ from triggers.sessions import routes as sessions
 from triggers.sessions.cookie import CONSOLE_PATH
 from triggers.statistics import routes as statistics
 from triggers.subscriptions import routes as subscriptions
+from triggers.system import routes as system
 
 ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
     "events": events.ROUTES,
@@ -33,6 +34,7 @@ ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
     "search": search.ROUTES,
     "keys": keys.ROUTES,
     "sessions": sessions.ROUTES,
+    "system": system.ROUTES,
     "console": console.ROUTES,
     "node": operator_routes.ROUTES,
 }
