@@ -34,7 +34,7 @@ async def furnish_access(node: Node, database: Database, clock: DatabaseClock, t
     )
     soon = datetime.now(UTC) + timedelta(hours=23)
     await _key(database, clock, tenant, NewKey({Scope.INBOX, Scope.READ}, "warehouse", expires_at=soon))
-    await _key(database, clock, tenant, NewKey(TENANT_SCOPES, HOSTILE_NAME.replace("\u202e", "")))
+    await _key(database, clock, tenant, NewKey(TENANT_SCOPES, HOSTILE_NAME))
     revoked = await _key(database, clock, tenant, NewKey({Scope.EVENTS_WRITE}, "old laptop"))
     await api_keys.revoke(database, tenant.id, revoked.id)
     read = await _key(database, clock, tenant, NewKey({Scope.READ, Scope.EVENTS_READ}, "Ada, read-only"))
@@ -46,7 +46,7 @@ async def furnish_access(node: Node, database: Database, clock: DatabaseClock, t
     others = [
         await tenants.make(name="Northwind Traders", plan=Plan.PRO),
         await tenants.make(name="Contoso", plan=Plan.FREE),
-        await tenants.make(name=HOSTILE_NAME.replace("\u202e", ""), plan=Plan.BUSINESS),
+        await tenants.make(name=HOSTILE_NAME, plan=Plan.BUSINESS),
     ]
     for number, other in enumerate(others):
         await _used(database, other.id, 12_400 * (number + 1) ** 2, 0 if number else 100_000)

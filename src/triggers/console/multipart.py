@@ -22,7 +22,7 @@ def fields_of(body: bytes, media_type: bytes) -> dict[str, str]:
     boundary = _BOUNDARY.fullmatch(media_type)
     if boundary is None:
         raise Invalid("The form cannot be read.")
-    before, *parts = (b"\r\n" + body).split(b"\r\n--" + boundary[1], MOST_FIELDS + 2)
+    before, *parts = (b"\r\n" + body).split(b"\r\n--" + boundary[1], MOST_FIELDS + 1)
     if before or not parts or not parts.pop().startswith(b"--"):
         raise Invalid("The form cannot be read.")
     return dict(map(_field, parts))
