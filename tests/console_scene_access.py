@@ -72,7 +72,7 @@ async def _key(database: Database, clock: DatabaseClock, tenant: Tenant, new: Ne
 
 
 async def _used(database: Database, org_id: OrgId, accepted: int, backlog: int) -> None:
-    minute = "date_trunc('minute', now()) - interval '1 min'"
+    minute = "date_trunc('minute', now()) + interval '1 min'"  # later than the samples of the node itself
     whole = UUID(int=0)
     await _run(
         database,

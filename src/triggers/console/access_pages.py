@@ -23,7 +23,7 @@ from triggers.console.scopes import (
 )
 from triggers.console.story import State
 from triggers.domain import OPERATOR_SCOPES, Scope, parse_time, rfc3339
-from triggers.errors import Conflict, Forbidden, Invalid
+from triggers.errors import Conflict, Invalid
 from triggers.http.request import Request
 from triggers.keys.routes import ApiKeyView, KeyRoutes
 from triggers.sessions.routes import SessionRoutes
@@ -101,7 +101,7 @@ class AccessPages:
         body = {"overlap_seconds": int(overlap)} if overlap in OVERLAPS else {}
         try:
             made = await self.desk.api.ask(session.caller, KeyRoutes.rotate_key, body, key_id=key_id)
-        except (Conflict, Forbidden) as error:
+        except Conflict as error:
             return await self._access(request, session, said=str(error))
         return await self.desk.page(
             request,
