@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from triggers.domain import Caller
 from triggers.http.field_errors import invalid_field
 from triggers.http.parameters import Signature
+from triggers.http.request import Request
 from triggers.http.route import Route
 
 T = TypeVar("T")
@@ -20,7 +21,7 @@ class Api:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         """`routes` are bound to the objects that answer them."""
-        self._routes = {route.handler.__qualname__: route for route in routes if route.takes is None}
+        self._routes = {route.handler.__qualname__: route for route in routes}
         self._signatures: dict[str, Signature] = {}
 
     def may(self, caller: Caller, handler: Callable[..., Any]) -> bool:
@@ -36,6 +37,29 @@ class Api:
         Raises:
             TriggersError: the same error that the API answers with.
         """
+        return await self._answer(caller, handler, body, {}, parameters)
+
+    async def ask_with(
+        self,
+        request: Request,
+        caller: Caller,
+        handler: Callable[..., Awaitable[T]],
+        body: Any = None,
+    ) -> T:
+        """Return the answer of a handler that takes a request. Raises as `ask`.
+
+        If the handler reads the body of the request itself, `request` is made by `request_with`.
+        """
+        return await self._answer(caller, handler, body, {"request": request}, {})
+
+    async def _answer(
+        self,
+        caller: Caller,
+        handler: Callable[..., Awaitable[T]],
+        body: Any,
+        arguments: dict[str, Any],
+        parameters: Mapping[str, str | None],
+    ) -> T:
         route = self._routes[handler.__qualname__]
         caller.require(*route.scopes)
         signature = self._signatures.get(handler.__qualname__)
@@ -43,7 +67,7 @@ class Api:
             signature = self._signatures[handler.__qualname__] = Signature(route.handler, route.path)
         given = {name: text for name, text in parameters.items() if text is not None}
         signature.check_names({name: text for name, text in given.items() if f"{{{name}}}" not in route.path})
-        arguments = signature.arguments(given, given)
+        arguments |= signature.arguments(given, given)
         if signature.takes_caller:
             arguments["caller"] = caller
         if body is not None and signature.body is not None:

@@ -10,19 +10,24 @@ from urllib.parse import parse_qsl, quote
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from triggers.console.api import Api
+from triggers.console.multipart import fields_of
 from triggers.console.navigation import places_for
 from triggers.console.rendering import CONSOLE, HEADERS, page, page_in_steps
 from triggers.errors import Forbidden, Invalid, RateLimited, TriggersError, Unauthenticated
+from triggers.events.accept import AcceptApp
 from triggers.http import problems
-from triggers.http.exchange import read_body
+from triggers.http.exchange import Held, essence, read_body
 from triggers.http.request import Request
 from triggers.http.route import PUBLIC, Method, Route
 from triggers.keys.rate_limit import RateLimiter
 from triggers.pace import do
-from triggers.room import acting_for
+from triggers.room import Room, acting_for
 from triggers.sessions.sessions import Session, Sessions
 
 MAX_FORM_BYTES: Final = 16 * 1024
+"""Maximum size of a form, unless its page allows more."""
+MAX_FORMS_BYTES: Final = 8 * 1024 * 1024
+"""Maximum size of all forms together that are being answered."""
 
 Form = dict[str, str]
 
@@ -37,6 +42,7 @@ class Desk:
         self.public_url = public_url
         # Separate from the limit of the API, so that an open page never uses up the requests of senders.
         self._limiter = RateLimiter()
+        self._forms = Room(MAX_FORMS_BYTES)
 
     async def session(self, request: Request) -> Session:
         """Return the session of a request, and count the request against the organisation's quota for pages.
@@ -55,15 +61,17 @@ class Desk:
             raise RateLimited(retry_after=grant.retry_after)
         return found
 
-    async def posted(self, request: Request) -> tuple[Session, Form]:
+    async def posted(self, request: Request, most_bytes: int = MAX_FORM_BYTES) -> tuple[Session, Form]:
         """Return the session and the fields of a form that a page of this session sent.
 
         Raises:
             Forbidden: another page sent the form.
+            TooLarge: the form has more than `most_bytes`.
             Unauthenticated, RateLimited, Unavailable: as for `session`.
         """
         session = await self.session(request)
-        form = await form_of(request)
+        request.held = Held(self._forms, session.own.org_id)
+        form = await form_of(request, most_bytes)
         if not self.sessions.is_our_post(request.fields, session, form.get("token")):
             raise Forbidden("This form is not from a page of this session. Load the page again.")
         return session, form
@@ -72,7 +80,11 @@ class Desk:
         self, request: Request, session: Session, template: str, status: int = 200, **values: Any
     ) -> HTMLResponse:
         """Return a page of a session."""
-        values |= {"session": session, "places": places_for(self.api, session.caller)}
+        values |= {
+            "session": session,
+            "places": places_for(self.api, session.caller),
+            "may_send": self.api.may(session.caller, AcceptApp.accept_single),
+        }
         steps = page_in_steps(template, request.root_path, status, **values)
         return await do(steps, session.own.org_id)
 
@@ -126,13 +138,16 @@ def shown(handler: Handler) -> Handler:
     return answered
 
 
-async def form_of(request: Request) -> Form:
+async def form_of(request: Request, most_bytes: int = MAX_FORM_BYTES) -> Form:
     """Return the fields of a form.
 
     Raises:
-        TooLarge, Invalid: the form has more than MAX_FORM_BYTES, or cannot be read.
+        TooLarge, Invalid: the form has more than `most_bytes`, or cannot be read.
     """
-    body = await read_body(request.receive, MAX_FORM_BYTES, b"", request.held)
+    body = await read_body(request.receive, most_bytes, b"", request.held)
+    media_type = request.fields.get(b"content-type", b"")
+    if essence(media_type) == b"multipart/form-data":
+        return fields_of(body, media_type)
     try:
         return dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=100))
     except ValueError:

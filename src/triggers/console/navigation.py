@@ -8,7 +8,9 @@ from typing import Any, Final, NamedTuple
 from triggers.console.api import Api
 from triggers.domain import Caller
 from triggers.events.routes import EventRoutes
+from triggers.keys.routes import KeyRoutes
 from triggers.subscriptions.routes import SubscriptionRoutes
+from triggers.system.routes import SystemRoutes
 
 
 class Place(NamedTuple):
@@ -23,6 +25,9 @@ class Place(NamedTuple):
 PLACES: Final = (
     Place("events", "Events", EventRoutes.list_events),
     Place("subscriptions", "Subscriptions", SubscriptionRoutes.list_subscriptions),
+    Place("access", "Access", KeyRoutes.list_keys),
+    Place("organisations", "Organisations", KeyRoutes.admin_list_orgs),
+    Place("system", "System", SystemRoutes.get_system),
 )
 
 

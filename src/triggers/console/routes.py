@@ -4,23 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from triggers.console import event_pages, home_pages, sign_in, subscription_pages
+from triggers.console import (
+    access_pages,
+    event_pages,
+    home_pages,
+    organisation_pages,
+    send_pages,
+    sign_in,
+    subscription_pages,
+    system_pages,
+)
+from triggers.console.access_pages import AccessPages
 from triggers.console.api import Api
 from triggers.console.desk import Desk
 from triggers.console.event_pages import EventPages
 from triggers.console.home_pages import HomePages
+from triggers.console.organisation_pages import OrganisationPages
+from triggers.console.send_pages import Send, SendPages
 from triggers.console.sign_in import SignInPages
 from triggers.console.subscription_pages import SubscriptionPages
+from triggers.console.system_pages import SystemPages
 from triggers.http.request import Request
 from triggers.http.route import Route
 from triggers.sessions.sessions import Sessions
 
-ROUTES = (*home_pages.ROUTES, *sign_in.ROUTES, *event_pages.ROUTES, *subscription_pages.ROUTES)
+ROUTES = (
+    *home_pages.ROUTES,
+    *sign_in.ROUTES,
+    *event_pages.ROUTES,
+    *subscription_pages.ROUTES,
+    *access_pages.ROUTES,
+    *organisation_pages.ROUTES,
+    *system_pages.ROUTES,
+    *send_pages.ROUTES,
+)
 
 
 def pages(
-    sessions: Sessions, api_routes: Iterable[Route], public_url: Callable[[Request], str], *, dev: bool
+    sessions: Sessions,
+    api_routes: Iterable[Route],
+    public_url: Callable[[Request], str],
+    send: Send,
+    *,
+    dev: bool,
 ) -> tuple[object, ...]:
     """Return the objects whose methods answer `ROUTES`. `api_routes` are already bound to their objects."""
     desk = Desk(sessions, Api(api_routes), public_url)
-    return HomePages(desk, dev=dev), SignInPages(desk), EventPages(desk), SubscriptionPages(desk)
+    return (
+        HomePages(desk, dev=dev),
+        SignInPages(desk),
+        EventPages(desk),
+        SubscriptionPages(desk),
+        AccessPages(desk),
+        OrganisationPages(desk),
+        SystemPages(desk),
+        SendPages(desk, send),
+    )

@@ -9,6 +9,8 @@ from triggers.outbound.result import Reason
 
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
+_SIZES: Final = ("KiB", "MiB", "GiB", "TiB")
+
 REASONS: Final = {
     Reason.REDIRECT: "a redirect",
     Reason.GONE: "gone",
@@ -92,8 +94,11 @@ def clock(moment: datetime, now: datetime) -> str:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes with its unit: `512 B`, `4.2 KiB`."""
-    return f"{count} B" if count < 1024 else f"{count / 1024:.1f} KiB"
+    """Return a number of bytes with its unit: `512 B`, `4.2 KiB`, `31.0 GiB`."""
+    if count < 1024:
+        return f"{count} B"
+    unit = min((count.bit_length() - 1) // 10, len(_SIZES))
+    return f"{count / 1024**unit:,.1f} {_SIZES[unit - 1]}"
 
 
 def counted(count: int, noun: str) -> str:

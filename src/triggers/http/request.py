@@ -68,3 +68,13 @@ class Request(starlette.requests.Request):
             return decoder.decode(text)
         except msgspec.DecodeError as error:  # it is JSON: what is wrong is a value, if only its size
             raise invalid_field(error) from None
+
+
+def request_with(body: bytes) -> Request:
+    """Make a request with a JSON body, for a handler that reads the body of its request itself."""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    scope = {"type": "http", exchange.FIELDS: {b"content-type": b"application/json"}}
+    return Request(scope, receive, "none")

@@ -14,6 +14,7 @@ from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import MAX_BATCH_BYTES
 from triggers.errors import DiskFull
 from triggers.events import accept
+from triggers.events.accept_for import AcceptFor
 from triggers.events.group_commit import Acceptor, WaitingLimits
 from triggers.events.routes import EventRoutes
 from triggers.events.store import Receipt
@@ -27,6 +28,7 @@ from triggers.keys.rate_limit import RateLimiter
 from triggers.keys.routes import KeyRoutes
 from triggers.node import openapi
 from triggers.node.app import build_app
+from triggers.node.facts import facts_of
 from triggers.node.health import Health
 from triggers.node.housekeeping import Housekeeping
 from triggers.node.metrics import NodeMetrics
@@ -36,7 +38,7 @@ from triggers.node.resources import key_ring_of
 from triggers.node.routes import CONSOLE_ROUTES, bind
 from triggers.node.settings import Settings
 from triggers.postgres.clock import DatabaseClock
-from triggers.postgres.database import Database
+from triggers.postgres.database import API_NAME, Database
 from triggers.previews.event_routes import EventPreviewRoutes
 from triggers.previews.routes import PAGES_AT_ONCE, PreviewRoutes
 from triggers.replays.job import Replaying
@@ -51,6 +53,7 @@ from triggers.streams.routes import StreamRoutes
 from triggers.streams.streams import Streams
 from triggers.subscriptions import sealed as sealed_secrets
 from triggers.subscriptions.routes import SubscriptionRoutes
+from triggers.system.routes import SystemRoutes
 from triggers.wakeups.wakeup import Wakeup
 
 
@@ -59,7 +62,8 @@ class ApiNode:
 
     def __init__(self, settings: Settings, url: str, *, data_dir: Path | None) -> None:
         self.settings = settings
-        self.database = Database(url, pool_size=settings.pool_size)
+        self._data_dir = data_dir
+        self.database = Database(url, pool_size=settings.pool_size, program=API_NAME)
         self.clock = DatabaseClock()
         self.key_ring = key_ring_of(settings, data_dir)
         self.health = Health(self.database)
@@ -150,9 +154,11 @@ class ApiNode:
             MessageRoutes(database, clock, wakeup, stopping),
             PreviewRoutes(database, key_ring, clock, wakeup, places, stopping),
             EventPreviewRoutes(database, clock, places),
+            SystemRoutes(database, lambda: facts_of(self.settings, self.health, self._data_dir)),
             operator,
         )
-        console = pages(self.sessions, routes, operator.url, dev=self.settings.dev)
+        send = AcceptFor(self.acceptor, self._limiter, self._check_room).accept
+        console = pages(self.sessions, routes, operator.url, send, dev=self.settings.dev)
         return [*routes, *bind(*console, room="console")]
 
     async def start(self) -> None:

@@ -22,6 +22,7 @@ from triggers.sessions.cookie import CONSOLE_PATH
 from triggers.statistics import routes as statistics
 from triggers.streams import routes as streams
 from triggers.subscriptions import routes as subscriptions
+from triggers.system import routes as system
 
 ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
     "events": events.ROUTES,
@@ -35,6 +36,7 @@ ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
     "search": search.ROUTES,
     "keys": keys.ROUTES,
     "sessions": sessions.ROUTES,
+    "system": system.ROUTES,
     "console": console.ROUTES,
     "node": operator_routes.ROUTES,
 }

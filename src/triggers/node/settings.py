@@ -244,16 +244,20 @@ class Settings(LimitSettings, frozen=True, kw_only=True):
         )
 
     def masked(self) -> dict[str, Any]:
-        """The settings for display. A secret shows only that it is set."""
-        return {
-            name: (getattr(self, name) and "(set)") if describe(name).secret else getattr(self, name)
-            for name in self.__struct_fields__
-        }
+        """The settings for display. A secret shows only that it is set. Other URLs have no passwords."""
+        return {name: _masked(describe(name), getattr(self, name)) for name in self.__struct_fields__}
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{k}={v!r}' for k, v in self.masked().items())})"
 
 
+def _masked(setting: Setting, value: Any) -> Any:
+    if setting.secret:
+        return value and "(set)"
+    return _USER_OF_URL.sub("//…@", value) if isinstance(value, str) else value
+
+
+_USER_OF_URL = re.compile(r"//[^/?#\s]*@")
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 

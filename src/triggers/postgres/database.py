@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import re
+import socket
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
@@ -40,7 +42,9 @@ PLAN_BY_INDEX: Final = {"enable_seqscan": "off"}
 empty table from end to end costs nothing, and that plan would still be used for millions of rows."""
 GIVE_BACK_SECONDS = 1.0  # for a statement that was given up to be cancelled on the server
 
-_NAME: Final = {"application_name": "triggers"}
+API_NAME: Final = "triggers api "
+"""The name of a process that serves the API begins with this, in PostgreSQL's list of connections."""
+_MOST_OF_A_NAME: Final = 63
 _CONDITION: Final = re.compile(r"^ *-- if (\w+)$", re.MULTILINE)
 _MARKER: Final = re.compile(r"^ *-- (if \w+|end)$", re.MULTILINE)
 _ONLY_IF: Final = re.compile(r"^ *-- if (\w+)\n(.*?)^ *-- end\n", re.MULTILINE | re.DOTALL)
@@ -115,8 +119,11 @@ class Database:
     Storing has connections of its own, so that a rush of reads cannot hold up a commit.
     """
 
-    def __init__(self, url: str, *, pool_size: int) -> None:
+    def __init__(self, url: str, *, pool_size: int, program: str = "triggers ") -> None:
+        """PostgreSQL shows a name for the connections of this process, which begins with `program`."""
         self._arguments = driver_arguments(url)
+        # The host comes last, because PostgreSQL cuts long names.
+        self.name = f"{program}{os.getpid()}@{socket.gethostname()}"[:_MOST_OF_A_NAME]
         self._pool_size = pool_size
         self._pool: asyncpg.Pool | None = None
         # The pool's own queue lets newcomers overtake, so that under load a few never get a turn.
@@ -134,7 +141,7 @@ class Database:
                 max_inactive_connection_lifetime=300,
                 timeout=CONNECT_SECONDS,
                 command_timeout=REQUEST_SECONDS + 5,
-                server_settings=_NAME,
+                server_settings={"application_name": self.name},
                 init=_set_up_for_requests,
                 reset=_keep_session,
             )
@@ -224,7 +231,7 @@ class Database:
                 **self._arguments,
                 timeout=CONNECT_SECONDS,
                 command_timeout=seconds + 2,  # for a server that does not even keep its own timeout
-                server_settings=_NAME,
+                server_settings={"application_name": self.name},
             )
             await _set_up(connection, {**session_settings(seconds), **(plans or {})})
             return connection

@@ -28,7 +28,7 @@ _HTTP_URL = re.compile(r"https?://[^\s/@\\]+(/[^\s\\]*)?", re.IGNORECASE)
 
 
 class LinkBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A link that signs in to the console. Without `scopes`, it has all scopes of the caller's key."""
+    """A link that signs in to the console. Without `scopes`, it has all scopes of the caller."""
 
     scopes: list[Scope] | None = None
     return_url: (
@@ -124,9 +124,10 @@ class SessionRoutes:
 # ---- steps ---------------------------------------------------------------------------------------
 
 
-def _granted(scopes: list[Scope] | None, caller: Caller) -> frozenset[Scope] | None:
+def _granted(scopes: list[Scope] | None, caller: Caller) -> frozenset[Scope]:
     if scopes is None:
-        return None
+        # These are not always the scopes of the key: a session in the console may have fewer.
+        return caller.scopes
     wanted = frozenset(scopes)
     if not wanted:
         raise Invalid("A link needs at least one scope.", pointer="/scopes")

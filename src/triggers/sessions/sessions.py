@@ -20,6 +20,7 @@ import msgspec
 from triggers import room
 from triggers.domain import Caller, Organisation, OrgId, Scope
 from triggers.errors import LinkOver, Unauthenticated
+from triggers.keys import organisations
 from triggers.keys.acting import acting, require_operator
 from triggers.keys.authentication import KeyCache, well_formed
 from triggers.postgres.clock import DatabaseClock
@@ -147,15 +148,18 @@ class Sessions:
         given = (form_token or "").encode("utf-8", "replace")
         return session is None or hmac.compare_digest(session.csrf_token.encode(), given)
 
-    async def act_for(self, session: Session, org: Organisation | None) -> None:
+    async def act_for(self, session: Session, org_id: UUID | None) -> None:
         """Act for another organisation from the next request on. None ends this.
 
         Raises:
             Forbidden: the session lacks the scope `admin`.
+            NotFound: no organisation has this id.
         """
-        if org is not None:
+        other = None
+        if org_id is not None:
             require_operator(session.own)
-        other = None if org is None or org.id == session.own.org_id else OrgId(org.id)
+            found = await organisations.by_id(self._database, OrgId(org_id))
+            other = None if found.id == session.own.org_id else OrgId(found.id)
         await store.act_for(self._database, session.own.org_id, session.id, other)
 
     async def end(self, session: Session) -> None:

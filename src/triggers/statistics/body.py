@@ -79,3 +79,28 @@ class Statistics(msgspec.Struct, kw_only=True):
             " `24h` and `14d`, their numbers count from a full hour on. Empty for a single subscription."
         ),
     ]
+
+
+class OrganisationUse(msgspec.Struct, kw_only=True):
+    """The use that an organisation makes of the service."""
+
+    id: Annotated[UUID, Meta(description="Id of the organisation.")]
+    subscriptions: Annotated[int, Meta(description="Number of push subscriptions and inboxes.")]
+    max_subscriptions: int
+    accepted: Annotated[int, Meta(description="Events that were accepted since `since`.")]
+    backlog: Annotated[
+        int | None,
+        Meta(
+            description="Unsettled deliveries in the last sample, counted up to 100,000. Null if no sample"
+            " was taken in the last ten minutes."
+        ),
+    ]
+    backlog_is_cut: Annotated[bool, Meta(description="Whether there may be more than `backlog`.")]
+
+
+class UseList(msgspec.Struct, kw_only=True):
+    """A page of the use of organisations."""
+
+    since: Annotated[Timestamp, Meta(description="A full hour, 23 to 24 hours ago.")]
+    data: list[OrganisationUse]
+    next_cursor: str | None

@@ -13,10 +13,19 @@ from triggers.domain import Caller, Scope, parse_id, rfc3339
 from triggers.errors import NotFound
 from triggers.http.parameters import Query
 from triggers.http.route import Route
+from triggers.http.views import Cursor, next_cursor, page_request
 from triggers.postgres.database import Database, Row
 from triggers.room import Places
 from triggers.statistics import store
-from triggers.statistics.body import Failing, Numbers, Point, Range, Statistics
+from triggers.statistics.body import (
+    Failing,
+    Numbers,
+    OrganisationUse,
+    Point,
+    Range,
+    Statistics,
+    UseList,
+)
 from triggers.statistics.lag import BUCKETS, percentile
 from triggers.statistics.store import Span
 from triggers.statistics.tally import WHOLE
@@ -28,6 +37,7 @@ STEPS: Final[dict[str, tuple[timedelta, int]]] = {
     "14d": (HOUR, 336),
 }
 """The width and the number of the steps of each range."""
+UseLimit = Annotated[int, Meta(ge=1, le=200, description="Maximum number of items.")]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _COUNTS: Final = ("accepted", "duplicate", "delivered", "failed", "dead")
 
@@ -82,6 +92,22 @@ class StatisticsRoutes:
             worst=[Failing(**row) for row in failing],
         )
 
+    async def admin_list_use(self, caller: Caller, limit: UseLimit = 100, cursor: Cursor = None) -> UseList:
+        """List the use that all organisations make of the service, in the order of their creation.
+
+        The cursors are those of `/v1/admin/orgs`.
+        """
+        page = page_request(cursor, limit)
+        now, hours_until = await store.now(self._database)
+        since = _floor(now, HOUR) - 23 * HOUR
+        async with self._pages.hold(caller.org_id):
+            found = await store.use(self._database, page, since, hours_until)
+        data = [
+            OrganisationUse(**row, backlog_is_cut=(row["backlog"] or 0) >= store.MOST_WAITING)
+            for row in found
+        ]
+        return UseList(since=rfc3339(since), data=data, next_cursor=next_cursor(data, page))
+
     async def _subscription(self, caller: Caller, text: str | None) -> UUID | None:
         if text is None:
             return None
@@ -132,4 +158,5 @@ def _numbers(rows: Sequence[Row], *, whole: bool) -> dict[str, Any]:
 
 ROUTES = (
     Route("GET", "/v1/stats", StatisticsRoutes.get_statistics, Scope.SUBSCRIPTIONS, or_scope=Scope.READ),
+    Route("GET", "/v1/admin/use", StatisticsRoutes.admin_list_use, Scope.ADMIN),
 )

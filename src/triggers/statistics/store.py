@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from triggers.domain import OrgId
+from triggers.domain import OrgId, PageRequest
 from triggers.pace import Steps, do
 from triggers.postgres import partitions
 from triggers.postgres.database import Database, Row, columns, statements
@@ -159,3 +159,8 @@ async def sampled(database: Database, span: Span) -> set[datetime]:
 async def worst(database: Database, org_id: OrgId, since: datetime, hours_until: datetime) -> list[Row]:
     """Return the subscriptions of an organisation with the most failures since a time, at most WORST."""
     return await database.fetch(_SQL["worst"], org_id, WHOLE, since, hours_until, WORST)
+
+
+async def use(database: Database, page: PageRequest, since: datetime, hours_until: datetime) -> list[Row]:
+    """Return the use of organisations in the order of their creation, with events accepted since a time."""
+    return await database.fetch(_SQL["use"], page.above, page.limit, since, hours_until, WHOLE)

@@ -62,6 +62,28 @@ having sum(failed) + sum(dead) > 0
 order by sum(failed) + sum(dead) desc, subscription_id
 limit $5
 
+-- name: use
+-- The use of the organisations after $1. Accepted events are summed over rows of hours up to $4, and over rows of minutes
+-- from there on. The backlog is that of the last sample, which stores no row for an organisation without a backlog.
+with sample as (
+    select max(began_at) as at from statistics_minutes
+    where org_id = $5 and subscription_id = $5 and began_at > now() - interval '10 minutes'
+)
+select o.id, o.subscription_count as subscriptions, o.max_subscriptions,
+    coalesce((
+        select sum(accepted) from statistics_hours h
+        where h.org_id = o.id and h.subscription_id = $5 and h.began_at >= $3 and h.began_at < $4
+    ), 0)::bigint + coalesce((
+        select sum(accepted) from statistics_minutes m
+        where m.org_id = o.id and m.subscription_id = $5 and m.began_at >= greatest($3, $4)
+    ), 0)::bigint as accepted,
+    case when sample.at is not null then coalesce((
+        select m.backlog from statistics_minutes m
+        where m.org_id = o.id and m.subscription_id = $5 and m.began_at = sample.at and m.process_id = $5
+    ), 0) end as backlog
+from (select * from organisations where id > $1 order by id limit $2) o cross join sample
+order by o.id
+
 -- name: begin_hours
 insert into statistics_progress (name, done_until)
 select 'hours', date_bin('1 hour', coalesce((select min(began_at) from statistics_minutes), now()), 'epoch'::timestamptz)

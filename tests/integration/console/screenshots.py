@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from console_scene import furnish
+from console_scene_access import add_worker, furnish_access
 from harness import Tenant, Tenants
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
@@ -29,6 +30,8 @@ async def test_screens(
     width: int,
 ) -> None:
     scene = await furnish(database, clock, tenant)
+    access = await furnish_access(looking.node, database, clock, tenant)
+    await add_worker(database)
     screens = {
         "event": f"events/{scene.failing}",
         "event-delivered": f"events/{scene.delivered}",
@@ -39,6 +42,11 @@ async def test_screens(
         "subscription": f"subscriptions/{scene.billing}",
         "search": "search?q=example",
         "error": "events/nothing",
+        "access": "access",
+        "access-new-key": "access/key",
+        "access-new-link": "access/link",
+        "send": "send",
+        "send-copy": f"send?event={scene.failing}",
     }
 
     async def take(page: Any, name: str, path: str) -> None:
@@ -52,4 +60,8 @@ async def test_screens(
     async with looking.at(tenant, dark=theme == "dark", width=width) as page:
         for name, path in screens.items():
             await take(page, name, path)
+    async with looking.at(access.operator, dark=theme == "dark", width=width) as page:
+        await take(page, "organisations", "organisations")
+        await take(page, "organisations-new", "organisations/new")
+        await take(page, "system", "system")
     looking.trouble.clear()

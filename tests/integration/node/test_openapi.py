@@ -191,6 +191,8 @@ STEPS: tuple[Step, ...] = (
     step("GET", "/v1/admin/orgs/{org_id}/keys", 200),
     step("POST", "/v1/admin/orgs/{org_id}/keys", 201, {"scopes": ["inbox"]}, key_id="id"),
     step("DELETE", "/v1/admin/orgs/{org_id}/keys/{key_id}", 200),
+    step("GET", "/v1/admin/use", 200),
+    step("GET", "/v1/admin/system", 200),
     # what every route may answer
     step("GET", "/v1/events?limit=0", 422),
     step("GET", "/v1/keys?cursor=x", 422),

@@ -400,7 +400,7 @@ async def test_an_operator_acts_for_another_organisation_and_comes_back(
     opened = await node.sessions.open_with_key(operator.key)
     session = opened.session
     assert session.is_operator
-    await node.sessions.act_for(session, org)
+    await node.sessions.act_for(session, org.id)
     acting = await session_with(node, opened.token)
     assert acting.acting_for == org
     assert (acting.caller.org_id, acting.caller.own_org_id) == (tenant.id, operator.id)
@@ -416,7 +416,7 @@ async def test_an_operator_acts_for_another_organisation_and_comes_back(
         assert (await theirs.get("/v1/console/sessions")).json()["data"] == []
     await node.sessions.act_for(acting, None)
     assert await node.sessions.caller_of(opened.token) == session
-    await node.sessions.act_for(acting, await organisations.by_id(database, operator.id))
+    await node.sessions.act_for(acting, operator.id)
     assert await node.sessions.caller_of(opened.token) == session
     await node.sessions.end(acting)
     assert await node.sessions.caller_of(opened.token) is None
@@ -427,7 +427,7 @@ async def test_an_operator_without_act_only_reads(
 ) -> None:
     operator = await tenants.make(scopes=set(Scope) - {Scope.ACT})
     opened = await node.sessions.open_with_key(operator.key)
-    await node.sessions.act_for(opened.session, await organisations.by_id(database, tenant.id))
+    await node.sessions.act_for(opened.session, tenant.id)
     acting = await session_with(node, opened.token)
     assert acting.caller.scopes == {Scope.READ, Scope.EVENTS_READ}
 
@@ -441,7 +441,7 @@ async def test_a_session_that_is_no_operators_acts_for_nobody(
     for opened in (await node.sessions.open_with_key(tenant.key), narrowed):
         assert not opened.session.is_operator
         with pytest.raises(Forbidden):
-            await node.sessions.act_for(opened.session, other)
+            await node.sessions.act_for(opened.session, other.id)
         assert await node.sessions.caller_of(opened.token) == opened.session
 
 

@@ -200,3 +200,10 @@ def test_for_development_receivers_on_this_machine_are_allowed(host: str) -> Non
     policy = Settings(host=host, dev=True).outbound_policy()
     assert policy.allow_http
     assert {str(each) for each in policy.allow} == {"127.0.0.0/8", "::1/128"}
+
+
+def test_a_password_in_the_public_url_is_not_shown() -> None:
+    settings = Settings(public_url="https://ada:sesame@triggers.example.com/hooks")
+    assert settings.masked()["public_url"] == "https://…@triggers.example.com/hooks"
+    assert "sesame" not in repr(settings)
+    assert Settings(public_url="https://a.example/x@y").masked()["public_url"] == "https://a.example/x@y"
