@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from triggers.console.api import Api
 from triggers.domain import Caller
 from triggers.events.routes import EventRoutes
+from triggers.statistics.routes import StatisticsRoutes
 from triggers.subscriptions.routes import SubscriptionRoutes
 
 
@@ -21,6 +22,7 @@ class Place(NamedTuple):
 
 
 PLACES: Final = (
+    Place("overview", "Overview", StatisticsRoutes.get_statistics),
     Place("events", "Events", EventRoutes.list_events),
     Place("subscriptions", "Subscriptions", SubscriptionRoutes.list_subscriptions),
 )
