@@ -9,6 +9,7 @@ from triggers.console import (
     home_pages,
     overview_pages,
     sign_in,
+    subscription_edit_pages,
     subscription_pages,
 )
 from triggers.console.api import Api
@@ -17,6 +18,7 @@ from triggers.console.event_pages import EventPages
 from triggers.console.home_pages import HomePages
 from triggers.console.overview_pages import OverviewPages
 from triggers.console.sign_in import SignInPages
+from triggers.console.subscription_edit_pages import SubscriptionEditPages
 from triggers.console.subscription_pages import SubscriptionPages
 from triggers.http.request import Request
 from triggers.http.route import Route
@@ -28,6 +30,7 @@ ROUTES = (
     *overview_pages.ROUTES,
     *event_pages.ROUTES,
     *subscription_pages.ROUTES,
+    *subscription_edit_pages.ROUTES,
 )
 
 
@@ -42,4 +45,5 @@ def pages(
         OverviewPages(desk),
         EventPages(desk),
         SubscriptionPages(desk),
+        SubscriptionEditPages(desk),
     )

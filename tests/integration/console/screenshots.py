@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from console_scene import furnish
+from console_scene_overview import count
 from harness import Tenant, Tenants
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
@@ -29,7 +30,12 @@ async def test_screens(
     width: int,
 ) -> None:
     scene = await furnish(database, clock, tenant)
+    await count(database, tenant, scene)
     screens = {
+        "overview": "overview",
+        "overview-1h": "overview?range=1h",
+        "overview-14d": "overview?range=14d",
+        "subscription-edit": f"subscriptions/{scene.billing}/edit",
         "event": f"events/{scene.failing}",
         "event-delivered": f"events/{scene.delivered}",
         "event-dead": f"events/{scene.dead}",
@@ -49,6 +55,7 @@ async def test_screens(
         await take(page, "sign-in", "sign-in")
     async with looking.at(await tenants.make(), dark=theme == "dark", width=width) as page:
         await take(page, "events-empty", "events")
+        await take(page, "overview-empty", "overview")
     async with looking.at(tenant, dark=theme == "dark", width=width) as page:
         for name, path in screens.items():
             await take(page, name, path)
