@@ -110,7 +110,7 @@ async def test_without_javascript_from_signing_in_to_the_effect(
         await expect(page.get_by_role("button", name="Pause")).to_be_visible()
         assert await _status(database, scene.audit) == "active"
         await page.locator("summary", has_text="Disable").click()
-        await page.locator(".floating button").click()
+        await page.locator(".heading .floating button").click()
         await expect(page.locator(".story")).to_contain_text("is disabled")
         assert await _status(database, scene.audit) == "disabled"
         await page.get_by_role("button", name="Enable").click()
