@@ -155,7 +155,7 @@ async def form_of(request: Request, most_bytes: int = MAX_FORM_BYTES) -> Form:
 
 
 def safe_path(path: str | None) -> str:
-    """Return the path if it is a path within the console, or else the path of the first page."""
+    """Return the path if it is a path within the console, or else that of the console itself."""
     if path is None or not path.startswith("/") or path.startswith(("//", "/\\")) or not path.isprintable():
-        return "/events"
+        return ""
     return path

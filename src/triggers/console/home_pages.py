@@ -11,6 +11,7 @@ from starlette.responses import Response
 from triggers.console import kit
 from triggers.console.assets import asset_response
 from triggers.console.desk import Desk, page_route, shown
+from triggers.console.navigation import places_for
 from triggers.console.rendering import page
 from triggers.console.search import find
 from triggers.errors import NotFound
@@ -26,9 +27,10 @@ class HomePages:
 
     @shown
     async def home(self, request: Request) -> Response:
-        """Redirect to the first page."""
-        await self.desk.session(request)
-        return self.desk.to(request, "/events")
+        """Redirect to the first page that the key may see."""
+        session = await self.desk.session(request)
+        places = places_for(self.desk.api, session.caller)
+        return self.desk.to(request, f"/{places[0].name}" if places else "/events")
 
     @shown
     async def search(self, request: Request, q: Annotated[str, Meta(max_length=255)] = "") -> Response:
@@ -36,7 +38,7 @@ class HomePages:
         session = await self.desk.session(request)
         text = q.strip()
         if not text:
-            return self.desk.to(request, "/events")
+            return self.desk.to(request, "")
         found = await find(self.desk.api, session.caller, text)
         if len(found.hits) == 1:
             return self.desk.to(request, found.hits[0].path)

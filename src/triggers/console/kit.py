@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, Final
 
+from triggers.console.charts import Values, bars, compact, line_chart, time_marks
 from triggers.console.payload_tree import draw
 from triggers.console.story import Standing, State, tell
 from triggers.console.timeline import Course, Try, chart
+from triggers.console.trend import Figure, Frame
 
 _NOW: Final = datetime(2026, 3, 9, 14, 28, 10, tzinfo=UTC)
 _LONG: Final = "a-name-that-is-far-too-long-for-its-place-and-has-no-room-to-break-" * 2
@@ -26,11 +28,20 @@ def samples() -> dict[str, Any]:
         "long": _LONG,
         "stories": {name: tell(standings, _NOW) for name, standings in _STORIES.items()},
         "charts": {name: chart(courses, _ago(400), _NOW) for name, courses in _CHARTS.items()},
+        "figures": {name: _figure(values) for name, values in _VALUES.items()},
+        "bars": {name: bars(series) for name, series in _BARS.items()},
+        "frame": Frame(time_marks(_ago(3600), _NOW, timedelta(minutes=15)), [(500, 100)]),
         "tree": draw(_PAYLOAD, 500),
         "cut_tree": draw(_PAYLOAD, 4),
         "empty_tree": draw(b"{}", 4),
         "session": SimpleNamespace(csrf_token="kit"),  # noqa: S106 - no form of the kit is answered
     }
+
+
+def _figure(values: Values) -> Figure:
+    drawn = line_chart([values], "/s")
+    total = compact(sum(value for value in values if value is not None))
+    return Figure("Accepted", total, "in 1 h", [(drawn.curves[0], "accepted", "")], drawn.marks)
 
 
 def _ago(seconds: float) -> datetime:
@@ -97,4 +108,15 @@ _CHARTS: Final = {
         Course(tries=_tries(399.8, delivered=True), delays=_DELAYS),
     ],
     "Retry-After": [Course(tries=_tries(399, 60, delivered=True, reason="throttled"), delays=_DELAYS)],
+}
+_VALUES: Final[dict[str, Values]] = {
+    "empty": [None] * 60,
+    "one": [*[None] * 30, 0.5, *[None] * 29],
+    "many, with a gap": [None if 30 <= place < 36 else 2 + place % 7 for place in range(60)],
+    "too long": [place * 1e15 for place in range(60)],
+}
+_BARS: Final = {
+    "empty": [[0] * 24, [0] * 24],
+    "one": [[0] * 12 + [1] + [0] * 11, [0] * 24],
+    "many, failed": [[40 + place for place in range(24)], [0] * 20 + [9, 20, 30, 50]],
 }

@@ -9,6 +9,7 @@ from triggers.console.api import Api
 from triggers.domain import Caller
 from triggers.events.routes import EventRoutes
 from triggers.keys.routes import KeyRoutes
+from triggers.statistics.routes import StatisticsRoutes
 from triggers.subscriptions.routes import SubscriptionRoutes
 from triggers.system.routes import SystemRoutes
 
@@ -23,6 +24,7 @@ class Place(NamedTuple):
 
 
 PLACES: Final = (
+    Place("overview", "Overview", StatisticsRoutes.get_statistics),
     Place("events", "Events", EventRoutes.list_events),
     Place("subscriptions", "Subscriptions", SubscriptionRoutes.list_subscriptions),
     Place("access", "Access", KeyRoutes.list_keys),

@@ -48,6 +48,7 @@ def _environment() -> Environment:
         "counted": words.counted,
         "duration": words.duration,
         "short": short,
+        "is_after": lambda at, now: parse_time(at) > now,
         "milliseconds": lambda count: words.duration(count / 1000),
     }
     environment.globals |= {

@@ -9,8 +9,10 @@ from triggers.console import (
     event_pages,
     home_pages,
     organisation_pages,
+    overview_pages,
     send_pages,
     sign_in,
+    subscription_edit_pages,
     subscription_pages,
     system_pages,
 )
@@ -20,8 +22,10 @@ from triggers.console.desk import Desk
 from triggers.console.event_pages import EventPages
 from triggers.console.home_pages import HomePages
 from triggers.console.organisation_pages import OrganisationPages
+from triggers.console.overview_pages import OverviewPages
 from triggers.console.send_pages import Send, SendPages
 from triggers.console.sign_in import SignInPages
+from triggers.console.subscription_edit_pages import SubscriptionEditPages
 from triggers.console.subscription_pages import SubscriptionPages
 from triggers.console.system_pages import SystemPages
 from triggers.http.request import Request
@@ -31,8 +35,10 @@ from triggers.sessions.sessions import Sessions
 ROUTES = (
     *home_pages.ROUTES,
     *sign_in.ROUTES,
+    *overview_pages.ROUTES,
     *event_pages.ROUTES,
     *subscription_pages.ROUTES,
+    *subscription_edit_pages.ROUTES,
     *access_pages.ROUTES,
     *organisation_pages.ROUTES,
     *system_pages.ROUTES,
@@ -53,8 +59,10 @@ def pages(
     return (
         HomePages(desk, dev=dev),
         SignInPages(desk),
+        OverviewPages(desk),
         EventPages(desk),
         SubscriptionPages(desk),
+        SubscriptionEditPages(desk),
         AccessPages(desk),
         OrganisationPages(desk),
         SystemPages(desk),

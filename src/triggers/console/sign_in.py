@@ -79,7 +79,7 @@ class SignInPages:
         """Stop acting for another organisation."""
         session, _ = await self.desk.posted(request)
         await self.desk.sessions.act_for(session, None)
-        return self.desk.to(request, "/events")
+        return self.desk.to(request, "")
 
     def _opened(self, request: Request, opened: NewSession, path: str) -> Response:
         response = self.desk.to(request, path)

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
+from triggers.console import trend
 from triggers.console.desk import Desk, page_route, safe_path, shown
-from triggers.console.health import health_of, host_of, name_of, sickest_first, tell_health
+from triggers.console.health import health_of, name_of, sickest_first, tell_health
 from triggers.console.story import State
+from triggers.console.subscription_edit_pages import OVERLAPS
+from triggers.console.trend import Chosen, sparkline
 from triggers.console.words import duration, failure
+from triggers.deliveries.body import AttemptView
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.errors import Conflict, Invalid
 from triggers.http.request import Request
 from triggers.previews.routes import PreviewRoutes, TestAnswer
 from triggers.push.retry import DEFAULT_SCHEDULE
 from triggers.sessions.sessions import Session
+from triggers.statistics.routes import StatisticsRoutes
 from triggers.subscriptions.routes import SubscriptionRoutes
 
 _PAGE: Final = "200"
-_ATTEMPTS: Final = "30"
+_ATTEMPTS: Final = 30
+_LOOKED_AT: Final = "100"
+"""Number of attempts whose results are counted."""
 Text = Annotated[str, Meta(max_length=300)]
+
+
+class Said(NamedTuple):
+    """A notice on the page about the last action, and its state."""
+
+    text: str
+    kind: str = "failed"
 
 
 class SubscriptionPages:
@@ -40,8 +56,12 @@ class SubscriptionPages:
         found = await self.desk.api.ask(
             session.caller, SubscriptionRoutes.list_subscriptions, limit=_PAGE, cursor=cursor or None
         )
+        counted = await self.desk.api.ask(
+            session.caller, StatisticsRoutes.list_statistics, limit=_PAGE, cursor=cursor or None
+        )
+        sparks = {each.subscription_id: sparkline(each.delivered, each.failed) for each in counted.data}
         rows = [
-            (each, health_of(each, now), name_of(each), host_of(each))
+            (each, health_of(each, now), name_of(each), sparks.get(each.id))
             for each in sickest_first(found.data, now)
         ]
         return await self.desk.page(
@@ -57,9 +77,10 @@ class SubscriptionPages:
         )
 
     @shown
-    async def subscription(self, request: Request, subscription_id: str) -> Response:
-        """Show one subscription: its health, its settings and its last attempts."""
-        return await self._subscription(request, await self.desk.session(request), subscription_id)
+    async def subscription(self, request: Request, subscription_id: str, chosen: Chosen = "24h") -> Response:
+        """Show one subscription: its health, its attempts and its settings."""
+        session = await self.desk.session(request)
+        return await self._subscription(request, session, subscription_id, chosen=chosen)
 
     @shown
     async def pause(self, request: Request, subscription_id: str) -> Response:
@@ -85,29 +106,30 @@ class SubscriptionPages:
     async def test(self, request: Request, subscription_id: str) -> Response:
         """Send a test event to a subscription, and show the result."""
         session, _ = await self.desk.posted(request)
-        said, kind = "", "failed"
+        said = Said("")
         try:
             answer = await self.desk.api.ask(
                 session.caller, PreviewRoutes.test_subscription, subscription_id=subscription_id
             )
         except Conflict as error:
-            said = str(error)
+            said = Said(str(error))
         else:
             attempt = msgspec.json.decode(bytes(answer.body), type=TestAnswer).attempt
             if attempt is None:
-                said, kind = "The test event is stored, but no attempt was made within 20 seconds.", "waiting"
+                said = Said("The test event is stored, but no attempt was made within 20 seconds.", "waiting")
             elif attempt.outcome == "delivered":
-                said, kind = f"The test event arrived in {duration(attempt.duration_ms / 1000)}.", "arrived"
+                said = Said(f"The test event arrived in {duration(attempt.duration_ms / 1000)}.", "arrived")
             else:
-                said = f"The test event was not delivered: {failure(attempt.reason, attempt.status_code)}."
-        return await self._subscription(request, session, subscription_id, said=said, kind=kind)
+                met = failure(attempt.reason, attempt.status_code)
+                said = Said(f"The test event was not delivered: {met}.")
+        return await self._subscription(request, session, subscription_id, said=said)
 
     async def _change(self, request: Request, subscription_id: str, handler: Any) -> Response:
         session, form = await self.desk.posted(request)
         try:
             await self.desk.api.ask(session.caller, handler, subscription_id=subscription_id)
         except (Conflict, Invalid) as error:
-            return await self._subscription(request, session, subscription_id, said=str(error))
+            return await self._subscription(request, session, subscription_id, said=Said(str(error)))
         back = form.get("back")
         return self.desk.to(request, safe_path(back) if back else f"/subscriptions/{subscription_id}")
 
@@ -117,16 +139,19 @@ class SubscriptionPages:
         session: Session,
         subscription_id: str,
         *,
-        said: str | None = None,
-        kind: str = "failed",
+        chosen: str = "24h",
+        said: Said | None = None,
     ) -> Response:
         now, api, caller = datetime.now(UTC), self.desk.api, session.caller
         found = await api.ask(caller, SubscriptionRoutes.get_subscription, subscription_id=subscription_id)
+        counted = await api.ask(
+            caller, StatisticsRoutes.get_statistics, range=chosen, subscription=str(found.id)
+        )
         listed = await api.ask(
             caller,
             DeliveryRoutes.list_subscription_attempts,
             subscription_id=subscription_id,
-            limit=_ATTEMPTS,
+            limit=_LOOKED_AT,
         )
         delays = found.retry.delays
         return await self.desk.page(
@@ -137,13 +162,26 @@ class SubscriptionPages:
             name=name_of(found),
             health=health_of(found, now),
             sentences=tell_health(found, now),
-            attempts=[(each, failure(each.reason, each.status_code)) for each in listed.data],
+            attempts=[(each, failure(each.reason, each.status_code)) for each in listed.data[:_ATTEMPTS]],
+            results=results_of(listed.data),
+            chosen=chosen,
+            lengths=trend.LENGTHS,
+            bars=trend.attempts(counted),
+            points=counted.points[::-1],
+            frame=trend.frame(counted),
+            gaps=trend.gaps(counted),
+            overlaps=OVERLAPS,
             delays=DEFAULT_SCHEDULE.delays if delays is None else delays,
             said=said,
-            kind=kind,
             may_change=api.may(caller, SubscriptionRoutes.pause_subscription),
             now=now,
         )
+
+
+def results_of(attempts: Sequence[AttemptView]) -> list[tuple[str, bool, int]]:
+    """Return each result of some attempts, whether it is a delivery, and its number. Frequent ones first."""
+    met = Counter((failure(each.reason, each.status_code), each.outcome == "delivered") for each in attempts)
+    return [(text, delivered, number) for (text, delivered), number in met.most_common()]
 
 
 ROUTES = (

@@ -101,9 +101,9 @@ def size(count: int) -> str:
     return f"{count / 1024**unit:,.1f} {_SIZES[unit - 1]}"
 
 
-def counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun: `1 attempt`, `4 attempts`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {plural or noun + 's'}"
 
 
 def failure(reason: str | None, status_code: int | None) -> str:

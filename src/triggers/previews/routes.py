@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -95,11 +95,18 @@ class TestAnswer(msgspec.Struct, kw_only=True):
 
 
 class DryRunBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Event types, a filter to try on the newest events of these types, and the number of these events."""
+    """Event types, a filter to try on the newest events, and the number of these events."""
 
     event_types: EventTypes | None = None
     filter: Filter | None = None
-    last: Annotated[int, Meta(ge=1, le=1000, description="Number of events of these types.")] = 100
+    last: Annotated[int, Meta(ge=1, le=1000, description="Number of events to look at.")] = 100
+    among: Annotated[
+        Literal["types", "all"],
+        Meta(
+            description="The newest events to look at: those of `event_types`, or those of all types. With"
+            " `all`, an event of another type is one that does not match."
+        ),
+    ] = "types"
 
 
 class DryRunMatch(msgspec.Struct, kw_only=True):
@@ -114,7 +121,7 @@ class DryRunMatch(msgspec.Struct, kw_only=True):
 class DryRunAnswer(msgspec.Struct, kw_only=True):
     """The newest events that match, newest first."""
 
-    judged: Annotated[int, Meta(description="Number of events of these types that were looked at.")]
+    judged: Annotated[int, Meta(description="Number of events that were looked at, as `among` says.")]
     matched: int
     failed: Annotated[int, Meta(description="Number of matches caused by a failing filter.")]
     complete: Annotated[
@@ -233,11 +240,12 @@ class PreviewRoutes:
         """List the newest events that a subscription with these types and this filter would receive."""
         patterns = check_type_patterns(data.event_types)
         payload_filter = None if data.filter is None else PayloadFilter.compile(data.filter)
-        events, found_all = await self._newest_of(caller.org_id, patterns, data.last)
+        among = patterns if data.among == "types" else None
+        events, found_all = await self._newest_of(caller.org_id, among, data.last)
         if payload_filter is None:
-            matches = [_match(event, None) for event in events]
+            matches = [_match(event, None) for event in events if type_matches(event.type, patterns)]
             return DryRunAnswer(
-                judged=len(events), matched=len(events), failed=0, complete=found_all, matches=matches
+                judged=len(events), matched=len(matches), failed=0, complete=found_all, matches=matches
             )
         judging = _Judging(self._database, caller.org_id, patterns, payload_filter)
         async with self._pages.hold(caller.org_id):

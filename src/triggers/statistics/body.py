@@ -59,6 +59,13 @@ class Failing(msgspec.Struct, kw_only=True):
     dead: int
 
 
+class StatisticsGap(msgspec.Struct, kw_only=True):
+    """A time without numbers."""
+
+    since: Timestamp
+    until: Timestamp
+
+
 class Statistics(msgspec.Struct, kw_only=True):
     """Statistics of an organisation or of one of its push subscriptions."""
 
@@ -79,6 +86,35 @@ class Statistics(msgspec.Struct, kw_only=True):
             " `24h` and `14d`, their numbers count from a full hour on. Empty for a single subscription."
         ),
     ]
+    gaps: Annotated[
+        list[StatisticsGap],
+        Meta(
+            description="Times without numbers, of three minutes or longer, in whole minutes, or in whole"
+            " hours for `14d`. In these times the service did not run, or it was not able to write its"
+            " numbers. A gap that begins with the range may also be the time before the service was"
+            " installed."
+        ),
+    ]
+
+
+class SubscriptionHours(msgspec.Struct, kw_only=True):
+    """The numbers of a push subscription by hour. Each list has 24 numbers, oldest first."""
+
+    subscription_id: UUID
+    delivered: list[int]
+    failed: Annotated[
+        list[int], Meta(description="Failed attempts, including the last ones of dead letters.")
+    ]
+    dead: list[int]
+
+
+class SubscriptionStatistics(msgspec.Struct, kw_only=True):
+    """A page of push subscriptions with their numbers of the last 24 hours."""
+
+    since: Annotated[Timestamp, Meta(description="Time when the first hour begins.")]
+    until: Annotated[Timestamp, Meta(description="The present time. The last hour has not ended yet.")]
+    data: list[SubscriptionHours]
+    next_cursor: str | None
 
 
 class OrganisationUse(msgspec.Struct, kw_only=True):

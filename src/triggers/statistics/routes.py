@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -13,7 +13,7 @@ from triggers.domain import Caller, Scope, parse_id, rfc3339
 from triggers.errors import NotFound
 from triggers.http.parameters import Query
 from triggers.http.route import Route
-from triggers.http.views import Cursor, next_cursor, page_request
+from triggers.http.views import Cursor, make_cursor, next_cursor, page_request
 from triggers.postgres.database import Database, Row
 from triggers.room import Places
 from triggers.statistics import store
@@ -24,20 +24,28 @@ from triggers.statistics.body import (
     Point,
     Range,
     Statistics,
+    StatisticsGap,
+    SubscriptionHours,
+    SubscriptionStatistics,
     UseList,
 )
+from triggers.statistics.gaps import gaps
 from triggers.statistics.lag import BUCKETS, percentile
 from triggers.statistics.store import Span
 from triggers.statistics.tally import WHOLE
 
+MINUTE: Final = timedelta(minutes=1)
 HOUR: Final = timedelta(hours=1)
 STEPS: Final[dict[str, tuple[timedelta, int]]] = {
-    "1h": (timedelta(minutes=1), 60),
+    "1h": (MINUTE, 60),
     "24h": (timedelta(minutes=15), 96),
     "14d": (HOUR, 336),
 }
 """The width and the number of the steps of each range."""
 UseLimit = Annotated[int, Meta(ge=1, le=200, description="Maximum number of items.")]
+HOURS: Final = 24
+"""Number of hours that are listed for a page of subscriptions."""
+Some = Annotated[int, Meta(ge=1, le=200, description="Maximum number of subscriptions.")]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _COUNTS: Final = ("accepted", "duplicate", "delivered", "failed", "dead")
 
@@ -72,13 +80,15 @@ class StatisticsRoutes:
         span = Span(since, step, hours_until if step == HOUR else since)
         key = subscription_id or WHOLE
         failing: list[Row] = []
-        sampled: set[datetime] = set()
         async with self._pages.hold(caller.org_id):
             rows = await store.series(self._database, caller.org_id, key, span)
+            sampled = await store.sampled(self._database, span)
             if subscription_id is None:
-                sampled = await store.sampled(self._database, span)
                 start, until = (since, since) if chosen == "1h" else (_floor(since, HOUR), hours_until)
                 failing = await store.worst(self._database, caller.org_id, start, until)
+            known = sampled | {row["at"] for row in rows}
+            if step < HOUR:  # a part of a longer step can be a gap too
+                known = await store.known_minutes(self._database, caller.org_id, key, since)
         return Statistics(
             range=chosen,
             subscription_id=subscription_id,
@@ -86,10 +96,33 @@ class StatisticsRoutes:
             until=rfc3339(now),
             step_seconds=int(step.total_seconds()),
             totals=Numbers(**_numbers(rows, whole=subscription_id is None)),
-            points=_points(
-                [since + step * place for place in range(number)], rows, sampled, whole=key == WHOLE
-            ),
+            points=_points(_moments(since, step, number), rows, sampled, whole=key == WHOLE),
             worst=[Failing(**row) for row in failing],
+            gaps=[
+                StatisticsGap(since=rfc3339(each.since), until=rfc3339(each.until))
+                for each in gaps(since, HOUR if step == HOUR else MINUTE, known, now)
+            ],
+        )
+
+    async def list_statistics(
+        self, caller: Caller, limit: Some = 100, cursor: Cursor = None
+    ) -> SubscriptionStatistics:
+        """List the numbers of push subscriptions by hour, over the last 24 hours.
+
+        The order and the cursors are those of `GET /v1/subscriptions`, so the same `limit` and `cursor` give
+        the numbers of the same page.
+        """
+        page = page_request(cursor, limit)
+        now, hours_until = await store.now(self._database)
+        since = _floor(now, HOUR) - HOUR * (HOURS - 1)
+        async with self._pages.hold(caller.org_id):
+            ids = await store.subscription_ids(self._database, caller.org_id, page)
+            rows = await store.subscription_hours(self._database, caller.org_id, ids, since, hours_until)
+        return SubscriptionStatistics(
+            since=rfc3339(since),
+            until=rfc3339(now),
+            data=_by_subscription(ids, rows, since),
+            next_cursor=make_cursor(ids[-1]) if len(ids) == page.limit else None,
         )
 
     async def admin_list_use(self, caller: Caller, limit: UseLimit = 100, cursor: Cursor = None) -> UseList:
@@ -124,8 +157,12 @@ def _floor(moment: datetime, step: timedelta) -> datetime:
     return _EPOCH + (moment - _EPOCH) // step * step
 
 
+def _moments(since: datetime, step: timedelta, number: int) -> list[datetime]:
+    return [since + step * place for place in range(number)]
+
+
 def _points(
-    moments: Iterable[datetime], rows: Sequence[Row], sampled: set[datetime], *, whole: bool
+    moments: Sequence[datetime], rows: Sequence[Row], sampled: set[datetime], *, whole: bool
 ) -> list[Point]:
     """Return a point for each moment. One step can have a row of hours and a row of minutes."""
     by_step: dict[datetime, list[Row]] = {}
@@ -135,7 +172,7 @@ def _points(
     for moment in moments:
         found = by_step.get(moment, [])
         backlogs = [row["backlog"] for row in found if row["backlog"] is not None]
-        if moment in sampled:  # a sample stores no row for an organisation without a backlog
+        if whole and moment in sampled:  # a sample stores no row for an organisation without a backlog
             backlogs.append(0)
         points.append(
             Point(at=rfc3339(moment), backlog=max(backlogs, default=None), **_numbers(found, whole=whole))
@@ -156,7 +193,30 @@ def _numbers(rows: Sequence[Row], *, whole: bool) -> dict[str, Any]:
     }
 
 
+def _by_subscription(ids: Sequence[UUID], rows: Sequence[Row], since: datetime) -> list[SubscriptionHours]:
+    found = {
+        each: SubscriptionHours(
+            subscription_id=each, delivered=[0] * HOURS, failed=[0] * HOURS, dead=[0] * HOURS
+        )
+        for each in ids
+    }
+    for row in rows:
+        its, place = found[row["subscription_id"]], (row["at"] - since) // HOUR
+        if place < HOURS:  # the next hour may begin between two statements
+            its.delivered[place] += row["delivered"]
+            its.failed[place] += row["failed"]
+            its.dead[place] += row["dead"]
+    return list(found.values())
+
+
 ROUTES = (
     Route("GET", "/v1/stats", StatisticsRoutes.get_statistics, Scope.SUBSCRIPTIONS, or_scope=Scope.READ),
     Route("GET", "/v1/admin/use", StatisticsRoutes.admin_list_use, Scope.ADMIN),
+    Route(
+        "GET",
+        "/v1/stats/subscriptions",
+        StatisticsRoutes.list_statistics,
+        Scope.SUBSCRIPTIONS,
+        or_scope=Scope.READ,
+    ),
 )

@@ -156,6 +156,27 @@ async def sampled(database: Database, span: Span) -> set[datetime]:
     return {row["at"] for row in rows}
 
 
+async def known_minutes(
+    database: Database, org_id: OrgId, subscription_id: UUID, since: datetime
+) -> set[datetime]:
+    """Return the minutes that have numbers, or in which the backlogs were sampled."""
+    rows = await database.fetch(_SQL["known_minutes"], org_id, subscription_id, WHOLE, since)
+    return {row["at"] for row in rows}
+
+
+async def subscription_ids(database: Database, org_id: OrgId, page: PageRequest) -> list[UUID]:
+    """Return the ids of a page of the organisation's push subscriptions, in the order of their creation."""
+    rows = await database.fetch(_SQL["subscription_ids"], org_id, page.above, page.limit)
+    return [UUID(bytes=row["id"].bytes) for row in rows]
+
+
+async def subscription_hours(
+    database: Database, org_id: OrgId, ids: Sequence[UUID], since: datetime, hours_until: datetime
+) -> list[Row]:
+    """Return the numbers of subscriptions by hour. Hours in which nothing was counted are omitted."""
+    return await database.fetch(_SQL["subscription_hours"], org_id, ids, since, hours_until)
+
+
 async def worst(database: Database, org_id: OrgId, since: datetime, hours_until: datetime) -> list[Row]:
     """Return the subscriptions of an organisation with the most failures since a time, at most WORST."""
     return await database.fetch(_SQL["worst"], org_id, WHOLE, since, hours_until, WORST)

@@ -16,6 +16,26 @@ set accepted = excluded.accepted, duplicate = excluded.duplicate, delivered = ex
 -- name: has_subscription
 select exists (select from subscriptions where org_id = $1 and id = $2 and kind = 'push')
 
+-- name: subscription_ids
+-- A page of the push subscriptions, in the order in which they are listed.
+select id from subscriptions
+where org_id = $1 and kind = 'push' and notifies_inbox is null and status <> 'deleting' and id > $2
+order by id limit $3
+
+-- name: subscription_hours
+-- The numbers of some subscriptions by hour: rows of hours up to $4, and rows of minutes from there on.
+select subscription_id, at, sum(delivered)::bigint as delivered, sum(failed)::bigint as failed,
+    sum(dead)::bigint as dead
+from (
+    select subscription_id, began_at as at, delivered, failed, dead from statistics_hours
+    where org_id = $1 and subscription_id = any($2) and began_at >= $3 and began_at < $4
+    union all
+    select subscription_id, date_bin('1 hour', began_at, 'epoch'::timestamptz), delivered, failed, dead
+    from statistics_minutes
+    where org_id = $1 and subscription_id = any($2) and began_at >= greatest($3, $4)
+) counted
+group by subscription_id, at
+
 -- name: now
 select now() as now, (select done_until from statistics_progress where name = 'hours') as hours_until
 
@@ -42,6 +62,11 @@ where org_id = $1 and subscription_id = $2 and began_at >= $3 and began_at < $4
 select distinct date_bin($2::interval, began_at, 'epoch'::timestamptz) as at
 from statistics_minutes
 where org_id = $1 and subscription_id = $1 and began_at >= $3
+
+-- name: known_minutes
+-- The minutes of an organisation or a subscription for which there are numbers, or in which backlogs were sampled.
+select distinct began_at as at from statistics_minutes
+where (org_id, subscription_id) in (($1, $2), ($3, $3)) and began_at >= $4
 
 -- name: sampled_hours
 select began_at as at from statistics_hours

@@ -112,13 +112,22 @@ class SubscriptionRoutes:
         caller: Caller,
         key: Annotated[str, Meta(max_length=100)] | None = None,
         status: Annotated[str, Meta(pattern="^(active|paused|disabled)$")] | None = None,
+        failing: Annotated[
+            bool,
+            Meta(
+                description="`true`: only active subscriptions whose endpoint fails since its last success."
+            ),
+        ] = False,
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> SubscriptionList:
         """List subscriptions in the order of their creation."""
         if key is not None:
             check_text(key, "key", longest=100)
-        page, wanted = page_request(cursor, limit), subscription_store.WantedSubscriptions(key, status)
+        page, wanted = (
+            page_request(cursor, limit),
+            subscription_store.WantedSubscriptions(key, status, failing),
+        )
         found = await subscription_store.listed(self._database, self._key_ring, caller.org_id, page, wanted)
         return SubscriptionList([view_for(caller, each) for each in found], next_cursor(found, page))
 

@@ -93,10 +93,14 @@ class NewSubscription(NamedTuple):
 
 
 class WantedSubscriptions(NamedTuple):
-    """The subscriptions to list: with this key and this status. None selects all."""
+    """The subscriptions to list: with this key and this status. None selects all.
+
+    `failing`: only active ones whose endpoint has failed since its last success.
+    """
 
     key: str | None = None
     status: str | None = None
+    failing: bool = False
 
 
 class Change(NamedTuple):
@@ -162,7 +166,7 @@ async def listed(
     wanted: WantedSubscriptions,
 ) -> list[Subscription]:
     """Subscriptions in the order they were made."""
-    rows = await database.fetch(_SQL["list"], org_id, page.above, wanted.key, wanted.status, page.limit)
+    rows = await database.fetch(_SQL["list"], org_id, page.above, *wanted, page.limit)
     return [subscription_of(ring, row) for row in rows]
 
 

@@ -70,7 +70,8 @@ left join lateral (
 ) d on true
 where s.org_id = $1 and s.kind = 'push' and s.notifies_inbox is null and s.status <> 'deleting'
   and s.id > $2 and ($3::text is null or s.key = $3) and ($4::text is null or s.status = $4)
-order by s.id limit $5
+  and (not $5::boolean or s.failing_since is not null and s.status = 'active')
+order by s.id limit $6
 
 -- name: has_event
 select from events where org_id = $1 and id = $2

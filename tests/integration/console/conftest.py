@@ -47,7 +47,7 @@ class Looking:
                 await page.goto("/console/sign-in")
                 await page.get_by_label("API key").fill(tenant.key)
                 await page.get_by_role("button", name="Sign in").click()
-                await page.wait_for_url("**/console/events*")
+                await page.get_by_role("navigation", name="Console").wait_for()
             yield page
         finally:
             await context.close()

@@ -10,6 +10,7 @@ import pytest
 
 from console_scene import furnish
 from console_scene_access import add_worker, furnish_access
+from console_scene_overview import count
 from harness import Tenant, Tenants
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
@@ -32,7 +33,12 @@ async def test_screens(
     scene = await furnish(database, clock, tenant)
     access = await furnish_access(looking.node, database, clock, tenant)
     await add_worker(database)
+    await count(database, tenant, scene)
     screens = {
+        "overview": "overview",
+        "overview-1h": "overview?range=1h",
+        "overview-14d": "overview?range=14d",
+        "subscription-edit": f"subscriptions/{scene.billing}/edit",
         "event": f"events/{scene.failing}",
         "event-delivered": f"events/{scene.delivered}",
         "event-dead": f"events/{scene.dead}",
@@ -57,6 +63,7 @@ async def test_screens(
         await take(page, "sign-in", "sign-in")
     async with looking.at(await tenants.make(), dark=theme == "dark", width=width) as page:
         await take(page, "events-empty", "events")
+        await take(page, "overview-empty", "overview")
     async with looking.at(tenant, dark=theme == "dark", width=width) as page:
         for name, path in screens.items():
             await take(page, name, path)

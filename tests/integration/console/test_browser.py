@@ -86,6 +86,7 @@ async def test_without_javascript_from_signing_in_to_the_effect(
 ) -> None:
     scene = await furnish(database, clock, tenant)
     async with looking.at(tenant, scripts=False) as page:
+        await page.get_by_role("link", name="Events").click()
         await page.get_by_role("link", name="invoice.created").click()
         await expect(page.locator(".story")).to_contain_text(
             "The delivery to billing failed after 1 attempt: 410"
@@ -109,7 +110,7 @@ async def test_without_javascript_from_signing_in_to_the_effect(
         await expect(page.get_by_role("button", name="Pause")).to_be_visible()
         assert await _status(database, scene.audit) == "active"
         await page.locator("summary", has_text="Disable").click()
-        await page.locator(".floating button").click()
+        await page.locator(".heading .floating button").click()
         await expect(page.locator(".story")).to_contain_text("is disabled")
         assert await _status(database, scene.audit) == "disabled"
         await page.get_by_role("button", name="Enable").click()
@@ -155,6 +156,7 @@ async def test_keys_and_copying(
     scene = await furnish(database, clock, tenant)
     permissions = {"permissions": ["clipboard-read", "clipboard-write"]}
     async with looking.at(tenant, **permissions) as page:
+        await page.goto("/console/events")
         await page.keyboard.press("j")
         await page.keyboard.press("j")
         await page.keyboard.press("k")
@@ -183,7 +185,7 @@ async def test_a_link_signs_in_once(looking: Any, node: Node, tenant: Tenant) ->
             await expect(page.locator("main")).to_contain_text(tenant.name)
         assert await faults_of(page) == {}
         await page.get_by_role("button", name="Open the console").click()
-        await page.wait_for_url("**/console/events")
+        await page.wait_for_url("**/console/overview")
         await page.goto(path)
         await expect(page.locator("main")).to_contain_text("This link cannot be used")
         assert await faults_of(page) == {}

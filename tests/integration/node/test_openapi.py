@@ -122,6 +122,7 @@ STEPS: tuple[Step, ...] = (
     # statistics
     step("GET", "/v1/stats", 200),
     step("GET", "/v1/stats?range=14d&subscription={subscription_id}", 200),
+    step("GET", "/v1/stats/subscriptions?limit=2", 200),
     step("GET", "/v1/replays/{replay_id}", 200),
     step("DELETE", "/v1/replays/{replay_id}", 200),
     # streams

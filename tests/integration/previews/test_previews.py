@@ -99,6 +99,12 @@ async def test_a_dry_run_says_what_would_match(client: httpx.AsyncClient) -> Non
     assert [match["id"] for match in by_type["matches"]] == [broken, large]
     assert (by_type["judged"], by_type["complete"]) == (2, True)
     assert small not in str(by_type)
+    for types, matched, without_filter in (["order.*"], 2, 3), (["nothing"], 0, 0), (None, 5, 6):
+        body = {"event_types": types, "filter": "payload.total > 100", "last": 50, "among": "all"}
+        found = (await client.post("/v1/subscriptions/dry-run", json=body)).json()
+        assert (found["judged"], found["matched"]) == (6, matched), types
+        found = (await client.post("/v1/subscriptions/dry-run", json={**body, "filter": None})).json()
+        assert (found["judged"], found["matched"]) == (6, without_filter), types
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from delivering import NEVER_AGAIN, Subscribe, Workers, post, store_many
 from harness import Node, Tenant, Tenants, eventually
 from receiving import FAILED, OK, Receiver
+from triggers.domain import rfc3339
 from triggers.pace import at_once
 from triggers.postgres import partitions
 from triggers.postgres.clock import DatabaseClock
@@ -21,6 +22,8 @@ from triggers.postgres.database import Database
 from triggers.statistics import duties, store
 from triggers.statistics.duties import Flush, Upkeep
 from triggers.statistics.tally import WHOLE, Tally
+
+MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture(autouse=True)
@@ -294,3 +297,65 @@ async def days_of(database: Database, table: str) -> list[int]:
         (today - datetime.strptime(row["relname"][-8:], "%Y%m%d").replace(tzinfo=UTC).date()).days
         for row in rows
     ]
+
+
+# ---- gaps, and pages of subscriptions --------------------------------------------------------------
+
+
+async def test_a_time_in_which_nothing_was_written_is_a_gap(
+    database: Database, tenant: Tenant, node: Node
+) -> None:
+    await node.background.stop()  # so that no sample is taken meanwhile
+    await database.fetch("delete from statistics_minutes")
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    for minute in (*range(20, 60), *range(3, 12)):
+        await database.fetch(
+            "insert into statistics_minutes (org_id, subscription_id, began_at, process_id, backlog)"
+            " values ($1, $1, $2, $1, 0)",
+            WHOLE,
+            now - timedelta(minutes=minute),
+        )
+    await insert_minute(database, tenant.id, now - timedelta(minutes=2))
+    await insert_minute(database, tenant.id, now - timedelta(minutes=15))
+    async with node.client(tenant) as client:
+        expected = [{"since": rfc3339(now - 19 * MINUTE), "until": rfc3339(now - 15 * MINUTE)}]
+        expected += [{"since": rfc3339(now - 14 * MINUTE), "until": rfc3339(now - 11 * MINUTE)}]
+        found = await stats(client)
+        assert [each for each in found["gaps"] if each["since"] > found["since"]] == expected
+        to = (await client.post("/v1/subscriptions", json={"target_url": "https://example.com/"})).json()
+        found = await stats(client, subscription=to["id"])
+        assert rfc3339(now - 19 * MINUTE) in [each["since"] for each in found["gaps"]]
+        assert {point["backlog"] for point in found["points"]} == {None}
+
+
+async def test_a_page_of_subscriptions_has_their_numbers_by_hour(
+    database: Database, tenants: Tenants, node: Node
+) -> None:
+    mine, other = await tenants.make(), await tenants.make()
+    async with node.client(mine) as client, node.client(other) as others:
+        ids = [
+            (await client.post("/v1/subscriptions", json={"target_url": "https://example.com/"})).json()["id"]
+            for _ in range(3)
+        ]
+        for hour, delivered in ((30, 100), (23, 1), (5, 2), (5, 3), (0, 4)):
+            for org_id in (mine.id, other.id):
+                await insert_minute(
+                    database, org_id, hours_ago(hour), subscription_id=UUID(ids[1]), delivered=delivered
+                )
+        await node.background.stop()
+        await database.fetch("delete from statistics_progress")
+        while await Upkeep(database).make_hour():
+            pass
+        await database.fetch("delete from statistics_minutes where began_at < $1", hours_ago(3))
+        page = (await client.get("/v1/stats/subscriptions", params={"limit": "2"})).json()
+        assert [each["subscription_id"] for each in page["data"]] == ids[:2]
+        assert page["data"][0]["delivered"] == [0] * 24
+        assert page["data"][1]["delivered"] == [1, *[0] * 17, 5, *[0] * 4, 4]
+        assert page["since"] == rfc3339(hours_ago(23))
+        rest = await client.get("/v1/stats/subscriptions", params={"cursor": page["next_cursor"]})
+        assert [each["subscription_id"] for each in rest.json()["data"]] == ids[2:]
+        listed = await client.get("/v1/subscriptions", params={"limit": "2"})
+        assert listed.json()["next_cursor"] == page["next_cursor"], "the same page has the same cursor"
+        assert (await others.get("/v1/stats/subscriptions")).json()["data"] == []
+        refused = await client.get("/v1/stats/subscriptions", params={"limit": "201"})
+        assert refused.status_code == 422

@@ -511,6 +511,22 @@ async def test_another_url_is_another_endpoint(client: httpx.AsyncClient, databa
     assert (row["probe_at"], row["probe_delay"]) == (None, None)
 
 
+async def test_those_whose_endpoint_fails_are_listed(client: httpx.AsyncClient, database: Database) -> None:
+    failing, healthy, paused = [await make(client) for _ in range(3)]
+    await database.fetch(
+        "update subscriptions set failing_since = now() where id = any($1)",
+        [UUID(failing["id"]), UUID(paused["id"])],
+    )
+    await client.post(f"/v1/subscriptions/{paused['id']}/pause")
+
+    async def listed(query: str) -> list[str]:
+        return [each["id"] for each in (await client.get(f"/v1/subscriptions?{query}")).json()["data"]]
+
+    assert await listed("failing=true") == [failing["id"]]
+    assert await listed("failing=false") == [failing["id"], healthy["id"], paused["id"]]
+    assert await listed("failing=true&status=paused") == []
+
+
 @pytest.mark.parametrize(("end", "begin"), [("pause", "resume"), ("disable", "enable")])
 async def test_one_that_is_active_again_has_not_failed_meanwhile(
     client: httpx.AsyncClient, database: Database, end: str, begin: str
