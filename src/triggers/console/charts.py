@@ -23,7 +23,7 @@ Values = Sequence[float | None]
 """One value for each step. None: there is no number for this step."""
 
 
-class Mark(NamedTuple):
+class AxisLabel(NamedTuple):
     """A labelled place on an axis: of HEIGHT on the vertical axis, in percent on the horizontal one."""
 
     place: float
@@ -41,14 +41,14 @@ class LineChart(NamedTuple):
     """The curves of a chart, in the order of their values, and the marks of the vertical axis."""
 
     curves: list[Curve]
-    marks: list[Mark]
+    marks: list[AxisLabel]
 
 
 class Bars(NamedTuple):
     """Bars of several kinds, one above the other. `kinds` has a path of SVG for each kind."""
 
     kinds: list[str]
-    marks: list[Mark]
+    marks: list[AxisLabel]
 
 
 def line_chart(series: Sequence[Values], unit: str = "", *, whole: bool = False) -> LineChart:
@@ -84,7 +84,7 @@ def scale(highest: float, *, whole: bool = False) -> list[float]:
     return [step * number for number in range(math.ceil(highest / step - 1e-9) + 1)]
 
 
-def time_marks(since: datetime, until: datetime, every: timedelta) -> list[Mark]:
+def time_marks(since: datetime, until: datetime, every: timedelta) -> list[AxisLabel]:
     """Return marks at round distances before `until`, the oldest first, such as `−45 min` and `now`.
 
     Labels of relative times are true in every time zone.
@@ -97,7 +97,7 @@ def time_marks(since: datetime, until: datetime, every: timedelta) -> list[Mark]
     for back in range(math.floor(length / every.total_seconds() + 1e-9), -1, -1):
         seconds = back * every.total_seconds()
         label = f"\N{MINUS SIGN}{seconds / size:g} {unit}" if back else "now"
-        marks.append(Mark(round(100 * (1 - seconds / length), 2), label))
+        marks.append(AxisLabel(round(100 * (1 - seconds / length), 2), label))
     return marks
 
 
@@ -133,9 +133,9 @@ def _digits(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _labelled(marks: Sequence[float], unit: str) -> list[Mark]:
+def _labelled(marks: Sequence[float], unit: str) -> list[AxisLabel]:
     top = marks[-1]
-    return [Mark(round(HEIGHT * (1 - mark / top), 1), f"{compact(mark)}{unit}") for mark in marks]
+    return [AxisLabel(round(HEIGHT * (1 - mark / top), 1), f"{compact(mark)}{unit}") for mark in marks]
 
 
 def _curve(values: Values, top: float) -> Curve:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from triggers.console.api import Api
 from triggers.console.story import Piece, Standing, State, tell, worst_first
-from triggers.console.timeline import Chart, Course, Gap, Mark, Try, chart, reason_of_gap, reason_of_wait
+from triggers.console.timeline import Chart, Course, Mark, Pause, Try, chart, reason_of_gap, reason_of_wait
 from triggers.console.words import duration, failure
 from triggers.deliveries.body import AttemptView, DeliveryDetail
 from triggers.deliveries.routes import DeliveryRoutes
@@ -45,7 +45,7 @@ class ShownRow(NamedTuple):
     standing: Standing
     stories: list[Story]
     marks: list[Mark]
-    gaps: list[Gap]
+    gaps: list[Pause]
     action: str | None
     may_cancel: bool
 
@@ -193,7 +193,7 @@ def _course(found: _Found, standing: Standing) -> Course:
     )
 
 
-def _row(found: _Found, standing: Standing, course: Course, marks: list[Mark], gaps: list[Gap]) -> ShownRow:
+def _row(found: _Found, standing: Standing, course: Course, marks: list[Mark], gaps: list[Pause]) -> ShownRow:
     return ShownRow(
         subscription_id=found.delivery.subscription_id,
         standing=standing,

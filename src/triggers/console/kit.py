@@ -10,7 +10,7 @@ from triggers.console.charts import Values, bars, compact, line_chart, time_mark
 from triggers.console.payload_tree import draw
 from triggers.console.story import Standing, State, tell
 from triggers.console.timeline import Course, Try, chart
-from triggers.console.trend import Figure, Frame
+from triggers.console.trend import Figure, TrendAxis
 
 _NOW: Final = datetime(2026, 3, 9, 14, 28, 10, tzinfo=UTC)
 _LONG: Final = "a-name-that-is-far-too-long-for-its-place-and-has-no-room-to-break-" * 2
@@ -30,7 +30,7 @@ def samples() -> dict[str, Any]:
         "charts": {name: chart(courses, _ago(400), _NOW) for name, courses in _CHARTS.items()},
         "figures": {name: _figure(values) for name, values in _VALUES.items()},
         "bars": {name: bars(series) for name, series in _BARS.items()},
-        "frame": Frame(time_marks(_ago(3600), _NOW, timedelta(minutes=15)), [(500, 100)]),
+        "frame": TrendAxis(time_marks(_ago(3600), _NOW, timedelta(minutes=15)), [(500, 100)]),
         "tree": draw(_PAYLOAD, 500),
         "cut_tree": draw(_PAYLOAD, 4),
         "empty_tree": draw(b"{}", 4),

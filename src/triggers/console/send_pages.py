@@ -38,7 +38,7 @@ OPTIONAL: Final = ("subject", "source", "ordering_key", "dedup_id")
 _NEW: Final = {"type": "", "payload": '{\n  "n": 1\n}'}
 
 
-class Judged(NamedTuple):
+class Checked(NamedTuple):
     """A form that was checked: its errors by field, and what the event would match, if that is known."""
 
     wrong: dict[str, str]
@@ -60,7 +60,7 @@ class SendPages:
         if event:
             found = await self.desk.api.ask(session.caller, EventRoutes.get_event, event_id=event)
             form, note = copy_of(found), _note_of(found)
-        judged = await self._judge(session, form) if form["type"] else Judged({})
+        judged = await self._judge(session, form) if form["type"] else Checked({})
         return await self._page(request, session, form, judged, note=note)
 
     @shown
@@ -82,9 +82,9 @@ class SendPages:
             raise
         except TriggersError as error:
             earlier = error.facts.get("original_id")
-            return await self._page(request, session, form, Judged(_wrong(error)), earlier=earlier)
+            return await self._page(request, session, form, Checked(_wrong(error)), earlier=earlier)
         if duplicate:
-            return await self._page(request, session, form, Judged({}), duplicate_of=str(event_id))
+            return await self._page(request, session, form, Checked({}), duplicate_of=str(event_id))
         return self.desk.to(request, f"/events/{event_id}")
 
     async def _session(self, request: Request) -> Session:
@@ -111,20 +111,20 @@ class SendPages:
         members |= {name: form[name].strip() for name in OPTIONAL if form[name].strip()}
         return msgspec.json.encode({**members, "payload": msgspec.Raw(payload)})
 
-    async def _judge(self, session: Session, form: Form) -> Judged:
+    async def _judge(self, session: Session, form: Form) -> Checked:
         """Check a form as if the event were sent."""
         if not form["type"].strip():
-            return Judged({"payload": text} if (text := await self._payload_error(session, form)) else {})
+            return Checked({"payload": text} if (text := await self._payload_error(session, form)) else {})
         try:
             body = await self._body(session, form)
             if not self.desk.api.may(session.caller, EventPreviewRoutes.dry_run_event):
-                return Judged({})
+                return Checked({})
             run = await self.desk.api.ask_with(
                 request_with(body), session.caller, EventPreviewRoutes.dry_run_event
             )
         except (Invalid, MalformedBody, TooLarge) as error:
-            return Judged(_wrong(error))
-        return Judged({}, run)
+            return Checked(_wrong(error))
+        return Checked({}, run)
 
     async def _payload_error(self, session: Session, form: Form) -> str | None:
         try:
@@ -138,7 +138,7 @@ class SendPages:
         request: Request,
         session: Session,
         form: Form,
-        judged: Judged,
+        judged: Checked,
         template: str = "send.html",
         **values: Any,
     ) -> Response:

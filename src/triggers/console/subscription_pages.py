@@ -35,7 +35,7 @@ _LOOKED_AT: Final = "100"
 Text = Annotated[str, Meta(max_length=300)]
 
 
-class Said(NamedTuple):
+class PageNotice(NamedTuple):
     """A notice on the page about the last action, and its state."""
 
     text: str
@@ -106,22 +106,24 @@ class SubscriptionPages:
     async def test(self, request: Request, subscription_id: str) -> Response:
         """Send a test event to a subscription, and show the result."""
         session, _ = await self.desk.posted(request)
-        said = Said("")
+        said = PageNotice("")
         try:
             answer = await self.desk.api.ask(
                 session.caller, PreviewRoutes.test_subscription, subscription_id=subscription_id
             )
         except Conflict as error:
-            said = Said(str(error))
+            said = PageNotice(str(error))
         else:
             attempt = msgspec.json.decode(bytes(answer.body), type=TestAnswer).attempt
             if attempt is None:
-                said = Said("The test event is stored, but no attempt was made within 20 seconds.", "waiting")
+                said = PageNotice(
+                    "The test event is stored, but no attempt was made within 20 seconds.", "waiting"
+                )
             elif attempt.outcome == "delivered":
-                said = Said(f"The test event arrived in {duration(attempt.duration_ms / 1000)}.", "arrived")
+                said = PageNotice(f"The test event arrived in {duration(attempt.duration_ms / 1000)}.", "arrived")
             else:
                 met = failure(attempt.reason, attempt.status_code)
-                said = Said(f"The test event was not delivered: {met}.")
+                said = PageNotice(f"The test event was not delivered: {met}.")
         return await self._subscription(request, session, subscription_id, said=said)
 
     async def _change(self, request: Request, subscription_id: str, handler: Any) -> Response:
@@ -129,7 +131,7 @@ class SubscriptionPages:
         try:
             await self.desk.api.ask(session.caller, handler, subscription_id=subscription_id)
         except (Conflict, Invalid) as error:
-            return await self._subscription(request, session, subscription_id, said=Said(str(error)))
+            return await self._subscription(request, session, subscription_id, said=PageNotice(str(error)))
         back = form.get("back")
         return self.desk.to(request, safe_path(back) if back else f"/subscriptions/{subscription_id}")
 
@@ -140,7 +142,7 @@ class SubscriptionPages:
         subscription_id: str,
         *,
         chosen: str = "24h",
-        said: Said | None = None,
+        said: PageNotice | None = None,
     ) -> Response:
         now, api, caller = datetime.now(UTC), self.desk.api, session.caller
         found = await api.ask(caller, SubscriptionRoutes.get_subscription, subscription_id=subscription_id)

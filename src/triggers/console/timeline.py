@@ -59,7 +59,7 @@ class Mark(NamedTuple):
     label: str
 
 
-class Gap(NamedTuple):
+class Pause(NamedTuple):
     """The time between two marks. `fits`: the screens that have room for the label around `middle`."""
 
     start: float
@@ -83,7 +83,7 @@ class Chart(NamedTuple):
     """The parts to draw. `tracks` has the marks and gaps of each course, in the order of the courses."""
 
     ticks: list[Tick]
-    tracks: list[tuple[list[Mark], list[Gap]]]
+    tracks: list[tuple[list[Mark], list[Pause]]]
     now: float | None
 
 
@@ -131,7 +131,7 @@ def _marks(course: Course, places: Mapping[datetime, float], now: datetime) -> l
 
 def _gaps(
     course: Course, places: Mapping[datetime, float], accepted_at: datetime, now: datetime
-) -> list[Gap]:
+) -> list[Pause]:
     gaps = []
     before: Try | None = None
     for each in course.tries:
@@ -154,13 +154,13 @@ def _gaps(
     return gaps
 
 
-def _gap(start: float, end: float, label: str, length: timedelta) -> Gap:
+def _gap(start: float, end: float, label: str, length: timedelta) -> Pause:
     share = (end - start) / 100
     whole = f"{rough(length.total_seconds())} · {label}"
     text = whole if label and _needed_px(whole) < share * _WIDE_PX else label
     needed = _needed_px(text)
     fits = "both" if needed < share * _NARROW_PX else "wide" if needed < share * _WIDE_PX else "none"
-    return Gap(start, end, round((start + end) / 2, 2), text, is_now=False, fits=fits)
+    return Pause(start, end, round((start + end) / 2, 2), text, is_now=False, fits=fits)
 
 
 def _needed_px(text: str) -> float:

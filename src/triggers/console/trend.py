@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from triggers.console import charts
 from triggers.console.attention import BACKLOG_CAP
-from triggers.console.charts import Bars, Curve, Mark
+from triggers.console.charts import AxisLabel, Bars, Curve
 from triggers.console.words import counted, duration
 from triggers.domain import parse_time
 from triggers.http.parameters import Query
@@ -34,17 +34,17 @@ class Figure(NamedTuple):
     number: str
     note: str
     curves: list[tuple[Curve, str, str]]
-    marks: list[Mark]
+    marks: list[AxisLabel]
 
 
-class Frame(NamedTuple):
+class TrendAxis(NamedTuple):
     """The horizontal axis, which all charts of a page share. `gaps` are the times without numbers."""
 
-    times: list[Mark]
+    times: list[AxisLabel]
     gaps: list[tuple[float, float]]
 
 
-class Gap(NamedTuple):
+class TimeWithout(NamedTuple):
     """A time without numbers. A gap that begins with the range has no `since`."""
 
     since: datetime | None
@@ -58,17 +58,17 @@ class NumbersRow(NamedTuple):
     numbers: list[str]
 
 
-def frame(found: Statistics) -> Frame:
+def frame(found: Statistics) -> TrendAxis:
     """Return the horizontal axis."""
     since, until = _ends(found)
     places = [charts.span(since, until, parse_time(gap.since), parse_time(gap.until)) for gap in found.gaps]
-    return Frame(charts.time_marks(since, until, MARKED_EVERY[found.range]), places)
+    return TrendAxis(charts.time_marks(since, until, MARKED_EVERY[found.range]), places)
 
 
-def gaps(found: Statistics) -> list[Gap]:
+def gaps(found: Statistics) -> list[TimeWithout]:
     """Return the times without numbers."""
     return [
-        Gap(None if gap.since == found.since else parse_time(gap.since), parse_time(gap.until))
+        TimeWithout(None if gap.since == found.since else parse_time(gap.since), parse_time(gap.until))
         for gap in found.gaps
     ]
 

@@ -15,7 +15,7 @@ RETRY_MILLISECONDS: Final = 1_000
 """After so long, a browser connects again."""
 
 
-class Kind(StrEnum):
+class StreamKind(StrEnum):
     """What a stream of an organisation shows."""
 
     ACCEPTED = "accepted"
@@ -23,14 +23,14 @@ class Kind(StrEnum):
     DEAD = "dead"
 
 
-class Accepted(msgspec.Struct, frozen=True):
+class EventStored(msgspec.Struct, frozen=True):
     """An event was accepted."""
 
     event_id: UUID
     type: str
 
 
-class Attempted(msgspec.Struct, frozen=True):
+class AttemptEnded(msgspec.Struct, frozen=True):
     """An attempt ended. `type` is the type of the event, None if the event was deleted meanwhile."""
 
     event_id: UUID
@@ -41,7 +41,7 @@ class Attempted(msgspec.Struct, frozen=True):
     outcome: AttemptOutcome
 
 
-class Died(msgspec.Struct, frozen=True):
+class DeliveryDied(msgspec.Struct, frozen=True):
     """A delivery is a dead letter, or a message is in quarantine. `type` is as for an attempt."""
 
     event_id: UUID
@@ -50,26 +50,26 @@ class Died(msgspec.Struct, frozen=True):
     generation: int
 
 
-class Available(msgspec.Struct, frozen=True):
+class MessagesAvailable(msgspec.Struct, frozen=True):
     """So many messages of an inbox have become available."""
 
     inbox_id: UUID
     count: int
 
 
-class Sampled(msgspec.Struct, frozen=True):
+class LeftOut(msgspec.Struct, frozen=True):
     """So many frames of the last second were left out."""
 
     left_out: int
 
 
-class Gap(msgspec.Struct, frozen=True):
+class Missing(msgspec.Struct, frozen=True):
     """Frames may be missing here, and it is not known how many."""
 
     reason: Literal["reconnected", "too_many"]
 
 
-About: TypeAlias = Accepted | Attempted | Died | Available | Sampled | Gap
+About: TypeAlias = EventStored | AttemptEnded | DeliveryDied | MessagesAvailable | LeftOut | Missing
 
 
 class Frame:
@@ -85,7 +85,7 @@ class Frame:
     def event_type(self) -> str | None:
         """The type of the event that the frame is about, None if it is about no event or an unknown one."""
         match self.about:
-            case Accepted(type=found) | Attempted(type=found) | Died(type=found):
+            case EventStored(type=found) | AttemptEnded(type=found) | DeliveryDied(type=found):
                 return found
             case _:
                 return None
@@ -109,9 +109,9 @@ def opening(frame_id: UUID | None = None) -> bytes:
 
 def gap(reason: Literal["reconnected", "too_many"]) -> Frame:
     """The frame that says that others may be missing."""
-    return Frame("gap", Gap(reason))
+    return Frame("gap", Missing(reason))
 
 
 def sampled(left_out: int) -> Frame:
     """The frame that says how many others were left out."""
-    return Frame("sampled", Sampled(left_out))
+    return Frame("sampled", LeftOut(left_out))

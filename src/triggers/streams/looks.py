@@ -24,7 +24,7 @@ from triggers.outbound.addresses import OutboundPolicy
 from triggers.postgres.database import REQUEST_SECONDS, Database
 from triggers.postgres.time_bounds import ACCEPT_SECONDS, MARGIN_SECONDS, SETTLE_SECONDS
 from triggers.streams import store
-from triggers.streams.frames import Attempted, Available, Died, Frame, Kind, gap
+from triggers.streams.frames import AttemptEnded, DeliveryDied, Frame, MessagesAvailable, StreamKind, gap
 from triggers.streams.window import MAX_SEEN, Window
 
 ATTEMPT_SECONDS: Final = OutboundPolicy().total_timeout_seconds
@@ -68,7 +68,7 @@ class AcceptedLook(Look):
     async def new(self) -> list[Frame]:
         now, rows = await store.accepted(self._database, self._org_id, self._window.start)
         new = self._window.new({row: row for row in rows}, now)
-        return _after_gap(len(new), [Frame(Kind.ACCEPTED, rows[each], each) for each in new])
+        return _after_gap(len(new), [Frame(StreamKind.ACCEPTED, rows[each], each) for each in new])
 
 
 class AttemptedLook(Look):
@@ -81,8 +81,8 @@ class AttemptedLook(Look):
     async def new(self) -> list[Frame]:
         now, rows = await store.attempts(self._database, self._org_id, self._window.start)
         new = self._window.new({row: row for row in rows}, now)
-        typed: list[Attempted] = await self._typed([rows[each] for each in new])
-        frames = [Frame(Kind.ATTEMPT, row, each) for each, row in zip(new, typed, strict=True)]
+        typed: list[AttemptEnded] = await self._typed([rows[each] for each in new])
+        frames = [Frame(StreamKind.ATTEMPT, row, each) for each, row in zip(new, typed, strict=True)]
         return _after_gap(len(new), frames)
 
 
@@ -91,12 +91,12 @@ class DeadLook(Look):
 
     def __init__(self, database: Database, org_id: OrgId, now: datetime) -> None:
         super().__init__(database, org_id, now)
-        self._window: Window[Died, datetime] = Window(DEAD_LAG_SECONDS, _moment, now)
+        self._window: Window[DeliveryDied, datetime] = Window(DEAD_LAG_SECONDS, _moment, now)
 
     async def new(self) -> list[Frame]:
         now, rows = await store.dead(self._database, self._org_id, self._window.start)
-        typed: list[Died] = await self._typed(self._window.new(rows, now))
-        return _after_gap(len(typed), [Frame(Kind.DEAD, row, row.event_id) for row in typed])
+        typed: list[DeliveryDied] = await self._typed(self._window.new(rows, now))
+        return _after_gap(len(typed), [Frame(StreamKind.DEAD, row, row.event_id) for row in typed])
 
 
 class AvailableLook(Look):
@@ -131,17 +131,17 @@ class AvailableLook(Look):
 
 def available(inbox_id: UUID, count: int) -> Frame:
     """The frame that says that so many messages have become available."""
-    return Frame(None, Available(inbox_id, count))
+    return Frame(None, MessagesAvailable(inbox_id, count))
 
 
-def look_of(kind: Kind) -> Callable[[Database, OrgId, datetime], Look]:
+def look_of(kind: StreamKind) -> Callable[[Database, OrgId, datetime], Look]:
     """What reads the frames of a kind."""
     match kind:
-        case Kind.ACCEPTED:
+        case StreamKind.ACCEPTED:
             return AcceptedLook
-        case Kind.ATTEMPT:
+        case StreamKind.ATTEMPT:
             return AttemptedLook
-        case Kind.DEAD:
+        case StreamKind.DEAD:
             return DeadLook
         case _:
             assert_never(kind)

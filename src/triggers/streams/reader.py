@@ -41,7 +41,7 @@ class Listener(Protocol):
         """End the stream."""
 
 
-class Reader:
+class LogReader:
     """The task that looks for one part of the log of one organisation.
 
     starting ──the first look, which shows nothing──▶ reading ──`stop`, or nothing can come──▶ over

@@ -18,11 +18,11 @@ from triggers.inboxes.lease_queue import refuse_deleting
 from triggers.inboxes.routes import inbox_route
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.streams.frames import Kind, gap, opening
+from triggers.streams.frames import StreamKind, gap, opening
 from triggers.streams.stream import Output, Wanted
 from triggers.streams.streams import Streams
 
-ALL_KINDS: Final = ",".join(Kind)
+ALL_KINDS: Final = ",".join(StreamKind)
 _LAST_ID: Final = b"last-event-id"
 
 
@@ -97,9 +97,9 @@ class StreamRoutes:
         return EventStream(outbox, lambda: self._streams.close(stream))
 
 
-def _kinds(text: str) -> frozenset[Kind]:
+def _kinds(text: str) -> frozenset[StreamKind]:
     try:
-        return frozenset(Kind(each) for each in text.split(","))
+        return frozenset(StreamKind(each) for each in text.split(","))
     except ValueError:
         raise Invalid(f"Must be one or more of `{ALL_KINDS}`, separated by commas.", pointer="kind") from None
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from triggers.domain import AttemptOutcome, OrgId, SubscriptionStatus
 from triggers.events import store as event_store
 from triggers.postgres.database import Database, Row, statements
-from triggers.streams.frames import Accepted, Attempted, Died
+from triggers.streams.frames import AttemptEnded, DeliveryDied, EventStored
 from triggers.streams.window import MAX_SEEN
 
 _SQL = statements(__name__)
@@ -25,25 +25,25 @@ class AcceptedRows(NamedTuple):
     """Events by id. `now` is the database's time of the look."""
 
     now: datetime
-    rows: dict[UUID, Accepted]
+    rows: dict[UUID, EventStored]
 
 
 class AttemptRows(NamedTuple):
     """Attempts by id. Their types are not known yet. `now` is the database's time of the look."""
 
     now: datetime
-    rows: dict[UUID, Attempted]
+    rows: dict[UUID, AttemptEnded]
 
 
 class DeadRows(NamedTuple):
     """Dead deliveries, whose types are not known yet, with the times when they died."""
 
     now: datetime
-    rows: dict[Died, datetime]
+    rows: dict[DeliveryDied, datetime]
 
 
 class AvailableRows(NamedTuple):
-    """Available messages of an inbox: the id of the event and the time since when it is available."""
+    """MessagesAvailable messages of an inbox: the id of the event and the time since when it is available."""
 
     now: datetime
     status: SubscriptionStatus
@@ -53,14 +53,16 @@ class AvailableRows(NamedTuple):
 async def accepted(database: Database, org_id: OrgId, after: UUID) -> AcceptedRows:
     """Read the newest events whose ids are above `after`."""
     rows = await database.fetch(_SQL["accepted"], org_id, after, MAX_SEEN)
-    return AcceptedRows(rows[0]["now"], {row["id"]: Accepted(row["id"], row["type"]) for row in _found(rows)})
+    return AcceptedRows(
+        rows[0]["now"], {row["id"]: EventStored(row["id"], row["type"]) for row in _found(rows)}
+    )
 
 
 async def attempts(database: Database, org_id: OrgId, after: UUID) -> AttemptRows:
     """Read the newest attempts whose ids are above `after`. An id has the time when its attempt began."""
     rows = await database.fetch(_SQL["attempts"], org_id, after, MAX_SEEN, MAX_SUBSCRIPTIONS)
     found = {
-        row["id"]: Attempted(
+        row["id"]: AttemptEnded(
             event_id=row["event_id"],
             type=None,
             subscription_id=row["subscription_id"],
@@ -77,7 +79,7 @@ async def dead(database: Database, org_id: OrgId, after: datetime) -> DeadRows:
     """Read the deliveries and messages that died last, after a moment."""
     rows = await database.fetch(_SQL["dead"], org_id, after, MAX_SEEN)
     found = {
-        Died(row["event_id"], None, row["subscription_id"], row["generation"]): row["settled_at"]
+        DeliveryDied(row["event_id"], None, row["subscription_id"], row["generation"]): row["settled_at"]
         for row in rows
         if row["event_id"] is not None
     }

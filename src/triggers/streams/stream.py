@@ -8,13 +8,13 @@ from typing import NamedTuple
 from uuid import UUID
 
 from triggers.domain import KeyId
-from triggers.streams.frames import Frame, Gap, Kind, sampled
+from triggers.streams.frames import Frame, Missing, StreamKind, sampled
 
 
 class Wanted(NamedTuple):
     """What a stream shows: kinds of frames of an organisation, or the messages of one inbox."""
 
-    kinds: frozenset[Kind] = frozenset()
+    kinds: frozenset[StreamKind] = frozenset()
     event_type: str | None = None
     """An exact type, or a pattern such as `order.*`. None: all types."""
     inbox_id: UUID | None = None
@@ -22,7 +22,7 @@ class Wanted(NamedTuple):
     def fits(self, frame: Frame) -> bool:
         """Whether a frame has the wanted type. A frame about no event fits always."""
         wanted = self.event_type
-        if wanted is None or isinstance(frame.about, Gap):
+        if wanted is None or isinstance(frame.about, Missing):
             return True
         found = frame.event_type or ""
         return found.startswith(wanted[:-1]) if wanted == "*" or wanted.endswith(".*") else found == wanted

@@ -15,9 +15,9 @@ from triggers.observability import streams_open
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.room import Places, Room
-from triggers.streams.frames import Kind
+from triggers.streams.frames import StreamKind
 from triggers.streams.looks import AvailableLook, Look, look_of
-from triggers.streams.reader import Reader
+from triggers.streams.reader import LogReader
 from triggers.streams.stream import Output, Stream, Wanted
 from triggers.wakeups.wakeup import Wakeup
 
@@ -30,7 +30,7 @@ LOOKS_AT_ONCE: Final = 4
 """Maximum number of looks under way at once, which organisations share as `Places` says."""
 RETRY_AFTER_SECONDS: Final = 10
 
-Source = tuple[OrgId, Kind | UUID]
+Source = tuple[OrgId, StreamKind | UUID]
 """What a reader reads: a kind of frames of an organisation, or the messages of one of its inboxes."""
 
 
@@ -58,7 +58,7 @@ class Streams:
         self._room = Room(self._bounds.a_process)
         self._places = Places(LOOKS_AT_ONCE)
         self._streams: dict[Stream, list[Source]] = {}
-        self._readers: dict[Source, Reader] = {}
+        self._readers: dict[Source, LogReader] = {}
         self._checked_at = float("-inf")
         self._stopping = False
 
@@ -131,21 +131,21 @@ class Streams:
                 for frame in await reader.look.all():
                     stream.offer(frame)
 
-    def _reader_of(self, source: Source) -> Reader:
+    def _reader_of(self, source: Source) -> LogReader:
         reader = self._readers.get(source)
         if reader is None or reader.is_over:
             reader = self._readers[source] = self._begin(source)
         return reader
 
-    def _begin(self, source: Source) -> Reader:
+    def _begin(self, source: Source) -> LogReader:
         org_id, what = source
         now = self._clock.moment()
         look: Look
-        if isinstance(what, Kind):
+        if isinstance(what, StreamKind):
             look = look_of(what)(self._database, org_id, now)
         else:
             look = AvailableLook(self._database, org_id, now, what)
-        return Reader(look, org_id, self._wakeup, self._places, self._trusted)
+        return LogReader(look, org_id, self._wakeup, self._places, self._trusted)
 
     async def _trusted(self) -> None:
         """Return at once if the keys were checked within the last second. If not, check them first."""

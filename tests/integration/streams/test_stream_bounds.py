@@ -19,7 +19,7 @@ from triggers.http.event_stream import StreamLimits
 from triggers.node import api_node
 from triggers.postgres.database import Database
 from triggers.streams import routes as stream_routes
-from triggers.streams.frames import Accepted, Frame
+from triggers.streams.frames import EventStored, Frame
 from triggers.streams.streams import TRUST_SECONDS, StreamBounds, Streams
 
 ACCEPTED = f"{STREAM}?kind=accepted"
@@ -102,7 +102,7 @@ async def flood(node: Node, size: int) -> None:
     """Offer frames to all streams, as much as they may have in a second and more."""
     while node.streams._streams:
         for stream in list(node.streams._streams):
-            stream._output.put(Frame("accepted", Accepted(node.clock.mint(), "x" * size)))
+            stream._output.put(Frame("accepted", EventStored(node.clock.mint(), "x" * size)))
         await asyncio.sleep(0)
 
 
@@ -132,7 +132,7 @@ async def test_a_caller_that_lets_a_write_wait_too_long_is_cut(
         reader, slow = sorted(node.streams._streams, key=list(node.streams._streams).index)
 
         async def is_cut() -> bool:
-            slow._output.put(Frame("accepted", Accepted(node.clock.mint(), "x" * 1_000)))
+            slow._output.put(Frame("accepted", EventStored(node.clock.mint(), "x" * 1_000)))
             return slow not in node.streams._streams
 
         await eventually(is_cut, 30)

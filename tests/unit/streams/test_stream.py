@@ -9,14 +9,22 @@ import pytest
 
 from triggers.domain import AttemptOutcome, KeyId
 from triggers.http.event_stream import Outbox, StreamLimits
-from triggers.streams.frames import Accepted, Attempted, Available, Frame, Sampled, gap, opening
+from triggers.streams.frames import (
+    AttemptEnded,
+    EventStored,
+    Frame,
+    LeftOut,
+    MessagesAvailable,
+    gap,
+    opening,
+)
 from triggers.streams.stream import Output, Stream, Wanted
 
 ID = UUID("019ab0e4-7c11-7d5f-9f6b-3c2a1e5d8b70")
 
 
 def accepted(event_type: str = "order.paid") -> Frame:
-    return Frame("accepted", Accepted(ID, event_type), ID)
+    return Frame("accepted", EventStored(ID, event_type), ID)
 
 
 def test_a_frame_is_one_block_whatever_the_type_contains() -> None:
@@ -24,7 +32,10 @@ def test_a_frame_is_one_block_whatever_the_type_contains() -> None:
     assert frame.text.startswith(b"id: %b\nevent: accepted\ndata: {" % str(ID).encode())
     assert frame.text.count(b"\n") == 4
     assert frame.text.endswith(b"}\n\n")
-    assert Frame(None, Available(ID, 2)).text == b'data: {"inbox_id":"%b","count":2}\n\n' % str(ID).encode()
+    assert (
+        Frame(None, MessagesAvailable(ID, 2)).text
+        == b'data: {"inbox_id":"%b","count":2}\n\n' % str(ID).encode()
+    )
     assert opening(ID) == b"retry: 1000\nid: %b\n\n" % str(ID).encode()
 
 
@@ -46,7 +57,7 @@ def test_types(wanted: str | None, event_type: str, fits: bool) -> None:
 
 
 def test_an_attempt_of_a_deleted_event_has_no_type() -> None:
-    frame = Frame("attempt", Attempted(ID, None, ID, 0, 1, AttemptOutcome.RETRY), ID)
+    frame = Frame("attempt", AttemptEnded(ID, None, ID, 0, 1, AttemptOutcome.RETRY), ID)
     assert Wanted().fits(frame)
     assert Wanted(event_type="*").fits(frame)
     assert not Wanted(event_type="order.*").fits(frame)
@@ -57,10 +68,10 @@ async def test_what_is_too_much_for_a_second_is_counted_before_what_comes_next()
     stream = Stream(ID, KeyId(ID), Wanted(), Output(shown.append, lambda: None), most=2)
     for _ in range(5):
         stream.offer(accepted())
-    assert [type(frame.about) for frame in shown] == [Accepted, Accepted]
+    assert [type(frame.about) for frame in shown] == [EventStored, EventStored]
     stream._second_ends = 0.0  # as if the second were over
     stream.offer(accepted())
-    assert [frame.about for frame in shown[2:]] == [Sampled(3), accepted().about]
+    assert [frame.about for frame in shown[2:]] == [LeftOut(3), accepted().about]
     stream.close()
 
 
