@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 from msgspec import Meta
 from starlette.responses import Response
@@ -177,40 +177,26 @@ class AccessPages:
 
     async def _key_form(self, request: Request, session: Session, form: Form, wrong: Form) -> Response:
         own = session.caller.scopes - OPERATOR_SCOPES
-        return await self._form(
-            request, session, "new_key.html", choices_for_key(own), own=own, form=form, wrong=wrong
-        )
+        values = _form_values(choices_for_key(own), own, form, wrong)
+        return await self.desk.page(request, session, "new_key.html", 422 if wrong else 200, **values)
 
     async def _link_form(self, request: Request, session: Session, form: Form, wrong: Form) -> Response:
         own = session.caller.scopes
-        return await self._form(
-            request, session, "new_link.html", choices_for_link(own), own=own, form=form, wrong=wrong
-        )
+        values = _form_values(choices_for_link(own), own, form, wrong)
+        return await self.desk.page(request, session, "new_link.html", 422 if wrong else 200, **values)
 
-    async def _form(
-        self,
-        request: Request,
-        session: Session,
-        template: str,
-        choices: Sequence[Choice],
-        *,
-        own: frozenset[Scope],
-        form: Form,
-        wrong: Form,
-    ) -> Response:
-        first = choices[0].name if choices else CHOSEN
-        return await self.desk.page(
-            request,
-            session,
-            template,
-            422 if wrong else 200,
-            choices=choices,
-            choice=form.get("choice", first),
-            boxes=[(box_of(scope), scope, MEANINGS[scope]) for scope in Scope if scope in own],
-            expiries=EXPIRIES,
-            form=form,
-            wrong=wrong,
-        )
+
+def _form_values(choices: Sequence[Choice], own: frozenset[Scope], form: Form, wrong: Form) -> dict[str, Any]:
+    """The values of a template with a form that chooses scopes, for a caller who has the scopes `own`."""
+    first = choices[0].name if choices else CHOSEN
+    return {
+        "choices": choices,
+        "choice": form.get("choice", first),
+        "boxes": [(box_of(scope), scope, MEANINGS[scope]) for scope in Scope if scope in own],
+        "expiries": EXPIRIES,
+        "form": form,
+        "wrong": wrong,
+    }
 
 
 def row_of(key: ApiKeyView, own: frozenset[Scope], now: datetime) -> KeyRow:

@@ -120,7 +120,9 @@ class SubscriptionPages:
                     "The test event is stored, but no attempt was made within 20 seconds.", "waiting"
                 )
             elif attempt.outcome == "delivered":
-                said = PageNotice(f"The test event arrived in {duration(attempt.duration_ms / 1000)}.", "arrived")
+                said = PageNotice(
+                    f"The test event arrived in {duration(attempt.duration_ms / 1000)}.", "arrived"
+                )
             else:
                 met = failure(attempt.reason, attempt.status_code)
                 said = PageNotice(f"The test event was not delivered: {met}.")

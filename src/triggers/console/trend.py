@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Final, NamedTuple
 
@@ -78,9 +78,9 @@ def figures(found: Statistics) -> list[Figure]:
     totals, length = found.totals, LENGTHS[found.range]
     dead = f", {counted(totals.dead, 'dead letter')}" if totals.dead else ""
     return [
-        _rate(found, "Accepted", "accepted", lambda point: point.accepted or 0, totals.accepted or 0),
-        _rate(found, "Delivered", "arrived", lambda point: point.delivered, totals.delivered),
-        _rate(found, "Failed attempts", "failed", lambda point: point.failed, totals.failed, dead),
+        _rate(found, "Accepted", "accepted", "accepted"),
+        _rate(found, "Delivered", "arrived", "delivered"),
+        _rate(found, "Failed attempts", "failed", "failed", dead),
         _lag(found),
         _backlog(found, length),
     ]
@@ -122,11 +122,11 @@ SPARK_HEIGHT: Final = 24
 # ---- steps -----------------------------------------------------------------------------------------
 
 
-def _rate(
-    found: Statistics, title: str, kind: str, count: Callable[[Point], int], total: int, more: str = ""
-) -> Figure:
+def _rate(found: Statistics, title: str, kind: str, field: str, more: str = "") -> Figure:
+    """The chart of a number that statistics have as the attribute `field`."""
+    total: int = getattr(found.totals, field) or 0
     values = [
-        count(point) / seconds if seconds >= _LEAST_SECONDS and _known(found, point) else None
+        (getattr(point, field) or 0) / seconds if seconds >= _LEAST_SECONDS and _known(found, point) else None
         for point, seconds in zip(found.points, _seconds(found), strict=True)
     ]
     chart = charts.line_chart([values], "/s")

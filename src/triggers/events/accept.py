@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -86,30 +86,25 @@ class AcceptRequest:
         self.headers: Headers = [(b"x-request-id", self.id.encode())]  # of the answer
 
 
+class Gate(NamedTuple):
+    """What a request has to pass."""
+
+    keys: KeyCache
+    limiter: RateLimiter
+    check_room: Callable[[UUID], None]
+    """Raises an error if the service has no room for more events of an organisation."""
+
+
 class AcceptApp:
     """The ASGI apps of both routes. They count results, and `sum_up` reports the counts."""
 
-    def __init__(
-        self,
-        acceptor: Acceptor,
-        keys: KeyCache,
-        limiter: RateLimiter,
-        check_room: Callable[[UUID], None],
-        *,
-        bodies: Room,
-        log_accepted: bool,
-    ) -> None:
-        """`check_room` raises an error if the service has no room for more events of an organisation.
-
-        `bodies` bounds the memory of request bodies until their requests are answered, because the acceptor
-        counts only complete events.
-        """
+    def __init__(self, acceptor: Acceptor, gate: Gate, *, bodies: Room, log_accepted: bool) -> None:
+        """`bodies` bounds the memory of bodies until their requests are answered, because the acceptor counts
+        only complete events."""
         self.accepted: Counter[str] = Counter()
         self._bodies = bodies
         self._acceptor = acceptor
-        self._keys = keys
-        self._limiter = limiter
-        self._check_room = check_room
+        self._keys, self._limiter, self._check_room = gate
         self._log_accepted = log_accepted
 
     async def accept_single(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from triggers.http.exchange import Headers
 
+PIECES_BYTES: Final = 64 * 1024
+"""Bytes that the system is asked to hold of an answer in pieces until its caller takes them. It may hold
+twice as many."""
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -18,6 +23,17 @@ def whole_answer(status: int, headers: Headers, body: bytes) -> bytes:
     """An answer whose headers are known to be well-formed and to give the length of its body."""
     head = b"\r\n".join(map(b": ".join, headers))
     return b"%b%b\r\n\r\n%b" % (STATUS_LINE[status], head, body)
+
+
+def write_piece_by_piece(transport: asyncio.Transport) -> None:
+    """From now on, writing waits until the system has taken the piece before, and the system holds little.
+
+    An answer in pieces may never end. So a caller that does not read it must be noticed soon, and must not
+    take much memory.
+    """
+    if not transport.is_closing():
+        transport.set_write_buffer_limits(high=0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECES_BYTES)
 
 
 class AnswerInPieces:

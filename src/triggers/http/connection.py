@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 from uvicorn import Config
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -19,10 +18,6 @@ from triggers.http.paced_reader import PacedReader
 from triggers.http.pipeline import Pipeline
 from triggers.http.request_cycle import RequestCycle, unreadable
 from triggers.http.request_parser import RequestParser
-
-PIECES_BYTES: Final = 64 * 1024
-"""Bytes that the system is asked to hold of an answer in pieces until its caller takes them. It may hold
-twice as many."""
 
 
 class CallerConnection(asyncio.Protocol):
@@ -151,18 +146,6 @@ class CallerConnection(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.write(data)
 
-    def write_piece_by_piece(self) -> None:
-        """From now on, `send` waits until the system has taken the piece before, and the system holds little.
-
-        An answer in pieces may never end. So a caller that does not read it must be noticed soon, and must
-        not take much memory.
-        """
-        if not self.transport.is_closing():
-            self.transport.set_write_buffer_limits(high=0)
-            self.transport.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_SNDBUF, PIECES_BYTES
-            )
-
     def answered(self) -> None:
         """An answer was written, and another request may come: continue with the requests that waited."""
         self.server_state.total_requests += 1
@@ -223,10 +206,7 @@ class CallerConnection(asyncio.Protocol):
 
     def cut(self) -> None:
         """End the connection with an incomplete answer. Do not wait for a caller that does not read."""
-        if self.flow.write_paused:
-            self.transport.abort()
-        else:
-            self.close()
+        self.transport.abort() if self.flow.write_paused else self.close()
 
     def _all_came(self) -> None:
         """The caller sends nothing more, and all that it sent is parsed: end after the last answer."""

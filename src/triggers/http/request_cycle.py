@@ -10,7 +10,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from triggers import errors
 from triggers.http import exchange
-from triggers.http.answer_bytes import AnswerInPieces, whole_answer
+from triggers.http.answer_bytes import AnswerInPieces, whole_answer, write_piece_by_piece
 
 if TYPE_CHECKING:
     from triggers.http.connection import CallerConnection
@@ -25,9 +25,8 @@ class RequestCycle:
     The answer:  none ──the first of the body──▶ begun ──the last of it──▶ answered
     The caller:  here ──`caller_left`, or `refuse`──▶ gone, for the app; nothing that the app sends is written
 
-    The head of an answer leaves with the first piece of its body. An answer that is complete with that piece,
-    as nearly all are, leaves in one burst with those of other connections. If the caller has finished sending
-    and the app asks for more than the request, the app is told that the caller has left.
+    The head of an answer leaves with the first piece of its body. A whole answer leaves in one burst with
+    others. If the caller has finished sending, an app that asks for more is told that the caller has left.
     """
 
     def __init__(
@@ -41,8 +40,7 @@ class RequestCycle:
         self._is_whole = False
         self._is_handed_over = False  # the app has received the whole request
         self._news: asyncio.Event | None = None  # a small request that came whole needs none
-        self._is_gone = False
-        self._was_told_to_send = False
+        self._is_gone = self._was_told_to_send = False
         self._start: Any = None  # the start of the answer, until the app sends the first piece of its body
         self._pieces: AnswerInPieces | None = None
         self._refusal: errors.TriggersError | None = None
@@ -198,8 +196,8 @@ class RequestCycle:
             data = pieces.head + pieces.piece(body, more=more)
             self._pieces, self._keep_alive, self.has_begun = pieces, pieces.keep_alive, True
             if more:
-                self._connection.write_piece_by_piece()
-            if self._keep_alive and not more:
+                write_piece_by_piece(self._connection.transport)
+            elif self._keep_alive:
                 write = self._connection.write_soon
         else:
             data = self._pieces.piece(body, more=more)

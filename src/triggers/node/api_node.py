@@ -90,9 +90,7 @@ class ApiNode:
         bodies = Room(2 * max(settings.max_waiting_bytes, MAX_BATCH_BYTES))
         self._accept = accept.AcceptApp(
             self.acceptor,
-            self._keys,
-            self._limiter,
-            self._check_room,
+            accept.Gate(self._keys, self._limiter, self._check_room),
             bodies=bodies,
             log_accepted=settings.log_accepted,
         )

@@ -24,14 +24,7 @@ from triggers.domain import (
 from triggers.errors import Conflict, Invalid, NameTaken
 from triggers.http.response import JsonResponse
 from triggers.http.route import Answer, Method, Route
-from triggers.http.views import (
-    Cursor,
-    Limit,
-    moment_of,
-    next_cursor,
-    optional_timestamp,
-    page_request,
-)
+from triggers.http.views import Cursor, Limit, moment_of, next_cursor, optional_timestamp, page_request
 from triggers.outbound.addresses import OutboundPolicy
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
@@ -62,6 +55,10 @@ from triggers.subscriptions.rules import (
     stored_url,
 )
 from triggers.subscriptions.store import NewSubscription, Subscription
+
+Failing = Annotated[
+    bool, Meta(description="`true`: only active ones that have failed since their last success.")
+]
 
 
 class SubscriptionRoutes:
@@ -112,22 +109,15 @@ class SubscriptionRoutes:
         caller: Caller,
         key: Annotated[str, Meta(max_length=100)] | None = None,
         status: Annotated[str, Meta(pattern="^(active|paused|disabled)$")] | None = None,
-        failing: Annotated[
-            bool,
-            Meta(
-                description="`true`: only active subscriptions whose endpoint fails since its last success."
-            ),
-        ] = False,
+        failing: Failing = False,
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> SubscriptionList:
         """List subscriptions in the order of their creation."""
         if key is not None:
             check_text(key, "key", longest=100)
-        page, wanted = (
-            page_request(cursor, limit),
-            subscription_store.WantedSubscriptions(key, status, failing),
-        )
+        page = page_request(cursor, limit)
+        wanted = subscription_store.WantedSubscriptions(key, status, failing)
         found = await subscription_store.listed(self._database, self._key_ring, caller.org_id, page, wanted)
         return SubscriptionList([view_for(caller, each) for each in found], next_cursor(found, page))
 
