@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from triggers.console.api import Api
+from triggers.deliveries.overview_routes import OverviewRoutes
 from triggers.domain import Caller
 from triggers.events.routes import EventRoutes
+from triggers.inboxes.routes import InboxRoutes
 from triggers.subscriptions.routes import SubscriptionRoutes
 
 
@@ -23,6 +25,8 @@ class Place(NamedTuple):
 PLACES: Final = (
     Place("events", "Events", EventRoutes.list_events),
     Place("subscriptions", "Subscriptions", SubscriptionRoutes.list_subscriptions),
+    Place("undelivered", "Undelivered", OverviewRoutes.list_undelivered),
+    Place("inboxes", "Inboxes", InboxRoutes.list_inboxes),
 )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from console_scene import furnish
-from harness import Tenant, Tenants
+from console_scene_undelivered import furnish_undelivered
+from harness import Node, Tenant, Tenants
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 
@@ -20,6 +20,7 @@ PLACE = Path(os.environ.get("SCREENSHOTS", "screenshots"))
 @pytest.mark.parametrize("theme", ["light", "dark"])
 async def test_screens(
     looking: Any,
+    node: Node,
     database: Database,
     clock: DatabaseClock,
     tenant: Tenant,
@@ -28,7 +29,8 @@ async def test_screens(
     theme: str,
     width: int,
 ) -> None:
-    scene = await furnish(database, clock, tenant)
+    made = await furnish_undelivered(node, database, clock, tenant)
+    scene = made.scene
     screens = {
         "event": f"events/{scene.failing}",
         "event-delivered": f"events/{scene.delivered}",
@@ -38,6 +40,14 @@ async def test_screens(
         "subscriptions": "subscriptions",
         "subscription": f"subscriptions/{scene.billing}",
         "search": "search?q=example",
+        "undelivered": "undelivered",
+        "undelivered-group": f"undelivered/{scene.audit}",
+        "job-plan": f"jobs/new?subscription_id={scene.audit}",
+        "job": f"jobs/{made.job}",
+        "jobs": "jobs",
+        "inboxes": "inboxes",
+        "inbox": f"inboxes/{made.inbox}?status=leased",
+        "unmatched": f"events/{scene.delivered}/unmatched",
         "error": "events/nothing",
     }
 
