@@ -30,9 +30,17 @@ class Api:
         return not scopes or any(scope in caller.scopes for scope in scopes)
 
     async def ask(
-        self, caller: Caller, handler: Callable[..., Awaitable[T]], body: Any = None, **parameters: str | None
+        self,
+        caller: Caller,
+        handler: Callable[..., Awaitable[T]],
+        body: Any = None,
+        request: Request | None = None,
+        /,
+        **parameters: str | None,
     ) -> T:
         """Return the answer of a handler. Parameters are texts, as in a URL. None omits a parameter.
+
+        `request` is the request of the page, for handlers that make URLs.
 
         Raises:
             TriggersError: the same error that the API answers with.
@@ -70,6 +78,8 @@ class Api:
         arguments |= signature.arguments(given, given)
         if signature.takes_caller:
             arguments["caller"] = caller
+        if signature.takes_request:
+            arguments["request"] = request
         if body is not None and signature.body is not None:
             try:
                 arguments["data"] = msgspec.convert(body, signature.body.type)

@@ -12,17 +12,13 @@ from triggers.console.api import Api
 from triggers.console.story import Piece, Standing, State, tell, worst_first
 from triggers.console.timeline import Chart, Course, Mark, Pause, Try, chart, reason_of_gap, reason_of_wait
 from triggers.console.words import duration, failure
-from triggers.deliveries.body import AttemptView, DeliveryDetail
+from triggers.deliveries.body import AttemptView
+from triggers.deliveries.overview_routes import EventDelivery, OverviewRoutes
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import Caller, parse_time
-from triggers.errors import NotFound
 from triggers.events.routes import DeliveryView, EventDetail, EventRoutes
 from triggers.push.retry import DEFAULT_SCHEDULE
-from triggers.subscriptions.body import SubscriptionView
-from triggers.subscriptions.routes import SubscriptionRoutes
 
-MAX_DETAILED: Final = 20
-"""Maximum number of deliveries whose details are looked up, worst first. Each takes a few queries."""
 MAX_ROWS: Final = 100
 MAX_ATTEMPTS: Final = 500
 _POLL_SECONDS: Final = (2, 5, 30)
@@ -51,22 +47,37 @@ class ShownRow(NamedTuple):
 
 
 class EventShown(NamedTuple):
-    """Everything except the payload. `poll_seconds` is None once nothing can change by itself."""
+    """Everything except the payload.
+
+    `others`: deliveries without a row. `unsent`: subscriptions without a delivery, None if the caller may not
+    see it. `poll_seconds` is None once nothing can change by itself.
+    """
 
     event: EventDetail
     sentences: list[Piece]
     rows: list[ShownRow]
     others: int
+    unsent: int | None
     chart: Chart
-    sees_attempts: bool
     poll_seconds: int | None
 
 
+class Unshown(NamedTuple):
+    """The number of further deliveries, and of subscriptions without one. None: the caller may not see it."""
+
+    deliveries: int
+    unsent: int | None
+
+
 class _Found(NamedTuple):
-    delivery: DeliveryView
-    detail: DeliveryDetail | None
-    subscription: SubscriptionView | None
+    """A delivery. Only a caller who may list deliveries sees its subscription and its attempts."""
+
+    delivery: DeliveryView | EventDelivery
     attempts: list[AttemptView]
+
+    @property
+    def detail(self) -> EventDelivery | None:
+        return self.delivery if isinstance(self.delivery, EventDelivery) else None
 
 
 async def gather(api: Api, caller: Caller, event_id: str, now: datetime) -> EventShown:
@@ -76,24 +87,26 @@ async def gather(api: Api, caller: Caller, event_id: str, now: datetime) -> Even
         NotFound, Forbidden: the same errors that the API answers with.
     """
     event = await api.ask(caller, EventRoutes.get_event, event_id=event_id)
-    sees_attempts = api.may(caller, DeliveryRoutes.list_event_attempts)
-    attempts: dict[UUID, list[AttemptView]] = {}
-    if sees_attempts:
-        listed = await api.ask(
-            caller, DeliveryRoutes.list_event_attempts, event_id=event_id, limit=str(MAX_ATTEMPTS)
+    if not api.may(caller, OverviewRoutes.list_event_deliveries):
+        latest = {each.subscription_id: each for each in event.deliveries}  # their generations are in order
+        rows = sorted(latest.values(), key=_urgency)[:MAX_ROWS]
+        return arrange(
+            event, [_Found(each, []) for each in rows], now, Unshown(len(latest) - len(rows), None)
         )
-        for each in reversed(listed.data):
-            attempts.setdefault(each.subscription_id, []).append(each)
-    found: list[_Found] = []
-    for delivery in sorted(event.deliveries, key=_urgency)[:MAX_ROWS]:
-        detail = subscription = None
-        if sees_attempts and len(found) < MAX_DETAILED:
-            detail, subscription = await _look_up(api, caller, event, delivery)
-        found.append(_Found(delivery, detail, subscription, attempts.get(delivery.subscription_id, [])))
-    return arrange(event, found, now, sees_attempts=sees_attempts)
+    listed = await api.ask(
+        caller, OverviewRoutes.list_event_deliveries, event_id=event_id, limit=str(MAX_ROWS)
+    )
+    made = await api.ask(
+        caller, DeliveryRoutes.list_event_attempts, event_id=event_id, limit=str(MAX_ATTEMPTS)
+    )
+    attempts: dict[UUID, list[AttemptView]] = {}
+    for each in reversed(made.data):
+        attempts.setdefault(each.subscription_id, []).append(each)
+    found = [_Found(each, attempts.get(each.subscription_id, [])) for each in listed.data]
+    return arrange(event, found, now, Unshown(listed.total - len(found), listed.unsent))
 
 
-def arrange(event: EventDetail, found: Sequence[_Found], now: datetime, *, sees_attempts: bool) -> EventShown:
+def arrange(event: EventDetail, found: Sequence[_Found], now: datetime, unshown: Unshown) -> EventShown:
     """Sort and describe the deliveries that were found, as the page shows them. Pure."""
     accepted_at = parse_time(event.created_at)
     standings = {each.delivery.subscription_id: _standing(each, accepted_at) for each in found}
@@ -110,64 +123,46 @@ def arrange(event: EventDetail, found: Sequence[_Found], now: datetime, *, sees_
         event=event,
         sentences=tell(told, now),
         rows=rows,
-        others=len(event.deliveries) - len(rows),
+        others=unshown.deliveries,
+        unsent=unshown.unsent,
         chart=drawn,
-        sees_attempts=sees_attempts,
         poll_seconds=_poll_seconds(told, now),
     )
 
 
-async def _look_up(
-    api: Api, caller: Caller, event: EventDetail, delivery: DeliveryView
-) -> tuple[DeliveryDetail | None, SubscriptionView | None]:
-    try:
-        detail = await api.ask(
-            caller, DeliveryRoutes.get_delivery, delivery_id=f"{event.id}.{delivery.subscription_id}"
-        )
-        if delivery.kind != "push":
-            return detail, None
-        return detail, await api.ask(
-            caller, SubscriptionRoutes.get_subscription, subscription_id=str(delivery.subscription_id)
-        )
-    except NotFound:  # deleted since the first call
-        return None, None
-
-
 def _urgency(delivery: DeliveryView) -> int:
-    """Return the rank of a delivery whose details are not known yet. Low ranks are looked up first."""
+    """Return the rank of a delivery. Low ranks are shown first."""
     order = ("dead", "expired", "pending", "leased", "cancelled")
     return order.index(delivery.status) if delivery.status in order else len(order)
 
 
 def _standing(found: _Found, accepted_at: datetime) -> Standing:
-    delivery, detail, subscription, attempts = found
-    last = attempts[-1] if attempts else None
+    delivery, detail = found.delivery, found.detail
+    last = found.attempts[-1] if found.attempts else None
     met = None
     if last is not None and last.outcome != "delivered":
         met = failure(last.reason, last.status_code)
-    shown = detail or delivery
     target = None if detail is None else detail.target_url
-    host = urlsplit(target).hostname if target else None
-    name = delivery.key or (subscription.name if subscription is not None else None) or host
+    name = delivery.key if isinstance(delivery, DeliveryView) else delivery.name
     return Standing(
         name=name or str(delivery.subscription_id)[-8:],
         kind="inbox" if delivery.kind == "inbox" else "push",
-        status=shown.status,
-        reason=shown.reason,
-        attempts=shown.attempts,
-        most_attempts=None if subscription is None else len(_delays(subscription)) + 1,
-        host=host,
+        status=delivery.status,
+        reason=delivery.reason,
+        attempts=delivery.attempts,
+        most_attempts=None if detail is None or detail.kind == "inbox" else len(_delays(detail)) + 1,
+        host=urlsplit(target).hostname if target else None,
         failed_with=met,
         waiting_for=None if detail is None else detail.waiting_for,
-        next_at=_time(detail.next_at if detail is not None else delivery.due_at),
-        accepted_at=accepted_at if detail is None else (_time(detail.accepted_at) or accepted_at),
-        settled_at=_time(shown.settled_at),
+        next_at=_time(delivery.due_at if detail is None else detail.next_at),
+        accepted_at=accepted_at if detail is None else parse_time(detail.accepted_at),
+        settled_at=_time(delivery.settled_at),
     )
 
 
-def _delays(subscription: SubscriptionView) -> tuple[float, ...]:
+def _delays(delivery: EventDelivery) -> tuple[float, ...]:
     """Return the seconds before the second attempt, before the third, and so on."""
-    chosen = subscription.retry.delays
+    chosen = delivery.retry_delays
     return DEFAULT_SCHEDULE.delays if chosen is None else tuple(chosen)
 
 
@@ -186,7 +181,7 @@ def _course(found: _Found, standing: Standing) -> Course:
     ]
     return Course(
         tries=tries,
-        delays=() if found.subscription is None else _delays(found.subscription),
+        delays=() if found.detail is None or found.detail.kind == "inbox" else _delays(found.detail),
         waiting_for=standing.waiting_for,
         next_at=standing.next_at,
         is_open=standing.is_open,

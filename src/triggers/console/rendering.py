@@ -54,6 +54,8 @@ def _environment() -> Environment:
     environment.globals |= {
         "asset": lambda name: assets()[name].name,
         "moment": moment,
+        "counted_to": lambda number, exact: words.capped(number, exact=exact),
+        "waits": words.WAITS,
         "version": __version__,
     }
     return environment

@@ -8,6 +8,8 @@ from triggers.console import (
     access_pages,
     event_pages,
     home_pages,
+    inbox_pages,
+    job_pages,
     organisation_pages,
     overview_pages,
     send_pages,
@@ -15,12 +17,16 @@ from triggers.console import (
     subscription_edit_pages,
     subscription_pages,
     system_pages,
+    undelivered_pages,
+    unmatched_pages,
 )
 from triggers.console.access_pages import AccessPages
 from triggers.console.api import Api
 from triggers.console.desk import Desk
 from triggers.console.event_pages import EventPages
 from triggers.console.home_pages import HomePages
+from triggers.console.inbox_pages import InboxPages
+from triggers.console.job_pages import JobPages
 from triggers.console.organisation_pages import OrganisationPages
 from triggers.console.overview_pages import OverviewPages
 from triggers.console.send_pages import Send, SendPages
@@ -28,6 +34,8 @@ from triggers.console.sign_in import SignInPages
 from triggers.console.subscription_edit_pages import SubscriptionEditPages
 from triggers.console.subscription_pages import SubscriptionPages
 from triggers.console.system_pages import SystemPages
+from triggers.console.undelivered_pages import UndeliveredPages
+from triggers.console.unmatched_pages import UnmatchedPages
 from triggers.http.request import Request
 from triggers.http.route import Route
 from triggers.sessions.sessions import Sessions
@@ -37,8 +45,12 @@ ROUTES = (
     *sign_in.ROUTES,
     *overview_pages.ROUTES,
     *event_pages.ROUTES,
+    *unmatched_pages.ROUTES,
     *subscription_pages.ROUTES,
     *subscription_edit_pages.ROUTES,
+    *undelivered_pages.ROUTES,
+    *job_pages.ROUTES,
+    *inbox_pages.ROUTES,
     *access_pages.ROUTES,
     *organisation_pages.ROUTES,
     *system_pages.ROUTES,
@@ -61,8 +73,12 @@ def pages(
         SignInPages(desk),
         OverviewPages(desk),
         EventPages(desk),
+        UnmatchedPages(desk),
         SubscriptionPages(desk),
         SubscriptionEditPages(desk),
+        UndeliveredPages(desk),
+        JobPages(desk),
+        InboxPages(desk),
         AccessPages(desk),
         OrganisationPages(desk),
         SystemPages(desk),

@@ -30,9 +30,8 @@ class Found(NamedTuple):
 async def find(api: Api, caller: Caller, text: str) -> Found:
     """Return all hits. If something has the text as its id, `dedup_id` or name, return only such hits."""
     answer = await api.ask(caller, SearchRoutes.search, q=text)
-    shown = [each for each in answer.data if each.kind != "inbox"]  # inboxes have no page
-    exact = [each for each in shown if each.matched in _EXACT]
-    hits = {hit.path: hit for hit in map(_hit, exact or shown)}
+    exact = [each for each in answer.data if each.matched in _EXACT]
+    hits = {hit.path: hit for hit in map(_hit, exact or answer.data)}
     return Found(list(hits.values()), answer.looked_to)
 
 
@@ -42,5 +41,6 @@ def _hit(found: HitView) -> SearchHit:
         "event": f"/events/{event_id}",
         "delivery": f"/events/{event_id}#delivery-{subscription_id}",
         "subscription": f"/subscriptions/{event_id}",
+        "inbox": f"/inboxes/{event_id}",
     }
     return SearchHit(found.kind.capitalize(), found.name, found.id, paths[found.kind])

@@ -106,6 +106,11 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {plural or noun + 's'}"
 
 
+def capped(number: int, *, exact: bool) -> str:
+    """Return a number that was counted up to a limit: `12`, `1,000+`."""
+    return f"{number:,}" if exact else f"{number:,}+"
+
+
 def failure(reason: str | None, status_code: int | None) -> str:
     """Return the result of an attempt: its status, such as `503`, or else the failure in words."""
     if status_code is not None:

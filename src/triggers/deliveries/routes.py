@@ -28,12 +28,14 @@ from triggers.deliveries.store import (
     Delivery,
     ListPosition,
     Recipient,
+    WantedDeliveries,
 )
 from triggers.domain import (
     Caller,
     DeliveryStatus,
     PageRequest,
     Scope,
+    first_id_at,
     parse_id,
 )
 from triggers.errors import Conflict, Invalid, NotFound
@@ -43,6 +45,8 @@ from triggers.http.route import Answer, Method, Route
 from triggers.http.views import (
     Cursor,
     Limit,
+    Timestamp,
+    moment_of,
     page_request,
 )
 from triggers.postgres.database import Database
@@ -109,7 +113,7 @@ class DeliveryRoutes:
             raise NotFound("No event has this id.")
         page = page_request(cursor, limit)
         found = await delivery_store.attempts_of_event(
-            self._database, caller.org_id, event, _subscription(only), page
+            self._database, caller.org_id, event, subscription_of(only), page
         )
         return attempts_view(found, page)
 
@@ -119,6 +123,10 @@ class DeliveryRoutes:
         status: Status = "pending",
         only: SubscriptionId = None,
         kind: DeliveryKind = None,
+        since: Annotated[Timestamp, Meta(description="Only of events accepted at or after this time.")]
+        | None = None,
+        until: Annotated[Timestamp, Meta(description="Only of events accepted before this time.")]
+        | None = None,
         limit: Limit = 100,
         cursor: PositionCursor = None,
     ) -> DeliveryList:
@@ -132,7 +140,7 @@ class DeliveryRoutes:
         page = await delivery_store.listed(
             self._database,
             caller.org_id,
-            delivery_store.WantedDeliveries(DeliveryStatus(status), _subscription(only), kind),
+            WantedDeliveries(DeliveryStatus(status), subscription_of(only), kind, *_range(since, until)),
             _read_position(cursor),
             limit,
         )
@@ -230,9 +238,15 @@ def _parsed(delivery_id: str) -> tuple[UUID, UUID]:
     return event, subscription
 
 
-def _subscription(text: str | None) -> UUID | None:
+def subscription_of(text: str | None) -> UUID | None:
     """The id to filter a list by. A text that is not a valid id matches nothing."""
     return None if text is None else parse_id(text) or UUID(int=0)
+
+
+def _range(since: str | None, until: str | None) -> tuple[UUID, UUID]:
+    """The first id of the events to list deliveries of, and the id where they end."""
+    first, end = moment_of(since, "since"), moment_of(until, "until")
+    return first_id_at(first) if first else UUID(int=0), first_id_at(end) if end else UUID(int=(1 << 128) - 1)
 
 
 # ---- cursors -------------------------------------------------------------------------------------

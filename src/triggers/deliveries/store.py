@@ -136,11 +136,16 @@ class ListPosition(NamedTuple):
 
 
 class WantedDeliveries(NamedTuple):
-    """The deliveries to list: by status, by subscription and by kind. None selects all."""
+    """The deliveries to list: by status, subscription and kind, of events with first_id <= id < end_id.
+
+    None selects all.
+    """
 
     status: DeliveryStatus
     subscription_id: UUID | None
     kind: str | None = None
+    first_id: UUID = _FIRST_ID
+    end_id: UUID = _LAST_ID
 
 
 class Page(NamedTuple):
@@ -226,7 +231,7 @@ async def listed(
     The status of a delivery is that of its latest generation.
     A page may hold fewer than `limit`, even none, and still not be the last.
     """
-    status, subscription_id, kind = wanted
+    status, subscription_id, kind, first_id, end_id = wanted
     if subscription_id is not None:
         owners = [subscription_id]
     else:
@@ -236,17 +241,17 @@ async def listed(
     found: list[Delivery] = []
     budget = _SCAN_LIMIT
     for owner in owners:
-        start = after if after and after.subscription_id == owner else _before_all(owner)
+        start = after if after and after.subscription_id == owner else ListPosition(owner, end_id, -1)
         # A status with an index of its own is read only as far as it is shown, and past replayed deliveries.
         most = budget
         if status == DeliveryStatus.PENDING:
             most = limit - len(found)
         elif status in UNHAPPY:
             most = max(limit - len(found), _REPLAYED_AT_ONCE)
-        rows = await database.fetch(_OF_STATUS[status], org_id, owner, *start[1:], most, _FIRST_ID, kind)
+        rows = await database.fetch(_OF_STATUS[status], org_id, owner, *start[1:], most, first_id, kind)
         for row in rows:
             if row["status"] == status and not row["replayed"]:
-                found.append(_delivery(row))
+                found.append(delivery_of(row))
                 if len(found) == limit:
                     return Page(found, _position(row))
         if len(rows) == most:
@@ -266,7 +271,7 @@ async def generations(
             *await connection.fetch(_SQL["unsettled"], *place),
             *await connection.fetch(_ANY_SETTLED, *place),
         ]
-    return sorted(map(_delivery, rows), key=lambda each: each.generation, reverse=True)
+    return sorted(map(delivery_of, rows), key=lambda each: each.generation, reverse=True)
 
 
 # ---- mending -------------------------------------------------------------------------------------
@@ -343,10 +348,6 @@ async def owe_again(
 # ---- rows ----------------------------------------------------------------------------------------
 
 
-def _before_all(subscription_id: UUID) -> ListPosition:
-    return ListPosition(subscription_id, _LAST_ID, _LAST_GENERATION)
-
-
 def _after_all(subscription_id: UUID) -> ListPosition:
     return ListPosition(subscription_id, _FIRST_ID, 0)
 
@@ -355,7 +356,8 @@ def _position(row: Row) -> ListPosition:
     return ListPosition(row["subscription_id"], row["event_id"], row["generation"])
 
 
-def _delivery(row: Row) -> Delivery:
+def delivery_of(row: Row) -> Delivery:
+    """Return the delivery that a row describes."""
     status = DeliveryStatus(row["status"])
     waiting_for, next_at = _wait(row, status) if status in UNSETTLED else (None, None)
     return Delivery(

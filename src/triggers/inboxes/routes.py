@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from triggers.deliveries import undelivered
 from triggers.domain import (
     DEFAULT_INBOX,
     Caller,
@@ -31,6 +32,7 @@ from triggers.http.views import (
 )
 from triggers.inboxes import changes as inbox_changes
 from triggers.inboxes import store as inbox_store
+from triggers.inboxes.backlog import InboxBacklog, backlog_view
 from triggers.inboxes.changes import NewInbox
 from triggers.inboxes.message_body import LeaseSeconds
 from triggers.inboxes.store import DEFAULT_LEASE_SECONDS, Inbox
@@ -65,6 +67,10 @@ NotificationUrl = Annotated[
         " received_message_count, redelivery}` is sent to it with POST.",
     ),
 ]
+
+
+WithBacklog = Annotated[str, Meta(description="Also count the messages. It needs no value.")] | None
+MOST_COUNTED_INBOXES: Final = 100
 
 
 class InboxBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -124,6 +130,7 @@ class InboxView(msgspec.Struct, kw_only=True):
     retention_seconds: float | None
     created_at: Timestamp
     status_at: Timestamp
+    backlog: Annotated[InboxBacklog | UnsetType, Meta(description="Present only with `?backlog`.")] = UNSET
 
 
 class NotifyingInboxView(InboxView, kw_only=True):
@@ -163,15 +170,18 @@ class InboxRoutes:
         caller: Caller,
         key: Annotated[str, Meta(max_length=100)] | None = None,
         status: Annotated[str, Meta(pattern="^(active|paused|deleting)$")] | None = None,
+        backlog: WithBacklog = None,
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> InboxList:
-        """List inboxes in the order of their creation."""
+        """List inboxes in the order of their creation. With `backlog`, a page has at most 100 inboxes."""
         if key is not None:
             check_text(key, "key", longest=100)
-        page = page_request(cursor, limit)
+        page = page_request(cursor, limit if backlog is None else min(limit, MOST_COUNTED_INBOXES))
         found = await inbox_store.listed(self._database, caller.org_id, page, key=key, status=status)
         views = [_seen(view, caller) for view in await self._views(found)]
+        if backlog is not None:
+            await self._count(caller, views)
         return InboxList(views, next_cursor(found, page))
 
     async def create_inbox(self, caller: Caller, data: InboxBody) -> InboxView | NotifyingInboxView:
@@ -201,9 +211,11 @@ class InboxRoutes:
             return JsonResponse(await self._view(found), status_code=200)
         raise Conflict("Other requests are creating and deleting this inbox. Try again.")
 
-    async def get_inbox(self, caller: Caller, inbox: str) -> InboxView:
+    async def get_inbox(self, caller: Caller, inbox: str, backlog: WithBacklog = None) -> InboxView:
         """Show one inbox."""
         view = await self._view(await inbox_store.find(self._database, caller.org_id, inbox))
+        if backlog is not None:
+            await self._count(caller, [view])
         return _seen(view, caller)
 
     async def change_inbox(
@@ -260,6 +272,11 @@ class InboxRoutes:
             check_filter(wanted["filter"])
         if (url := wanted.get("notification_url")) is not None:
             wanted["notification_url"] = check_target(url, self._policy, "/notification_url")
+
+    async def _count(self, caller: Caller, views: list[InboxView]) -> None:
+        found = await undelivered.backlogs(self._database, caller.org_id, [view.id for view in views])
+        for view in views:
+            view.backlog = backlog_view(found[view.id])
 
     async def _view(self, inbox: Inbox) -> InboxView:
         return (await self._views([inbox]))[0]

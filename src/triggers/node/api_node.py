@@ -10,6 +10,7 @@ from uuid import UUID
 from triggers.background import Background
 from triggers.console.routes import pages
 from triggers.deliveries.backlogs import Backlogs
+from triggers.deliveries.overview_routes import OverviewRoutes
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import MAX_BATCH_BYTES
 from triggers.errors import DiskFull
@@ -143,6 +144,7 @@ class ApiNode:
             ),
             EventRoutes(database, places),
             DeliveryRoutes(database, wakeup),
+            OverviewRoutes(database),
             ReplayRoutes(clock, database),
             StatisticsRoutes(database, places),
             StreamRoutes(database, clock, self.streams),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from triggers.console import routes as console
+from triggers.deliveries import overview_routes as delivery_overviews
 from triggers.deliveries import routes as deliveries
 from triggers.events import routes as events
 from triggers.http.route import Route
@@ -29,7 +30,7 @@ ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
     "inboxes": (*default_inbox.ROUTES, *inboxes.ROUTES, *messages.ROUTES),
     "subscriptions": subscriptions.ROUTES,
     "previews": (*previews.ROUTES, *event_routes.ROUTES),
-    "deliveries": deliveries.ROUTES,
+    "deliveries": (*deliveries.ROUTES, *delivery_overviews.ROUTES),
     "replays": replays.ROUTES,
     "statistics": statistics.ROUTES,
     "streams": streams.ROUTES,

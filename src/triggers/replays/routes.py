@@ -10,8 +10,10 @@ import msgspec
 from msgspec import Meta
 
 from triggers.deliveries import store as delivery_store
+from triggers.deliveries import undelivered
 from triggers.deliveries.store import Recipient
-from triggers.domain import Caller, Scope, check_type_patterns, minted_at, parse_id, rfc3339
+from triggers.deliveries.undelivered import Named
+from triggers.domain import Caller, OrgId, Scope, check_type_patterns, minted_at, parse_id, rfc3339
 from triggers.errors import Conflict, Invalid, NotFound
 from triggers.http.request import Request
 from triggers.http.response import JsonResponse
@@ -82,6 +84,10 @@ class ReplayView(msgspec.Struct, kw_only=True):
     kind: Literal["replay", "backfill"]
     action: Action
     subscription_id: UUID
+    subscription_kind: Annotated[str, Meta(description="`push` or `inbox`.")]
+    subscription_name: Annotated[
+        str, Meta(description="The name, or else the key, or else the host of the URL.")
+    ]
     status: Annotated[str, Meta(description="`planned`, `running`, `done`, `cancelled` or `failed`.")]
     reason: Annotated[str | None, Meta(description="Why the replay waits, or how it ended.")]
     only: Only
@@ -129,14 +135,15 @@ class ReplayRoutes:
         chosen = await self._range(caller, data, now)
         found = await plan(self._database, to, chosen, data.rate, now)
         if data.plan_only:
-            return JsonResponse(_planned(to, chosen, data, found), status_code=200)
+            names = await undelivered.names(self._database, caller.org_id, [to.id])
+            return JsonResponse(_planned(names[to.id], to, chosen, data, found), status_code=200)
         job = await replay_store.create(
             self._database,
             caller.org_id,
             new_replay(self._clock.mint(), to, chosen, found),
         )
         location = f"{request.root_path}/v1/replays/{job.id}"
-        return JsonResponse(_view(job), status_code=201, headers={"location": location})
+        return JsonResponse(await self._view(job), status_code=201, headers={"location": location})
 
     async def list_replays(
         self,
@@ -155,19 +162,26 @@ class ReplayRoutes:
             subscription_id=None if subscription_id is None else parse_id(subscription_id) or UUID(int=0),
             status=status,
         )
-        return ReplayList([_view(job) for job in found], next_cursor(found, page))
+        return ReplayList(await self._views(caller.org_id, found), next_cursor(found, page))
 
     async def get_replay(self, caller: Caller, replay_id: str) -> ReplayView:
         """Get a replay and its progress."""
-        return _view(await replay_store.find(self._database, caller.org_id, parse_id(replay_id)))
+        return await self._view(await replay_store.find(self._database, caller.org_id, parse_id(replay_id)))
 
     async def cancel_replay(self, caller: Caller, replay_id: str) -> ReplayView:
         """Cancel a replay. Deliveries that it created are kept. A replay that has ended is not changed."""
-        return _view(
+        return await self._view(
             await replay_store.cancel(
                 self._database, caller.org_id, parse_id(replay_id), "cancelled by request"
             )
         )
+
+    async def _view(self, job: Job) -> ReplayView:
+        return (await self._views(job.org_id, [job]))[0]
+
+    async def _views(self, org_id: OrgId, jobs: list[Job]) -> list[ReplayView]:
+        names = await undelivered.names(self._database, org_id, [job.subscription_id for job in jobs])
+        return [_view(names[job.subscription_id], job) for job in jobs]
 
     async def _recipient(self, caller: Caller, subscription_id: str, action: Action) -> Recipient:
         try:
@@ -194,12 +208,14 @@ class ReplayRoutes:
 # ---- views ---------------------------------------------------------------------------------------
 
 
-def _planned(to: Recipient, chosen: Range, data: ReplayBody, found: ReplayPlan) -> ReplayView:
+def _planned(named: Named, to: Recipient, chosen: Range, data: ReplayBody, found: ReplayPlan) -> ReplayView:
     return ReplayView(
         id=None,
         kind="replay",
         action=chosen.action,
         subscription_id=to.id,
+        subscription_kind=named.kind,
+        subscription_name=named.name,
         status="planned",
         reason=None,
         only=data.only,
@@ -218,13 +234,15 @@ def _planned(to: Recipient, chosen: Range, data: ReplayBody, found: ReplayPlan) 
     )
 
 
-def _view(job: Job) -> ReplayView:
+def _view(named: Named, job: Job) -> ReplayView:
     wait = max(0.0, (job.not_before - job.created_at).total_seconds()) if job.made == 0 else 0.0
     return ReplayView(
         id=job.id,
         kind="backfill" if job.kind == "backfill" else "replay",
         action=job.action,
         subscription_id=job.subscription_id,
+        subscription_kind=named.kind,
+        subscription_name=named.name,
         status=job.status,
         reason=job.reason,
         only="dead" if job.only_dead else "all",

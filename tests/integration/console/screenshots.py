@@ -11,7 +11,8 @@ import pytest
 from console_scene import furnish
 from console_scene_access import add_worker, furnish_access
 from console_scene_overview import count
-from harness import Tenant, Tenants
+from console_scene_undelivered import furnish_undelivered
+from harness import Node, Tenant, Tenants
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 
@@ -22,6 +23,7 @@ PLACE = Path(os.environ.get("SCREENSHOTS", "screenshots"))
 @pytest.mark.parametrize("theme", ["light", "dark"])
 async def test_screens(
     looking: Any,
+    node: Node,
     database: Database,
     clock: DatabaseClock,
     tenant: Tenant,
@@ -34,6 +36,8 @@ async def test_screens(
     access = await furnish_access(looking.node, database, clock, tenant)
     await add_worker(database)
     await count(database, tenant, scene)
+    made = await furnish_undelivered(node, database, clock, tenant)
+    scene = made.scene
     screens = {
         "overview": "overview",
         "overview-1h": "overview?range=1h",
@@ -47,6 +51,14 @@ async def test_screens(
         "subscriptions": "subscriptions",
         "subscription": f"subscriptions/{scene.billing}",
         "search": "search?q=example",
+        "undelivered": "undelivered",
+        "undelivered-group": f"undelivered/{scene.audit}",
+        "job-plan": f"jobs/new?subscription_id={scene.audit}",
+        "job": f"jobs/{made.job}",
+        "jobs": "jobs",
+        "inboxes": "inboxes",
+        "inbox": f"inboxes/{made.inbox}?status=leased",
+        "unmatched": f"events/{scene.delivered}/unmatched",
         "error": "events/nothing",
         "access": "access",
         "access-new-key": "access/key",

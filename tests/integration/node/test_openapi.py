@@ -56,6 +56,7 @@ STEPS: tuple[Step, ...] = (
         notices="notifications.subscription_id",
     ),
     step("GET", INBOX, 200),
+    step("GET", f"{INBOX}?backlog=", 200),
     step("GET", ONE, 200),
     step("PATCH", ONE, 200, {"event_types": ["a"]}),
     step("POST", f"{ONE}/pause", 200),
@@ -101,6 +102,8 @@ STEPS: tuple[Step, ...] = (
     step("POST", f"{PUSH}/dry-run", 200, {"filter": "payload.n == 1"}),
     # deliveries, while no worker runs
     step("GET", "/v1/deliveries", 200),
+    step("GET", "/v1/undelivered", 200),
+    step("GET", "/v1/events/{event_id}/deliveries", 200),
     step("GET", "/v1/deliveries/{event_id}.{subscription_id}", 200, None, delivery_id="id"),
     step("POST", f"{DELIVERY}/retry", 200),
     step("POST", f"{DELIVERY}/cancel", 200),

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from harness import Tenant, Tenants, eventually
-from triggers.deliveries import backlogs
+from triggers.deliveries import backlogs, undelivered
 from triggers.domain import (
     MAX_PAGE_BYTES,
     AttemptOutcome,
@@ -228,6 +228,10 @@ async def test_the_hot_statements_use_their_indexes(
         ("waiting, to lock", replay_sql["lock_waiting"], (*who, ids[:20]), 600),
         ("waiting, due now", replay_sql["make_due"], (*who, ids[:20]), 900),
         ("waiting, cancelled", replay_sql["cancel_waiting"], (*who, ids[:20], "x"), 1_200),
+        ("worst subscriptions", undelivered._SQL["worst"], (tenant.id, "inbox", 10_000, 50, 0, None), 60),
+        ("counts of subscriptions", undelivered._SQL["counts"], (tenant.id, [inbox.id], 1_001), 4_000),
+        ("deliveries of an event with all", undelivered._SQL["of_event"], (tenant.id, ids[0], 100), 100),
+        ("subscriptions that there are", undelivered._SQL["subscriptions"], (tenant.id, 10_000), 60),
         ("search by the end of an id", search_sql["ending"], (tenant.id, 5_000, "00000009", 20), 900),
         ("search by subject", search_sql["about"], (tenant.id, 5_000, "s", 20), 900),
         ("search by dedup_id", search_sql["deduplicated"], (tenant.id, "d9"), 20),
@@ -621,3 +625,30 @@ async def test_a_stream_reads_what_is_new(
         assert read(beginning) < MAX_AVAILABLE * 3, "it counts no further than the limit"
     finally:
         await connection.close()
+
+
+async def test_undelivered_events_are_counted_up_to_a_limit(
+    database: Database, connection: Connection, tenant: Tenant
+) -> None:
+    """However many deliveries are dead or pending, so many entries are read, and no table from end to end."""
+    inbox = await inbox_of(database, tenant)
+    await fill(database, tenant, BACKLOG)
+    await connection.execute(
+        "insert into settled_deliveries (org_id, subscription_id, event_id, generation, status, lease_count,"
+        " accepted_at, settled_at) select org_id, subscription_id, event_id, 0, 'dead', 2, accepted_at, now()"
+        " from deliveries; delete from deliveries where event_id in"
+        " (select event_id from deliveries order by event_id desc limit 10000)"
+    )
+    await connection.execute("vacuum analyze deliveries")
+    await connection.execute("vacuum analyze settled_deliveries")
+    sql = undelivered._SQL
+    plan = await explained(connection, sql["worst"], tenant.id, "inbox", 10_000, 50, 0, None)
+    assert not scanned(plan)
+    assert read(plan) < 60
+    plan = await explained(connection, sql["counts"], tenant.id, [inbox.id], 1_001)
+    assert not scanned(plan)
+    for node in nodes(plan):
+        assert node["Actual Rows"] * node["Actual Loops"] <= 1_001, node
+    assert read(plan) < 12_000, "two look-ups for each of at most 1,001 dead deliveries"
+    counted = (await undelivered.backlogs(database, tenant.id, [inbox.id]))[inbox.id]
+    assert counted.unsettled == counted.dead == (1_000, False)

@@ -1,0 +1,183 @@
+"""Pages of jobs that send deliveries again, retry or cancel them: the history, the plan, and the progress."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Meta
+from starlette.responses import Response
+
+from triggers.console.backlog_words import VERBS, name_of_job, state_of_job, tell_job, tell_plan
+from triggers.console.desk import Desk, Form, page_route, shown
+from triggers.errors import Conflict, Invalid
+from triggers.http.request import Request
+from triggers.replays.routes import DEFAULT_RATE, ReplayRoutes, ReplayView
+from triggers.sessions.sessions import Session
+
+_PAGE: Final = "50"
+_POLL_SECONDS: Final = 2
+Text = Annotated[str, Meta(max_length=300)]
+Types = Annotated[str, Meta(max_length=2_000)]
+
+
+class AskedJob(NamedTuple):
+    """The fields of the form that plans a job."""
+
+    subscription_id: str
+    action: str
+    since: str
+    until: str
+    types: str
+    rate: str
+
+    def body(self, *, plan_only: bool) -> dict[str, Any]:
+        """Return the body of the request to the API.
+
+        Raises:
+            Invalid: the rate is not a number.
+        """
+        if self.rate and not re.fullmatch("[0-9]{1,6}", self.rate):
+            raise Invalid("The number of deliveries per second must be a whole number.")
+        types = [each for each in re.split(r"[\s,]+", self.types) if each]
+        return {
+            "subscription_id": self.subscription_id,
+            "action": self.action,
+            "since": self.since or None,
+            "until": self.until or None,
+            "event_types": types or None,
+            "rate": int(self.rate or DEFAULT_RATE),
+            "plan_only": plan_only,
+        }
+
+
+class JobPages:
+    """Handlers of these pages."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+
+    @shown
+    async def jobs(self, request: Request, subscription_id: Text = "", cursor: Text = "") -> Response:
+        """List jobs, newest first."""
+        session = await self.desk.session(request)
+        found = await self.desk.api.ask(
+            session.caller,
+            ReplayRoutes.list_replays,
+            subscription_id=subscription_id or None,
+            limit=_PAGE,
+            cursor=cursor or None,
+        )
+        return await self.desk.page(
+            request,
+            session,
+            "jobs.html",
+            rows=[(job, name_of_job(job), state_of_job(job)) for job in found.data],
+            running=sum(job.status == "running" for job in found.data),
+            subscription_id=subscription_id,
+            next_cursor=found.next_cursor,
+            later=bool(cursor),
+        )
+
+    @shown
+    async def plan(
+        self,
+        request: Request,
+        subscription_id: Text = "",
+        action: Text = "replay",
+        since: Text = "",
+        until: Text = "",
+        types: Types = "",
+        rate: Text = "",
+    ) -> Response:
+        """Show what a job would do. Nothing is changed."""
+        session = await self.desk.session(request)
+        asked = AskedJob(subscription_id, action, since.strip(), until.strip(), types.strip(), rate.strip())
+        return await self._plan(request, session, asked)
+
+    @shown
+    async def create(self, request: Request) -> Response:
+        """Create the job that a plan described, and show its progress."""
+        session, form = await self.desk.posted(request)
+        asked = _asked(form)
+        try:
+            answer = await self.desk.api.ask(
+                session.caller, ReplayRoutes.create_replay, asked.body(plan_only=False), request
+            )
+        except (Conflict, Invalid) as error:
+            return await self._plan(request, session, asked, said=str(error))
+        job = msgspec.json.decode(bytes(answer.body), type=ReplayView)
+        return self.desk.to(request, f"/jobs/{job.id}")
+
+    @shown
+    async def job(self, request: Request, job_id: str) -> Response:
+        """Show the progress of a job."""
+        return await self._job(request, "job.html", job_id)
+
+    @shown
+    async def live(self, request: Request, job_id: str) -> Response:
+        """Return the part of a job's page that changes."""
+        return await self._job(request, "job_live.html", job_id)
+
+    @shown
+    async def cancel(self, request: Request, job_id: str) -> Response:
+        """Cancel a job. It keeps what it has done."""
+        session, _ = await self.desk.posted(request)
+        await self.desk.api.ask(session.caller, ReplayRoutes.cancel_replay, replay_id=job_id)
+        return self.desk.to(request, f"/jobs/{job_id}")
+
+    async def _job(self, request: Request, template: str, job_id: str) -> Response:
+        session = await self.desk.session(request)
+        job = await self.desk.api.ask(session.caller, ReplayRoutes.get_replay, replay_id=job_id)
+        return await self.desk.page(
+            request,
+            session,
+            template,
+            job=job,
+            name=name_of_job(job),
+            state=state_of_job(job),
+            sentences=tell_job(job),
+            poll_seconds=_POLL_SECONDS if job.status == "running" else None,
+            may_cancel=self.desk.api.may(session.caller, ReplayRoutes.cancel_replay),
+        )
+
+    async def _plan(
+        self, request: Request, session: Session, asked: AskedJob, said: str | None = None
+    ) -> Response:
+        now, plan = datetime.now(UTC), None
+        try:
+            answer = await self.desk.api.ask(
+                session.caller, ReplayRoutes.create_replay, asked.body(plan_only=True), request
+            )
+            plan = msgspec.json.decode(bytes(answer.body), type=ReplayView)
+        except (Conflict, Invalid) as error:
+            said = said or str(error)
+        return await self.desk.page(
+            request,
+            session,
+            "job_plan.html",
+            200 if said is None else 422,
+            asked=asked,
+            plan=plan,
+            verb=VERBS.get(asked.action, "Job"),
+            sentences=[] if plan is None else tell_plan(plan),
+            default_rate=DEFAULT_RATE,
+            said=said,
+            now=now,
+        )
+
+
+def _asked(form: Form) -> AskedJob:
+    return AskedJob(*[form.get(name, "").strip() for name in AskedJob._fields])
+
+
+ROUTES = (
+    page_route("GET", "/jobs", JobPages.jobs),
+    page_route("POST", "/jobs", JobPages.create),
+    page_route("GET", "/jobs/new", JobPages.plan),
+    page_route("GET", "/jobs/{job_id}", JobPages.job),
+    page_route("GET", "/jobs/{job_id}/live", JobPages.live),
+    page_route("POST", "/jobs/{job_id}/cancel", JobPages.cancel),
+)
