@@ -138,8 +138,8 @@ class AccessPages:
         session, form = await self.desk.posted(request)
         scopes = chosen_scopes(form, choices_for_link(session.caller.scopes))
         try:
-            made = await self.desk.api.ask_with(
-                request, session.caller, SessionRoutes.create_link, {"scopes": scopes}
+            made = await self.desk.api.ask(
+                session.caller, SessionRoutes.create_link, {"scopes": scopes}, request
             )
         except Invalid as error:
             return await self._link_form(request, session, form, wrong_fields(error))

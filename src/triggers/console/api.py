@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -40,34 +40,11 @@ class Api:
     ) -> T:
         """Return the answer of a handler. Parameters are texts, as in a URL. None omits a parameter.
 
-        `request` is the request of the page, for handlers that make URLs.
+        `request` is for handlers that take one. If the handler reads its body, `request_with` makes it.
 
         Raises:
             TriggersError: the same error that the API answers with.
         """
-        return await self._answer(caller, handler, body, {}, parameters)
-
-    async def ask_with(
-        self,
-        request: Request,
-        caller: Caller,
-        handler: Callable[..., Awaitable[T]],
-        body: Any = None,
-    ) -> T:
-        """Return the answer of a handler that takes a request. Raises as `ask`.
-
-        If the handler reads the body of the request itself, `request` is made by `request_with`.
-        """
-        return await self._answer(caller, handler, body, {"request": request}, {})
-
-    async def _answer(
-        self,
-        caller: Caller,
-        handler: Callable[..., Awaitable[T]],
-        body: Any,
-        arguments: dict[str, Any],
-        parameters: Mapping[str, str | None],
-    ) -> T:
         route = self._routes[handler.__qualname__]
         caller.require(*route.scopes)
         signature = self._signatures.get(handler.__qualname__)
@@ -75,7 +52,7 @@ class Api:
             signature = self._signatures[handler.__qualname__] = Signature(route.handler, route.path)
         given = {name: text for name, text in parameters.items() if text is not None}
         signature.check_names({name: text for name, text in given.items() if f"{{{name}}}" not in route.path})
-        arguments |= signature.arguments(given, given)
+        arguments = signature.arguments(given, given)
         if signature.takes_caller:
             arguments["caller"] = caller
         if signature.takes_request:

@@ -119,8 +119,8 @@ class SendPages:
             body = await self._body(session, form)
             if not self.desk.api.may(session.caller, EventPreviewRoutes.dry_run_event):
                 return Checked({})
-            run = await self.desk.api.ask_with(
-                request_with(body), session.caller, EventPreviewRoutes.dry_run_event
+            run = await self.desk.api.ask(
+                session.caller, EventPreviewRoutes.dry_run_event, None, request_with(body)
             )
         except (Invalid, MalformedBody, TooLarge) as error:
             return Checked(_wrong(error))
