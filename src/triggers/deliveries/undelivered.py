@@ -30,7 +30,7 @@ class Behind(NamedTuple):
     failing_since: datetime | None
 
 
-class Counted(NamedTuple):
+class CappedCount(NamedTuple):
     """A number. It is a lower bound if it is not `exact`."""
 
     number: int
@@ -43,9 +43,9 @@ class Backlog(NamedTuple):
     `last_reason` is the failure of the last attempt, or else the reason of the newest dead delivery.
     """
 
-    unsettled: Counted
-    leased: Counted
-    dead: Counted
+    unsettled: CappedCount
+    leased: CappedCount
+    dead: CappedCount
     oldest_at: datetime | None
     last_reason: str | None
     last_status_code: int | None
@@ -152,5 +152,5 @@ def _backlog(row: Row) -> Backlog:
     )
 
 
-def _counted(number: int, looked_at: int) -> Counted:
-    return Counted(min(number, MOST_COUNTED), looked_at <= MOST_COUNTED)
+def _counted(number: int, looked_at: int) -> CappedCount:
+    return CappedCount(min(number, MOST_COUNTED), looked_at <= MOST_COUNTED)
