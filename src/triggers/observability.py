@@ -48,7 +48,7 @@ request_seconds = Histogram(
     "triggers_http_request_seconds",
     "Duration of these requests, by part of the API.",
     ["area"],
-    buckets=(0.005, 0.025, 0.1, 0.5, 2.5, 10),
+    buckets=(0.005, 0.025, 0.1, 0.5, 2.5),
 )
 waiting_events = Gauge("triggers_waiting_events", "Events that wait for their commit.")
 waiting_bytes = Gauge("triggers_waiting_bytes", "Bytes that wait for their commit.")

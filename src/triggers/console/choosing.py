@@ -23,7 +23,7 @@ class Chosen(NamedTuple):
     all: bool
 
 
-class ListNotice(NamedTuple):
+class Remark(NamedTuple):
     """The result of an action, as a notice."""
 
     text: str
@@ -39,14 +39,14 @@ def chosen_in(form: Form) -> Chosen:
     return Chosen(ticked[:PAGE_ROWS], all=to == "all")
 
 
-NOTHING_CHOSEN: Final = ListNotice(
+NOTHING_CHOSEN: Final = Remark(
     "Nothing is chosen. Tick rows of the list, or choose the whole page.", "waiting"
 )
 
 
 async def do_each(
     rows: Sequence[str], act: Callable[[str], Awaitable[object]], done: str, noun: str = "delivery"
-) -> ListNotice:
+) -> Remark:
     """Act on each row, and say how many were changed. `done` ends the sentence, such as `sent again`."""
     refusals: Counter[str] = Counter()
     for row in rows:
@@ -57,7 +57,7 @@ async def do_each(
     return said_of(len(rows) - refusals.total(), done, refusals, noun)
 
 
-def said_of(made: int, done: str, refusals: Counter[str], noun: str = "delivery") -> ListNotice:
+def said_of(made: int, done: str, refusals: Counter[str], noun: str = "delivery") -> Remark:
     """Say how many rows were changed, and why others were not."""
     nouns = {"delivery": "deliveries"}.get(noun, f"{noun}s")
     told = [f"{made:,} {noun} was {done}." if made == 1 else f"{made:,} {nouns} were {done}."] if made else []
@@ -66,4 +66,4 @@ def said_of(made: int, done: str, refusals: Counter[str], noun: str = "delivery"
         told.append(
             f"{counted(others, noun) if others == 1 else f'{others:,} {nouns}'} not changed: {reason}"
         )
-    return ListNotice(" ".join(told), "arrived" if not others else "waiting" if made else "failed")
+    return Remark(" ".join(told), "arrived" if not others else "waiting" if made else "failed")

@@ -19,7 +19,7 @@ from triggers.console.backlog_words import (
     tell_inbox,
     tell_inboxes,
 )
-from triggers.console.choosing import NOTHING_CHOSEN, PAGE_ROWS, ListNotice, chosen_in, do_each, said_of
+from triggers.console.choosing import NOTHING_CHOSEN, PAGE_ROWS, Remark, chosen_in, do_each, said_of
 from triggers.console.desk import Desk, Form, page_route, shown
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import DEFAULT_INBOX, Caller
@@ -100,7 +100,7 @@ class InboxPages:
             )
             said = said_of(len(answer.results), "made available again", Counter(), "message")
         except Conflict as error:
-            said = ListNotice(str(error), "failed")
+            said = Remark(str(error), "failed")
         return await self._inbox(request, session, inbox, AskedMessages(), said)
 
     @shown
@@ -127,9 +127,7 @@ class InboxPages:
         try:
             await self.desk.api.ask(session.caller, handler, inbox=inbox)
         except Conflict as error:
-            return await self._inbox(
-                request, session, inbox, AskedMessages(), ListNotice(str(error), "failed")
-            )
+            return await self._inbox(request, session, inbox, AskedMessages(), Remark(str(error), "failed"))
         return self.desk.to(request, f"/inboxes/{inbox}")
 
     async def _inbox(
@@ -138,7 +136,7 @@ class InboxPages:
         session: Session,
         inbox: str,
         asked: AskedMessages,
-        said: ListNotice | None = None,
+        said: Remark | None = None,
     ) -> Response:
         now, api, caller = datetime.now(UTC), self.desk.api, session.caller
         found = await api.ask(caller, InboxRoutes.get_inbox, inbox=inbox, backlog="")
@@ -200,17 +198,17 @@ class _Doing(NamedTuple):
     inbox: str
     form: Form
 
-    async def ack(self, rows: Sequence[str]) -> ListNotice:
+    async def ack(self, rows: Sequence[str]) -> Remark:
         return await self._by_lease(rows, MessageRoutes.ack_messages, {}, "acknowledged")
 
-    async def release(self, rows: Sequence[str]) -> ListNotice:
+    async def release(self, rows: Sequence[str]) -> Remark:
         return await self._by_lease(rows, MessageRoutes.release_messages, {}, "released")
 
-    async def reject(self, rows: Sequence[str]) -> ListNotice:
+    async def reject(self, rows: Sequence[str]) -> Remark:
         reason = self.form.get("reason", "").strip() or "rejected in the console"
         return await self._by_lease(rows, MessageRoutes.reject_messages, {"reason": reason}, "quarantined")
 
-    async def redrive(self, rows: Sequence[str]) -> ListNotice:
+    async def redrive(self, rows: Sequence[str]) -> Remark:
         answer = await self._ask(
             MessageRoutes.redrive_messages, {"message_ids": list(rows)}, inbox=self.inbox
         )
@@ -218,14 +216,14 @@ class _Doing(NamedTuple):
         refusals = Counter({"They are no longer quarantined, or their events are no longer stored.": others})
         return said_of(len(answer.results), "made available again", +refusals, "message")
 
-    async def ack_default(self, rows: Sequence[str]) -> ListNotice:
+    async def ack_default(self, rows: Sequence[str]) -> Remark:
         answer = await self._ask(DefaultInboxRoutes.acknowledge, {"event_ids": list(rows)})
         refusals = Counter(
             {"They were acknowledged before, or are no longer here.": len(rows) - answer.acknowledged}
         )
         return said_of(answer.acknowledged, "acknowledged", +refusals, "message")
 
-    async def cancel(self, rows: Sequence[str]) -> ListNotice:
+    async def cancel(self, rows: Sequence[str]) -> Remark:
         found = await self._ask(InboxRoutes.get_inbox, None, inbox=self.inbox)
 
         async def act(event_id: str) -> object:
@@ -233,9 +231,7 @@ class _Doing(NamedTuple):
 
         return await do_each(rows, act, "cancelled", "message")
 
-    async def _by_lease(
-        self, rows: Sequence[str], handler: Any, more: dict[str, str], done: str
-    ) -> ListNotice:
+    async def _by_lease(self, rows: Sequence[str], handler: Any, more: dict[str, str], done: str) -> Remark:
         """Settle messages through the leases that hold them: one request for each lease."""
         leases = defaultdict(list)
         for row in rows:

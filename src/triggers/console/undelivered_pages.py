@@ -17,7 +17,7 @@ from triggers.console.backlog_words import (
     tell_group,
     tell_undelivered,
 )
-from triggers.console.choosing import NOTHING_CHOSEN, PAGE_ROWS, ListNotice, chosen_in, do_each
+from triggers.console.choosing import NOTHING_CHOSEN, PAGE_ROWS, Remark, chosen_in, do_each
 from triggers.console.desk import Desk, Form, page_route, shown
 from triggers.console.health import health_of, name_of
 from triggers.deliveries.overview_routes import OverviewRoutes, UndeliveredView
@@ -106,7 +106,7 @@ class UndeliveredPages:
             said = await self._act(session.caller, subscription_id, chosen.rows, action)
         return await self._group(request, session, subscription_id, asked, said)
 
-    async def _act(self, caller: Caller, subscription_id: str, rows: list[str], action: str) -> ListNotice:
+    async def _act(self, caller: Caller, subscription_id: str, rows: list[str], action: str) -> Remark:
         handler, done = _ACTIONS[action]
 
         async def act(event_id: str) -> object:
@@ -120,7 +120,7 @@ class UndeliveredPages:
         session: Session,
         subscription_id: str,
         asked: Asked,
-        said: ListNotice | None = None,
+        said: Remark | None = None,
     ) -> Response:
         now, api, caller = datetime.now(UTC), self.desk.api, session.caller
         to = await api.ask(caller, SubscriptionRoutes.get_subscription, subscription_id=subscription_id)

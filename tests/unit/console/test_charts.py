@@ -9,7 +9,7 @@ import pytest
 
 from triggers.console.charts import (
     HEIGHT,
-    Mark,
+    AxisLabel,
     bars,
     compact,
     line_chart,
@@ -91,8 +91,8 @@ def test_a_line_is_interrupted_where_there_is_no_value(
 def test_lines_of_a_chart_share_a_scale() -> None:
     chart = line_chart([[1.0, 4.0], [2.0, None]], "/s")
     assert [curve.line for curve in chart.curves] == ["M250 72L750 0", "M250 48h0"]
-    assert chart.marks == [Mark(96, "0/s"), Mark(48, "2/s"), Mark(0, "4/s")]
-    assert line_chart([]).marks == [Mark(96, "0"), Mark(0, "1")]
+    assert chart.marks == [AxisLabel(96, "0/s"), AxisLabel(48, "2/s"), AxisLabel(0, "4/s")]
+    assert line_chart([]).marks == [AxisLabel(96, "0"), AxisLabel(0, "1")]
 
 
 def test_many_points_of_huge_numbers_stay_inside() -> None:
