@@ -107,7 +107,7 @@ def _whole(facts: Facts, now: datetime) -> list[Matter]:
         late = duration(totals.lag_p95_seconds)
         text = f"First attempts begin late: 1 of 20 began {late} or longer after its event was accepted."
         found.append((State.WAITING, text))
-    return [Matter(state, [Piece(text)], "/subscriptions") for state, text in found]
+    return [Matter(state, [Piece(text)], "/undelivered") for state, text in found]
 
 
 def _is_overdue(subscription: SubscriptionView, now: datetime) -> bool:

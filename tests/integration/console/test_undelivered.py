@@ -78,7 +78,7 @@ async def test_without_scripts_chosen_deliveries_and_pages_of_them_are_sent_agai
     made = await furnish_undelivered(node, database, clock, tenant)
     audit = made.scene.audit
     async with looking.at(tenant, scripts=False) as page:
-        await page.get_by_role("link", name="Undelivered").click()
+        await page.get_by_role("link", name="Undelivered", exact=True).click()
         await page.get_by_role("link", name="audit log").click()
         await page.get_by_role("button", name="Send again").click()
         await expect(page.locator(".notice")).to_contain_text("Nothing is chosen")
