@@ -221,9 +221,9 @@ def _stories(attempts: Sequence[AttemptView], course: Course, standing: Standing
         gap = reason_of_gap(before, each, course.delays)
         if later is not None:
             waited = duration((later.began_at - each.began_at).total_seconds())
-            after = f"next {waited} later: {reason_of_gap(each, later, course.delays)}"
+            after = f"next attempt {waited} later: {reason_of_gap(each, later, course.delays)}"
         elif standing.is_open:
-            after = f"now waits: {reason_of_wait(each, course)}"
+            after = f"waiting: {reason_of_wait(each, course)}"
         else:
             after = "" if standing.state is State.ARRIVED else "no attempt follows"
         stories.append(

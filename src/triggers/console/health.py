@@ -43,7 +43,9 @@ def health_of(subscription: SubscriptionView, now: datetime) -> HealthInWords:
         return HealthInWords(State.FAILED, "Failing", f"for {_length(subscription.failing_since, now)}")
     if subscription.oldest_pending is not None:
         return HealthInWords(
-            State.WAITING, "Delivering", f"oldest waits for {_length(subscription.oldest_pending, now)}"
+            State.WAITING,
+            "Delivering",
+            f"the oldest event has waited for {_length(subscription.oldest_pending, now)}",
         )
     if subscription.last_success_at is None:
         return HealthInWords(State.WAITING, "New", "nothing delivered yet")

@@ -154,9 +154,15 @@ def _lead(pushes: Sequence[Standing], arrived: int) -> list[Piece]:
             return [Piece(f"Delivered to {arrived:,} of {total:,}.")]
 
 
+def _failure_of(standing: Standing) -> str:
+    """The last failure with its endpoint. Only a status is an answer, so only a status is `from` somebody."""
+    met, host = standing.failed_with or "no answer", standing.host or "its endpoint"
+    return f"{met} from {host}" if met.isdecimal() else f"{met} ({host})"
+
+
 def _of_push(standing: Standing, now: datetime) -> list[Piece]:
     name = Piece(standing.name, "name")
-    met = f"{standing.failed_with or 'no answer'} from {standing.host or 'its endpoint'}"
+    met = _failure_of(standing)
     of = f" of {standing.most_attempts}" if standing.most_attempts else ""
     match standing.status, standing.waiting_for:
         case "dead", _:
@@ -219,13 +225,19 @@ def _of_inbox(standing: Standing, now: datetime) -> list[Piece]:
         case "leased", _:
             return [Piece("A consumer of "), name, Piece(" holds it now.")]
         case "dead", _:
-            return [name, Piece(f" has it as a dead letter: {standing.reason or 'rejected'}.")]
+            return [Piece("It is quarantined in "), name, Piece(f": {standing.reason or 'rejected'}.")]
         case "expired", _:
             return [Piece("It expired in "), name, Piece(" before a consumer acknowledged it.")]
         case "cancelled", _:
             return [Piece("It was cancelled in "), name, Piece(".")]
         case _, "delay" if standing.next_at is not None:
-            return [Piece("It is available in "), name, *_when(standing.next_at, now), Piece(".")]
+            return [
+                Piece("Consumers of "),
+                name,
+                Piece(" can lease it"),
+                *_when(standing.next_at, now),
+                Piece("."),
+            ]
         case _, "subscription_paused":
             return [name, Piece(" keeps it until the inbox is resumed.")]
         case _:

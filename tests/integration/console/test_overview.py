@@ -21,7 +21,7 @@ from triggers.secrets.key_ring import KeyRing
 from triggers.subscriptions import store as subscription_store
 
 SCREENS = {
-    "overview": "billing has been failing for 6 min",
+    "overview": "billing has been failing for ",
     "overview?range=1h": "There are no numbers from",
     "overview?range=14d": "billing",
     "subscriptions": "billing",

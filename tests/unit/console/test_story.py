@@ -82,7 +82,7 @@ CASES = {
     ),
     "given up": (
         [push(status="dead", attempts=9, failed_with="no answer in time")],
-        "The delivery to billing failed after 9 attempts: no answer in time from api.example.com.",
+        "The delivery to billing failed after 9 attempts: no answer in time (api.example.com).",
     ),
     "given up at once": (
         [push(status="dead", attempts=1, failed_with="410", host=None)],
@@ -106,7 +106,7 @@ CASES = {
     "inbox, expired": ([inbox(status="expired")], "It expired in orders before a consumer acknowledged it."),
     "inbox, delayed": (
         [inbox(status="pending", waiting_for="delay", next_at=SOON)],
-        "It is available in orders in 4 min (14:32:10).",
+        "Consumers of orders can lease it in 4 min (14:32:10).",
     ),
     "both": (
         [ARRIVED, inbox(status="pending", waiting_for="consumer")],
