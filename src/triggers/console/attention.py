@@ -87,7 +87,7 @@ def growth(backlogs: Sequence[int]) -> tuple[int, int] | None:
 
 
 def _whole(facts: Facts, now: datetime) -> list[Matter]:
-    """What concerns the whole organisation."""
+    """The matters of the whole organisation."""
     totals, found = facts.hour.totals, []
     if totals.delivered == 0 and totals.failed > 0:
         attempts = "the only attempt" if totals.failed == 1 else f"all {totals.failed:,} attempts"

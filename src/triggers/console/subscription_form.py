@@ -23,7 +23,7 @@ _RANGES: Final = {
     "deadline": "Must be a number above 0, and at most 2,592,000.",
     "headers": "Must be at most 32 lines, each with a name, a colon and a value.",
 }
-"""What a field must be, for values that the decoder of the API refuses."""
+"""The rule of each field in words, for values that the decoder of the API refuses."""
 
 
 def texts_of(subscription: SubscriptionView) -> dict[str, str]:

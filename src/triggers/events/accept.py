@@ -87,7 +87,7 @@ class AcceptRequest:
 
 
 class Gate(NamedTuple):
-    """What a request has to pass."""
+    """The checks that a request has to pass."""
 
     keys: KeyCache
     limiter: RateLimiter

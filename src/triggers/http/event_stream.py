@@ -20,7 +20,7 @@ _COMMENT: Final = b":\n\n"
 
 
 class StreamLimits(NamedTuple):
-    """What a caller may leave unread, and how often it hears something."""
+    """The limits of a stream for its caller, and the time between comments."""
 
     unread_bytes: int = 64 * 1024
     """Bytes that may wait for the caller. If there are more, the connection is cut."""
@@ -57,7 +57,7 @@ class Outbox:
             self._news.set_result(None)
 
     def end(self) -> None:
-        """End the stream now. What still waits is not sent."""
+        """End the stream now. Frames that still wait are not sent."""
         if not self.over.done():
             self.over.set_result(None)
 

@@ -1,4 +1,4 @@
-"""What this process knows of itself, for the state of the service that operators see."""
+"""Facts that only this process knows, for the state of the service that operators see."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ LOOK_SECONDS = 2.0
 
 
 class WorkerOptions(NamedTuple):
-    """What an operator can choose."""
+    """Settings of the operator."""
 
     disable_after_seconds: float
     public_url: str = ""

@@ -16,7 +16,7 @@ RETRY_MILLISECONDS: Final = 1_000
 
 
 class StreamKind(StrEnum):
-    """What a stream of an organisation shows."""
+    """The kinds of frames that a stream of an organisation can show."""
 
     ACCEPTED = "accepted"
     ATTEMPT = "attempt"

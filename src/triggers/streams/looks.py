@@ -1,4 +1,4 @@
-"""What is new for the streams of an organisation: each look returns the frames since the one before.
+"""Reads the new frames for the streams of an organisation: each look returns the frames since the one before.
 
 How long after the time in its id a row may become visible follows from the limits of whoever writes it:
 
@@ -19,6 +19,7 @@ from uuid import UUID
 import msgspec
 
 from triggers.domain import OrgId, SubscriptionStatus, first_id_at
+from triggers.events import store as event_store
 from triggers.events.group_commit import MAX_WAIT_SECONDS
 from triggers.outbound.addresses import OutboundPolicy
 from triggers.postgres.database import REQUEST_SECONDS, Database
@@ -54,7 +55,7 @@ class Look(ABC):
     async def _typed(self, rows: list[Any]) -> list[Any]:
         """These rows with the types of their events, as far as the events still exist."""
         ids = list({row.event_id for row in rows})
-        types = await store.types(self._database, self._org_id, ids)
+        types = await event_store.types(self._database, self._org_id, ids)
         return [msgspec.structs.replace(row, type=types.get(row.event_id)) for row in rows]
 
 
@@ -135,7 +136,7 @@ def available(inbox_id: UUID, count: int) -> Frame:
 
 
 def look_of(kind: StreamKind) -> Callable[[Database, OrgId, datetime], Look]:
-    """What reads the frames of a kind."""
+    """Return the look that reads the frames of a kind."""
     match kind:
         case StreamKind.ACCEPTED:
             return AcceptedLook

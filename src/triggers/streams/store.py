@@ -1,14 +1,12 @@
-"""What streams read of the log: a bounded number of rows that are newer than a place."""
+"""The statements with which streams read the log: a bounded number of rows that are newer than a place."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from triggers.domain import AttemptOutcome, OrgId, SubscriptionStatus
-from triggers.events import store as event_store
 from triggers.postgres.database import Database, Row, statements
 from triggers.streams.frames import AttemptEnded, DeliveryDied, EventStored
 from triggers.streams.window import MAX_SEEN
@@ -95,11 +93,6 @@ async def available(
         return None
     found = {(row["event_id"], row["due_at"]) for row in rows if row["event_id"] is not None}
     return AvailableRows(rows[0]["now"], SubscriptionStatus(rows[0]["status"]), found)
-
-
-async def types(database: Database, org_id: OrgId, ids: Sequence[UUID]) -> dict[UUID, str]:
-    """The types of these events, by id."""
-    return await event_store.types(database, org_id, ids)
 
 
 def _found(rows: list[Row]) -> list[Row]:

@@ -12,7 +12,7 @@ from triggers.streams.frames import Frame, Missing, StreamKind, sampled
 
 
 class Wanted(NamedTuple):
-    """What a stream shows: kinds of frames of an organisation, or the messages of one inbox."""
+    """The choice of a stream: kinds of frames of an organisation, or the messages of one inbox."""
 
     kinds: frozenset[StreamKind] = frozenset()
     event_type: str | None = None

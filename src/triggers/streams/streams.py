@@ -31,7 +31,7 @@ LOOKS_AT_ONCE: Final = 4
 RETRY_AFTER_SECONDS: Final = 10
 
 Source = tuple[OrgId, StreamKind | UUID]
-"""What a reader reads: a kind of frames of an organisation, or the messages of one of its inboxes."""
+"""A part of the log: a kind of frames of an organisation, or the messages of one of its inboxes."""
 
 
 class StreamBounds(NamedTuple):
