@@ -17,6 +17,7 @@ from harness import Node, Tenant, Tenants, eventually, is_waited_for
 from triggers.domain import MAX_PAGE_BYTES
 from triggers.inboxes import lease_queue, settlement_store
 from triggers.postgres.database import Database
+from triggers.postgres.embedded_cluster import SUPERUSER
 
 MESSAGES = "/v1/inboxes/default/messages"
 
@@ -614,9 +615,10 @@ async def test_an_id_that_is_named_twice_is_acknowledged_once(client: httpx.Asyn
 
 
 async def test_who_gives_way_in_a_deadlock_is_served_all_the_same(
-    client: httpx.AsyncClient, database: Database
+    client: httpx.AsyncClient, database: Database, postgres: Any
 ) -> None:
     first, second = await send(client, 1, 2)
+    await postgres.run("grant set on parameter deadlock_timeout to triggers", user=SUPERUSER)
 
     async def waits_for_a_lock() -> bool:
         row = await database.row(
@@ -627,6 +629,7 @@ async def test_who_gives_way_in_a_deadlock_is_served_all_the_same(
 
     touch = "update deliveries set due_at = due_at where event_id = $1"
     async with database.connection() as other, other.transaction():
+        await other.execute("set local deadlock_timeout = '1min'")  # so that this one does not give way
         await other.execute(touch, uuid.UUID(second))
         acking = asyncio.create_task(client.post("/v1/ack", json={"event_ids": [first, second]}))
         await eventually(waits_for_a_lock)
