@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -128,11 +129,28 @@ def test_minted_ids_rise_whatever_the_clock_does() -> None:
     clock = DatabaseClock()
     ids = []
     for offset in (0, 3600, -3600, 0):
-        clock.learn(datetime.now(UTC) + timedelta(seconds=offset), 0.0)
+        clock.learn(datetime.now(UTC) + timedelta(seconds=offset), time.monotonic())
+        assert clock.now() - time.time() == pytest.approx(offset, abs=0.1)
         ids += [clock.mint() for _ in range(2000)]
     assert [int(each) for each in ids] == sorted({int(each) for each in ids})
     assert {each.version for each in ids} == {7}
     assert {each.variant for each in ids} == {uuid.RFC_4122}
+
+
+def test_a_slow_answer_does_not_move_the_clock() -> None:
+    """Otherwise the ids of a node would run ahead by the delay, and then stand still until time caught up."""
+    clock = DatabaseClock()
+    clock.learn(datetime.now(UTC), time.monotonic())
+    clock.learn(datetime.now(UTC), time.monotonic() - 30)
+    assert clock.now() - time.time() == pytest.approx(0, abs=0.1)
+
+
+def test_a_quick_answer_puts_right_what_a_slow_one_said() -> None:
+    clock = DatabaseClock()
+    clock.learn(datetime.now(UTC), time.monotonic() - 30)
+    assert clock.now() - time.time() == pytest.approx(30, abs=0.1)
+    clock.learn(datetime.now(UTC), time.monotonic())
+    assert clock.now() - time.time() == pytest.approx(0, abs=0.1)
 
 
 def test_a_caller_may_what_its_scopes_say() -> None:

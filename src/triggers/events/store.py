@@ -213,10 +213,9 @@ async def resolve(connection: Connection, events: Sequence[NewEvent]) -> dict[UU
 
 async def learn_time(database: Database, clock: DatabaseClock) -> None:
     """Read the database's time, so that the first id can use it."""
-    asked_at = time.monotonic()
-    row = await database.row(_SQL["now"])
-    assert row is not None
-    clock.learn(row[0], asked_at)
+    async with database.connection() as connection:
+        asked_at = time.monotonic()  # when connected: connecting may take long
+        clock.learn(await connection.fetchval(_SQL["now"]), asked_at)
 
 
 class EventRange(NamedTuple):

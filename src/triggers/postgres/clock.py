@@ -34,9 +34,14 @@ class DatabaseClock:
     def learn(self, database_now: datetime, asked_at: float) -> None:
         """Take in that the database said `database_now` to a question asked at monotonic `asked_at`.
 
-        Its time is known as exactly as that question was short, and never taken for earlier than it is.
+        The database said it between the question and this call, so the answer bounds its time on both sides.
+        What is known stays while it is within these bounds: a slow answer must not replace a quick one, or
+        ids would run ahead by its delay, and stand still afterwards. Otherwise the database's time is taken
+        for the latest that the answer allows.
         """
-        self._offset = database_now.timestamp() - asked_at
+        said_at = database_now.timestamp()
+        if not said_at - time.monotonic() <= self._offset <= said_at - asked_at:
+            self._offset = said_at - asked_at
 
     def now(self) -> float:
         """The database's time, seconds since the epoch."""
