@@ -171,7 +171,7 @@ async def _accept(
         dedup_id=f"evt-{number}-9f21" if number > 24 else None,
     )
     async with database.connection() as connection:
-        await event_store.accept(connection, DatabaseClock(), [event], timedelta(days=1))
+        await event_store.accept(connection, DatabaseClock(), event_store.Batch([event]), timedelta(days=1))
     await _run(
         database,
         "update deliveries set accepted_at = $2 where event_id = $1 and lane_group is not null",

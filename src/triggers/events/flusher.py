@@ -15,7 +15,7 @@ from triggers.domain import OrgId
 from triggers.events import store as event_store
 from triggers.events.known_good import can_store_good_event
 from triggers.events.matching import Finding, Judging
-from triggers.events.store import Obstacle, Receipt, Resolution, Taken
+from triggers.events.store import Batch, Obstacle, Receipt, Resolution, Taken
 from triggers.events.waiting_event import WaitingEvent
 from triggers.pace import Steps, do_first
 from triggers.postgres.clock import DatabaseClock
@@ -135,10 +135,12 @@ class Flusher:
         receipt = await event_store.accept(
             connection,
             self._clock,
-            [w.event for w in batch],
+            Batch(
+                [w.event for w in batch],
+                [w.judged.rules.version for w in batch],
+                await do_first(_findings(batch)),
+            ),
             self._window,
-            [w.judged.rules.version for w in batch],
-            await do_first(_findings(batch)),
             all_first=not self._expects(Obstacle.TOO_MUCH),
         )
         observability.flushes_total.inc()

@@ -8,6 +8,7 @@ import structlog
 
 from triggers.domain import EventId, NewEvent, OrgId, Plan
 from triggers.events import store as event_store
+from triggers.events.store import Batch
 from triggers.keys import organisations
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection
@@ -28,7 +29,7 @@ async def can_store_good_event(connection: Connection, clock: DatabaseClock, win
             name = f"good event {clock.mint()}"
             organisation = await organisations.insert(connection, clock, name, Plan.FREE, None)
             event = _good_event(OrgId(organisation.id), EventId(clock.mint()))
-            receipt = await event_store.accept(connection, clock, [event], window)
+            receipt = await event_store.accept(connection, clock, Batch([event]), window)
             return not receipt.missing
         finally:
             await transaction.rollback()

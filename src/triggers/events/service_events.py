@@ -16,6 +16,7 @@ from triggers.domain import EventId, NewEvent, OrgId
 from triggers.errors import DatabaseUnavailable
 from triggers.events import store as event_store
 from triggers.events.matching import Finding, Judging
+from triggers.events.store import Batch
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Connection
 
@@ -59,9 +60,8 @@ async def tell(connection: Connection, clock: DatabaseClock, judging: Judging, t
             for event, each in zip(waiting, judged, strict=True)
             for subscription_id, finding in each.findings.items()
         }
-        receipt = await event_store.accept(
-            connection, clock, waiting, _NO_WINDOW, [each.rules.version for each in judged], findings
-        )
+        batch = Batch(waiting, [each.rules.version for each in judged], findings)
+        receipt = await event_store.accept(connection, clock, batch, _NO_WINDOW)
         missing = set(receipt.missing)
         waiting = [event for event in waiting if event.id in missing]
         for event in waiting:

@@ -122,15 +122,21 @@ class StoredPayload(NamedTuple):
     payload: bytes
 
 
+class Batch(NamedTuple):
+    """Events to store.
+
+    `versions`: for each event the version of the rules that judged it; all 0 if omitted. `findings`: a key
+    is an event's id followed by a subscription's id; a value is False if the subscription does not want the
+    event, else the ordering key.
+    """
+
+    events: Sequence[NewEvent]
+    versions: Sequence[int] = ()
+    findings: Mapping[str, str | Literal[False]] = {}
+
+
 async def accept(
-    connection: Connection,
-    clock: DatabaseClock,
-    batch: Sequence[NewEvent],
-    window: timedelta,
-    versions: Sequence[int] | None = None,
-    findings: Mapping[str, str | Literal[False]] | None = None,
-    *,
-    all_first: bool = True,
+    connection: Connection, clock: DatabaseClock, batch: Batch, window: timedelta, *, all_first: bool = True
 ) -> Receipt:
     """Store a batch with its deliveries in one transaction; return what was not stored.
 
@@ -138,12 +144,11 @@ async def accept(
     organisation, with about the same number of deliveries for each. The very first event is always stored. No
     two events may share an organisation and a dedup_id.
 
-    `versions`: for each event the version of the rules that judged it; all 0 if omitted. `findings`: a key
-    is an event's id followed by a subscription's id; a value is False if the subscription does not want the
-    event, else the ordering key. `all_first`: whether to try `accept_all` first. In a transaction that has
-    already begun, all ids must be new.
+    `window`: how long a dedup_id is remembered. `all_first`: whether to try `accept_all` first. In a
+    transaction that has already begun, all ids must be new.
     """
-    *fields, other_attributes = columns(map(_COLUMNS, batch))
+    events, versions, findings = batch
+    *fields, other_attributes = columns(map(_COLUMNS, events))
     values = (
         *fields,
         versions if versions and any(versions) else (),
@@ -170,8 +175,8 @@ async def accept(
         missing = row["missing"]
     clock.learn(row["now"], asked_at)
     owed = await do_first(_by_event(row["owed"]))
-    charges = _charges(batch, row["broad"]) if row["broad"] else {}
-    return Receipt(missing, Handover.of(asked_at, row["now"], batch, owed), obstacle, charges)
+    charges = _charges(events, row["broad"]) if row["broad"] else {}
+    return Receipt(missing, Handover.of(asked_at, row["now"], events, owed), obstacle, charges)
 
 
 def _charges(batch: Sequence[NewEvent], broad: Sequence[bytes]) -> Counter[UUID]:

@@ -78,7 +78,8 @@ async def test_both_statements_tell_what_is_charged(
         for each in (broad, narrow, broad)
     ]
     async with database.connection() as connection:
-        receipt = await event_store.accept(connection, clock, events, timedelta(days=1), all_first=all_first)
+        batch = event_store.Batch(events)
+        receipt = await event_store.accept(connection, clock, batch, timedelta(days=1), all_first=all_first)
     assert receipt.missing == []
     assert receipt.charges == {broad.id: 2 * 2}  # 201 deliveries each
 

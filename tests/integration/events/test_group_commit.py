@@ -73,7 +73,7 @@ async def subscribe(database: Database, org_id: UUID, number: int) -> None:
 
 async def store(connection: Connection, clock: DatabaseClock, batch: list[NewEvent]) -> list[UUID]:
     """Store a batch; return the ids that it did not store."""
-    return (await event_store.accept(connection, clock, batch, DAY)).missing
+    return (await event_store.accept(connection, clock, event_store.Batch(batch), DAY)).missing
 
 
 async def test_accept_is_repeatable(
@@ -258,10 +258,10 @@ def flushes(monkeypatch: pytest.MonkeyPatch) -> list[list[UUID]]:
     stored: list[list[UUID]] = []
 
     async def recording(
-        connection: Connection, clock: DatabaseClock, batch: Any, *rest: Any, **more: Any
+        connection: Connection, clock: DatabaseClock, batch: event_store.Batch, *rest: Any, **more: Any
     ) -> Any:
         receipt = await accept(connection, clock, batch, *rest, **more)
-        stored.append([event.id for event in batch if event.id not in receipt.missing])
+        stored.append([event.id for event in batch.events if event.id not in receipt.missing])
         return receipt
 
     monkeypatch.setattr(event_store, "accept", recording)

@@ -284,7 +284,8 @@ async def test_accept_looks_up_only_the_names_that_came(
             return {"now": BEGINNING, "fits": False, "missing": [], "owed": [], "broad": []}
 
     event = NewEvent(org_id=tenant.id, id=clock.mint(), type="type.7.7", payload=b"{}")
-    await event_store.accept(cast("Connection", Explaining()), clock, [event], timedelta(days=1))
+    explaining = cast("Connection", Explaining())
+    await event_store.accept(explaining, clock, event_store.Batch([event]), timedelta(days=1))
     named = next(node for node in nodes(plans[1]) if node.get("Subplan Name") == "CTE named")
     assert named["Actual Rows"] == 1
 

@@ -57,7 +57,9 @@ async def test_what_is_handed_over_is_what_a_read_finds(
     )
     bare = NewEvent(org_id=tenant.id, id=EventId(clock.mint()), type="a", payload=b"1")
     async with database.connection() as connection:
-        receipt = await event_store.accept(connection, clock, [full, bare], timedelta(days=1))
+        receipt = await event_store.accept(
+            connection, clock, event_store.Batch([full, bare]), timedelta(days=1)
+        )
         ids = [(tenant.id, lane.id) for lane in lanes]
         found = await lane_store.read(
             connection, ids, [(datetime(2000, 1, 1, tzinfo=UTC), full.id)] * 2, [9, 9]
