@@ -22,7 +22,7 @@ from triggers.deliveries.body import AttemptView
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.errors import Conflict, Invalid
 from triggers.http.request import Request
-from triggers.previews.routes import PreviewRoutes, TestAnswer
+from triggers.previews.delivery_tests import DeliveryTestRoutes, TestAnswer
 from triggers.push.retry import DEFAULT_SCHEDULE
 from triggers.sessions.sessions import Session
 from triggers.statistics.routes import StatisticsRoutes
@@ -109,7 +109,7 @@ class SubscriptionPages:
         said = PageNotice("")
         try:
             answer = await self.desk.api.ask(
-                session.caller, PreviewRoutes.test_subscription, subscription_id=subscription_id
+                session.caller, DeliveryTestRoutes.test_subscription, subscription_id=subscription_id
             )
         except Conflict as error:
             said = PageNotice(str(error))

@@ -40,6 +40,7 @@ from triggers.node.routes import CONSOLE_ROUTES, bind
 from triggers.node.settings import Settings
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import API_NAME, Database
+from triggers.previews.delivery_tests import DeliveryTestRoutes
 from triggers.previews.event_routes import EventPreviewRoutes
 from triggers.previews.routes import PAGES_AT_ONCE, PreviewRoutes
 from triggers.replays.job import Replaying
@@ -152,7 +153,8 @@ class ApiNode:
             DefaultInboxRoutes(database),
             InboxRoutes(database, clock, key_ring, wakeup, policy, self.settings.inbox_retention),
             MessageRoutes(database, clock, wakeup, stopping),
-            PreviewRoutes(database, key_ring, clock, wakeup, places, stopping),
+            PreviewRoutes(database, places),
+            DeliveryTestRoutes(database, key_ring, clock, wakeup, stopping),
             EventPreviewRoutes(database, clock, places),
             SystemRoutes(database, lambda: facts_of(self.settings, self.health, self._data_dir)),
             operator,

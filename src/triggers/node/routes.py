@@ -14,7 +14,7 @@ from triggers.inboxes import default_inbox, messages
 from triggers.inboxes import routes as inboxes
 from triggers.keys import routes as keys
 from triggers.node import operator_routes
-from triggers.previews import event_routes
+from triggers.previews import delivery_tests, event_routes
 from triggers.previews import routes as previews
 from triggers.replays import routes as replays
 from triggers.search import routes as search
@@ -29,7 +29,7 @@ ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
     "events": events.ROUTES,
     "inboxes": (*default_inbox.ROUTES, *inboxes.ROUTES, *messages.ROUTES),
     "subscriptions": subscriptions.ROUTES,
-    "previews": (*previews.ROUTES, *event_routes.ROUTES),
+    "previews": (*previews.ROUTES, *delivery_tests.ROUTES, *event_routes.ROUTES),
     "deliveries": (*deliveries.ROUTES, *delivery_overviews.ROUTES),
     "replays": replays.ROUTES,
     "statistics": statistics.ROUTES,

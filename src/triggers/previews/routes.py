@@ -1,9 +1,7 @@
-"""Trying a subscription out: a test delivery, sample deliveries, and the dry run of a filter."""
+"""Trying a subscription out before it exists: sample deliveries, and the dry run of a filter."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
@@ -11,51 +9,31 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from triggers.deliveries.store import Attempt
 from triggers.domain import (
     MAX_PAGE_BYTES,
-    RESERVED_TYPE_PREFIX,
-    AttemptOutcome,
     Caller,
-    EventId,
-    NewEvent,
     OrgId,
     Scope,
-    SubscriptionStatus,
     check_type_pattern,
     check_type_patterns,
     minted_at,
     type_matches,
 )
-from triggers.errors import Conflict
 from triggers.events import listing
 from triggers.events import store as event_store
 from triggers.events.body_format import render
 from triggers.events.listing import EventFilter
 from triggers.events.store import EventRange, StoredEvent
 from triggers.http.parameters import Query
-from triggers.http.response import JsonResponse
-from triggers.http.route import Answer, Route
-from triggers.http.views import Timestamp, optional_timestamp, raw
+from triggers.http.route import Route
+from triggers.http.views import Timestamp, raw
 from triggers.pace import do
-from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.previews import store as trial_store
 from triggers.room import Places
-from triggers.secrets.key_ring import KeyRing
-from triggers.subscriptions import store as subscription_store
 from triggers.subscriptions.body import EventTypes, Filter
 from triggers.subscriptions.payload_filter import Budget, FilterInput, PayloadFilter
 from triggers.subscriptions.routes import subscription_route
 from triggers.subscriptions.rules import Format
-from triggers.wakeups.wakeup import Wakeup
-
-TEST_TYPE = RESERVED_TYPE_PREFIX + "test"
-TEST_WAIT_SECONDS = 20.0
-FOLLOWED_SECONDS = 1.25
-"""Time after a change of a subscription until its worker applies it."""
-POLL_SECONDS = (0.02, 0.25)
-"""First and longest pause between two looks for the attempt of a test."""
 
 SLICE = 1_000
 MAX_SCANNED = 20_000
@@ -70,28 +48,6 @@ page in memory. Searches, statistics and lists of events with a filter, which re
 Organisations share them as `Places` says."""
 
 _BEYOND = UUID(int=(1 << 128) - 1)
-
-
-class TestAttempt(msgspec.Struct, kw_only=True):
-    """The HTTP request of the test."""
-
-    id: UUID
-    attempt: int
-    outcome: AttemptOutcome
-    reason: str
-    status_code: int | None
-    response: str | None
-    duration_ms: int
-    began_at: Timestamp
-    retry_at: Timestamp | None
-
-
-class TestAnswer(msgspec.Struct, kw_only=True):
-    """The delivery of the test, and its first attempt if there was one within 20 seconds."""
-
-    delivery_id: str
-    event_id: UUID
-    attempt: TestAttempt | None
 
 
 class DryRunBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -148,53 +104,16 @@ class WholeEvent(NamedTuple):
 
 
 class PreviewRoutes:
-    """Handlers of this room's URLs."""
+    """Handlers of the URLs of dry runs and samples."""
 
     def __init__(
         self,
         database: Database,
-        key_ring: KeyRing,
-        clock: DatabaseClock,
-        wakeup: Wakeup,
         pages: Places,
-        stopping: Callable[[], bool],
     ) -> None:
         """`pages` bounds the dry runs and lists of samples that are under way at the same time."""
         self._database = database
-        self._key_ring = key_ring
-        self._clock = clock
-        self._wakeup = wakeup
-        self._stopping = stopping
         self._pages = pages
-
-    async def test_subscription(self, caller: Caller, subscription_id: str) -> JsonResponse[TestAnswer]:
-        """Send a test event to this subscription only.
-
-        The event has the type `triggers.test`. It is delivered and retried like any other event. The test
-        waits until changes of the last second are in effect. The answer is 200 with the first attempt, also
-        if that failed, or 202 if no attempt was made within 20 seconds, for example because the subscription
-        is paused.
-        """
-        found = await subscription_store.find(self._database, self._key_ring, caller.org_id, subscription_id)
-        event_id = self._clock.mint()
-        if found.changed_at != found.created_at:
-            changed_ago = self._clock.now() - found.changed_at.timestamp()
-            await asyncio.sleep(min(max(0.0, FOLLOWED_SECONDS - changed_ago), FOLLOWED_SECONDS))
-        payload = {"message": "A test of this subscription.", "subscription_id": str(found.id)}
-        event = NewEvent(
-            org_id=caller.org_id, id=EventId(event_id), type=TEST_TYPE, payload=msgspec.json.encode(payload)
-        )
-        if not await trial_store.store_test(self._database, found.id, event):
-            raise Conflict("The subscription is disabled. Enable it first.")
-        attempt = None
-        if found.status == SubscriptionStatus.ACTIVE:
-            attempt = await self._first_attempt(caller.org_id, found.id, event_id)
-        answer = TestAnswer(
-            delivery_id=f"{event_id}.{found.id}",
-            event_id=event_id,
-            attempt=None if attempt is None else _attempt(attempt),
-        )
-        return JsonResponse(answer, status_code=202 if attempt is None else 200)
 
     async def list_samples(
         self,
@@ -257,18 +176,6 @@ class PreviewRoutes:
             complete=found_all and judged == len(events),
             matches=judging.matches,
         )
-
-    async def _first_attempt(self, org_id: OrgId, subscription_id: UUID, event_id: UUID) -> Attempt | None:
-        self._wakeup.give({org_id}, [(org_id, subscription_id)])
-        deadline = asyncio.get_running_loop().time() + TEST_WAIT_SECONDS
-        pause, longest = POLL_SECONDS
-        while True:
-            found = await trial_store.first_attempt(self._database, org_id, subscription_id, event_id)
-            left = deadline - asyncio.get_running_loop().time()
-            if found is not None or left <= 0 or self._stopping():
-                return found
-            await asyncio.sleep(min(left, pause))
-            pause = min(longest, pause * 1.5)
 
     async def _newest_of(
         self, org_id: OrgId, patterns: list[str] | None, limit: int
@@ -369,31 +276,7 @@ def _match(event: StoredEvent, failure: str | None) -> DryRunMatch:
     return DryRunMatch(id=event.id, type=event.type, created_at=minted_at(event.id), filter_error=failure)
 
 
-def _attempt(attempt: Attempt) -> TestAttempt:
-    return TestAttempt(
-        id=attempt.id,
-        attempt=attempt.attempt,
-        outcome=attempt.outcome,
-        reason=attempt.reason,
-        status_code=attempt.status_code,
-        response=attempt.response,
-        duration_ms=attempt.duration_ms,
-        began_at=minted_at(attempt.id),
-        retry_at=optional_timestamp(attempt.retry_at),
-    )
-
-
 ROUTES = (
     subscription_route("POST", "/dry-run", PreviewRoutes.dry_run),
-    subscription_route(
-        "POST",
-        "/{subscription_id}/test",
-        PreviewRoutes.test_subscription,
-        answers=(
-            Answer(200, "The result of the first attempt."),
-            Answer(202, "The test event is stored, but no attempt was made yet."),
-            Answer(409, "The subscription is disabled."),
-        ),
-    ),
     Route("GET", "/v1/samples", PreviewRoutes.list_samples, Scope.SUBSCRIPTIONS),
 )

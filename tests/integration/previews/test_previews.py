@@ -15,6 +15,7 @@ from harness import Node, Tenant, Tenants, eventually
 from receiving import Receiver
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
+from triggers.previews import delivery_tests
 from triggers.previews import routes as trials
 
 
@@ -207,7 +208,7 @@ async def test_a_test_answers_with_its_first_attempt(
 async def test_a_test_that_nobody_carries_out_is_202(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trials, "TEST_WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(delivery_tests, "TEST_WAIT_SECONDS", 0.3)
     subscription_id = await subscribe(client)
     answer = await client.post(f"/v1/hooks/{subscription_id}/test")
     assert (answer.status_code, answer.json()["attempt"]) == (202, None)
