@@ -85,7 +85,7 @@ select now() as now, (select fits from fit) as fits,
     array(
         -- Looked for only where there are so many subscriptions, because nearly nobody has them.
         select uuid_send(event_id) || int4send(count(*)::integer) from owed
-        where (select count(*) from recipients) > $15
+        where exists (select from recipients offset $15)
         group by event_id having count(*) > $15
     ) as broad
 
@@ -195,7 +195,7 @@ select now() as now,
     array(
         -- Looked for only where there are so many subscriptions, because nearly nobody has them.
         select uuid_send(event_id) || int4send(count(*)::integer) from owed
-        where (select count(*) from recipients) > $15
+        where exists (select from recipients offset $15)
         group by event_id having count(*) > $15
     ) as broad
 
