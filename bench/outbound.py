@@ -81,6 +81,7 @@ async def ours_raw(port: int, in_flight: int) -> AsyncIterator[Send]:
         connection = free.pop()
         assert await connection.exchange(head + BODY) is None
         assert connection.status == 200
+        connection.rest(loop.time())
         free.append(connection)
 
     yield send

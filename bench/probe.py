@@ -150,6 +150,7 @@ class _Callers:
         else:
             self.accepted[number] = time.perf_counter()
         if connection.reusable:
+            connection.rest(asyncio.get_running_loop().time())
             self._free.append(connection)
 
     async def _open(self) -> EndpointConnection:

@@ -83,8 +83,9 @@ class EndpointConnection(asyncio.Protocol):
         self._reset()
 
     def exchange(self, request: bytes) -> "asyncio.Future[Reason | None]":
-        """Send a complete request on a new or an idle connection. The future never raises. Its result is None
-        for a complete answer, or else the reason of the failure."""
+        """Send a complete request on a connection that is new, or idle because of `rest`. The future never
+        raises. Its result is None for a complete answer, or else the reason of the failure."""
+        assert self.stage is Stage.IDLE
         self._done = done = self._loop.create_future()
         self.stage = Stage.SENT
         if self.transport is None or self.closed:
