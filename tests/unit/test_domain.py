@@ -116,6 +116,12 @@ def test_the_time_of_an_id_is_written_alike(milliseconds: int) -> None:
     assert domain.minted_at(found) == domain.rfc3339(domain.created_at(found))
 
 
+def learn(clock: DatabaseClock, *, waited: float = 0.0, offset: float = 0.0) -> None:
+    """Ask a database whose time is this machine's and `offset`, and whose answer took `waited` seconds."""
+    asked_at = time.monotonic() - waited
+    clock.learn(datetime.now(UTC) + timedelta(seconds=offset), asked_at)
+
+
 def test_nothing_is_minted_before_the_time_is_known() -> None:
     """Ids rise, so one that is an hour ahead would put every later one an hour ahead."""
     clock = DatabaseClock()
@@ -129,7 +135,7 @@ def test_minted_ids_rise_whatever_the_clock_does() -> None:
     clock = DatabaseClock()
     ids = []
     for offset in (0, 3600, -3600, 0):
-        clock.learn(datetime.now(UTC) + timedelta(seconds=offset), time.monotonic())
+        learn(clock, offset=offset)
         assert clock.now() - time.time() == pytest.approx(offset, abs=0.1)
         ids += [clock.mint() for _ in range(2000)]
     assert [int(each) for each in ids] == sorted({int(each) for each in ids})
@@ -140,16 +146,16 @@ def test_minted_ids_rise_whatever_the_clock_does() -> None:
 def test_a_slow_answer_does_not_move_the_clock() -> None:
     """Otherwise the ids of a node would run ahead by the delay, and then stand still until time caught up."""
     clock = DatabaseClock()
-    clock.learn(datetime.now(UTC), time.monotonic())
-    clock.learn(datetime.now(UTC), time.monotonic() - 30)
+    learn(clock)
+    learn(clock, waited=30)
     assert clock.now() - time.time() == pytest.approx(0, abs=0.1)
 
 
 def test_a_quick_answer_puts_right_what_a_slow_one_said() -> None:
     clock = DatabaseClock()
-    clock.learn(datetime.now(UTC), time.monotonic() - 30)
+    learn(clock, waited=30)
     assert clock.now() - time.time() == pytest.approx(30, abs=0.1)
-    clock.learn(datetime.now(UTC), time.monotonic())
+    learn(clock)
     assert clock.now() - time.time() == pytest.approx(0, abs=0.1)
 
 
