@@ -74,6 +74,31 @@ async def test_a_stale_owner_is_recorded_and_changes_nothing(
     assert await states.settled(subscription.id) == {"delivered": 1}
 
 
+async def test_a_stale_owner_counts_nothing(
+    client: httpx.AsyncClient,
+    subscription: Subscription,
+    owner: Owner,
+    states: States,
+    clock: DatabaseClock,
+    database: Database,
+    connection: Connection,
+) -> None:
+    """It would use up an attempt that it must not send."""
+    await post(client, [{}])
+    (row,) = await states.deliveries(subscription.id)
+    due = lane_store.Due(
+        row["org_id"], subscription.id, row["event_id"], 0, 0, None, row["due_at"], row["accepted_at"], 2
+    )
+    await owner.lose()
+    successor = Owner(database, clock)
+    await successor.take()
+    for worker, counted in (owner, set()), (successor, {0}):
+        begin = lane_store.Begin(worker.groups[row["lane_group"]], due, row["now"])
+        assert await lane_store.begin_attempts(connection, [begin]) == counted
+        (after,) = await states.deliveries(subscription.id)
+        assert after["attempts"] == len(counted)
+
+
 @pytest.mark.parametrize("outcome", AttemptOutcome)
 async def test_settling_again_changes_nothing(
     client: httpx.AsyncClient,
