@@ -18,6 +18,7 @@ from triggers.domain import (
     AttemptOutcome,
     Caller,
     EventId,
+    Format,
     NewEvent,
     OrgId,
     Scope,
@@ -47,7 +48,6 @@ from triggers.subscriptions import store as subscription_store
 from triggers.subscriptions.body import EventTypes, Filter
 from triggers.subscriptions.payload_filter import Budget, FilterInput, PayloadFilter
 from triggers.subscriptions.routes import subscription_route
-from triggers.subscriptions.rules import Format
 from triggers.wakeups.wakeup import Wakeup
 
 TEST_TYPE = RESERVED_TYPE_PREFIX + "test"
