@@ -12,9 +12,9 @@ import typer
 from triggers.cli.listening import keyboard
 from triggers.cli.listening.event_lines import EventLines
 from triggers.cli.listening.forwarding import Forwarder
-from triggers.cli.listening.listener import Limits, Listener
+from triggers.cli.listening.listener import EventListener, Limits
 from triggers.cli.listening.service_link import ServiceLink
-from triggers.cli.listening.temporary_inbox import TemporaryInbox, Wanted
+from triggers.cli.listening.temporary_inbox import TemporaryInbox, WantedEvents
 from triggers.cli.service import DEFAULT_URL, Key, Url, open_async_client
 from triggers.domain import parse_time, rfc3339
 from triggers.errors import OperatorError
@@ -74,7 +74,7 @@ def listen(  # noqa: PLR0913, PLR0917 - each is an option
     async def run() -> None:
         async with open_async_client(url, key) as client:
             link = ServiceLink(client, lines.tell)
-            inbox = TemporaryInbox(link, Wanted(types or None, payload_filter), lines.tell)
+            inbox = TemporaryInbox(link, WantedEvents(types or None, payload_filter), lines.tell)
             shown = f"{client.base_url.scheme}://{client.base_url.netloc.decode()}"
 
             async def begin() -> None:
@@ -91,7 +91,7 @@ def listen(  # noqa: PLR0913, PLR0917 - each is an option
             def open_event(event_id: str) -> None:
                 typer.launch(f"{shown}/console/events/{event_id}")
 
-            listener = Listener(link, inbox, forwarder, lines, Limits(concurrency, attempts))
+            listener = EventListener(link, inbox, forwarder, lines, Limits(concurrency, attempts))
             await listener.run(begin, open_event if at_terminal else None)
 
     asyncio.run(run())

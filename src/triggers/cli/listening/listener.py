@@ -19,7 +19,7 @@ from triggers.cli.listening import keyboard
 from triggers.cli.listening.event_lines import EventLines, Handled, Outcome
 from triggers.cli.listening.forwarding import Forwarder, ReceivedEvent, ReceiverAnswer
 from triggers.cli.listening.service_link import ServiceLink
-from triggers.cli.listening.temporary_inbox import Held, TemporaryInbox
+from triggers.cli.listening.temporary_inbox import HeldMessage, TemporaryInbox
 from triggers.domain import parse_time
 from triggers.push.retry import DEFAULT_SCHEDULE
 
@@ -47,7 +47,7 @@ class _EventShown(msgspec.Struct):
     deliveries: list[_DeliveryShown]
 
 
-class Listener:
+class EventListener:
     """Handles the messages of one inbox until it is stopped. Without a forwarder it only prints them."""
 
     def __init__(
@@ -102,7 +102,7 @@ class Listener:
             else:
                 await self._handle(held)
 
-    async def _handle(self, held: Held) -> None:
+    async def _handle(self, held: HeldMessage) -> None:
         event = await self._event_of(held)
         attempt = held.message.message_attributes.lease_count
         if self._forwarder is None:
@@ -131,7 +131,7 @@ class Listener:
             f"again in {delay:g} s, attempt {attempt} of {most}",
         )
 
-    async def _event_of(self, held: Held) -> ReceivedEvent:
+    async def _event_of(self, held: HeldMessage) -> ReceivedEvent:
         """The event of a message, with what only the event itself shows, if the API key may read it."""
         message = held.message
         occurred_at: datetime | None = None

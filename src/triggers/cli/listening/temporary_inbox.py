@@ -28,7 +28,7 @@ _WAIT_SECONDS: Final = 20
 _ALPHABET: Final = string.ascii_lowercase + string.digits
 
 
-class Wanted(NamedTuple):
+class WantedEvents(NamedTuple):
     """The events that a listener asks for. None: events of all types, or without a filter."""
 
     types: list[str] | None
@@ -42,7 +42,7 @@ class Attributes(msgspec.Struct):
     event_type: str | None
 
 
-class Message(msgspec.Struct):
+class LeasedEvent(msgspec.Struct):
     """A leased message. The payload keeps the bytes that were sent."""
 
     id: UUID
@@ -54,20 +54,20 @@ class Message(msgspec.Struct):
 class LeaseAnswer(msgspec.Struct):
     """A lease of one message at most."""
 
-    results: list[Message]
+    results: list[LeasedEvent]
 
 
-class Held(NamedTuple):
+class HeldMessage(NamedTuple):
     """A message and its lease."""
 
     lease_id: UUID
-    message: Message
+    message: LeasedEvent
 
 
 class TemporaryInbox:
     """An inbox that exists while the listener runs. If it expires during an outage, it is made again."""
 
-    def __init__(self, link: ServiceLink, wanted: Wanted, tell: Callable[[str], None]) -> None:
+    def __init__(self, link: ServiceLink, wanted: WantedEvents, tell: Callable[[str], None]) -> None:
         self.key = _new_key()
         self.id = ""
         self.created_at = ""
@@ -104,7 +104,7 @@ class TemporaryInbox:
             await asyncio.sleep(RENEWAL_SECONDS)
             await self.renew()
 
-    async def lease(self) -> Held | None:
+    async def lease(self) -> HeldMessage | None:
         """Lease one message. Waits for one for a while; None if none came.
 
         A request whose answer was lost is repeated with the same id of the lease, so it leases nothing twice.
@@ -128,9 +128,9 @@ class TemporaryInbox:
                 await asyncio.sleep(1)
                 return None
         found = decode(checked(answer), LeaseAnswer).results
-        return Held(lease_id, found[0]) if found else None
+        return HeldMessage(lease_id, found[0]) if found else None
 
-    async def settle(self, held: Held, verb: str, **fields: Any) -> bool:
+    async def settle(self, held: HeldMessage, verb: str, **fields: Any) -> bool:
         """Acknowledge, release or reject a message. False if the lease or the inbox is gone."""
         answer = await self._link.ask(
             "POST", f"{self._path}/messages/{verb}", {"lease_id": str(held.lease_id), **fields}
