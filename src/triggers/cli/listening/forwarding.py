@@ -118,9 +118,9 @@ class Forwarder:
         except (TimeoutError, httpx.TimeoutException):
             failure = "no answer in time" if status is None else "an answer that came too slowly"
         except httpx.ConnectError:
-            failure = "connection refused"
+            failure = "no connection"
         except httpx.TransportError:
-            failure = "connection closed" if status is None else "an answer that ended early"
+            failure = "no valid answer" if status is None else "an answer that ended early"
         return ReceiverAnswer(
             status=status,
             failure=failure,
