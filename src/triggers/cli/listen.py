@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from triggers.cli.listening import keyboard
-from triggers.cli.listening.event_lines import EventLines
+from triggers.cli.listening.event_lines import EventLines, escaped
 from triggers.cli.listening.forwarding import Forwarder
 from triggers.cli.listening.listener import EventListener, Limits
 from triggers.cli.listening.service_link import ServiceLink
@@ -94,7 +94,10 @@ def listen(  # noqa: PLR0913, PLR0917 - each is an option
             listener = EventListener(link, inbox, forwarder, lines, Limits(concurrency, attempts))
             await listener.run(begin, open_event if at_terminal else None)
 
-    asyncio.run(run())
+    try:
+        asyncio.run(run())
+    except OperatorError as error:  # its text may come from the service
+        raise OperatorError(escaped(error.message), **error.facts) from None
 
 
 def _moment(text: str, now: datetime) -> str:

@@ -164,7 +164,7 @@ async def test_a_receiver_that_refuses_gets_the_event_again_and_then_no_more(
 
     def answer(hook: Hook) -> bytes:
         if hook.id == never:
-            return b"HTTP/1.1 500 X\r\ncontent-length: 12\r\n\r\n\x1b[31mno\x00\xe9\xff"
+            return b"HTTP/1.1 500 X\r\ncontent-length: 10\r\n\r\n\x1b[31mno\x00\xe9\xff"
         return FAILED if receiver.counts()[hook.id] == 1 else OK
 
     receiver.answer = answer
@@ -246,8 +246,11 @@ async def test_an_inbox_that_somebody_deleted_is_made_again(
         assert (await command.line())["payload"] == 1
         assert (await client.delete(f"/v1/inboxes/{command.inbox}")).status_code == 202
         assert "A new one collects events from now on." in await command.said()
-        await send(client, 2)
-        assert (await command.line())["payload"] == 2
+        await send(client, HOSTILE)
+        assert command.process.stdout
+        raw = (await asyncio.wait_for(command.process.stdout.readline(), 30)).decode()
+        assert raw.removesuffix("\n").isprintable()
+        assert json.loads(raw)["payload"] == HOSTILE
         assert await command.end() == 0
 
 
@@ -281,7 +284,9 @@ async def test_what_cannot_work_ends_with_one_line(node: Node, tenants: Tenants,
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_asked(arguments: list[str], expected: str) -> None:
-    result = CliRunner().invoke(app, ["listen", "--key", "zap_test_x", "--url", "http://127.0.0.1:1", *arguments])
+    result = CliRunner().invoke(
+        app, ["listen", "--key", "zap_test_x", "--url", "http://127.0.0.1:1", *arguments]
+    )
     assert isinstance(result.exception, TriggersError)
     assert expected in result.exception.message
     assert "whsec_abc" not in result.exception.message

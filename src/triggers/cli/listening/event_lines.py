@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
@@ -112,8 +113,12 @@ def _json(handled: Handled) -> str:
         ms=None if answer is None else answer.milliseconds,
         payload=msgspec.Raw(event.payload.translate(_IN_ONE_LINE)),
     )
-    return msgspec.json.encode(line).decode()
+    text = msgspec.json.encode(line).decode()
+    if text.isprintable():
+        return text
+    # Such characters are only inside of strings, where JSON can escape them.
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
-_IN_ONE_LINE: Final = bytes.maketrans(b"\r\n", b"  ")
-"""A JSON string holds no raw line break, so a space in place of a line break changes no value."""
+_IN_ONE_LINE: Final = bytes.maketrans(b"\t\r\n", b"   ")
+"""A JSON string holds no raw tab or line break, so a space in place of one changes no value."""

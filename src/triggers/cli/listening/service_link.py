@@ -41,13 +41,14 @@ class ServiceLink:
         """
         pauses = 0
         while True:
+            began = time.monotonic()
             try:
                 answer = await self._client.request(method, path, json=body, timeout=wait_seconds + 10)
             except httpx.TransportError:
                 self._lost("The service does not answer.")
             else:
                 if answer.status_code not in _BUSY:
-                    self._found()
+                    self._found(began)
                     return answer
                 self._lost(f"The service answers {answer.status_code}.")
             await asyncio.sleep(_pause(pauses))
@@ -76,8 +77,9 @@ class ServiceLink:
             self._down_since = time.monotonic()
             self._tell(f"{what} Trying again.")
 
-    def _found(self) -> None:
-        if self._down_since is not None:
+    def _found(self, began: float) -> None:
+        # A service that is stopping may still answer requests from before.
+        if self._down_since is not None and began > self._down_since:
             self._tell(f"The service answers again, after {time.monotonic() - self._down_since:.0f} s.")
             self._down_since = None
 
