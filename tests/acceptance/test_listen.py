@@ -38,10 +38,19 @@ class Listener:
         )
         self.lines: list[str] = []
         self.said: list[str] = []
+        self._readers = []
         for stream, kept in ((self.process.stdout, self.lines), (self.process.stderr, self.said)):
             assert stream is not None
-            threading.Thread(target=_keep, args=[stream, kept], daemon=True).start()
+            self._readers.append(threading.Thread(target=_keep, args=[stream, kept], daemon=True))
+            self._readers[-1].start()
         wait_for(lambda: self.said, 30, "listener")
+
+    def close(self) -> None:
+        """Kill it, and read to the end of what it said."""
+        with self.process:
+            self.process.kill()
+            for reader in self._readers:
+                reader.join()
 
     @property
     def ids(self) -> set[str]:
@@ -60,8 +69,7 @@ def listening(service: Service, *arguments: str) -> Iterator[Listener]:
     try:
         yield listener
     finally:
-        listener.process.kill()
-        listener.process.wait()
+        listener.close()
 
 
 def send(service: Service, count: int) -> set[str]:
