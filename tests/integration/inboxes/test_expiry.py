@@ -142,17 +142,21 @@ async def test_the_duty_deletes_an_expired_inbox_with_its_messages_and_notices(
 
     async def are_gone() -> bool:
         rows = await database.fetch(
-            "select deleted_at from subscriptions where id = any ($1::uuid[])",
+            "select status from subscriptions where id = any ($1::uuid[])",
             [UUID(made["id"]), UUID(paused["id"]), UUID(made["notifications"]["subscription_id"])],
         )
-        return all(row["deleted_at"] is not None for row in rows)
+        return [row["status"] for row in rows] == ["deleting"] * 3
 
     await eventually(are_gone, 20)
-    assert (await client.get(f"/v1/inboxes/{made['id']}")).status_code == 404
+    assert (await client.get("/v1/inboxes/brief")).status_code == 404
     assert (await client.get(f"/v1/inboxes/{stays['id']}")).json()["status"] == "active"
-    deliveries = (await client.get(f"/v1/events/{event_id}")).json()["deliveries"]
-    states = {each["key"]: each["status"] for each in deliveries if each["kind"] == "inbox"}
-    assert states == {"default": "pending", "brief": "cancelled"}
+
+    async def is_cancelled() -> bool:
+        deliveries = (await client.get(f"/v1/events/{event_id}")).json()["deliveries"]
+        states = {each["key"]: each["status"] for each in deliveries if each["kind"] == "inbox"}
+        return states == {"default": "pending", "brief": "cancelled"}
+
+    await eventually(is_cancelled, 10)
     row = await database.row("select subscription_count from organisations where id = $1", tenant.id)
     assert row is not None
     assert row[0] == 2  # the default inbox, and the one that stays
@@ -189,7 +193,8 @@ async def test_nodes_that_sweep_at_the_same_time_delete_each_inbox_once(
 
     async def are_gone() -> bool:
         row = await database.row(
-            "select count(*) from subscriptions where key like 'brief-%' and deleted_at is not null"
+            "select count(*) from subscriptions"
+            " where key like 'brief-%' and status = 'deleting' and emptied_at is null"
         )
         return row is not None and row[0] == 6
 
