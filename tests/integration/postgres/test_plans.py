@@ -352,8 +352,8 @@ async def test_a_held_snapshot_does_not_make_claims_wade_through_the_dead(
                 database, positions, inbox, inbox_store.Claim(lease_id, 300, 1000)
             )
             assert len(leased) == 1000
-            held = settlement_store.LeasedMessages(lease_id)
-            assert len(await settlement_store.acknowledge_lease(database, inbox, held)) == 1000
+            messages = settlement_store.LeasedMessages(lease_id)
+            assert len(await settlement_store.acknowledge_lease(database, inbox, messages)) == 1000
             taken += 1000
         await connection.execute("vacuum deliveries")
         values = (MAX_PAGE_BYTES, 100, uuid.uuid4(), timedelta(seconds=300), None, None)
