@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final, NamedTuple, NewType
+from typing import Final, Literal, NamedTuple, NewType, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -21,6 +21,8 @@ EventId = NewType("EventId", UUID)
 LaneId = tuple[UUID, UUID]
 """Organisation and subscription."""
 KeyId = NewType("KeyId", UUID)
+Format: TypeAlias = Literal["standard", "raw", "cloudevents"]
+"""The format of the body of a delivery."""
 
 DEFAULT_INBOX: Final = "default"
 RESERVED_TYPE_PREFIX: Final = "triggers."

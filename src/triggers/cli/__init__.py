@@ -14,6 +14,7 @@ from triggers.cli import (
     client,
     console,
     demo,
+    listen,
     mending,
     routes,
     secrets,
@@ -39,6 +40,7 @@ app.add_typer(tenants.keys, name="keys")
 app.add_typer(subscriptions.subscriptions, name="subscriptions")
 app.add_typer(secrets.secrets, name="secrets")
 client.add_to(app)
+listen.add_to(app)
 mending.add_to(app)
 demo.add_to(app)
 console.add_to(app)

@@ -53,6 +53,17 @@ def open_client(url: str, key: str) -> httpx.Client:
         ) from None
 
 
+def open_async_client(url: str, key: str) -> httpx.AsyncClient:
+    """The same client for a command that waits for several answers at once. Raises as `open_client`."""
+    with open_client(url, key) as alike:
+        return httpx.AsyncClient(
+            base_url=alike.base_url,
+            headers=alike.headers,
+            timeout=TIMEOUT_SECONDS,
+            transport=httpx.AsyncHTTPTransport() if _is_local(alike.base_url.host) else None,
+        )
+
+
 def call(
     client: httpx.Client, method: str, path: str, *, media_type: str = "json", **arguments: Any
 ) -> httpx.Response:

@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from triggers.console.story import Piece, State
-from triggers.console.words import REASONS, capped, duration, failure, rough
+from triggers.console.words import REASONS, capped, clock, duration, failure, relative, rough
 from triggers.deliveries.overview_routes import UndeliveredView
 from triggers.domain import parse_time
 from triggers.inboxes.backlog import InboxBacklog
-from triggers.inboxes.routes import InboxView
+from triggers.inboxes.body import InboxView
 from triggers.outbound.result import Reason
 from triggers.replays.routes import ReplayView
 
@@ -217,6 +217,13 @@ def tell_inbox(inbox: InboxView, now: datetime) -> list[Piece]:
         told.append(Piece(f" {number} {'is' if number == '1' else 'are'} quarantined."))
     if inbox.status == "paused":
         told.append(Piece(" It is paused: consumers get only messages from before the pause."))
+    if inbox.expires_at is not None and inbox.status != "deleting":
+        at = parse_time(inbox.expires_at)
+        told += [
+            Piece(f" It expires {relative(at, now)} ("),
+            Piece(clock(at, now), "time", at),
+            Piece(") unless its consumer renews it. Then it is deleted, and its messages are cancelled."),
+        ]
     return told
 
 

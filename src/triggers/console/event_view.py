@@ -16,6 +16,7 @@ from triggers.deliveries.body import AttemptView
 from triggers.deliveries.overview_routes import EventDelivery, OverviewRoutes
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import Caller, parse_time
+from triggers.events.consumer_note import ConsumerNote
 from triggers.events.routes import DeliveryView, EventDetail, EventRoutes
 from triggers.push.retry import DEFAULT_SCHEDULE
 
@@ -35,7 +36,10 @@ class Story(NamedTuple):
 
 
 class ShownRow(NamedTuple):
-    """One delivery on the page. `action` is the action that the page offers for it, or None."""
+    """One delivery on the page. `action` is the action that the page offers for it, or None.
+
+    `note` is what the consumer of an inbox reported. It is not an attempt.
+    """
 
     subscription_id: UUID
     standing: Standing
@@ -44,6 +48,7 @@ class ShownRow(NamedTuple):
     gaps: list[Pause]
     action: str | None
     may_cancel: bool
+    note: ConsumerNote | None
 
 
 class EventShown(NamedTuple):
@@ -197,6 +202,7 @@ def _row(found: _Found, standing: Standing, course: Course, marks: list[Mark], g
         gaps=gaps,
         action=None if found.detail is None else _action(standing),
         may_cancel=found.detail is not None and standing.is_open and standing.kind == "push",
+        note=found.delivery.note,
     )
 
 

@@ -25,9 +25,10 @@ from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import DEFAULT_INBOX, Caller
 from triggers.errors import Conflict, Invalid
 from triggers.http.request import Request
+from triggers.inboxes.body import InboxView
 from triggers.inboxes.default_inbox import DefaultInboxRoutes
 from triggers.inboxes.messages import MessageRoutes
-from triggers.inboxes.routes import InboxRoutes, InboxView
+from triggers.inboxes.routes import InboxRoutes
 from triggers.replays.routes import ReplayRoutes
 from triggers.sessions.sessions import Session
 

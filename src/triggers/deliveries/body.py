@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from triggers.deliveries.store import Attempt, Delivery
 from triggers.domain import AttemptOutcome, PageRequest, minted_at, rfc3339
+from triggers.events.consumer_note import Note, shown_note
 from triggers.http.views import Timestamp, next_cursor, optional_timestamp
 
 
@@ -69,6 +70,7 @@ class DeliveryRecord(msgspec.Struct, kw_only=True):
     next_at: Annotated[
         Timestamp | None, Meta(description="Time of the next attempt, if it depends only on time.")
     ]
+    note: Note
 
 
 class DeliveryListed(DeliveryRecord, kw_only=True):
@@ -127,6 +129,7 @@ def record_view(delivery: Delivery) -> DeliveryRecord:
         settled_at=optional_timestamp(delivery.settled_at),
         waiting_for=delivery.waiting_for,
         next_at=optional_timestamp(delivery.next_at),
+        note=shown_note(delivery.note),
     )
 
 

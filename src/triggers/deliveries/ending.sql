@@ -20,14 +20,14 @@ with chunk as (
     delete from deliveries d using chunk c
     where d.org_id = c.org_id and d.subscription_id = c.subscription_id
       and d.event_id = c.event_id and d.generation = c.generation
-    returning d.event_id, d.generation, d.lease_count, d.attempts, d.accepted_at, d.first_attempt_at
+    returning d.event_id, d.generation, d.lease_count, d.attempts, d.accepted_at, d.first_attempt_at, d.note
 ), settled as (
     insert into settled_deliveries (
         org_id, subscription_id, event_id, generation, status, reason, lease_count, attempts, accepted_at,
-        first_attempt_at, settled_at
+        first_attempt_at, settled_at, note
     )
     select $1, $2, event_id, generation, 'cancelled', $4, lease_count, attempts, accepted_at, first_attempt_at,
-        now()
+        now(), note
     from gone
 )
 select count(*) from gone

@@ -109,7 +109,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """One generation of a delivery. `waiting_for` and `next_at` say why it is not settled, and when next."""
+    """One generation of a delivery. `waiting_for` and `next_at` say why it is not settled, and when next.
+
+    `note` is what the consumer of an inbox reported, as it is stored.
+    """
 
     subscription_id: UUID
     kind: str
@@ -123,6 +126,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     first_attempt_at: datetime | None
     due_at: datetime | None
     settled_at: datetime | None
+    note: str | None = None
     waiting_for: str | None = None
     next_at: datetime | None = None
 
@@ -373,6 +377,7 @@ def delivery_of(row: Row) -> Delivery:
         first_attempt_at=row["first_attempt_at"],
         due_at=row["due_at"],
         settled_at=row["settled_at"],
+        note=row["note"],
         waiting_for=waiting_for,
         next_at=next_at,
     )

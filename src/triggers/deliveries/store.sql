@@ -55,7 +55,7 @@ where s.org_id = $1 and s.id <= $2 and ($4::text is null or s.kind = $4) order b
 -- With what holds each back: its subscription, its endpoint, or an earlier one of its key.
 select d.subscription_id, d.event_id, d.generation, s.kind,
     case when d.status = 'leased' and d.due_at <= now() then 'pending' else d.status end as status,
-    d.reason, d.attempts, d.lease_count, d.accepted_at, d.first_attempt_at, d.due_at,
+    d.reason, d.attempts, d.lease_count, d.accepted_at, d.first_attempt_at, d.due_at, d.note,
     null::timestamptz as settled_at, d.due_at <= now() as due, s.status as subscription_status, s.probe_at,
     d.ordering_key is not null and exists (
         select from deliveries e
@@ -72,7 +72,7 @@ order by d.event_id desc, d.generation desc limit $5
 -- A delivery that was replayed has a later generation. Only its latest generation shows its present status.
 select d.subscription_id, d.event_id, d.generation, s.kind, d.status,
     d.reason, d.attempts, d.lease_count, d.accepted_at, d.first_attempt_at,
-    null::timestamptz as due_at, d.settled_at,
+    null::timestamptz as due_at, d.settled_at, d.note,
     exists (
         select from deliveries n
         where n.org_id = d.org_id and n.subscription_id = d.subscription_id and n.event_id = d.event_id
@@ -105,12 +105,12 @@ returning generation
 -- The subscription counts as changed: whoever has read this delivery ahead drops it.
 with gone as (
     delete from deliveries where org_id = $1 and subscription_id = $2 and event_id = $3
-    returning event_id, generation, lease_count, attempts, accepted_at, first_attempt_at
+    returning event_id, generation, lease_count, attempts, accepted_at, first_attempt_at, note
 ), settled as (
     insert into settled_deliveries (org_id, subscription_id, event_id, generation, status, reason, lease_count,
-        attempts, accepted_at, first_attempt_at, settled_at)
+        attempts, accepted_at, first_attempt_at, settled_at, note)
     select $1, $2, event_id, generation, 'cancelled', $4, lease_count, attempts, accepted_at, first_attempt_at,
-        now()
+        now(), note
     from gone
 ), told as (
     update subscriptions set changed_at = now()

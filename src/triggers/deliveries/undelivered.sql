@@ -78,14 +78,14 @@ left join lateral (
 with found as materialized (
     select d.subscription_id, d.event_id, d.generation,
         case when d.status = 'leased' and d.due_at <= now() then 'pending' else d.status end as status,
-        d.reason, d.attempts, d.lease_count, d.accepted_at, d.first_attempt_at, d.due_at,
+        d.reason, d.attempts, d.lease_count, d.accepted_at, d.first_attempt_at, d.note, d.due_at,
         null::timestamptz as settled_at, d.ordering_key, s.status <> 'deleting' as stays
     from subscriptions s
     join deliveries d on d.org_id = s.org_id and d.subscription_id = s.id and d.event_id = $2
     where s.org_id = $1
     union all
     select d.subscription_id, d.event_id, d.generation, d.status, d.reason, d.attempts, d.lease_count,
-        d.accepted_at, d.first_attempt_at, null, d.settled_at, null, s.status <> 'deleting'
+        d.accepted_at, d.first_attempt_at, d.note, null, d.settled_at, null, s.status <> 'deleting'
     from subscriptions s
     join settled_deliveries d on d.org_id = s.org_id and d.subscription_id = s.id and d.event_id = $2
     where s.org_id = $1

@@ -19,8 +19,7 @@ from uuid import UUID
 
 import msgspec
 
-from triggers.domain import minted_at, rfc3339
-from triggers.subscriptions.rules import Format
+from triggers.domain import Format, minted_at, rfc3339
 
 _encode = msgspec.json.Encoder().encode
 # Characters that a URI reference cannot contain. It contains a percent sign only before two hex digits.

@@ -27,6 +27,7 @@ from triggers.events.accept import AcceptApp, EventAccepted
 from triggers.events.batch_answer import BatchAnswer
 from triggers.events.body import EventBody
 from triggers.events.cloudevents import CloudEventBody
+from triggers.events.consumer_note import Note, shown_note
 from triggers.events.listing import EventFilter
 from triggers.events.matching import judge_again
 from triggers.events.store import EventRange, StoredEvent
@@ -78,6 +79,7 @@ class DeliveryView(msgspec.Struct, kw_only=True):
     attempts: int
     due_at: Timestamp | None
     settled_at: Timestamp | None
+    note: Note
 
 
 class Explanation(msgspec.Struct, kw_only=True):
@@ -216,6 +218,7 @@ class EventRoutes:
                     attempts=state.attempts,
                     due_at=optional_timestamp(state.due_at),
                     settled_at=optional_timestamp(state.settled_at),
+                    note=shown_note(state.note),
                 )
                 for state in states
             ],

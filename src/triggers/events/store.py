@@ -307,6 +307,7 @@ class DeliveryState(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     due_at: datetime | None
     settled_at: datetime | None
+    note: str | None
 
 
 async def deliveries_of_event(database: Database, org_id: OrgId, event_id: UUID) -> list[DeliveryState]:

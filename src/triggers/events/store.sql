@@ -267,12 +267,13 @@ where org_id = any ($1::uuid[]) and status in ('active', 'paused')
 -- Through the organisation's subscriptions, because deliveries are kept by subscription.
 select s.id as subscription_id, s.kind, s.key, d.generation,
     case when d.status = 'leased' and d.due_at <= now() then 'pending' else d.status end as status,
-    d.reason, d.lease_count, d.attempts, d.due_at, null::timestamptz as settled_at
+    d.reason, d.lease_count, d.attempts, d.due_at, null::timestamptz as settled_at, d.note
 from subscriptions s join deliveries d
   on d.org_id = s.org_id and d.subscription_id = s.id and d.event_id = $2
 where s.org_id = $1
 union all
-select s.id, s.kind, s.key, d.generation, d.status, d.reason, d.lease_count, d.attempts, null, d.settled_at
+select s.id, s.kind, s.key, d.generation, d.status, d.reason, d.lease_count, d.attempts, null, d.settled_at,
+    d.note
 from subscriptions s join settled_deliveries d
   on d.org_id = s.org_id and d.subscription_id = s.id and d.event_id = $2
 where s.org_id = $1

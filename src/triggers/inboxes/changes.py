@@ -8,6 +8,7 @@ delivery like any other: signed, guarded, retried, and seen.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -34,7 +35,7 @@ _SQL = statements(__name__)
 
 
 class NewInbox(NamedTuple):
-    """A new inbox with validated settings."""
+    """A new inbox with validated settings. It never expires if `expires_in_seconds` is None."""
 
     key: str
     event_types: list[str] | None = None
@@ -42,6 +43,7 @@ class NewInbox(NamedTuple):
     notification_url: str | None = None
     max_leases: int | None = None
     default_lease_seconds: int = DEFAULT_LEASE_SECONDS
+    expires_in_seconds: int | None = None
 
 
 class Changed(NamedTuple):
@@ -71,7 +73,11 @@ async def create(
     """
     check_inbox_key(new.key)
     async with changing(database, org_id) as change:
-        if not change.room:
+        room = change.room
+        expired = await change.connection.fetchval(_SQL["expired_with_key"], org_id, new.key)
+        if expired is not None and await _end_expired(change, org_id, expired):
+            room = await subscription_store.room(change, org_id)
+        if not room:
             raise Conflict("The organisation has reached its limit of inboxes and subscriptions.")
         row = await change.connection.fetchrow(
             _SQL["insert"],
@@ -84,6 +90,7 @@ async def create(
             new.notification_url,
             new.max_leases,
             new.default_lease_seconds,
+            _expiry(change, new.expires_in_seconds),
         )
         if row is None:
             raise NameTaken(f"An inbox with the key {new.key!r} already exists.")
@@ -97,13 +104,16 @@ async def create(
 async def patch(
     database: Database, clock: DatabaseClock, ring: KeyRing, inbox: Inbox, changes: dict[str, Any]
 ) -> Changed:
-    """Change settings of an inbox. Omitted fields stay as they are.
+    """Change settings of an inbox. Omitted fields stay as they are. `expires_in_seconds` counts from now.
 
     Raises:
         Conflict: it is being deleted, or there is no room for the subscription that sends notices.
     """
     async with changing(database, inbox.org_id, inbox.id) as change:
         before = await _locked(change, inbox)
+        if "expires_in_seconds" in changes:
+            seconds = changes.pop("expires_in_seconds")
+            changes["expires_at"] = _expiry(change, seconds)
         wanted = msgspec.structs.replace(before, **changes)
         row = await change.connection.fetchrow(
             _SQL["change"],
@@ -114,8 +124,9 @@ async def patch(
             wanted.filter,
             wanted.notification_url,
             wanted.default_lease_seconds,
+            wanted.expires_at,
         )
-        if before.filter is not None or wanted.filter is not None:
+        if _is_matched_otherwise(before, wanted):
             await subscription_store.raise_version(change, inbox.org_id)
         changed = inbox_of(row)
         return Changed(changed, await _notify(change, clock, ring, changed))
@@ -135,10 +146,21 @@ async def delete(database: Database, inbox: Inbox) -> Inbox:
     """Mark an inbox for deletion: it matches nothing, and its key is free. Its messages follow."""
     async with changing(database, inbox.org_id, inbox.id) as change:
         before = await _locked(change, inbox, "The inbox is being deleted already.")
-        row = await _set_status(change, before, SubscriptionStatus.DELETING, "deleted by request")
-        await subscription_store.count(change, inbox.org_id, -1)
-        await subscription_changes.end_notices(change, inbox.org_id, inbox.id)
-        return inbox_of(row)
+        return await _end(change, before, "deleted by request")
+
+
+async def expire(database: Database, limit: int) -> list[tuple[UUID, UUID]]:
+    """Delete inboxes whose time is over, at most `limit`, each in a transaction of its own.
+
+    Returns the organisations and the ids of those that this call deleted.
+    """
+    deleted = []
+    for row in await database.fetch(_SQL["expired"], limit):
+        org_id = OrgId(row["org_id"])
+        async with changing(database, org_id, row["id"]) as change:
+            if await _end_expired(change, org_id, row["id"]):
+                deleted.append((row["org_id"], row["id"]))
+    return deleted
 
 
 async def notices(database: Database, org_id: OrgId, inbox_ids: Sequence[UUID]) -> dict[UUID, Notices]:
@@ -175,13 +197,41 @@ async def _set_status(change: Change, inbox: Inbox, status: SubscriptionStatus, 
     return row
 
 
+async def _end(change: Change, inbox: Inbox, reason: str) -> Inbox:
+    row = await _set_status(change, inbox, SubscriptionStatus.DELETING, reason)
+    await subscription_store.count(change, inbox.org_id, -1)
+    await subscription_changes.end_notices(change, inbox.org_id, inbox.id)
+    return inbox_of(row)
+
+
+async def _end_expired(change: Change, org_id: OrgId, inbox_id: UUID) -> bool:
+    """Delete an inbox if it has expired, as seen under the lock. Return whether it was deleted."""
+    row = await change.connection.fetchrow(_SQL["locked"], org_id, inbox_id)
+    if row is None or not row["expired"] or row["status"] == SubscriptionStatus.DELETING:
+        return False
+    await _end(change, inbox_of(row), "expired")
+    return True
+
+
+def _expiry(change: Change, seconds: int | None) -> datetime | None:
+    return None if seconds is None else change.now + timedelta(seconds=seconds)
+
+
+def _is_matched_otherwise(before: Inbox, after: Inbox) -> bool:
+    """Whether events must be matched anew. A consumer that only renews its inbox causes no such work."""
+    if before.filter is None and after.filter is None:
+        return False
+    return (before.filter, before.event_types) != (after.filter, after.event_types)
+
+
 async def _locked(change: Change, inbox: Inbox, refusal: str = "The inbox is being deleted.") -> Inbox:
     row = await change.connection.fetchrow(_SQL["locked"], inbox.org_id, inbox.id)
     if row is None:
         raise NotFound("No inbox has this id or key.")
-    if row["status"] == SubscriptionStatus.DELETING:
+    found = inbox_of(row)
+    if found.status == SubscriptionStatus.DELETING:
         raise Conflict(refusal)
-    return inbox_of(row)
+    return found
 
 
 async def _notify(change: Change, clock: DatabaseClock, ring: KeyRing, inbox: Inbox) -> str | None:

@@ -18,6 +18,7 @@ from triggers.http.request import Request
 from triggers.inboxes import settlement_store
 from triggers.inboxes import store as inbox_store
 from triggers.inboxes.message_body import LeaseBody
+from triggers.inboxes.settlement_store import LeasedMessages
 from triggers.inboxes.store import Inbox, Message
 from triggers.postgres.database import Database
 from triggers.room import Room
@@ -77,7 +78,7 @@ class LeaseQueue:
                     self._room.give_back(inbox.org_id)
             # No other request was answered with a lease whose id the service chose.
             if messages and gone.done() and asked.lease_id is None:
-                await settlement_store.release(self._database, inbox, lease_id, None, 0)
+                await settlement_store.release(self._database, inbox, LeasedMessages(lease_id), 0)
                 self._wakeup.give({inbox.org_id})
                 return inbox, []
             return inbox, messages

@@ -8,6 +8,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from triggers.events.consumer_note import NoteBody
 from triggers.http.problems import UnsettledMessage
 from triggers.http.views import Timestamp
 
@@ -49,6 +50,12 @@ class SettleBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     lease_id: UUID
     message_ids: Annotated[list[str], Meta(max_length=1000)] | None = None
+    note: Annotated[
+        NoteBody | None,
+        Meta(
+            description="Shown with the deliveries, as reported by the consumer. It replaces an earlier note."
+        ),
+    ] = None
 
 
 class RejectBody(SettleBody, forbid_unknown_fields=True, kw_only=True):

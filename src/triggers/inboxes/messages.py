@@ -18,6 +18,7 @@ from triggers.domain import (
 )
 from triggers.errors import Invalid, LeaseOver, Paused
 from triggers.events import store as event_store
+from triggers.events.consumer_note import stored_note
 from triggers.http.problems import UnsettledMessage
 from triggers.http.request import Request
 from triggers.http.response import JsonResponse
@@ -60,6 +61,7 @@ from triggers.inboxes.message_body import (
     SettledMessage,
 )
 from triggers.inboxes.routes import inbox_route
+from triggers.inboxes.settlement_store import LeasedMessages
 from triggers.inboxes.store import HeldLease, Inbox, Message
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
@@ -170,9 +172,7 @@ class MessageRoutes:
         200.
         """
         found = await inbox_store.find(self._database, caller.org_id, inbox)
-        acked = await settlement_store.acknowledge_lease(
-            self._database, found, data.lease_id, _ids(data.message_ids)
-        )
+        acked = await settlement_store.acknowledge_lease(self._database, found, _held(data, self._clock))
         observability.acknowledged_total.inc(len(acked))
         not_settled = await _not_settled(self._database, found, data, acked)
         if not acked:
@@ -186,7 +186,7 @@ class MessageRoutes:
         """
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         released = await settlement_store.release(
-            self._database, found, data.lease_id, _ids(data.message_ids), data.delay_seconds
+            self._database, found, _held(data, self._clock), data.delay_seconds
         )
         if released and not data.delay_seconds:
             self._wakeup.give({caller.org_id})
@@ -202,7 +202,7 @@ class MessageRoutes:
         already acknowledged all messages of the lease. The lease count of the messages does not change.
         """
         found = await inbox_store.find(self._database, caller.org_id, inbox)
-        released = await settlement_store.release(self._database, found, data.lease_id, None, 0)
+        released = await settlement_store.release(self._database, found, LeasedMessages(data.lease_id), 0)
         if not released:
             raise LeaseOver
         self._wakeup.give({caller.org_id})
@@ -215,9 +215,7 @@ class MessageRoutes:
         """
         reason = check_text(data.reason, "/reason", longest=255)
         found = await inbox_store.find(self._database, caller.org_id, inbox)
-        rejected = await settlement_store.reject(
-            self._database, found, data.lease_id, _ids(data.message_ids), reason
-        )
+        rejected = await settlement_store.reject(self._database, found, _held(data, self._clock), reason)
         not_settled = await _not_settled(self._database, found, data, rejected)
         if not rejected:  # even if they were acknowledged before, they are not in quarantine
             raise LeaseOver(not_settled=not_settled)
@@ -263,6 +261,12 @@ class MessageRoutes:
 def _ids(texts: list[str] | None) -> list[UUID] | None:
     """The ids in a body. A text that is not a valid id is ignored, like an id that does not exist."""
     return None if texts is None else [found for text in texts if (found := parse_id(text)) is not None]
+
+
+def _held(data: SettleBody, clock: DatabaseClock) -> LeasedMessages:
+    """The messages that a request settles. Raises Invalid for a note that is too long."""
+    note = None if data.note is None else stored_note(data.note, rfc3339(clock.moment()))
+    return LeasedMessages(data.lease_id, _ids(data.message_ids), note)
 
 
 async def _not_settled(

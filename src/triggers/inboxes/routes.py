@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any, Final
-from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta
 
 from triggers.deliveries import undelivered
 from triggers.domain import (
@@ -25,125 +24,33 @@ from triggers.http.route import Answer, Method, Route
 from triggers.http.views import (
     Cursor,
     Limit,
-    Timestamp,
     next_cursor,
     optional_timestamp,
     page_request,
 )
 from triggers.inboxes import changes as inbox_changes
 from triggers.inboxes import store as inbox_store
-from triggers.inboxes.backlog import InboxBacklog, backlog_view
+from triggers.inboxes.backlog import backlog_view
+from triggers.inboxes.body import (
+    InboxBody,
+    InboxChange,
+    InboxList,
+    InboxView,
+    NotificationsView,
+    NotifyingInboxView,
+)
 from triggers.inboxes.changes import NewInbox
-from triggers.inboxes.message_body import LeaseSeconds
-from triggers.inboxes.store import DEFAULT_LEASE_SECONDS, Inbox
+from triggers.inboxes.store import Inbox
 from triggers.outbound.addresses import OutboundPolicy, in_unicode
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.secrets.key_ring import KeyRing
-from triggers.subscriptions.body import Filter, UnicodeUrl
 from triggers.subscriptions.filter_failures import shown_failure
 from triggers.subscriptions.rules import check_filter, check_target, same_types, stored_url
 from triggers.wakeups.wakeup import Wakeup
 
-InboxEventTypes = Annotated[
-    list[str],
-    Meta(
-        max_length=100,
-        description="Exact types, prefixes with a trailing wildcard (`order.*`), or `*`. Null: all types.",
-    ),
-]
-MaxLeases = Annotated[
-    int, Meta(ge=1, le=1_000_000, description="Quarantine a message after so many leases. Null: never.")
-]
-DefaultLeaseSeconds = Annotated[
-    LeaseSeconds,
-    Meta(description="Duration of a lease in seconds, if the request that takes or extends it names none."),
-]
-NotificationUrl = Annotated[
-    str,
-    Meta(
-        max_length=2048,
-        description="URL for notifications. When messages arrive, a signed `{inbox_id,"
-        " received_message_count, redelivery}` is sent to it with POST.",
-    ),
-]
-
-
 WithBacklog = Annotated[str, Meta(description="Also count the messages. It needs no value.")] | None
 MOST_COUNTED_INBOXES: Final = 100
-
-
-class InboxBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The settings of an inbox."""
-
-    key: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            max_length=100,
-            description="Name of the inbox in paths. It must not contain `/`, or be `.`, `..` or a UUID.",
-        ),
-    ]
-    event_types: InboxEventTypes | None = None
-    max_leases: MaxLeases | None = None
-    filter: Filter | None = None
-    notification_url: NotificationUrl | None = None
-    default_lease_seconds: DefaultLeaseSeconds = DEFAULT_LEASE_SECONDS
-
-
-class InboxChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Changes of an inbox. Omitted fields stay as they are."""
-
-    event_types: InboxEventTypes | UnsetType | None = UNSET
-    filter: Filter | UnsetType | None = UNSET
-    notification_url: NotificationUrl | UnsetType | None = UNSET
-    default_lease_seconds: DefaultLeaseSeconds | UnsetType = UNSET
-
-
-class NotificationsView(msgspec.Struct, kw_only=True):
-    """The notifications of an inbox. They are deliveries of the push subscription with this id."""
-
-    subscription_id: UUID
-    status: str
-    status_reason: str | None
-
-
-class InboxView(msgspec.Struct, kw_only=True):
-    """An inbox."""
-
-    id: UUID
-    key: str
-    status: str
-    paused_reason: str | None
-    event_types: list[str] | None
-    filter: str | None
-    filter_error: Annotated[
-        str | None,
-        Meta(description="The last failure of the filter. An event on which it fails counts as a match."),
-    ]
-    filter_error_at: Timestamp | None
-    notification_url: str | None
-    notification_url_unicode: UnicodeUrl
-    notifications: NotificationsView | None
-    max_leases: int | None
-    default_lease_seconds: int
-    retention_seconds: float | None
-    created_at: Timestamp
-    status_at: Timestamp
-    backlog: Annotated[InboxBacklog | UnsetType, Meta(description="Present only with `?backlog`.")] = UNSET
-
-
-class NotifyingInboxView(InboxView, kw_only=True):
-    """An inbox with the secret that signs its new notifications. No other answer contains the secret."""
-
-    notification_secret: str
-
-
-class InboxList(msgspec.Struct):
-    """A page of inboxes."""
-
-    data: list[InboxView]
-    next_cursor: str | None
 
 
 class InboxRoutes:
@@ -193,7 +100,8 @@ class InboxRoutes:
     ) -> JsonResponse[InboxView | NotifyingInboxView]:
         """Create an inbox unless one with this key exists.
 
-        The answer is 201 for a new inbox, and 200 if the existing one has the same settings.
+        The answer is 201 for a new inbox, and 200 if the existing one has the same settings. If it can
+        expire, it then expires `expires_in_seconds` from now.
         """
         check_inbox_key(data.key)  # before the look-up, where an id would find another inbox
         for _ in range(3):  # made and deleted by others in between, at worst
@@ -208,6 +116,12 @@ class InboxRoutes:
                 raise Conflict(
                     f"An inbox with this key exists, with other values of: {', '.join(different)}."
                 )
+            if data.expires_in_seconds is not None:
+                renewal = {"expires_in_seconds": data.expires_in_seconds}
+                changed = await inbox_changes.patch(
+                    self._database, self._clock, self._key_ring, found, renewal
+                )
+                found = changed.inbox
             return JsonResponse(await self._view(found), status_code=200)
         raise Conflict("Other requests are creating and deleting this inbox. Try again.")
 
@@ -310,6 +224,7 @@ class InboxRoutes:
                 max_leases=inbox.max_leases,
                 default_lease_seconds=inbox.default_lease_seconds,
                 retention_seconds=self._retention_seconds if inbox.key == DEFAULT_INBOX else None,
+                expires_at=optional_timestamp(inbox.expires_at),
                 created_at=rfc3339(inbox.created_at),
                 status_at=rfc3339(inbox.status_at),
             )
@@ -331,6 +246,8 @@ def _different(found: Inbox, asked: InboxBody) -> list[str]:
     asked = msgspec.structs.replace(asked, notification_url=url)
     names = ["filter", "notification_url", "max_leases", "default_lease_seconds"]
     different = [name for name in names if getattr(found, name) != getattr(asked, name)]
+    if (found.expires_at is None) != (asked.expires_in_seconds is None):
+        different.append("expires_in_seconds")
     same = same_types(found.event_types, check_type_patterns(asked.event_types))
     return different if same else ["event_types", *different]
 

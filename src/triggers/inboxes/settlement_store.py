@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from triggers.domain import NotSettledReason
@@ -19,31 +20,35 @@ FINISHED_LEASES_KEPT = timedelta(hours=24)
 """Time for which the service remembers that all messages of a lease were acknowledged."""
 
 
-async def acknowledge_lease(
-    database: Database, inbox: Inbox, lease_id: UUID, ids: Sequence[UUID] | None
-) -> list[Message]:
-    """Settle messages of a lease, or all of them if `ids` is None. Changes nothing if the lease has ended."""
-    rows = await database.fetch(_SQL["ack"], inbox.org_id, inbox.id, lease_id, ids)
+class LeasedMessages(NamedTuple):
+    """The messages of a lease to settle, all of them if `ids` is None, and the consumer's note, as stored."""
+
+    lease_id: UUID
+    ids: Sequence[UUID] | None = None
+    note: str | None = None
+
+
+async def acknowledge_lease(database: Database, inbox: Inbox, held: LeasedMessages) -> list[Message]:
+    """Settle messages of a lease. Changes nothing if the lease has ended."""
+    rows = await database.fetch(_SQL["ack"], inbox.org_id, inbox.id, *held)
     if any(row["left_over"] for row in rows):
-        await _finish(database, inbox, {lease_id})
+        await _finish(database, inbox, {held.lease_id})
     return [Message(row["event_id"], "acked", row["lease_count"]) for row in rows]
 
 
-async def release(
-    database: Database, inbox: Inbox, lease_id: UUID, ids: Sequence[UUID] | None, delay: float
-) -> list[Message]:
+async def release(database: Database, inbox: Inbox, held: LeasedMessages, delay: float) -> list[Message]:
     """Release messages of a lease that has not ended. They are available again after `delay` seconds."""
     rows = await database.fetch(
-        _SQL["release"], inbox.org_id, inbox.id, lease_id, ids, timedelta(seconds=delay)
+        _SQL["release"], inbox.org_id, inbox.id, held.lease_id, held.ids, timedelta(seconds=delay), held.note
     )
     return [Message(row["event_id"], "available", row["lease_count"]) for row in rows]
 
 
-async def reject(
-    database: Database, inbox: Inbox, lease_id: UUID, ids: Sequence[UUID] | None, reason: str
-) -> list[Message]:
+async def reject(database: Database, inbox: Inbox, held: LeasedMessages, reason: str) -> list[Message]:
     """Quarantine messages of a lease that has not ended, for a reason that is shown with them."""
-    rows = await database.fetch(_SQL["reject"], inbox.org_id, inbox.id, lease_id, ids, reason)
+    rows = await database.fetch(
+        _SQL["reject"], inbox.org_id, inbox.id, held.lease_id, held.ids, reason, held.note
+    )
     return [Message(row["event_id"], "quarantined", row["lease_count"]) for row in rows]
 
 

@@ -5,11 +5,11 @@ with held as (
     delete from deliveries
     where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
       and ($4::uuid[] is null or event_id = any ($4))
-    returning event_id, generation, lease_count, accepted_at
+    returning event_id, generation, lease_count, accepted_at, note
 ), settled as (
     insert into settled_deliveries
-        (org_id, subscription_id, event_id, generation, status, lease_count, accepted_at, settled_at)
-    select $1, $2, event_id, generation, 'acknowledged', lease_count, accepted_at, now() from held
+        (org_id, subscription_id, event_id, generation, status, lease_count, accepted_at, settled_at, note)
+    select $1, $2, event_id, generation, 'acknowledged', lease_count, accepted_at, now(), coalesce($5, note) from held
 ), others as materialized (
     select $4::uuid[] is not null and exists (
         select from deliveries
@@ -32,7 +32,8 @@ where not exists (select from deliveries d where d.org_id = $1 and d.subscriptio
 on conflict do nothing
 
 -- name: release
-update deliveries set status = 'pending', lease_id = null, consumer = null, due_at = now() + $5::interval
+update deliveries set status = 'pending', lease_id = null, consumer = null, due_at = now() + $5::interval,
+    note = coalesce($6, note)
 where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
   and ($4::uuid[] is null or event_id = any ($4))
 returning event_id, lease_count
@@ -42,11 +43,11 @@ with held as (
     delete from deliveries
     where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
       and ($4::uuid[] is null or event_id = any ($4))
-    returning event_id, generation, lease_count, accepted_at
+    returning event_id, generation, lease_count, accepted_at, note
 ), settled as (
     insert into settled_deliveries
-        (org_id, subscription_id, event_id, generation, status, reason, lease_count, accepted_at, settled_at)
-    select $1, $2, event_id, generation, 'dead', $5, lease_count, accepted_at, now() from held
+        (org_id, subscription_id, event_id, generation, status, reason, lease_count, accepted_at, settled_at, note)
+    select $1, $2, event_id, generation, 'dead', $5, lease_count, accepted_at, now(), coalesce($6, note) from held
 )
 select event_id, lease_count from held order by event_id
 
@@ -61,11 +62,11 @@ returning event_id, lease_count, due_at
 with taken as (
     delete from deliveries
     where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[])
-    returning event_id, generation, lease_count, accepted_at, lease_id, due_at
+    returning event_id, generation, lease_count, accepted_at, lease_id, due_at, note
 ), settled as (
     insert into settled_deliveries
-        (org_id, subscription_id, event_id, generation, status, lease_count, accepted_at, settled_at)
-    select $1, $2, event_id, generation, 'acknowledged', lease_count, accepted_at, now() from taken
+        (org_id, subscription_id, event_id, generation, status, lease_count, accepted_at, settled_at, note)
+    select $1, $2, event_id, generation, 'acknowledged', lease_count, accepted_at, now(), note from taken
 ), leases as materialized (
     select l.lease_id, exists (
         select from deliveries d

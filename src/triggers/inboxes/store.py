@@ -54,6 +54,7 @@ class Inbox(msgspec.Struct, frozen=True, kw_only=True):
     notification_url: str | None
     max_leases: int | None
     default_lease_seconds: int = DEFAULT_LEASE_SECONDS
+    expires_at: datetime | None = None
 
     @property
     def paused_reason(self) -> str | None:
@@ -352,12 +353,12 @@ def _listed(row: Row) -> Message:
 
 
 def inbox_of(row: Row) -> Inbox:
-    """The inbox that a row of `subscriptions` describes."""
+    """The inbox that a row of `subscriptions` describes. One that has expired counts as being deleted."""
     return Inbox(
         org_id=OrgId(row["org_id"]),
         id=row["id"],
         key=row["key"],
-        status=SubscriptionStatus(row["status"]),
+        status=SubscriptionStatus.DELETING if row["expired"] else SubscriptionStatus(row["status"]),
         status_reason=row["status_reason"],
         status_at=row["status_at"],
         created_at=row["created_at"],
@@ -368,4 +369,5 @@ def inbox_of(row: Row) -> Inbox:
         notification_url=row["notification_url"],
         max_leases=row["max_leases"],
         default_lease_seconds=row["default_lease_seconds"] or DEFAULT_LEASE_SECONDS,
+        expires_at=row["expires_at"],
     )

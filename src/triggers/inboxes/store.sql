@@ -1,13 +1,15 @@
 -- name: inbox
-select * from subscriptions
+-- An inbox that has expired counts as being deleted, although the duty that deletes it follows later.
+select *, coalesce(expires_at <= now(), false) as expired from subscriptions
 where org_id = $1 and kind = 'inbox' and deleted_at is null
-  and (id = $2 or (key = $3 and status <> 'deleting'))
+  and (id = $2 or (key = $3 and status <> 'deleting' and (expires_at is null or expires_at > now())))
 order by id = $2 desc nulls last limit 1
 
 -- name: list_inboxes
-select * from subscriptions
+select *, coalesce(expires_at <= now(), false) as expired from subscriptions
 where org_id = $1 and kind = 'inbox' and deleted_at is null
-  and id > $2 and ($3::text is null or key = $3) and ($4::text is null or status = $4)
+  and id > $2 and ($3::text is null or key = $3)
+  and ($4::text is null or $4 = case when expires_at <= now() then 'deleting' else status end)
 order by id limit $5
 
 -- name: claim
@@ -16,12 +18,15 @@ order by id limit $5
 -- that was leased $8 times already is not leased again but quarantined. What is due is found again
 -- by the columns of `due` alone: told the organisation and the inbox, the planner, who thinks that
 -- those two agree by chance, expects one row there and reads the whole backlog for every claim.
--- The status is asked for here because a long poll may have begun before the inbox was paused or deleted.
+-- The status is asked for here because a long poll may have begun before the inbox was paused or deleted, or expired.
 with due as materialized (
     select org_id, subscription_id, event_id, generation, lease_count, payload_size, due_at
     from deliveries
     where org_id = $1 and subscription_id = $2 and due_at >= $3 and due_at <= now()
-      and exists (select from subscriptions s where s.org_id = $1 and s.id = $2 and s.status = 'active')
+      and exists (
+        select from subscriptions s
+        where s.org_id = $1 and s.id = $2 and s.status = 'active' and (s.expires_at is null or s.expires_at > now())
+      )
     order by due_at, event_id limit $5
     for update skip locked
 ), summed as (
@@ -42,11 +47,12 @@ with due as materialized (
     where d.org_id = c.org_id and d.subscription_id = c.subscription_id
       and d.event_id = c.event_id and d.generation = c.generation
       and c.lease_count >= $8
-    returning d.event_id, d.generation, d.lease_count, d.accepted_at, c.due_at as was_due_at
+    returning d.event_id, d.generation, d.lease_count, d.accepted_at, d.note, c.due_at as was_due_at
 ), quarantined as (
     insert into settled_deliveries
-        (org_id, subscription_id, event_id, generation, status, reason, lease_count, accepted_at, settled_at)
-    select $1, $2, event_id, generation, 'dead', 'leased as often as max_leases allows', lease_count, accepted_at, now()
+        (org_id, subscription_id, event_id, generation, status, reason, lease_count, accepted_at, settled_at, note)
+    select $1, $2, event_id, generation, 'dead', 'leased as often as max_leases allows', lease_count, accepted_at,
+        now(), note
     from worn
 )
 select event_id, lease_count, due_at, was_due_at, now() as now from leased
@@ -61,7 +67,10 @@ with due as materialized (
     select org_id, subscription_id, event_id, generation, lease_count, payload_size, due_at
     from deliveries
     where org_id = $1 and subscription_id = $2 and event_id < $3 and due_at <= now()
-      and exists (select from subscriptions s where s.org_id = $1 and s.id = $2 and s.status <> 'deleting')
+      and exists (
+        select from subscriptions s where s.org_id = $1 and s.id = $2 and s.status <> 'deleting'
+          and (s.expires_at is null or s.expires_at > now())
+      )
     order by event_id limit $5
     for update skip locked
 ), summed as (
@@ -82,11 +91,12 @@ with due as materialized (
     where d.org_id = c.org_id and d.subscription_id = c.subscription_id
       and d.event_id = c.event_id and d.generation = c.generation
       and c.lease_count >= $8
-    returning d.event_id, d.generation, d.lease_count, d.accepted_at, c.due_at as was_due_at
+    returning d.event_id, d.generation, d.lease_count, d.accepted_at, d.note, c.due_at as was_due_at
 ), quarantined as (
     insert into settled_deliveries
-        (org_id, subscription_id, event_id, generation, status, reason, lease_count, accepted_at, settled_at)
-    select $1, $2, event_id, generation, 'dead', 'leased as often as max_leases allows', lease_count, accepted_at, now()
+        (org_id, subscription_id, event_id, generation, status, reason, lease_count, accepted_at, settled_at, note)
+    select $1, $2, event_id, generation, 'dead', 'leased as often as max_leases allows', lease_count, accepted_at,
+        now(), note
     from worn
 )
 select event_id, lease_count, due_at, was_due_at, now() as now from leased
@@ -202,12 +212,12 @@ with slice as (
     delete from deliveries d using old o
     where d.org_id = o.org_id and d.subscription_id = o.subscription_id and d.event_id = o.event_id
       and d.generation = o.generation and (d.status = 'pending' or d.due_at <= now())
-    returning d.org_id, d.subscription_id, d.event_id, d.generation, d.lease_count, d.accepted_at
+    returning d.org_id, d.subscription_id, d.event_id, d.generation, d.lease_count, d.accepted_at, d.note
 ), settled as (
     insert into settled_deliveries
-        (org_id, subscription_id, event_id, generation, status, reason, lease_count, accepted_at, settled_at)
+        (org_id, subscription_id, event_id, generation, status, reason, lease_count, accepted_at, settled_at, note)
     select org_id, subscription_id, event_id, generation, 'expired', 'unread for the inbox''s retention',
-        lease_count, accepted_at, now()
+        lease_count, accepted_at, now(), note
     from gone
 )
 select (select count(*) from gone) as expired,

@@ -17,6 +17,7 @@ from triggers.background import Duty
 from triggers.deliveries import ending
 from triggers.errors import DatabaseUnavailable
 from triggers.events import store as event_store
+from triggers.inboxes import changes as inbox_changes
 from triggers.inboxes import settlement_store
 from triggers.inboxes import store as inbox_store
 from triggers.node.health import Health
@@ -29,6 +30,8 @@ log = structlog.get_logger()
 
 CHUNK = 1_000
 EXPIRY_CHUNK = 5_000
+INBOX_CHUNK = 50
+"""Inboxes that are deleted one after the other, each in a transaction."""
 
 _FIRST_INBOX = (UUID(int=0), UUID(int=0))
 
@@ -62,6 +65,7 @@ class Housekeeping:
             Duty("ended sessions sweep", 60, self._sweep_sessions),
             Duty("message expiry", 30, self._expire_messages),
             Duty("subscription expiry", 2, self._expire_subscriptions),
+            Duty("inbox expiry", 2, self._expire_inboxes),
             Duty("ended subscriptions", 2, self._follow_ends),
             Duty("disk space", 2, self.watch_disk),
         ]
@@ -100,6 +104,12 @@ class Housekeeping:
         for org_id, subscription_id in expired:
             log.info("subscription_expired", org_id=str(org_id), subscription_id=str(subscription_id))
         return len(expired) == CHUNK
+
+    async def _expire_inboxes(self) -> bool:
+        expired = await inbox_changes.expire(self._database, INBOX_CHUNK)
+        for org_id, inbox_id in expired:
+            log.info("inbox_expired", org_id=str(org_id), inbox_id=str(inbox_id))
+        return len(expired) == INBOX_CHUNK
 
     async def _follow_ends(self) -> bool:
         return await ending.follow(self._database, CHUNK) > 0

@@ -13,6 +13,7 @@ from msgspec import Meta
 from triggers.domain import (
     MAX_PAGE_BYTES,
     Caller,
+    Format,
     OrgId,
     Scope,
     check_type_pattern,
@@ -34,7 +35,6 @@ from triggers.room import Places
 from triggers.subscriptions.body import EventTypes, Filter
 from triggers.subscriptions.payload_filter import Budget, FilterInput, PayloadFilter
 from triggers.subscriptions.routes import subscription_route
-from triggers.subscriptions.rules import Format
 
 SLICE = 250
 """Events that are read at once. Everybody waits while their rows are decoded, for about a millisecond."""

@@ -12,7 +12,6 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from triggers import __version__
 from triggers.domain import AttemptOutcome
 from triggers.events import body_format
 from triggers.outbound.client import Outbound
@@ -22,6 +21,7 @@ from triggers.outbound.result import (
     Reason,
     Result,
 )
+from triggers.push.prepared import Prepared, sign_request
 from triggers.push.retry import (
     Delivered,
     Disable,
@@ -33,7 +33,7 @@ from triggers.push.retry import (
     judge,
 )
 from triggers.push.store import Due, Settlement
-from triggers.push.target import GENERATION_HEADER, Target
+from triggers.push.target import Target
 
 log = structlog.get_logger()
 
@@ -44,8 +44,6 @@ MOST_PUT_OFF_SECONDS = 86_400.0
 """The minimum and the maximum delay after an attempt that could not be recorded."""
 
 _jitter = functools.partial(random.uniform, -1, 1)  # spreads retries
-_AGENT = ("user-agent", f"Triggers/{__version__}")
-_FIRST_GENERATION = (GENERATION_HEADER, "0")
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
@@ -65,13 +63,6 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     def number(self) -> int:
         """The number of the attempt of its delivery, counted from 1."""
         return self.due.attempts if self.counted else self.due.attempts + 1
-
-
-class Prepared(msgspec.Struct, frozen=True, gc=False):
-    """The headers and the body of a request."""
-
-    headers: list[tuple[str, str]]
-    body: bytes
 
 
 class Attempted(msgspec.Struct, frozen=True, gc=False):
@@ -114,19 +105,10 @@ def prepare(outgoing: Outgoing, moment: datetime) -> Prepared:
     target, due = outgoing.target, outgoing.due
     inbox_id = target.endpoint.notifies_inbox
     if inbox_id is None:
-        content_type, body = body_format.render(target.endpoint.format, due)
+        content = body_format.render(target.endpoint.format, due)
     else:
-        content_type, body = body_format.notice(inbox_id, outgoing.messages, redelivery=outgoing.number > 1)
-    return Prepared(
-        [
-            ("content-type", content_type),
-            _AGENT,
-            *target.signer.headers(str(due.event_id), int(moment.timestamp()), body),
-            *target.headers,
-            (GENERATION_HEADER, str(due.generation)) if due.generation else _FIRST_GENERATION,
-        ],
-        body,
-    )
+        content = body_format.notice(inbox_id, outgoing.messages, redelivery=outgoing.number > 1)
+    return sign_request(due, content, target.signer, target.headers, moment)
 
 
 def conclude(outgoing: Outgoing, result: Result, began: datetime, ended: datetime) -> Attempted:

@@ -9,8 +9,6 @@ import hashlib
 from collections.abc import Sequence
 from typing import Protocol
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from triggers.errors import Invalid
 from triggers.secrets.signing_secrets import AsymmetricSecret, SigningSecret, SymmetricSecret
 
@@ -74,6 +72,9 @@ class _Ed25519Key:
     __slots__ = ("_private",)
 
     def __init__(self, seed: bytes) -> None:
+        # Commands that sign only with HMAC should not have to load this library.
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
         self._private = Ed25519PrivateKey.from_private_bytes(seed)
 
     def sign(self, prefix: bytes, body: bytes) -> str:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from triggers.domain import AttemptOutcome, LaneId
+from triggers.domain import AttemptOutcome, Format, LaneId
 from triggers.postgres.database import (
     Column,
     Connection,
@@ -24,7 +24,6 @@ from triggers.postgres.database import (
 )
 from triggers.postgres.read_position import Position
 from triggers.push.retry import Progress
-from triggers.subscriptions.rules import Format
 
 _SQL = statements(__name__)
 _SETTLE = only_if(_SQL["settle"], repeated=False)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
 
 import msgspec
 
+from triggers.push.prepared import GENERATION_HEADER, SUBSCRIPTION_HEADER
 from triggers.push.retry import DEFAULT_SCHEDULE, Schedule
 from triggers.push.signature import Signer
 from triggers.push.store import Endpoint
 from triggers.subscriptions.rules import DEFAULT_CONCURRENCY
-
-SUBSCRIPTION_HEADER: Final = "triggers-subscription"
-GENERATION_HEADER: Final = "triggers-generation"
-"""Number of times that the event was sent again to the subscription after its first delivery."""
 
 
 class Target(msgspec.Struct, frozen=True, gc=False):

@@ -139,12 +139,12 @@ with gone as (
     delete from deliveries
     where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[])
       and (status = 'pending' or due_at <= now())
-    returning event_id, generation, lease_count, attempts, accepted_at, first_attempt_at
+    returning event_id, generation, lease_count, attempts, accepted_at, first_attempt_at, note
 ), settled as (
     insert into settled_deliveries (org_id, subscription_id, event_id, generation, status, reason, lease_count,
-        attempts, accepted_at, first_attempt_at, settled_at)
+        attempts, accepted_at, first_attempt_at, settled_at, note)
     select $1, $2, event_id, generation, 'cancelled', $4, lease_count, attempts, accepted_at, first_attempt_at,
-        now()
+        now(), note
     from gone
 )
 select event_id from gone

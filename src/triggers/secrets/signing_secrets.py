@@ -9,7 +9,6 @@ import binascii
 import secrets
 from typing import Final, Literal, TypeAlias
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from triggers.errors import Invalid
@@ -81,6 +80,9 @@ def read_secret(text: str) -> SigningSecret:
 
 
 def _public_of(seed: bytes) -> bytes:
+    # Commands that sign only with HMAC should not have to load this library.
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
     return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
 
 

@@ -37,7 +37,7 @@ left join lateral (
 -- name: available
 -- A message becomes available when it is accepted, released or re-driven, and when its lease ends. In each case
 -- that is its `due_at`. A paused inbox gives nothing that is new.
-select s.status, now() as now, d.event_id, d.due_at
+select case when s.expires_at <= now() then 'deleting' else s.status end as status, now() as now, d.event_id, d.due_at
 from subscriptions s
 left join lateral (
     select event_id, due_at from deliveries d

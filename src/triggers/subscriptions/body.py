@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from triggers.domain import Caller, Scope, SubscriptionStatus, rfc3339
+from triggers.domain import Caller, Format, Scope, SubscriptionStatus, rfc3339
 from triggers.http.views import Timestamp, optional_timestamp
 from triggers.outbound.addresses import in_unicode
 from triggers.secrets.signing_secrets import AsymmetricSecret, Scheme, read_secret
@@ -17,7 +17,6 @@ from triggers.subscriptions.filter_failures import shown_failure
 from triggers.subscriptions.rules import (
     MAX_HEADERS,
     Concurrency,
-    Format,
     Ordering,
     RateLimit,
     Retry,

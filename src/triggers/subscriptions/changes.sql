@@ -41,7 +41,7 @@ where org_id = $1 and subscription_id = $2 and status in ('running', 'acting')
 update subscriptions s set status = 'disabled', status_reason = 'expired', status_at = now(), changed_at = now()
 where (org_id, id) in (
     select org_id, id from subscriptions
-    where expires_at <= now() and status in ('active', 'paused') order by expires_at limit $1
+    where kind = 'push' and expires_at <= now() and status in ('active', 'paused') order by expires_at limit $1
     for update skip locked
 )
   and s.status in ('active', 'paused')

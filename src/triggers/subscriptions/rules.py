@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta, Struct
 
-from triggers.domain import check_text, check_type_patterns
+from triggers.domain import Format, check_text, check_type_patterns
 from triggers.errors import Invalid
 from triggers.outbound.addresses import OutboundPolicy, check_url, origin_of, read_url
 from triggers.secrets.key_ring import KeyRing
@@ -29,9 +29,6 @@ from triggers.secrets.signing_secrets import (
 from triggers.subscriptions.payload_filter import PayloadFilter
 
 T = TypeVar("T")
-
-Format: TypeAlias = Literal["standard", "raw", "cloudevents"]
-"""The format of the body of a delivery."""
 
 LANE_GROUPS: Final = 64
 MAX_SECRETS: Final = 10

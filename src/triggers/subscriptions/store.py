@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from triggers.domain import (
+    Format,
     OrgId,
     PageRequest,
     SubscriptionStatus,
@@ -35,7 +36,6 @@ from triggers.postgres.time_bounds import ACCEPTS_ENDED, COMMIT_SECONDS
 from triggers.secrets.key_ring import KeyRing
 from triggers.secrets.signing_secrets import Scheme
 from triggers.subscriptions.rules import (
-    Format,
     Ordering,
     PushSettings,
     Retry,

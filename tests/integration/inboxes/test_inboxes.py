@@ -69,6 +69,7 @@ async def test_made_shown_listed_changed(client: httpx.AsyncClient) -> None:
         "max_leases": 3,
         "default_lease_seconds": 300,
         "retention_seconds": None,
+        "expires_at": None,
         "created_at": inbox["created_at"],
         "status_at": inbox["created_at"],
     }

@@ -23,6 +23,7 @@ from triggers.domain import (
 )
 from triggers.events import listing
 from triggers.events import store as event_store
+from triggers.inboxes import changes as inbox_changes
 from triggers.inboxes import settlement_store
 from triggers.inboxes import store as inbox_store
 from triggers.keys import store as api_keys
@@ -190,10 +191,10 @@ async def test_the_hot_statements_use_their_indexes(
         ),
         ("leases", inbox_sql["leases"], (*who, uuid.UUID(int=0), 5_000), 200),
         ("held", inbox_sql["held"], (*who, lease_id), 200),
-        ("ack", settlement_sql["ack"], (*who, lease_id, None), 2_000),
-        ("ack of some", settlement_sql["ack"], (*who, lease_id, ids[:5]), 1_000),
-        ("release", settlement_sql["release"], (*who, lease_id, None, timedelta(0)), 2_500),
-        ("reject", settlement_sql["reject"], (*who, lease_id, ids[:5], "poison"), 1_000),
+        ("ack", settlement_sql["ack"], (*who, lease_id, None, None), 2_000),
+        ("ack of some", settlement_sql["ack"], (*who, lease_id, ids[:5], "{}"), 1_000),
+        ("release", settlement_sql["release"], (*who, lease_id, None, timedelta(0), None), 2_500),
+        ("reject", settlement_sql["reject"], (*who, lease_id, ids[:5], "poison", None), 1_000),
         ("extend", settlement_sql["extend"], (*who, lease_id, timedelta(seconds=9)), 2_500),
         ("acknowledge", settlement_sql["acknowledge"], (*who, ids[:10]), 600),
         ("acknowledge the rest", settlement_sql["acknowledge"], (*who, ids[:50]), 3_000),
@@ -214,6 +215,7 @@ async def test_the_hot_statements_use_their_indexes(
         ("holds any", inbox_sql["holds_any"], (*who, beyond), 20),
         ("deliveries of an event", event_sql["deliveries_of_event"], (tenant.id, ids[0]), 100),
         ("find an inbox", inbox_sql["inbox"], (tenant.id, None, "default"), 30),
+        ("expired inboxes", inbox_changes._SQL["expired"], (50,), 20),
         ("events", listing_sql["newest_first"], (*all_events, 100, 100, *anything), 300),
         ("events backwards", listing_sql["oldest_first"], (*all_events, 100, 100, *anything), 300),
         ("events of a type", listing_sql["newest_first"], (*all_events, 5_000, 100, "type 3", *no_more), 900),
@@ -351,7 +353,8 @@ async def test_a_held_snapshot_does_not_make_claims_wade_through_the_dead(
                 database, positions, inbox, inbox_store.Claim(lease_id, 300, 1000)
             )
             assert len(leased) == 1000
-            assert len(await settlement_store.acknowledge_lease(database, inbox, lease_id, None)) == 1000
+            messages = settlement_store.LeasedMessages(lease_id)
+            assert len(await settlement_store.acknowledge_lease(database, inbox, messages)) == 1000
             taken += 1000
         await connection.execute("vacuum deliveries")
         values = (MAX_PAGE_BYTES, 100, uuid.uuid4(), timedelta(seconds=300), None, None)

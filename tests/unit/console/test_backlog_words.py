@@ -23,7 +23,7 @@ from triggers.console.story import plain
 from triggers.console.words import capped
 from triggers.deliveries.overview_routes import UndeliveredView
 from triggers.inboxes.backlog import InboxBacklog
-from triggers.inboxes.routes import InboxView
+from triggers.inboxes.body import InboxView
 from triggers.replays.routes import ReplayView
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -190,6 +190,7 @@ def test_an_inbox_in_a_sentence() -> None:
         max_leases=None,
         default_lease_seconds=300,
         retention_seconds=None,
+        expires_at="2026-03-01T12:02:00.000Z",
         created_at=AN_HOUR_AGO,
         status_at=AN_HOUR_AGO,
         backlog=held,
@@ -197,6 +198,8 @@ def test_an_inbox_in_a_sentence() -> None:
     assert plain(tell_inbox(inbox, NOW)) == (
         "orders holds 1,000+ messages, of which 1 is leased. The oldest has waited for 1 h."
         " 2 are quarantined. It is paused: consumers get only messages from before the pause."
+        " It expires in 2 min (12:02:00) unless its consumer renews it. Then it is deleted, and its"
+        " messages are cancelled."
     )
 
 
