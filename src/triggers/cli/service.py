@@ -119,7 +119,10 @@ def members(text: bytes) -> dict[str, Any]:
     try:
         raw = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         return _Object(
-            (name, bytes(value).decode() if name == "payload" else json.loads(value, object_hook=_Object))
+            (
+                name,
+                bytes(value).decode() if name == "payload" else json.loads(bytes(value), object_hook=_Object),
+            )
             for name, value in raw.items()
         )
     except ValueError:

@@ -236,25 +236,21 @@ async def of_operators(admin: Shell, shell: Shell) -> None:
 async def test_an_ending_of_an_id_names_one_thing_and_two_are_listed(
     shell: Shell, client: httpx.AsyncClient, node: Node
 ) -> None:
-    ids = []
     for number in range(2):
-        made = await client.post(
-            "/v1/subscriptions", json={"target_url": "https://a.example/", "name": f"hook {number}"}
-        )
-        ids.append(made.json()["id"])
+        await client.post("/v1/inboxes", json={"key": f"box {number}"})
     await node.database.fetch(
         "update subscriptions set id = overlay(id::text placing 'abcdefabcdef' from 25)::uuid"
-        " where kind = 'push'"
+        " where key like 'box %'"
     )
-    listed = [each["id"] for each in await shell.lines("subscriptions", "list")]
+    listed = [each["id"] for each in await shell.lines("inboxes", "list") if each["key"] != "default"]
     assert all(each.endswith("-abcdefabcdef") for each in listed)
-    told = await shell.fails("subscriptions", "show", "ABCDEF")
-    assert told.startswith("2 subscriptions are called 'ABCDEF', or have an id that ends with it.")
+    told = await shell.fails("inboxes", "show", "ABCDEF")
+    assert told.startswith("2 inboxes are called 'ABCDEF', or have an id that ends with it.")
     assert [line.split()[0] for line in told.splitlines()[1:]] == listed
-    assert "hook 1" in told
-    assert (await shell.json("subscriptions", "show", "hook 1"))["name"] == "hook 1"
-    assert "No subscription is called 'bcdef'." in await shell.fails("subscriptions", "show", "bcdef")
-    assert "Did you mean 'hook 0'?" in await shell.fails("subscriptions", "pause", "hok 0")
+    assert "box 1" in told
+    assert (await shell.json("inboxes", "show", "box 1"))["key"] == "box 1"
+    assert "No inbox is called 'bcdef'." in await shell.fails("inboxes", "show", "bcdef")
+    assert "Did you mean 'box 0'?" in await shell.fails("inboxes", "pause", "bx 0")
     assert "No event was found" in await shell.fails("events", "show", "abcdef")
     assert "404" in await shell.fails("events", "show", "xyz")
 
