@@ -23,6 +23,10 @@ SHORT: Final = 8
 _ANY_WIDTH: Final = 100_000
 _LEAST_WIDTH: Final = 8
 """Width in characters below which no column is narrowed."""
+_LEAST_TITLE: Final = 4
+"""Width in characters below which no title is cut."""
+_MOST_FITTED: Final = 500
+"""Number of characters of a text of which a fitting table shows a part. No terminal is as wide."""
 _COLOURS: Final = {
     "active": "green",
     "delivered": "green",
@@ -100,6 +104,10 @@ def show_table(columns: Sequence[Column], items: Iterable[Mapping[str, Any]], lo
     if not cells:
         Console(stderr=True).print("none")
         return
+    if not whole:  # a column without any value would take room from others
+        kept = [place for place in range(len(columns)) if any(row[place] for row in cells)]
+        columns = [columns[place] for place in kept]
+        cells = [[row[place] for place in kept] for row in cells]
     console = Console(highlight=False, markup=False, emoji=False, width=_ANY_WIDTH if whole else None)
     widths = _widths(columns, cells, console.width)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -128,7 +136,8 @@ def cell(column: Column, value: Any, look: Look, *, whole: bool) -> str:
         return inert(look.name_of(value) or value[-SHORT:])
     if not whole and column.kind is Kind.ID:
         return inert(value[-SHORT:])
-    return inert(_text(value))
+    text = _text(value)
+    return inert(text if whole else text[:_MOST_FITTED])
 
 
 def _text(value: Any) -> str:
@@ -146,29 +155,32 @@ def _styled(column: Column, text: str) -> Any:
 
 
 def _widths(columns: Sequence[Column], cells: list[list[str]], room: int) -> list[int]:
-    """The width of each column. Texts are cut if there is too little room, the longest ones first."""
+    """The width of each column. If there is too little room, titles that are longer than the values are cut
+    first, then texts, the longest ones first."""
     from rich.cells import cell_len
 
-    widths = [
-        max(cell_len(column.title), *(cell_len(row[place]) for row in cells))
-        for place, column in enumerate(columns)
-    ]
-    flexible = [
-        place
-        for place, column in enumerate(columns)
-        if column.kind in (Kind.TEXT, Kind.RECIPIENT, Kind.STATE)
-    ]
+    values = [max(cell_len(row[place]) for row in cells) for place in range(len(columns))]
+    widths = [max(cell_len(column.title), value) for column, value in zip(columns, values, strict=True)]
     excess = sum(widths) + 2 * (len(widths) - 1) - room
-    while excess > 0 and flexible:
-        longest = max(flexible, key=widths.__getitem__)
-        if widths[longest] <= _LEAST_WIDTH:
-            break
-        others = [widths[place] for place in flexible if widths[place] < widths[longest]]
-        least = max([_LEAST_WIDTH, *others])
-        cut = min(excess, max(1, widths[longest] - least))
-        widths[longest] -= cut
-        excess -= cut
+    excess = _cut(widths, [max(value, _LEAST_TITLE) for value in values], excess)
+    flexible = (Kind.TEXT, Kind.RECIPIENT, Kind.STATE)
+    least = [
+        min(width, _LEAST_WIDTH) if column.kind in flexible else width
+        for column, width in zip(columns, widths, strict=True)
+    ]
+    _cut(widths, least, excess)
     return widths
+
+
+def _cut(widths: list[int], least: list[int], excess: int) -> int:
+    """Cut the widest columns first, none below its least width. Returns the excess that is left."""
+    while excess > 0:
+        place = max(range(len(widths)), key=lambda each: (widths[each] > least[each], widths[each]))
+        if widths[place] <= least[place]:
+            break
+        widths[place] -= 1
+        excess -= 1
+    return excess
 
 
 def show_details(item: Mapping[str, Any]) -> None:
