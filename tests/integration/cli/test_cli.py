@@ -465,7 +465,8 @@ async def test_payloads_are_shown_as_they_were_sent(commands: Commands, client: 
     assert "9" * 5_000 in await commands("inbox", "peek", "--payload")
     leased = (await commands.run("inbox", "lease", "--seconds", "1", "--json")).stdout
     assert all(f'"payload":{payload}' in leased for payload in shown)
-    for event, payload in zip((await client.get("/v1/inbox")).json()["events"], sent, strict=True):
+    events = (await client.get("/v1/events", params={"order": "asc"})).json()["events"]
+    for event, payload in zip(events, sent, strict=True):
         result = await commands.run("events", "payload", event["id"])
         assert result.stdout_bytes == payload
         assert payload.split()[0].decode() in await commands("events", "show", event["id"])

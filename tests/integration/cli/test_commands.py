@@ -222,7 +222,15 @@ async def of_operators(admin: Shell, shell: Shell) -> None:
     assert "revoked" in await admin("keys", "revoke", "first", "--org", "acme")
     assert "Did you mean 'acme'?" in await admin.fails("keys", "list", "--org", "acmee")
     seen = await admin("status")
-    for part in ("organisation operators", "process", "groups", "PostgreSQL", "pool", "partitions", "events"):
+    for part in (
+        "organisation operators",
+        "process",
+        "groups",
+        "PostgreSQL",
+        "pool",
+        "partitions",
+        "subscriptions",
+    ):
         assert part in seen
     assert (await admin.json("status"))["system"]["groups"]["total"] > 0
     assert "only to a key with the scope admin" in await shell("status")

@@ -75,7 +75,6 @@ def refusal(done: subprocess.CompletedProcess[bytes]) -> str:
             {"TRIGGERS_URL": "http://triggers.invalid", "HTTP_PROXY": "no://x"},
             "HTTP_PROXY",
         ),
-        (["replays", "watch", b"\xff"], {}, "UTF-8"),
         (["send", b"\xff", "/dev/stdin"], {}, "UTF-8"),
         (["events", "list", "--subject", b"\xff"], {}, "cannot be sent"),
         (["serve"], {"TRIGGERS_HOST": "a..b"}, "Cannot listen on a..b"),
@@ -123,13 +122,13 @@ def local(node: Node, tenant: Tenant) -> dict[str, str]:
 async def test_no_proxy_stands_before_a_local_service(local: dict[str, str], proxy: str) -> None:
     for name in ("ALL_PROXY", "HTTP_PROXY", "https_proxy"):
         local[name] = proxy
-    done = await asyncio.to_thread(triggers, "inbox", "list", env=local)
+    done = await asyncio.to_thread(triggers, "inbox", "list", "--json", env=local)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
 async def test_a_key_that_ends_with_a_line_break_is_a_key(local: dict[str, str]) -> None:
     local["TRIGGERS_API_KEY"] += "\r"
-    done = await asyncio.to_thread(triggers, "inbox", "list", env=local)
+    done = await asyncio.to_thread(triggers, "inbox", "list", "--json", env=local)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
