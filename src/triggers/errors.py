@@ -99,7 +99,8 @@ class Unauthenticated(RequestError):
 
     The key is missing, unknown, expired or revoked; the answer does not tell which. Keys begin with
     `zap_live_` or `zap_test_`. A caller with the scope `keys` can create another key with `POST /v1/keys`,
-    and the operator can create one with `triggers keys create --org NAME`.
+    and the operator can create one in the database, with `triggers keys create --org NAME` without an
+    API key.
     """
 
 

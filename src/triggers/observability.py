@@ -7,6 +7,7 @@ key_prefix, and `detail` for what was refused. Keys and payloads are in no line.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,11 +28,15 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from triggers import __version__
+from triggers.terminal import Lines
 
 if TYPE_CHECKING:
     from triggers.domain import Caller
 
 log = structlog.get_logger()
+
+lines: Lines | None = None
+"""The short lines of requests and attempts, if people read them on a terminal."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # a series beside each counter and histogram
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -157,8 +162,13 @@ class _LogWriter:
 
 
 def configure_logging(log_format: Literal["auto", "console", "json"], level: str) -> None:
-    """One line per event: for people on a terminal, JSON otherwise."""
-    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    """One line per event: for people on a terminal, JSON otherwise.
+
+    With `auto` on a terminal, requests and attempts have short lines (`lines`) instead of events with fields.
+    """
+    global lines  # noqa: PLW0603 - set once, before anything is logged
+    terminal = log_format == "auto" and sys.stderr.isatty()
+    console = log_format == "console" or terminal
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -176,6 +186,8 @@ def configure_logging(log_format: Literal["auto", "console", "json"], level: str
         logger_factory=lambda *_: _LogWriter(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    wanted = terminal and level in ("debug", "info")
+    lines = Lines(sys.stderr, coloured="NO_COLOR" not in os.environ) if wanted else None
     # Libraries log through the standard library: only their warnings, in our format, to the same stream.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -197,6 +209,9 @@ def log_request(
     **facts: Any,
 ) -> None:
     """The wide line of one request, whose ASGI scope is `scope`."""
+    if lines is not None:
+        lines.request(scope["method"], scope["path"], status, seconds, facts.get("detail"))
+        return
     client = scope.get("client")
     write = log.error if status == 500 else log.info
     write(

@@ -85,5 +85,5 @@ def test_it_serves_notes(copy: Path, launch: Callable[..., Service]) -> None:
         assert "/v1/notes" in client.get("/openapi.json").json()["paths"]
     triggers = str(Path(sys.executable).with_name("triggers"))
     assert run(copy, triggers, "notes", "--key", key, "--url", url).endswith("  written\n")
-    routes = msgspec.json.decode(run(copy, triggers, "routes", "--json"))
+    routes = [msgspec.json.decode(line) for line in run(copy, triggers, "routes", "--json").splitlines()]
     assert {"method": "GET", "path": "/v1/notes", "scope": "events:read", "room": "notes"} in routes

@@ -8,13 +8,16 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 
 import asyncpg
 import msgspec
 import pytest
+
+from triggers.cli.demo import Receiver
 
 from .processes import TRIGGERS, Service, ask, wait_for
 
@@ -89,6 +92,41 @@ def test_a_terminal_shows_the_key(launch: Callable[..., Service]) -> None:
         service.process.terminate()
 
 
+def test_a_terminal_shows_requests_and_deliveries(launch: Callable[..., Service]) -> None:
+    service, receiver = launch(), Receiver()
+    del service.environment["TRIGGERS_LOG_FORMAT"]
+    ours, theirs = pty.openpty()
+    said = bytearray()
+
+    def listen() -> None:
+        with suppress(OSError):  # of a terminal that nobody has open any more
+            while True:
+                said.extend(os.read(ours, 65_536))
+
+    def shown(pattern: str) -> re.Match[str] | None:
+        return re.search(pattern, re.sub(r"\x1b\[\d*m", "", said.decode(errors="replace")))
+
+    command = [TRIGGERS, "serve", "--dev", "--port", str(service.port)]
+    with subprocess.Popen(
+        command, env=service.environment, stdin=subprocess.DEVNULL, stderr=theirs
+    ) as service.process:
+        os.close(theirs)
+        listener = threading.Thread(target=listen)
+        listener.start()
+        found = wait_for(lambda: shown(r"zap_test_[\w-]{43}"), 40, "key")
+        hook = {"target_url": receiver.url, "name": "billing"}
+        assert ask(service.port, "/v1/subscriptions", found[0], hook)[0] == 201
+        for number in range(60):
+            assert ask(service.port, "/v1/events", found[0], {"type": "a", "payload": number})[0] == 201
+        wait_for(lambda: shown(r"\nPOST /v1/events 201 \d+ ms\r\n"), 10, "line of a request")
+        wait_for(lambda: shown(r"\n→ billing 204 \d+ ms\r\n"), 10, "line of a delivery")
+        wait_for(lambda: shown(r"… and \d+ × POST /v1/events 201"), 10, "sum of requests")
+        assert not shown("request_id")
+        service.process.terminate()
+    listener.join(10)
+    receiver.stop()
+
+
 def test_commands_work_beside_a_running_serve(shared: Service) -> None:
     def run(*arguments: str) -> str:
         done = shared.command(*arguments)
@@ -110,7 +148,7 @@ def test_commands_work_beside_a_running_serve(shared: Service) -> None:
     run("keys", "revoke", key["id"], "--org", "beside")
     wait_for(lambda: ask(shared.port, "/v1/org", key["key"])[0] == 401, 2, "refusal of the revoked key")
     listed = msgspec.json.decode(run("keys", "list", "--org", "beside", "--json"))
-    assert [each["id"] for each in listed] == [key["id"]]
+    assert listed["id"] == key["id"]
 
     assert run("db", "url").startswith("postgresql://")
     assert "no pending migrations" in run("migrate")

@@ -9,15 +9,11 @@ import typer
 
 from triggers.cli.options import DATABASE_SETTINGS, run_async, with_settings
 from triggers.cli.service import DEFAULT_URL, Url, ask, open_client
+from triggers.cli.session import Json, json_of
+from triggers.cli.tables import print_json
 from triggers.domain import OrgId
 from triggers.errors import OperatorError
-from triggers.keys import organisations
-from triggers.node.first_run import FIRST_ORGANISATION
-from triggers.node.resources import open_database
-from triggers.node.settings import Settings
-from triggers.sessions.routes import LINK_SECONDS
-from triggers.sessions.sessions import link_url
-from triggers.sessions.store import insert_console_link
+from triggers.node.settings import FIRST_ORGANISATION, Settings
 
 
 def add_to(app: typer.Typer) -> None:
@@ -38,14 +34,22 @@ def console(
     print_only: Annotated[
         bool, typer.Option("--print", help="Only print the link, and do not open a browser.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Open the console in a browser, and sign in.
 
     The link is printed too. It is valid for a minute, and can be used once. Without an API key, the command
     uses the private database of a `triggers serve` on this machine. There it uses the API key named
     `console`, which is created at the first use, with all scopes except admin and act.
+
+    \b
+    Example:
+      triggers console
     """
     link = run_async(_link_beside(settings, url, org)) if key is None else _link_for(key, url)
+    if as_json:
+        print_json(json_of({"url": link}))
+        return
     typer.echo(link)
     if not print_only and sys.stdout.isatty():
         typer.launch(link)
@@ -58,6 +62,12 @@ def _link_for(key: str, url: str) -> str:
 
 async def _link_beside(settings: Settings, url: str, org: str) -> str:
     """Return a link to the service that uses the private database on this machine."""
+    from triggers.keys import organisations
+    from triggers.node.resources import open_database
+    from triggers.sessions.routes import LINK_SECONDS
+    from triggers.sessions.sessions import link_url
+    from triggers.sessions.store import insert_console_link
+
     if settings.database_url:
         raise OperatorError(
             "Set TRIGGERS_API_KEY or --key. The API key can be left out only on a machine with a private"

@@ -17,20 +17,20 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import httpx
 import typer
-from rich.console import Console
 
 from triggers.cli.service import ask, call, open_client
 from triggers.errors import OperatorError
-from triggers.node.first_run import KEY_FILE
-from triggers.node.settings import ENV_PREFIX
+from triggers.node.settings import ENV_PREFIX, KEY_FILE
+from triggers.terminal import inert
+
+if TYPE_CHECKING:
+    import httpx
 
 T = TypeVar("T")
 DEADLINE_SECONDS = 60.0
-console = Console(highlight=False)
 
 
 class Arrival(NamedTuple):
@@ -93,6 +93,10 @@ def demo() -> None:
     """Run a demonstration on a temporary service.
 
     It shows deliveries, an endpoint that fails and recovers, and the retry of a dead letter.
+
+    \b
+    Example:
+      triggers demo
     """
     receiver = Receiver()
     try:
@@ -102,7 +106,8 @@ def demo() -> None:
             _replay(client, receiver)
     finally:
         receiver.stop()
-    console.print("\n[bold green]The demo is complete.[/] Start a service of your own with `triggers serve`.")
+    typer.secho("\nThe demo is complete.", fg="green", bold=True, nl=False)
+    typer.echo(" Start a service of your own with `triggers serve`.")
 
 
 def _deliver(client: httpx.Client, receiver: Receiver) -> None:
@@ -257,11 +262,11 @@ def _announced(serve: subprocess.Popen[bytes], log: Path) -> str | None:
 
 
 def _chapter(title: str) -> None:
-    console.print(f"\n[bold]{title}[/]")
+    typer.secho(f"\n{title}", bold=True)
 
 
-def _say(text: str, colour: str = "default") -> None:
-    console.print(f"  {text}", style=colour, markup=False)
+def _say(text: str, colour: str | None = None) -> None:
+    typer.secho(f"  {inert(text)}", fg=colour)
 
 
 def add_to(app: typer.Typer) -> None:

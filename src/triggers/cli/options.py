@@ -8,11 +8,10 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import typer
-import uvloop
 
+from triggers.cli.session import with_options
 from triggers.node.settings import Setting, Settings, env_name, settings_list
 from triggers.node.variables import load
-from triggers.observability import configure_logging
 
 DATABASE_SETTINGS = ("data_dir", "database_url", "pool_size", "log_format", "log_level")
 """Settings of commands that can run beside a running service."""
@@ -28,24 +27,22 @@ def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
         chosen = [setting for setting in settings_list() if not names or setting.name in names]
 
         def run(**arguments: Any) -> None:
+            from triggers.observability import configure_logging
+
             flags = {setting.name: arguments.pop(setting.name) for setting in chosen}
             settings: Settings = load(os.environ, **flags)
             configure_logging(settings.log_format, settings.log_level)
             command(settings=settings, **arguments)
 
-        own = [
-            p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "settings"
-        ]
-        run.__signature__ = inspect.Signature([*own, *map(_flag, chosen)])  # type: ignore[attr-defined]
-        run.__doc__ = command.__doc__
-        run.__name__ = command.__name__
-        return run
+        return with_options(command, run, list(map(_flag, chosen)), given="settings")
 
     return decorate
 
 
 def run_async(work: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine on the event loop that the service uses."""
+    import uvloop
+
     return uvloop.run(work)
 
 

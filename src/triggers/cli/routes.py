@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import msgspec
 import typer
-from rich.table import Table
 
-from triggers.cli import tables
+from triggers.cli.session import Json, Wide, json_of
+from triggers.cli.tables import Column, Look, print_json, show_table
+
+_ROUTES = (
+    Column("method", "method"),
+    Column("path", "path"),
+    Column("scope", "scope"),
+    Column("room", "room"),
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -16,13 +20,17 @@ def add_to(app: typer.Typer) -> None:
     app.command("routes")(routes)
 
 
-def routes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def routes(as_json: Json = False, wide: Wide = False) -> None:
     """List every URL of the API.
 
     Each URL has its method, the scope that a key needs, and the room (source folder) of its code. The scope
     is `public` if no key is needed, and `any key` if any valid key is enough.
+
+    \b
+    Example:
+      triggers routes
     """
-    from triggers.node.routes import listed  # noqa: PLC0415 - slow to import, and no other command needs it
+    from triggers.node.routes import listed
 
     found = [
         {
@@ -35,9 +43,7 @@ def routes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         for path in route.paths
     ]
     if as_json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
-        return
-    table = Table("METHOD", "PATH", "SCOPE", "ROOM", box=None)
-    for row in found:
-        table.add_row(*row.values())
-    tables.show(table)
+        for row in found:
+            print_json(json_of(row))
+    else:
+        show_table(_ROUTES, found, Look(wide))

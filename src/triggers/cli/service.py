@@ -5,14 +5,16 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import quote
 
-import httpx
 import msgspec
 import typer
 
 from triggers.errors import OperatorError
+
+if TYPE_CHECKING:
+    import httpx
 
 T = TypeVar("T")
 Url = Annotated[str, typer.Option("--url", envvar="TRIGGERS_URL", help="URL of the service.")]
@@ -36,6 +38,8 @@ def open_client(url: str, key: str) -> httpx.Client:
             "The API key is empty, or contains a character that no key has, such as a space."
             " Check --key or TRIGGERS_API_KEY."
         )
+    import httpx
+
     base = _read_url(url)
     try:
         return httpx.Client(
@@ -55,6 +59,8 @@ def open_client(url: str, key: str) -> httpx.Client:
 
 def open_async_client(url: str, key: str) -> httpx.AsyncClient:
     """The same client for a command that waits for several answers at once. Raises as `open_client`."""
+    import httpx
+
     with open_client(url, key) as alike:
         return httpx.AsyncClient(
             base_url=alike.base_url,
@@ -81,6 +87,8 @@ def request(client: httpx.Client, method: str, path: str, **arguments: Any) -> h
     Raises:
         OperatorError: the service cannot be reached.
     """
+    import httpx
+
     try:
         return client.request(method, path, **arguments)
     except (httpx.HTTPError, UnicodeError) as error:
@@ -115,13 +123,33 @@ def members_of(answer: httpx.Response) -> dict[str, Any]:
         OperatorError: the answer is not a JSON object, so another program sent it. Reading a member that
             the answer does not have raises this error too.
     """
+    return members(answer.content)
+
+
+def members(text: bytes) -> dict[str, Any]:
+    """The members of a JSON object. A member `payload` stays the JSON text that it is, as any number may be
+    in it. Raises as `members_of`."""
     try:
-        found = json.loads(answer.content, object_hook=_Object)
+        raw = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        return _Object(
+            (
+                name,
+                bytes(value).decode() if name == "payload" else json.loads(bytes(value), object_hook=_Object),
+            )
+            for name, value in raw.items()
+        )
     except ValueError:
         raise OperatorError(_NOT_OURS) from None
-    if not isinstance(found, _Object):
-        raise OperatorError(_NOT_OURS)
-    return found
+
+
+def page_of(answer: httpx.Response, member: str) -> tuple[list[bytes], str | None]:
+    """The items of a page as JSON texts, and the cursor of the next page. Raises as `members_of`."""
+    try:
+        page = msgspec.json.decode(answer.content, type=dict[str, msgspec.Raw])
+        items = msgspec.json.decode(page[member], type=list[msgspec.Raw])
+        return [bytes(item) for item in items], msgspec.json.decode(page["next_cursor"], type=str | None)
+    except (msgspec.DecodeError, KeyError):
+        raise OperatorError(_NOT_OURS) from None
 
 
 def decode(answer: httpx.Response, kind: type[T]) -> T:
@@ -149,6 +177,8 @@ class _Object(dict[str, Any]):
 
 
 def _read_url(url: str) -> httpx.URL:
+    import httpx
+
     try:
         found = httpx.URL(url)
     except httpx.InvalidURL:
@@ -176,6 +206,8 @@ def _is_local(host: str) -> bool:
 
 def _reason(error: BaseException) -> str:
     """Why there was no answer, in the words of the system or of this program."""
+    import httpx
+
     match error:
         case httpx.TimeoutException():
             return "it took too long"

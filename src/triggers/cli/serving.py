@@ -6,20 +6,20 @@ import contextlib
 import shlex
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 
 from triggers.cli.options import DATABASE_SETTINGS, run_async, with_settings
+from triggers.cli.session import Json, json_of
+from triggers.cli.tables import print_json
 from triggers.errors import OperatorError
-from triggers.node.check import check_configuration
-from triggers.node.first_run import FIRST_ORGANISATION, FirstRun
-from triggers.node.resources import database_url_of, migrate_only
-from triggers.node.serve import serve as run_serve
-from triggers.node.settings import Settings
-from triggers.node.work import work as run_work
-from triggers.sessions.cookie import CONSOLE_PATH
-from triggers.sessions.sessions import link_url
+from triggers.node.settings import FIRST_ORGANISATION, Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from triggers.node.first_run import FirstRun
 
 database = typer.Typer(no_args_is_help=True, help="Get access to the service's database.")
 
@@ -36,7 +36,16 @@ def add_to(app: typer.Typer) -> None:
 
 
 def serve(settings: Settings) -> None:
-    """Run the API and a delivery worker. Without a database URL it starts a private PostgreSQL."""
+    """Run the API and a delivery worker. Without a database URL it starts a private PostgreSQL.
+
+    \b
+    Example:
+      triggers serve --dev
+    """
+    from rich.console import Console
+
+    from triggers.node.serve import serve as run_serve
+
     if settings.dev:
         Console(stderr=True, highlight=False).print(
             "[bold white on red] DEVELOPMENT [/] Deliveries may reach http:// URLs of this machine."
@@ -46,7 +55,14 @@ def serve(settings: Settings) -> None:
 
 
 def api(settings: Settings) -> None:
-    """Run only the API. Needs TRIGGERS_DATABASE_URL, and a `triggers worker` for deliveries."""
+    """Run only the API. Needs TRIGGERS_DATABASE_URL, and a `triggers worker` for deliveries.
+
+    \b
+    Example:
+      triggers api --port 8081
+    """
+    from triggers.node.serve import serve as run_serve
+
     if not settings.database_url:
         raise OperatorError(
             "`triggers api` needs TRIGGERS_DATABASE_URL. `triggers serve` can start a private database."
@@ -55,28 +71,54 @@ def api(settings: Settings) -> None:
 
 
 def worker(settings: Settings) -> None:
-    """Run only a delivery worker. Any number of workers can share one database."""
+    """Run only a delivery worker. Any number of workers can share one database.
+
+    \b
+    Example:
+      triggers worker
+    """
+    from triggers.node.work import work as run_work
+
     run_async(run_work(settings))
 
 
-def migrate(settings: Settings) -> None:
-    """Apply pending schema migrations to the database."""
+def migrate(settings: Settings, as_json: Json = False) -> None:
+    """Apply pending schema migrations to the database.
+
+    \b
+    Example:
+      triggers migrate
+    """
+    from triggers.node.resources import migrate_only
+
     applied = run_async(migrate_only(settings))
     for migration in applied:
-        typer.echo(f"applied {migration.number:04d} {migration.name}")
-    if not applied:
+        if as_json:
+            print_json(json_of({"number": migration.number, "name": migration.name}))
+        else:
+            typer.echo(f"applied {migration.number:04d} {migration.name}")
+    if not applied and not as_json:
         typer.echo("no pending migrations")
 
 
-def check(settings: Settings) -> None:
+def check(settings: Settings, as_json: Json = False) -> None:
     """Check the configuration without starting the service.
 
     The check covers settings, the database, keys and Redis. It changes nothing.
+
+    \b
+    Example:
+      triggers check
     """
+    from triggers.node.check import check_configuration
+
     failed = False
     for name, outcome in run_async(check_configuration(settings)):
         good = outcome.startswith("ok")
         failed |= not good
+        if as_json:
+            print_json(json_of({"check": name, "ok": good, "outcome": outcome}))
+            continue
         colour = typer.colors.GREEN if good else typer.colors.RED
         typer.echo(f"{typer.style(f'{name:<10}', fg=colour)} {outcome}")
     if failed:
@@ -84,12 +126,24 @@ def check(settings: Settings) -> None:
 
 
 def url(settings: Settings) -> None:
-    """Print the URL of the database, for psql and for more nodes on this machine."""
+    """Print the URL of the database, for psql and for more nodes on this machine.
+
+    \b
+    Example:
+      psql "$(triggers db url)"
+    """
+    from triggers.node.resources import database_url_of
+
     typer.echo(database_url_of(settings))
 
 
 def _announcing(settings: Settings) -> Callable[[str, FirstRun | None], None]:
     """Return the function that prints on the terminal that the service is ready."""
+    from rich.console import Console
+
+    from triggers.sessions.cookie import CONSOLE_PATH
+    from triggers.sessions.sessions import link_url
+
     has_console = settings.console == "on"
 
     def announce(address: str, made: FirstRun | None) -> None:

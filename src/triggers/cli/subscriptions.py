@@ -1,22 +1,56 @@
-"""`triggers subscriptions`: push subscriptions over the HTTP API. Answers are printed unchanged."""
+"""`triggers subscriptions`: push subscriptions."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-import msgspec
 import typer
 
-from triggers.cli.service import DEFAULT_URL, Key, Url, ask, call, open_client, segment
+from triggers.cli.nouns import Action, Filter, Noun, add_action, add_list, add_show, one_of
+from triggers.cli.service import members
+from triggers.cli.session import Session, with_options, with_session
+from triggers.cli.tables import Column, Kind, Look, print_json, show_table
+from triggers.cli.times import seconds_of
 from triggers.errors import OperatorError
-from triggers.node.variables import DURATION, parse_duration
 
 subscriptions = typer.Typer(no_args_is_help=True, help="Manage push subscriptions.")
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="Id of the subscription.")]
-_PATH = "/v1/subscriptions"
+SUBSCRIPTION = Noun(
+    "subscription",
+    "subscriptions",
+    "subscriptions",
+    "/v1/subscriptions",
+    (
+        Column("subscription", "id", Kind.ID),
+        Column("name", "name", read=lambda item: item["name"] or item["key"]),
+        Column("status", "status", Kind.STATE),
+        Column("url", "target_url"),
+        Column("types", "event_types"),
+        Column("filter", "filter"),
+        Column("last success", "last_success_at", Kind.TIME),
+        Column("failing since", "failing_since", Kind.TIME),
+        Column("key", "key", only_wide=True),
+        Column("reason", "status_reason", only_wide=True),
+        Column("created", "created_at", Kind.TIME, only_wide=True),
+    ),
+    names=("name", "key"),
+    filters=(
+        Filter(
+            "--status",
+            "status",
+            "Only subscriptions with this status.",
+            Literal["active", "paused", "disabled"],
+        ),
+    ),
+)
+_MATCHES = (
+    Column("event", "id", Kind.ID),
+    Column("type", "type"),
+    Column("accepted", "created_at", Kind.TIME),
+    Column("filter error", "filter_error"),
+)
 
 
 class _Field(NamedTuple):
@@ -67,8 +101,6 @@ def _with_fields(fields: dict[str, _Field]) -> Callable[[Callable[..., None]], C
     """Give a command these fields as flags, and collect the used flags in its argument `body`."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "body"]
-
         def run(**arguments: Any) -> None:
             used = {name: value for name in fields if (value := arguments.pop(name)) not in (None, [])}
             command(body=_body(used), **arguments)
@@ -82,10 +114,7 @@ def _with_fields(fields: dict[str, _Field]) -> Callable[[Callable[..., None]], C
             )
             for name, field in fields.items()
         ]
-        run.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
-        run.__doc__ = command.__doc__
-        run.__name__ = command.__name__
-        return run
+        return with_options(command, run, flags, given="body")
 
     return decorate
 
@@ -99,129 +128,153 @@ def _body(used: dict[str, Any]) -> dict[str, Any]:
         body["headers"] = dict(map(_header, body["headers"]))
     retry: dict[str, Any] = {}
     if "delays" in body:
-        retry["delays"] = [_seconds(text) for text in body.pop("delays")]
+        retry["delays"] = [seconds_of(text) for text in body.pop("delays")]
     if "deadline" in body:
-        retry["deadline"] = _seconds(body.pop("deadline"))
+        retry["deadline"] = seconds_of(body.pop("deadline"))
     return body | ({"retry": retry} if retry else {})
 
 
+add_list(subscriptions, SUBSCRIPTION, "in the order of their creation")
+add_show(subscriptions, SUBSCRIPTION)
+
+
 @subscriptions.command("create")
+@with_session()
 @_with_fields(_FIELDS | _AT_CREATION)
 def create(
+    session: Session,
     target_url: Annotated[str, typer.Argument(metavar="URL", help="URL that events are sent to.")],
-    key: Key,
     body: dict[str, Any],
-    url: Url = DEFAULT_URL,
 ) -> None:
-    """Subscribe a URL, and print the subscription. Its secret is shown only once."""
-    _print(url, key, "PUT" if "key" in body else "POST", "", {"target_url": target_url, **body})
+    """Subscribe a URL, and print the subscription. Its secret is shown only once.
+
+    \b
+    Example:
+      triggers subscriptions create https://example.com/hook --name billing --type 'order.*'
+    """
+    method = "PUT" if "key" in body else "POST"
+    session.show(session.call(method, SUBSCRIPTION.path, {"target_url": target_url, **body}))
 
 
-@subscriptions.command("list")
-def list_subscriptions(
-    key: Key,
-    url: Url = DEFAULT_URL,
-    status: Annotated[
-        str | None, typer.Option(help="Only subscriptions that are active, paused or disabled.")
-    ] = None,
-) -> None:
-    """List the subscriptions, one JSON object per line."""
-    parameters = {"limit": "1000"} | ({"status": status} if status else {})
-    with open_client(url, key) as client:
-        while True:
-            page = ask(client, "GET", _PATH, params=parameters)
-            for each in page["data"]:
-                typer.echo(msgspec.json.encode(each))
-            if page["next_cursor"] is None:
-                return
-            parameters["cursor"] = page["next_cursor"]
-
-
-@subscriptions.command("get")
-def get(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Show one subscription."""
-    _print(url, key, "GET", f"/{segment(subscription_id)}")
-
-
-@subscriptions.command("update")
+@subscriptions.command("change")
+@with_session()
 @_with_fields({"target_url": _Field("--target-url", str, "URL that events are sent to."), **_FIELDS})
-def update(
-    subscription_id: Id,
-    key: Key,
+def change(
+    session: Session,
+    subscription: one_of(SUBSCRIPTION),  # type: ignore[valid-type]
     body: dict[str, Any],
-    url: Url = DEFAULT_URL,
     clear: Annotated[
         list[str] | None, typer.Option(help="Field to reset to its default, such as filter; repeatable.")
     ] = None,
 ) -> None:
-    """Change the given fields of a subscription. Other fields stay as they are."""
+    """Change the given fields of a subscription. Other fields stay as they are.
+
+    \b
+    Example:
+      triggers subscriptions change billing --rate-limit 10 --clear filter
+    """
     cleared = dict.fromkeys((name.replace("-", "_") for name in clear or ()), None)
     if both := cleared.keys() & body.keys():
         raise OperatorError(f"{', '.join(sorted(both))} cannot be both set and cleared.")
-    _print(url, key, "PATCH", f"/{segment(subscription_id)}", body | cleared)
-
-
-@subscriptions.command("pause")
-def pause(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Pause a subscription. Nothing is sent, but matching events are still collected."""
-    _print(url, key, "POST", f"/{segment(subscription_id)}/pause")
-
-
-@subscriptions.command("resume")
-def resume(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Resume a subscription, starting with the collected events."""
-    _print(url, key, "POST", f"/{segment(subscription_id)}/resume")
+    if not body | cleared:
+        raise OperatorError("Nothing to change. Give a field, or --clear.")
+    session.show(session.call("PATCH", SUBSCRIPTION.path_of(session, subscription), body | cleared))
 
 
 @subscriptions.command("disable")
+@with_session()
 def disable(
-    subscription_id: Id,
-    key: Key,
-    url: Url = DEFAULT_URL,
+    session: Session,
+    subscription: one_of(SUBSCRIPTION),  # type: ignore[valid-type]
     reason: Annotated[str | None, typer.Option(help="Reason that the subscription shows.")] = None,
 ) -> None:
-    """Disable a subscription, so that it matches no events. Its pending deliveries are cancelled."""
-    _print(url, key, "POST", f"/{segment(subscription_id)}/disable", {"reason": reason} if reason else None)
+    """Disable a subscription, so that it matches no events. Its pending deliveries are cancelled.
+
+    \b
+    Example:
+      triggers subscriptions disable billing --reason 'moved to the new shop'
+    """
+    path = SUBSCRIPTION.path_of(session, subscription)
+    session.show(session.call("POST", f"{path}/disable", {"reason": reason} if reason else None))
 
 
-@subscriptions.command("enable")
-def enable(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Enable a subscription, so that it matches events from now on."""
-    _print(url, key, "POST", f"/{segment(subscription_id)}/enable")
-
-
-@subscriptions.command("delete")
-def delete(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Delete a subscription, and cancel its pending deliveries."""
-    _print(url, key, "DELETE", f"/{segment(subscription_id)}")
+for _action in (
+    Action(
+        "pause",
+        "POST",
+        "/pause",
+        "Pause a subscription. Nothing is sent, but matching events are still collected.",
+        "paused",
+    ),
+    Action(
+        "resume", "POST", "/resume", "Resume a subscription, starting with the collected events.", "resumed"
+    ),
+    Action(
+        "enable",
+        "POST",
+        "/enable",
+        "Enable a subscription, so that it matches events from now on.",
+        "enabled",
+    ),
+    Action("delete", "DELETE", "", "Delete a subscription, and cancel its pending deliveries.", "deleted"),
+    Action("test", "POST", "/test", "Send a test event, and print its first attempt.", "sent"),
+):
+    add_action(subscriptions, SUBSCRIPTION, _action)
 
 
 @subscriptions.command("rotate-secret")
+@with_session()
 def rotate_secret(
-    subscription_id: Id,
-    key: Key,
-    url: Url = DEFAULT_URL,
+    session: Session,
+    subscription: one_of(SUBSCRIPTION),  # type: ignore[valid-type]
     overlap: Annotated[str, typer.Option(help="How long the old secret also signs.")] = "24h",
     signature: Annotated[str | None, typer.Option(help="v1 or v1a. Default: unchanged.")] = None,
     secret: Annotated[str | None, typer.Option(help="Your own secret. Default: a new secret.")] = None,
 ) -> None:
-    """Sign with a new secret, and print it. It is shown only once."""
-    body = {"overlap_seconds": int(_seconds(overlap)), "signature": signature, "secret": secret}
-    _print(url, key, "POST", f"/{segment(subscription_id)}/rotate-secret", body)
+    """Sign with a new secret, and print it. It is shown only once.
+
+    \b
+    Example:
+      triggers subscriptions rotate-secret billing --overlap 1h
+    """
+    body = {"overlap_seconds": int(seconds_of(overlap)), "signature": signature, "secret": secret}
+    path = SUBSCRIPTION.path_of(session, subscription)
+    session.show(session.call("POST", f"{path}/rotate-secret", body))
 
 
-@subscriptions.command("test")
-def send_test(subscription_id: Id, key: Key, url: Url = DEFAULT_URL) -> None:
-    """Send a test event, and print its first attempt."""
-    _print(url, key, "POST", f"/{segment(subscription_id)}/test")
+@subscriptions.command("dry-run")
+@with_session(lists=True)
+def dry_run(
+    session: Session,
+    event_type: Annotated[
+        list[str] | None,
+        typer.Option("--type", help="Event type, or a pattern such as order.*; repeatable. Default: all."),
+    ] = None,
+    cel: Annotated[
+        str | None, typer.Option("--filter", help="CEL expression over payload and event to try.")
+    ] = None,
+    last: Annotated[int, typer.Option(min=1, max=1000, help="Number of events to look at.")] = 100,
+    among: Annotated[
+        Literal["types", "all"],
+        typer.Option(help="types: look at the newest events of these types. all: of all types."),
+    ] = "types",
+) -> None:
+    """List the newest events that a subscription with these types and this filter would receive.
 
-
-def _print(url: str, key: str, method: str, path: str, body: dict[str, Any] | None = None) -> None:
-    content = None if body is None else msgspec.json.encode(body)
-    with open_client(url, key) as client:
-        answer = call(client, method, _PATH + path, content=content)
-    if answer.content:
-        typer.echo(answer.text)
+    \b
+    Example:
+      triggers subscriptions dry-run --type 'order.*' --filter 'payload.total > 50.0'
+    """
+    body = {"event_types": event_type or None, "filter": cel, "last": last, "among": among}
+    text = session.call("POST", f"{SUBSCRIPTION.path}/dry-run", body)
+    if session.as_json:
+        print_json(text)
+        return
+    found = members(text)
+    show_table(_MATCHES, found["matches"], Look(session.wide))
+    failed = f", {found['failed']:,} of them because the filter failed" if found["failed"] else ""
+    incomplete = "" if found["complete"] else " Older events were not tried."
+    session.say(f"{found['matched']:,} of {found['judged']:,} events match{failed}.{incomplete}")
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -231,8 +284,6 @@ def _header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _seconds(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError:
-        raise OperatorError(f"{text!r} is not {DURATION}.") from None
+def add_to(app: typer.Typer) -> None:
+    """Register these commands."""
+    app.add_typer(subscriptions, name="subscriptions")

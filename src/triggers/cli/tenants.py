@@ -1,279 +1,189 @@
-"""`triggers orgs` and `keys` use the database directly, so they need no API key and no running API."""
+"""Organisations and keys in the database, for `triggers orgs` and `keys` without an API key."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
+from uuid import UUID
 
 import msgspec
-import typer
-from rich.console import Console
-from rich.table import Table
 
-from triggers.cli.options import DATABASE_SETTINGS, run_async, with_settings
-from triggers.cli.tables import show
+from triggers.cli.keys import KEY, WantedKey
+from triggers.cli.naming import choose
+from triggers.cli.options import run_async
 from triggers.domain import TENANT_SCOPES, OrgId, PageRequest, Plan, Scope, parse_id, rfc3339
 from triggers.errors import Invalid, TriggersError
 from triggers.keys import organisations
 from triggers.keys import store as api_keys
 from triggers.node.resources import open_database
 from triggers.node.settings import Settings
-from triggers.node.variables import DURATION, parse_duration
+from triggers.postgres.clock import DatabaseClock
+from triggers.postgres.database import Database
 
-orgs = typer.Typer(no_args_is_help=True, help="Manage organisations, the tenants of the service.")
-keys = typer.Typer(no_args_is_help=True, help="Manage the API keys of an organisation.")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-OrgName = Annotated[str, typer.Option("--org", help="Name of the organisation.")]
-Scopes = Annotated[
-    list[Scope] | None,
-    typer.Option("--scope", help="Scope of the key; repeatable. Default: all scopes except admin and act."),
-]
-Quota = Annotated[
-    int | None, typer.Option("--requests-per-minute", help="Quota of the plan enterprise. Default: no limit.")
-]
+_PAGE = 1_000
+Work = Callable[[Database, DatabaseClock], Awaitable[Any]]
 
 
-@orgs.command("create")
-@with_settings(*DATABASE_SETTINGS)
-def create_org(
-    name: str,
-    settings: Settings,
-    plan: Annotated[Plan, typer.Option(help="Plan, which sets the requests per minute.")] = Plan.FREE,
-    requests_per_minute: Quota = None,
-    as_json: Json = False,
-) -> None:
-    """Create an organisation with its default inbox."""
+class DatabaseOrganisations:
+    """Organisations in the database."""
 
-    async def work() -> Any:
-        async with open_database(settings) as (database, clock):
-            return await organisations.create(database, clock, name, plan, requests_per_minute)
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
 
-    _print([run_async(work())], as_json, one=True)
+    def listed(self) -> list[bytes]:
+        """All organisations."""
 
-
-@orgs.command("list")
-@with_settings(*DATABASE_SETTINGS)
-def list_orgs(settings: Settings, as_json: Json = False) -> None:
-    """List the organisations."""
-
-    async def work() -> list[Any]:
-        found: list[Any] = []
-        async with open_database(settings) as (database, _):
-            while page := await organisations.listed(
-                database, PageRequest(found[-1].id if found else None, 1000)
-            ):
+        async def work(database: Database, _: DatabaseClock) -> list[Any]:
+            found: list[Any] = []
+            while page := await organisations.listed(database, _after(found)):
                 found += page
-        return found
+            return found
 
-    _print(run_async(work()), as_json)
+        return list(map(_json, _run(self._settings, work)))
 
+    def create(self, name: str, plan: Plan, requests_per_minute: int | None) -> bytes:
+        """Create an organisation."""
+        return _json(
+            _run(
+                self._settings,
+                lambda database, clock: organisations.create(
+                    database, clock, name, plan, requests_per_minute
+                ),
+            )
+        )
 
-@orgs.command("set-plan")
-@with_settings(*DATABASE_SETTINGS)
-def set_plan(
-    name: str, plan: Plan, settings: Settings, requests_per_minute: Quota = None, as_json: Json = False
-) -> None:
-    """Change the plan of an organisation. Running nodes apply it within a second."""
+    def set_plan(self, name: str, plan: Plan, requests_per_minute: int | None) -> bytes:
+        """Change the plan of an organisation."""
 
-    async def work() -> Any:
-        async with open_database(settings) as (database, _):
+        async def work(database: Database, _: DatabaseClock) -> Any:
             org = await organisations.by_name(database, name)
             return await organisations.set_plan(database, OrgId(org.id), plan, requests_per_minute)
 
-    _print([run_async(work())], as_json, one=True)
+        return _json(_run(self._settings, work))
 
 
-@keys.command("create")
-@with_settings(*DATABASE_SETTINGS)
-def create_key(
-    org: OrgName,
-    settings: Settings,
-    name: Annotated[str | None, typer.Option(help="Name that says what the key is for.")] = None,
-    live: Annotated[
-        bool, typer.Option("--live", help="Create a zap_live_ key instead of a zap_test_ key.")
-    ] = False,
-    scope: Scopes = None,
-    expires_in: Annotated[
-        str | None, typer.Option(help="Duration until the key expires, such as 90d. Default: never.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Create an API key and print it. It is shown only once."""
-    lifetime = None if expires_in is None else _duration(expires_in)
-    if lifetime is not None and not lifetime:
-        raise Invalid("--expires-in must be longer than 0.")
+class DatabaseKeys:
+    """Keys of an organisation in the database."""
 
-    async def work() -> Any:
-        async with open_database(settings) as (database, clock):
-            found = await organisations.by_name(database, org)
+    def __init__(self, settings: Settings, org: str) -> None:
+        self._settings = settings
+        self._org = org
+
+    def listed(self) -> list[bytes]:
+        """All keys."""
+        return list(map(_json, self._run(self._all)))
+
+    def create(self, wanted: WantedKey) -> bytes:
+        """Create a key."""
+
+        async def work(database: Database, clock: DatabaseClock, org_id: OrgId) -> Any:
             async with database.connection() as connection:
                 new = api_keys.NewKey(
-                    scope or TENANT_SCOPES,
-                    name=name,
-                    live=live,
-                    expires_at=None if lifetime is None else datetime.now(UTC) + lifetime,
+                    wanted.scopes or TENANT_SCOPES,
+                    name=wanted.name,
+                    live=wanted.live,
+                    expires_at=wanted.expires_at(),
                 )
-                return await api_keys.create(connection, clock, OrgId(found.id), new)
+                return await api_keys.create(connection, clock, org_id, new)
 
-    _print_new(run_async(work()), as_json)
+        return _json(self._run(work))
 
+    def rotate(self, key: str, overlap: timedelta) -> bytes:
+        """Make the successor of a key."""
 
-@keys.command("list")
-@with_settings(*DATABASE_SETTINGS)
-def list_keys(org: OrgName, settings: Settings, as_json: Json = False) -> None:
-    """List the keys of an organisation, including revoked keys."""
+        async def work(database: Database, clock: DatabaseClock, org_id: OrgId) -> Any:
+            old = await api_keys.by_id(database, org_id, await self._id(database, clock, org_id, key))
+            return await api_keys.rotate(database, clock, org_id, old, overlap)
 
-    async def work() -> list[Any]:
-        found: list[Any] = []
-        async with open_database(settings) as (database, _):
-            org_id = OrgId((await organisations.by_name(database, org)).id)
-            while page := await api_keys.listed(
-                database, org_id, PageRequest(found[-1].id if found else None, 1000)
-            ):
-                found += page
-        return found
+        return _json(self._run(work))
 
-    _print(run_async(work()), as_json)
+    def revoke(self, key: str) -> bytes:
+        """Revoke a key."""
 
+        async def work(database: Database, clock: DatabaseClock, org_id: OrgId) -> Any:
+            return await api_keys.revoke(database, org_id, await self._id(database, clock, org_id, key))
 
-@keys.command("rotate")
-@with_settings(*DATABASE_SETTINGS)
-def rotate_key(
-    key_id: str,
-    org: OrgName,
-    settings: Settings,
-    overlap: Annotated[str, typer.Option(help="How long the old key stays valid.")] = "24h",
-    as_json: Json = False,
-) -> None:
-    """Create a new key with the same scopes and expiry. The old key expires after the overlap."""
+        return _json(self._run(work))
 
-    async def work() -> Any:
-        async with open_database(settings) as (database, clock):
-            org_id = OrgId((await organisations.by_name(database, org)).id)
-            old = await api_keys.by_id(database, org_id, _id(key_id))
-            return await api_keys.rotate(database, clock, org_id, old, _duration(overlap))
+    def import_all(
+        self, rows: Sequence[tuple[str, str, str | None]], scopes: list[Scope] | None, file: Path | None
+    ) -> list[bytes]:
+        """Import keys by prefix, SHA-256 and name.
 
-    _print_new(run_async(work()), as_json)
+        Raises:
+            Invalid: a row is not valid. Those before it were imported.
+        """
 
-
-@keys.command("revoke")
-@with_settings(*DATABASE_SETTINGS)
-def revoke_key(key_id: str, org: OrgName, settings: Settings, as_json: Json = False) -> None:
-    """Revoke a key. Running nodes reject it within a second."""
-
-    async def work() -> Any:
-        async with open_database(settings) as (database, _):
-            org_id = OrgId((await organisations.by_name(database, org)).id)
-            return await api_keys.revoke(database, org_id, _id(key_id))
-
-    _print([run_async(work())], as_json, one=True)
-
-
-@keys.command("import")
-@with_settings(*DATABASE_SETTINGS)
-def import_keys(
-    org: OrgName,
-    settings: Settings,
-    prefix: Annotated[str | None, typer.Option(help="First 12 characters of the key.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="SHA-256 of the whole key, in hex.")] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV file with the columns prefix, sha256 and, optionally, name.",
-            exists=True,
-            dir_okay=False,
-        ),
-    ] = None,
-    scope: Scopes = None,
-    as_json: Json = False,
-) -> None:
-    """Import keys of another system by prefix and SHA-256. They can then be used here unchanged."""
-    if (file is None) == (prefix is None or sha256 is None):
-        raise Invalid("Give either --prefix and --sha256, or --file.")
-    rows = [(prefix or "", sha256 or "", None)] if file is None else _read_rows(file)
-
-    async def work() -> list[Any]:
-        imported = []
-        async with open_database(settings) as (database, clock):
-            org_id = OrgId((await organisations.by_name(database, org)).id)
-            for number, (row_prefix, row_hash, name) in enumerate(rows, start=2):
+        async def work(database: Database, clock: DatabaseClock, org_id: OrgId) -> list[Any]:
+            imported: list[Any] = []
+            for number, (prefix, sha256, name) in enumerate(rows, start=2):
+                foreign = api_keys.ForeignKey(prefix, sha256, scopes or TENANT_SCOPES, name)
                 try:
-                    imported.append(
-                        await api_keys.import_hash(
-                            database,
-                            clock,
-                            org_id,
-                            api_keys.ForeignKey(row_prefix, row_hash, scope or TENANT_SCOPES, name),
-                        )
-                    )
+                    imported.append(await api_keys.import_hash(database, clock, org_id, foreign))
                 except TriggersError as error:
                     where = f"{file}, line {number}: " if file else ""
                     raise Invalid(
                         f"{where}{error.message} ({len(imported)} keys were imported before this one)"
                     ) from None
-        return imported
+            return imported
 
-    _print(run_async(work()), as_json)
+        return list(map(_json, self._run(work)))
+
+    @staticmethod
+    def read_rows(file: Path) -> list[tuple[str, str, str | None]]:
+        """The rows of a CSV file with the columns prefix, sha256 and perhaps name."""
+        try:
+            with file.open(encoding="utf-8-sig", newline="") as lines:
+                reader = csv.DictReader(lines)
+                if not {"prefix", "sha256"} <= set(reader.fieldnames or ()):
+                    raise Invalid(f"The first line of {file} must name the columns prefix and sha256.")
+                return [(row["prefix"] or "", row["sha256"] or "", row.get("name") or None) for row in reader]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise Invalid(f"{file} cannot be read as CSV in UTF-8: {error}.") from None
+
+    def _run(self, work: Callable[[Database, DatabaseClock, OrgId], Awaitable[Any]]) -> Any:
+        async def in_organisation(database: Database, clock: DatabaseClock) -> Any:
+            return await work(database, clock, OrgId((await organisations.by_name(database, self._org)).id))
+
+        return _run(self._settings, in_organisation)
+
+    @staticmethod
+    async def _all(database: Database, _: DatabaseClock, org_id: OrgId) -> list[Any]:
+        found: list[Any] = []
+        while page := await api_keys.listed(database, org_id, _after(found)):
+            found += page
+        return found
+
+    async def _id(self, database: Database, clock: DatabaseClock, org_id: OrgId, text: str) -> UUID:
+        """The id of the key that a person names, as over the API."""
+        if (key_id := parse_id(text)) is not None:
+            return key_id
+        keys = [msgspec.to_builtins(each) for each in await self._all(database, clock, org_id)]
+        return UUID(choose(KEY, text, keys))
 
 
-def _read_rows(file: Path) -> list[tuple[str, str, str | None]]:
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            if not {"prefix", "sha256"} <= set(reader.fieldnames or ()):
-                raise Invalid(f"The first line of {file} must name the columns prefix and sha256.")
-            return [(row["prefix"] or "", row["sha256"] or "", row.get("name") or None) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise Invalid(f"{file} cannot be read as CSV in UTF-8: {error}.") from None
+def _run(settings: Settings, work: Work) -> Any:
+    async def in_database() -> Any:
+        async with open_database(settings) as (database, clock):
+            return await work(database, clock)
+
+    return run_async(in_database())
 
 
-def _duration(text: str) -> timedelta:
-    try:
-        return timedelta(seconds=parse_duration(text))
-    except ValueError:
-        raise Invalid(f"{text!r} is not {DURATION}.") from None
+def _after(found: list[Any]) -> PageRequest:
+    return PageRequest(found[-1].id if found else None, _PAGE)
 
 
-def _id(text: str) -> Any:
-    found = parse_id(text)
-    if found is None:
-        raise Invalid(f"{text!r} is not the id of a key. `triggers keys list` shows the ids.")
-    return found
-
-
-def _print_new(key: Any, as_json: bool) -> None:
-    _print([key], as_json, one=True)
-    if not as_json:
-        Console(stderr=True).print("The key is shown only once. Store it now.")
-
-
-def _print(items: Sequence[Any], as_json: bool, *, one: bool = False) -> None:
-    rows = [{k: _plain(v) for k, v in msgspec.structs.asdict(item).items()} for item in items]
-    for row in rows:
-        if row.get("key", ...) is None:
-            del row["key"]
-    if as_json:
-        typer.echo(msgspec.json.encode(rows[0] if one else rows))
-        return
-    if one:
-        for name, value in rows[0].items():
-            typer.echo(f"{name:<20} {_cell(value)}")
-        return
-    table = Table(*(rows[0] if rows else ()), box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*map(_cell, row.values()))
-    show(table)
+def _json(item: Any) -> bytes:
+    """A thing as the API shows it. The secret part of a key is left out unless the key was just made."""
+    shown = {name: _plain(value) for name, value in msgspec.structs.asdict(item).items()}
+    if shown.get("key", ...) is None:
+        del shown["key"]
+    return msgspec.json.encode(shown)
 
 
 def _plain(value: Any) -> Any:
     return rfc3339(value) if isinstance(value, datetime) else value
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

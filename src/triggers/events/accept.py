@@ -271,7 +271,7 @@ class AcceptApp:
     def _note(self, request: AcceptRequest, status: int, began: float, **facts: Any) -> None:
         seconds = time.perf_counter() - began
         observability.accept_seconds.observe(seconds)
-        if status >= 300 or self._log_accepted:
+        if status >= 300 or self._log_accepted or observability.lines is not None:
             observability.log_request(
                 request.scope,
                 request_id=request.id,
@@ -289,7 +289,7 @@ async def sum_up(app: AcceptApp) -> None:
         counts, app.accepted = app.accepted, Counter()
         for result, count in counts.items():
             observability.events_total.labels(result).inc(count)
-        if counts["accepted"] or counts["duplicate"]:
+        if (counts["accepted"] or counts["duplicate"]) and observability.lines is None:
             log.info("events_accepted", accepted=counts["accepted"], duplicate=counts["duplicate"])
 
 

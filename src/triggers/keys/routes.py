@@ -266,7 +266,8 @@ class KeyRoutes:
 def _check_grant(wanted: frozenset[Scope], own: frozenset[Scope]) -> None:
     if wanted & OPERATOR_SCOPES:
         raise Forbidden(
-            "Only the operator can create keys with the scope `admin` or `act`, with `triggers keys create`."
+            "Only the operator can create keys with the scope `admin` or `act`: in the database, with"
+            " `triggers keys create` without an API key."
         )
     if missing := wanted - own:
         raise Forbidden(f"A key cannot grant scopes that it lacks: {', '.join(sorted(missing))}.")

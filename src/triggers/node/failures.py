@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from triggers.errors import TriggersError
-from triggers.postgres.database import PostgresError
-
-_OF_POSTGRES: Any = PostgresError  # mypy knows the class as Any, with which isinstance() is not allowed
 
 
 def explained(error: BaseException) -> str | None:
@@ -17,10 +15,10 @@ def explained(error: BaseException) -> str | None:
     """
     if isinstance(error, TriggersError):
         return error.message
-    if isinstance(error, _OF_POSTGRES):
+    if isinstance(error, _of_postgres()):
         # Without DETAIL and HINT, which quote values of rows.
         said = f": {error.args[0]}" if error.args else ""
-        return f"PostgreSQL reported an error (SQLSTATE {error.sqlstate}){said.rstrip('.')}."
+        return f"PostgreSQL reported an error (SQLSTATE {getattr(error, 'sqlstate', '')}){said.rstrip('.')}."
     if isinstance(error, UnicodeEncodeError):
         return "An argument or an environment variable is not valid UTF-8."
     if isinstance(error, OSError):
@@ -28,4 +26,15 @@ def explained(error: BaseException) -> str | None:
         return f"{error.filename}: {reason}." if error.filename else f"{reason}."
     if isinstance(error, MemoryError):
         return "There is not enough memory."
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("triggers"):
+        return (
+            f"This command needs the package {error.name}, which is not installed. Some packages are only"
+            " for Linux, where the service runs. Commands that use the API work without them."
+        )
     return None
+
+
+def _of_postgres() -> Any:
+    """The errors of PostgreSQL. Without its driver, which commands that use the API do not load, there are
+    none."""
+    return getattr(sys.modules.get("triggers.postgres.database"), "PostgresError", ())

@@ -11,15 +11,11 @@ from triggers.domain import TENANT_SCOPES, OrgId, Plan
 from triggers.errors import NameTaken, OperatorError
 from triggers.keys import organisations
 from triggers.keys import store as api_keys
+from triggers.node.settings import FIRST_ORGANISATION, KEY_FILE
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.sessions import store as sessions
 from triggers.sessions.store import NewLink
-
-FIRST_ORGANISATION = "default"
-KEY_FILE = "first-key"
-"""File in the data directory that gets the first API key if there is no terminal."""
-
 
 LINK_SECONDS = 600
 """Time for which the link of the first run to the console is valid."""

@@ -14,6 +14,10 @@ from triggers.errors import SettingsError
 from triggers.outbound.addresses import Network, OutboundPolicy
 
 ENV_PREFIX = "TRIGGERS_"
+FIRST_ORGANISATION = "default"
+"""Name of the organisation that the first run creates."""
+KEY_FILE = "first-key"
+"""File in the data directory that gets the first API key if there is no terminal."""
 
 
 def secret(description: str) -> Meta:
@@ -61,7 +65,10 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=F
     ] = 20
     log_format: Annotated[
         Literal["auto", "console", "json"],
-        Meta(description="`auto` is `console` on a terminal and `json` elsewhere."),
+        Meta(
+            description="`auto`: on a terminal, short lines for requests and deliveries, and `console` for"
+            " the rest; elsewhere `json`."
+        ),
     ] = "auto"
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Minimum level of logged events.")

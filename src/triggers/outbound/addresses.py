@@ -183,20 +183,36 @@ def check_url(url: str, policy: OutboundPolicy) -> EndpointUrl:
     A name may still resolve to a forbidden address: that is judged at every connection.
     """
     target = read_url(url)
-    if target.scheme == "http" and not policy.allow_http:
+    literal = target.literal
+    if literal is None and (target.host == "localhost" or target.host.endswith(".localhost")):
+        literal = IPv4Address("127.0.0.1")
+    refused = literal is not None and permitted(literal, policy.allow) is None
+    needs_http = target.scheme == "http" and not policy.allow_http
+    if literal is not None and literal.is_loopback and (refused or needs_http):
+        raise Invalid(_of_this_machine(literal, refused=refused, needs_http=needs_http))
+    if needs_http:
         raise Invalid(
             "The URL must begin with https://."
             " The operator can allow http:// with TRIGGERS_OUTBOUND_ALLOW_HTTP=1."
         )
-    literal = target.literal
-    if literal is None and (target.host == "localhost" or target.host.endswith(".localhost")):
-        literal = IPv4Address("127.0.0.1")
-    if literal is not None and permitted(literal, policy.allow) is None:
+    if refused:
         raise Invalid(
             "Deliveries to this address are not allowed."
             " The operator can allow it with TRIGGERS_OUTBOUND_ALLOW."
         )
     return target
+
+
+def _of_this_machine(literal: Address, *, refused: bool, needs_http: bool) -> str:
+    """Why a receiver on the machine of the service is refused, and what allows it."""
+    network = "127.0.0.0/8" if literal.version == 4 else "::1/128"
+    settings = [f"TRIGGERS_OUTBOUND_ALLOW={network}"] * refused + [
+        "TRIGGERS_OUTBOUND_ALLOW_HTTP=1"
+    ] * needs_http
+    return (
+        "Deliveries to this machine are not allowed. For development, start the service with"
+        f" `triggers serve --dev`. Otherwise the operator can allow them with {' and '.join(settings)}."
+    )
 
 
 def _read_host(given: str) -> tuple[str, Address | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, NamedTuple
 
+from triggers import observability
 from triggers.outbound.client import Outbound
 from triggers.postgres.clock import DatabaseClock
 from triggers.push import metrics
@@ -22,10 +23,12 @@ from triggers.push.lane import Lane
 from triggers.push.ownership import Ownership
 from triggers.push.pacing import Pacing
 from triggers.push.settlements import Settlements
-from triggers.push.store import Begin, Due, Group
+from triggers.push.store import Begin, Due, Group, Settlement
 from triggers.push.suspects import Counted, Suspects
 from triggers.push.target import Target
 from triggers.push.under_way import UnderWay
+from triggers.subscriptions.shown_name import shown_name
+from triggers.terminal import Lines
 
 UNTRUSTED_SECONDS: Final = 0.05
 """Time until a lane is offered again if this worker could not send its delivery."""
@@ -93,6 +96,8 @@ class Senders:
         attempted = await attempt(outgoing, self._outbound, self._clock.moment)
         disabling = self._health.learn(lane, target, attempted)
         _measure(attempted)
+        if observability.lines is not None:
+            _print(observability.lines, target, attempted.settlement)
         last = self._settlements.settle(lane, due, attempted.settlement, disabling)
         for companion in companions:
             settlement = told(Outgoing(self._clock.mint(), target, companion, counted), attempted)
@@ -157,3 +162,9 @@ def _measure(attempted: Attempted) -> None:
         metrics.lag_seconds.observe(settlement.lag_seconds)
     metrics.attempts.count(settlement.outcome, attempted.reason)
     metrics.attempt_seconds.observe(settlement.duration_ms / 1000)
+
+
+def _print(lines: Lines, target: Target, settlement: Settlement) -> None:
+    endpoint = target.endpoint
+    name = shown_name(endpoint.name, endpoint.key, endpoint.target_url)
+    lines.attempt(name, settlement.status_code, settlement.reason, settlement.duration_ms)

@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from triggers import observability
 from triggers.domain import AttemptOutcome
 from triggers.postgres.clock import DatabaseClock
 from triggers.push.attempt import seconds_put_off, unsent
@@ -118,6 +119,8 @@ class Settlements:
 
 
 def _log(settlement: Settlement) -> None:
+    if observability.lines is not None and settlement.attempt_id is not None:
+        return  # the sender has printed the attempt
     log.info(
         "attempt",
         org_id=str(settlement.org_id),

@@ -66,6 +66,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     probe_at: datetime | None
     probe_delay: float | None
     notifies_inbox: UUID | None
+    name: str | None = None
+    key: str | None = None
 
 
 class Due(msgspec.Struct, gc=False):

@@ -75,9 +75,8 @@ def refusal(done: subprocess.CompletedProcess[bytes]) -> str:
             {"TRIGGERS_URL": "http://triggers.invalid", "HTTP_PROXY": "no://x"},
             "HTTP_PROXY",
         ),
-        (["replays", "watch", b"\xff"], {}, "UTF-8"),
         (["send", b"\xff", "/dev/stdin"], {}, "UTF-8"),
-        (["inbox", "list", "--status", b"\xff"], {}, "cannot be sent"),
+        (["events", "list", "--subject", b"\xff"], {}, "cannot be sent"),
         (["serve"], {"TRIGGERS_HOST": "a..b"}, "Cannot listen on a..b"),
         (["serve"], {"TRIGGERS_DATA_DIR": "~nobody-at-all/x"}, "TRIGGERS_DATA_DIR"),
         (["serve"], {"TRIGGERS_DATA_DIR": "/proc/nowhere"}, "/proc/nowhere"),
@@ -123,13 +122,13 @@ def local(node: Node, tenant: Tenant) -> dict[str, str]:
 async def test_no_proxy_stands_before_a_local_service(local: dict[str, str], proxy: str) -> None:
     for name in ("ALL_PROXY", "HTTP_PROXY", "https_proxy"):
         local[name] = proxy
-    done = await asyncio.to_thread(triggers, "inbox", "list", env=local)
+    done = await asyncio.to_thread(triggers, "inbox", "list", "--json", env=local)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
 async def test_a_key_that_ends_with_a_line_break_is_a_key(local: dict[str, str]) -> None:
     local["TRIGGERS_API_KEY"] += "\r"
-    done = await asyncio.to_thread(triggers, "inbox", "list", env=local)
+    done = await asyncio.to_thread(triggers, "inbox", "list", "--json", env=local)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
@@ -192,6 +191,25 @@ def test_another_server_is_not_taken_for_the_service(answer: tuple[int, str, byt
             assert "<html>" not in said
 
 
+ESCAPES = "\x1b]0;owned\x07\x9b2J\u202e"
+
+
+@pytest.mark.parametrize("status", [200, 403])
+def test_what_a_hostile_server_answers_does_nothing_to_the_terminal(status: int) -> None:
+    """Neither in a table, nor in details, JSON or an error."""
+    ids = {"id": ESCAPES, "event_id": ESCAPES, "subscription_id": ESCAPES}
+    item = dict.fromkeys(("type", "created_at", "subject", "source", "dedup_id", "ordering_key"), ESCAPES)
+    problem = {"detail": ESCAPES, "errors": [{"pointer": ESCAPES, "detail": ESCAPES}]}
+    answer = {"events": [ids | item | {"payload_size": 1}], "next_cursor": None, ESCAPES: ESCAPES, **problem}
+    with another_server(status, "application/json", json.dumps(answer).encode()) as url:
+        for command in ("events list", "orgs show", "events list --json"):
+            done = triggers(*command.split(), env=environment(TRIGGERS_URL=url))
+            shown = (done.stdout + done.stderr).decode()
+            assert done.returncode == (0 if status == 200 else 1), shown
+            assert "owned" in shown
+            assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", shown), shown
+
+
 @pytest.mark.parametrize("command", ["version", "routes", "--help", "check"])
 def test_output_on_a_full_disk(command: str, tmp_path: Path) -> None:
     env = environment(TRIGGERS_DATA_DIR=str(tmp_path), TRIGGERS_PORT="0")
@@ -217,6 +235,7 @@ def test_closed_streams(command: str, code: int) -> None:
 
 async def test_a_character_that_the_output_cannot_encode_is_escaped(database_url: str) -> None:
     env = environment(TRIGGERS_DATABASE_URL=database_url, PYTHONIOENCODING="ascii")
+    del env["TRIGGERS_API_KEY"]
     for command in (("orgs", "create", "é"), ("keys", "create", "--org", "é"), ("orgs", "list")):
         done = await asyncio.to_thread(triggers, *command, env=env)
         assert done.returncode == 0, done.stderr
@@ -283,6 +302,7 @@ async def test_without_a_data_directory_the_command_that_makes_a_key_is_printed(
         (command,) = await eventually(printed, 30)
         assert "zap_" not in log.read_text()
         env = environment(TRIGGERS_DATABASE_URL=database_url)
+        del env["TRIGGERS_API_KEY"]
         done = await asyncio.to_thread(triggers, *command.split(), "--json", env=env)
         assert done.returncode == 0, done.stderr
         key = json.loads(done.stdout)["key"]

@@ -14,7 +14,7 @@ from triggers.node.routes import ROUTES
 def test_it_names_every_url_with_its_scope_and_room() -> None:
     printed = CliRunner().invoke(app, ["routes", "--json"])
     assert printed.exit_code == 0
-    rows = msgspec.json.decode(printed.output)
+    rows = [msgspec.json.decode(line) for line in printed.output.splitlines()]
     assert {(row["method"], row["path"]) for row in rows} == {
         (route.method, path) for route in ROUTES for path in route.paths
     }
@@ -24,4 +24,4 @@ def test_it_names_every_url_with_its_scope_and_room() -> None:
 
     table = CliRunner().invoke(app, ["routes"]).output.splitlines()
     assert len(table) == 1 + len(rows)
-    assert re.split(r"\s{2,}", table[0].strip()) == ["METHOD", "PATH", "SCOPE", "ROOM"]
+    assert re.split(r"\s{2,}", table[0].strip()) == ["method", "path", "scope", "room"]

@@ -349,3 +349,29 @@ def test_refusals_do_not_say_what_the_address_is() -> None:
 
 def test_reading_judges_nothing() -> None:
     assert read_url("http://127.0.0.1/").host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("url", "policy", "settings"),
+    [
+        (
+            "http://localhost:9000/",
+            OutboundPolicy(),
+            "TRIGGERS_OUTBOUND_ALLOW=127.0.0.0/8 and TRIGGERS_OUTBOUND_ALLOW_HTTP=1",
+        ),
+        ("https://127.0.0.1/", OutboundPolicy(), "TRIGGERS_OUTBOUND_ALLOW=127.0.0.0/8"),
+        ("https://[::1]/", OutboundPolicy(), "TRIGGERS_OUTBOUND_ALLOW=::1/128"),
+        (
+            "http://127.0.0.1/",
+            OutboundPolicy(allow=(ipaddress.ip_network("127.0.0.0/8"),)),
+            "TRIGGERS_OUTBOUND_ALLOW_HTTP=1",
+        ),
+    ],
+)
+def test_the_refusal_of_a_local_receiver_names_the_flag_and_the_settings(
+    url: str, policy: OutboundPolicy, settings: str
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        check_url(url, policy)
+    assert "`triggers serve --dev`" in refused.value.message
+    assert refused.value.message.endswith(f"allow them with {settings}.")

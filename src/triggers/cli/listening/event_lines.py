@@ -12,6 +12,7 @@ import typer
 
 from triggers.cli.listening.forwarding import ReceivedEvent, ReceiverAnswer
 from triggers.domain import rfc3339
+from triggers.terminal import inert
 
 
 class Outcome(StrEnum):
@@ -68,7 +69,7 @@ class EventLines:
 
     def tell(self, text: str) -> None:
         """Print a line on the listener itself."""
-        typer.echo(escaped(text), err=True)
+        typer.echo(inert(text), err=True)
 
     def show(self, handled: Handled) -> None:
         """Print the line of an event."""
@@ -77,22 +78,12 @@ class EventLines:
 
     def show_body(self, body: bytes) -> None:
         """Print a body with its line breaks. Other control characters are escaped."""
-        typer.echo(escaped(body.decode(errors="backslashreplace"), lines=True))
-
-
-def escaped(text: str, *, lines: bool = False) -> str:
-    """Escape the characters that a terminal obeys or does not show. `lines` keeps line breaks and tabs."""
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() or (lines and each in "\n\t") else each.encode("unicode_escape").decode()
-        for each in text
-    )
+        typer.echo(inert(body.decode(errors="backslashreplace"), lines=True))
 
 
 def _line(handled: Handled) -> str:
     event, answer = handled.event, handled.answer
-    parts = [f"{datetime.now().astimezone():%H:%M:%S}", f"{escaped(event.type):<28}", str(event.id)[-8:]]
+    parts = [f"{datetime.now().astimezone():%H:%M:%S}", f"{inert(event.type):<28}", str(event.id)[-8:]]
     if answer is not None:
         parts += [f"{answer.in_short:>3}", f"{answer.milliseconds:>5} ms"]
     if handled.remark:

@@ -44,8 +44,8 @@ async def keys() -> AsyncIterator[str]:
 @contextmanager
 def _key_by_key(descriptor: int) -> Iterator[None]:
     """Have the terminal give each key at once and without an echo. Ctrl-C stays an interrupt."""
-    import termios  # noqa: PLC0415 - Windows has no such module
-    import tty  # noqa: PLC0415
+    import termios  # Windows has no such module
+    import tty
 
     before = termios.tcgetattr(descriptor)
     tty.setcbreak(descriptor, termios.TCSANOW)
