@@ -32,6 +32,7 @@ class ListPage(Generic[M]):
     data: list[M]
     next_cursor: str | None
     raw: Mapping[str, Any]
+    """The answer as it was sent, with what some lists say besides, such as `looked_to`."""
 
 
 def decode(kind: type[M], found: object) -> M:
