@@ -230,6 +230,16 @@ def test_every_field_of_an_answer_is_in_the_library() -> None:
     assert not list(_lacking(models.Problem, problem))
 
 
+def test_the_library_imports_nothing_of_the_service() -> None:
+    for path in HALF.parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert "triggers" not in {each.name.split(".")[0] for each in node.names}, path
+            if isinstance(node, ast.ImportFrom):
+                assert (node.module or "").split(".")[0] != "triggers", path
+                assert node.level == 0, path
+
+
 def test_the_comparison_finds_what_is_lacking() -> None:
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Explanation(Model):

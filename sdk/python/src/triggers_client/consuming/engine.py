@@ -21,7 +21,7 @@ from triggers_client.consuming.message import (
     message_of,
 )
 from triggers_client.consuming.settings import ConsumerSettings, delay_seconds
-from triggers_client.errors import Refused, TriggersError
+from triggers_client.errors import RateLimited, Refused, TriggersError
 from triggers_client.models import Lease
 
 if TYPE_CHECKING:
@@ -78,8 +78,10 @@ class Engine:
             raise
         finally:
             drain.cancel()
-        for worker in workers:
-            worker.result()
+            errors = [worker.exception() for worker in workers if worker.done()]
+        for error in errors:
+            if error is not None:
+                raise error
 
     async def _drain(self) -> None:
         await self._stopping.wait()
@@ -90,6 +92,9 @@ class Engine:
         while not self._stopping.is_set():
             lease_id, asked_at = str(uuid.uuid4()), time.monotonic()
             lease = await self._lease(lease_id)
+            if self._stopping.is_set() and lease is not None and lease.results:
+                await self._release_if_leased(lease_id)
+                return
             for leased in lease.results if lease else ():
                 message = message_of(leased, lease_id, self._inbox.name)
                 await self._process(message, Hold(self._inbox, message, self._settings, asked_at))
@@ -127,7 +132,7 @@ class Engine:
     async def _withdraw(self, asking: asyncio.Future[Lease], lease_id: str) -> None:
         """End a long poll, and release what it may have leased at the same moment."""
         asking.cancel()
-        await asyncio.wait({asking})
+        await asyncio.gather(asking, return_exceptions=True)
         await self._release_if_leased(lease_id)
 
     async def _release_if_leased(self, lease_id: str) -> None:
@@ -227,4 +232,5 @@ def _pause_after(error: TriggersError, failures: int) -> float:
             raise error
         return _PAUSED_SECONDS
     log.warning("No lease: %s", error)
-    return min(pause_seconds(error, failures), 2.0)
+    longest = 60.0 if isinstance(error, RateLimited) else 2.0
+    return min(pause_seconds(error, failures), longest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import threading
@@ -59,8 +60,7 @@ class _ThreadCalls:
 
         def call() -> None:
             error = context.run(_error_of, self._handler, message)
-            # The loop is gone if the consumer gave this call up.
-            if not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # the consumer gave this call up, and its loop is closed
                 loop.call_soon_threadsafe(_resolve, ended, error)
 
         threading.Thread(target=call, name=f"triggers message {message.id}", daemon=True).start()
