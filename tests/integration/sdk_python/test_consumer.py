@@ -140,6 +140,16 @@ async def test_a_handler_can_reject(triggers: AsyncTriggers, blocking: Triggers,
         await eventually(settled(triggers, ("quarantined", 1, reason)), 10)
 
 
+async def test_a_note_that_is_refused_does_not_keep_the_message(triggers: AsyncTriggers, jobs: Any) -> None:
+    @triggers.inbox("work").consumer()
+    async def work(message: Message) -> None:
+        message.note = {"text": "x" * 5_000}
+
+    await jobs(1)
+    async with running(work):
+        await eventually(settled(triggers), 10)
+
+
 async def test_a_lease_is_renewed_while_the_handler_works(triggers: AsyncTriggers, jobs: Any) -> None:
     ended = asyncio.Event()
 

@@ -198,7 +198,9 @@ class Engine:
                 return
             except Refused as error:
                 log.warning("Message %s is not settled: %s", message.id, error)
-                return
+                if error.status != 422 or not message.note:
+                    return
+                message.note, pause = None, 0.0  # the note is wrong, or the service is older than notes
             except TriggersError as error:
                 pause = min(pause_seconds(error, failures), 1.0)
             if beat.done():
