@@ -203,6 +203,8 @@ def _problem(answer: Answer) -> Problem | None:
 
 def _detail(problem: Problem | None, answer: Answer) -> str:
     if problem is None:
+        if answer.content.startswith(b'{"status":"not ready"'):  # /readyz
+            return "The node is not ready."
         return "The answer does not come from Triggers. Check TRIGGERS_URL."
     return _wrong_fields(problem) or problem.detail
 
