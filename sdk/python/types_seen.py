@@ -17,7 +17,8 @@ def blocking(client: Triggers) -> None:
     assert_type(client.events.send("n", {"a": 1}, subject="s"), SentEvent)
     assert_type(client.events.get("id"), EventDetail)
     assert_type(client.events.get("id").occurred_at, datetime | None)
-    assert_type([*client.events.list(type="n", since=datetime.now(timezone.utc))], list[Event])
+    since = datetime.now(timezone.utc)
+    assert_type([event for event in client.events.list(type="n", since=since)], list[Event])  # noqa: C416
     assert_type(client.events.send_many([{"type": "n", "payload": 1}]), SendReport)
     assert_type(client.subscriptions.create("https://a.example", format="raw"), Subscription)
     assert_type(client.inbox("a").lease(lease_seconds=5), Lease)

@@ -119,6 +119,8 @@ def library() -> dict[str, list[Call]]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 for name, call in _calls_of(node):
+                    if " /" not in name:  # a method that makes the calls of others
+                        continue
                     call.where = f"{path.name}:{node.name}"
                     found.setdefault(name, []).append(call)
     for call in found["POST /v1/events/batch"]:  # a batch is encoded event by event

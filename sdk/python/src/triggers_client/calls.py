@@ -224,7 +224,7 @@ def pause_seconds(error: TriggersError, repetitions: int) -> float:
     """How long to wait before the next try: what the service asks for, or doubling pauses; with jitter."""
     if isinstance(error, (RateLimited, Unavailable)):
         return error.retry_after * random.uniform(1.0, 1.25)  # noqa: S311 - spreads callers, no secret
-    longest = min(_FIRST_PAUSE_SECONDS * 2 ** min(repetitions, 8), _LONGEST_PAUSE_SECONDS)
+    longest = min(_FIRST_PAUSE_SECONDS * 2.0 ** min(repetitions, 8), _LONGEST_PAUSE_SECONDS)
     return longest * random.uniform(0.5, 1.0)  # noqa: S311
 
 

@@ -44,7 +44,7 @@ def decode(kind: type[M], found: object) -> M:
     if not isinstance(found, dict):
         raise NotOurs(f"{kind.__name__} is not a JSON object")
     values: dict[str, Any] = {"raw": found}
-    for name, decoder, needed in _fields(kind):
+    for name, decoder, needed in _fields(kind):  # type: ignore[arg-type]  # mypy takes a type variable for unhashable
         if name in found:
             values[name] = decoder(found[name])
         elif needed:

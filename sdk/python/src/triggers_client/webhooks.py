@@ -8,10 +8,10 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Protocol
 
 from triggers_client.errors import ExtraMissing, VerificationFailed
 
@@ -21,6 +21,13 @@ _STANDARD = {"id", "type", "timestamp", "data"}
 _CLOUD_EVENTS = "application/cloudevents+json"
 
 Check = Callable[[bytes, bytes], bool]
+
+
+class Headers(Protocol):
+    """The headers of a request, such as a dict or the object of a framework."""
+
+    def items(self) -> Iterable[tuple[str, str]]:
+        """The names, in upper or lower case, with their values."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Webhook:
 
 
 def verify(
-    headers: Mapping[str, str], body: bytes, secrets: str | Sequence[str], *, now: float | None = None
+    headers: Headers, body: bytes, secrets: str | Sequence[str], *, now: float | None = None
 ) -> Webhook:
     """Return the webhook if one of the secrets signed it within the last five minutes.
 

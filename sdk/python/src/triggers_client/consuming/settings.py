@@ -53,4 +53,4 @@ class ConsumerSettings:
 
 def delay_seconds(lease_count: int) -> int:
     """After how long a message whose handler raised is leased again: 1, 2, 4 … 300 seconds."""
-    return min(2 ** min(max(lease_count - 1, 0), 20), _LONGEST_DELAY_SECONDS)
+    return min(1 << min(max(lease_count - 1, 0), 20), _LONGEST_DELAY_SECONDS)

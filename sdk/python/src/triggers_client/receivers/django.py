@@ -26,6 +26,7 @@ def receiver(secrets: str | Sequence[str], *, seen: Seen | None = None) -> Calla
             take_turn(webhook, handler, seen)
             return HttpResponse(status=204)
 
-        return csrf_exempt(require_POST(view))
+        checked: View = csrf_exempt(require_POST(view))
+        return checked
 
     return decorate

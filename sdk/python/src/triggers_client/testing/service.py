@@ -90,12 +90,14 @@ class RunningService:
                 stdout=log,
                 stderr=log,
             )
-        self._wait(self._process)
-        self.api_key = (data_dir / "first-key").read_text().strip()
+        key = data_dir / "first-key"
+        self._wait(self._process, key)
+        self.api_key = key.read_text().strip()
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait(self, process: subprocess.Popen[bytes], key: Path) -> None:
+        """Wait until it is ready, and has written its first key, which may come later."""
         deadline = time.monotonic() + _START_SECONDS
-        while not _answers(f"{self.url}/readyz"):
+        while not (_answers(f"{self.url}/readyz") and key.exists() and key.stat().st_size):
             if process.poll() is not None or time.monotonic() > deadline:
                 end = self._log.read_text(errors="replace")[-_LOG_END:]
                 raise ServiceDidNotStart(f"`{' '.join(self._command)}` does not answer. Its log ends:\n{end}")
