@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ class Transport:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._http: httpx.Client | None = None
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close all connections. The next call opens new ones."""
@@ -112,20 +114,24 @@ class Transport:
         return answer
 
     def _opened(self) -> httpx.Client:
-        if self._http is None:
-            import httpx  # noqa: PLC0415
+        with self._lock:  # threads may make their first calls at the same time
+            if self._http is None:
+                self._http = self._new()
+            return self._http
 
-            self._http = httpx.Client(
-                base_url=self.options.url,
-                headers={
-                    "authorization": f"Bearer {self.options.api_key}",
-                    "content-type": "application/json",
-                    "user-agent": "triggers-client-python",
-                },
-                limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=100),
-                trust_env=not self.options.is_local,
-            )
-        return self._http
+    def _new(self) -> httpx.Client:
+        import httpx  # noqa: PLC0415
+
+        return httpx.Client(
+            base_url=self.options.url,
+            headers={
+                "authorization": f"Bearer {self.options.api_key}",
+                "content-type": "application/json",
+                "user-agent": "triggers-client-python",
+            },
+            limits=httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=100),
+            trust_env=not self.options.is_local,
+        )
 
 
 def _reason(error: Exception) -> str:
