@@ -128,10 +128,10 @@ def story(
     with ExitStack() as stack:
         client = stack.enter_context(Triggers(f"http://127.0.0.1:{service.port}", key))
         client.inboxes.create("work", event_types=["work"])
-        # Some last longer than a lease, so that they live by its renewal.
-        seconds = [1.5 * lease_seconds if n % 100 == 0 else 0.05 for n in range(messages)]
-        if lease_seconds > 10:
-            seconds = [1.0 if n % 100 == 0 else 0.05 for n in range(messages)]
+        # Some last longer than a short lease, so that they live by its renewal, and longer than the outage,
+        # so that they still go on when another consumer gets their message.
+        slow = 1.0 if lease_seconds > 10 else 1.5 * (lease_seconds + outage_seconds)
+        seconds = [slow if n % (messages // 5) == 1 else 0.05 for n in range(messages)]
         report = client.events.send_many({"type": "work", "payload": {"seconds": each}} for each in seconds)
         report.raise_for_failures()
         consumers = Consumers(service, key, lease_seconds)
