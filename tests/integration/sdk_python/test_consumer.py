@@ -240,6 +240,22 @@ async def test_stopping_lets_handlers_finish_and_releases_the_rest(
     assert await statuses(triggers) == [("available", 1, None), ("available", 0, None)]
 
 
+async def test_a_handler_in_a_thread_that_is_stopped_acknowledges_nothing(
+    triggers: AsyncTriggers, blocking: Triggers, jobs: Any
+) -> None:
+    begun: list[Message] = []
+
+    @blocking.inbox("work").consumer(concurrency=1, drain_seconds=0.2)
+    def work(message: Message) -> None:
+        begun.append(message)
+        message.lease_lost.wait(10)
+
+    await jobs(1)
+    async with running(work):
+        await eventually(lambda: begun)
+    assert await statuses(triggers) == [("available", 1, None)]
+
+
 async def test_a_long_poll_that_is_stopped_keeps_no_message(triggers: AsyncTriggers, jobs: Any) -> None:
     @triggers.inbox("work").consumer(concurrency=4)
     async def work(message: Message) -> None:

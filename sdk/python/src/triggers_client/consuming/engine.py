@@ -164,7 +164,8 @@ class Engine:
         given_up = asyncio.ensure_future(self._giving_up.wait())
         try:
             await asyncio.wait({call, beat, given_up}, return_when=asyncio.FIRST_COMPLETED)
-            if call.done():
+            # A handler that was told of the loss may have returned because of it, and not be finished.
+            if call.done() and not message.lease_lost.is_set():
                 return self._judge(message, call)
             message.lease_lost.set()
             self._calls.cancel(call)
@@ -172,10 +173,11 @@ class Engine:
                 await asyncio.wait({call, given_up}, return_when=asyncio.FIRST_COMPLETED)
                 return None
             await asyncio.wait({call}, timeout=_LAST_SECONDS)
-            in_time = call.done() and not call.cancelled() and call.exception() is None
-            return self._judge(message, call) if in_time else Release()
+            return Release()
         finally:
             given_up.cancel()
+            if call.done() and not call.cancelled():
+                call.exception()  # asyncio complains of one that nobody has seen
 
     def _judge(self, message: Message, call: asyncio.Future[Any]) -> Settlement:
         """What becomes of a message whose handler has ended."""
