@@ -288,7 +288,7 @@ async def test_a_paused_inbox_is_waited_for(triggers: AsyncTriggers, jobs: Any) 
     async with running(work):
         await jobs(1)
         await triggers.inboxes.resume("work")
-        await asyncio.wait_for(handled.wait(), 15)
+        await asyncio.wait_for(handled.wait(), 40)
 
 
 async def test_a_handler_can_be_called_by_a_test(node: Node, tenant: Tenant) -> None:
