@@ -1,7 +1,7 @@
 # Commands for people, hooks and CI. Every target first brings .venv up to date.
 
 .DEFAULT_GOAL := help
-.PHONY: setup serve test check bench fuzz screenshots lock help
+.PHONY: setup serve test check bench fuzz screenshots lock unasync help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -20,6 +20,8 @@ check: setup ## Check format, lint, types, the import contract, and links in the
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet .; exit 1; }
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/python sdk/python/sync_half.py --check
+	@$(BIN)/mypy --config-file sdk/python/pyproject.toml
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python .ci/dead_links.py
 
@@ -32,6 +34,9 @@ fuzz: setup ## Attack a real service for ten minutes, then fuzz its API; ARGS="-
 screenshots: setup ## Write every screen of the console to screenshots/, in both themes and two widths
 	@$(BIN)/python -m pytest tests/integration/console/screenshots.py
 
+unasync: setup ## Write the synchronous half of triggers-client from its asynchronous half
+	@$(BIN)/python sdk/python/sync_half.py
+
 lock: ## Update requirements.lock from pyproject.toml
 	@PATH="$$PATH:$(BIN)" uv pip compile --quiet --generate-hashes --universal --group dev pyproject.toml -o requirements.lock
 
@@ -43,7 +48,7 @@ help: ## Show this list
 # name, and the check at the end fails if pyproject.toml asks for something that the lock lacks.
 # All is compiled here once: where Python may not or is told not to write bytecode, each command
 # would compile every module anew, which takes it several times as long as its work.
-$(STAMP): pyproject.toml requirements.lock
+$(STAMP): pyproject.toml sdk/python/pyproject.toml requirements.lock
 	@set -e; \
 	if uv=$$(command -v uv); then \
 		test -x $(BIN)/python || "$$uv" venv --quiet --python '$(if $(filter file,$(origin PYTHON)),>=3.11,$(PYTHON))' .venv; \
@@ -56,7 +61,7 @@ $(STAMP): pyproject.toml requirements.lock
 		uv=$(BIN)/uv; \
 	fi; \
 	"$$uv" pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock; \
-	"$$uv" pip install --quiet --python $(BIN)/python --no-deps --editable .; \
-	$(BIN)/python -m compileall -q src; \
+	"$$uv" pip install --quiet --python $(BIN)/python --no-deps --editable . --editable sdk/python; \
+	$(BIN)/python -m compileall -q src sdk/python/src; \
 	"$$uv" pip check --quiet --python $(BIN)/python
 	@touch $@

@@ -1,0 +1,1 @@
+"""The asynchronous half. The synchronous half, `_sync`, is generated from it by `make unasync`."""

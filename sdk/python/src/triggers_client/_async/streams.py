@@ -1,0 +1,33 @@
+"""Server-Sent Events of the service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from triggers_client._async.transport import AsyncTransport
+from triggers_client.calls import Call
+from triggers_client.errors import ConnectionFailed, RateLimited, Unavailable
+from triggers_client.frames import Frame, FrameReader
+
+_PAUSE_SECONDS = 1.0
+
+
+class AsyncStream:
+    """What happens from now on, as frames. It connects again when the connection ends, until you stop."""
+
+    def __init__(self, transport: AsyncTransport, call: Call) -> None:
+        self._transport = transport
+        self._call = call
+
+    async def __aiter__(self) -> AsyncIterator[Frame]:
+        reader = FrameReader()
+        while True:
+            try:
+                async for line in self._transport.lines(self._call, reader.last_id):
+                    if (frame := reader.read(line)) is not None:
+                        yield frame
+            except (ConnectionFailed, RateLimited, Unavailable):
+                pass  # the service restarts, or other streams have to end first
+            reader.restart()
+            await asyncio.sleep(_PAUSE_SECONDS)

@@ -1,0 +1,1 @@
+"""The synchronous half, generated from `_async` by `sync_half.py`."""

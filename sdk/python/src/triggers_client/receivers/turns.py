@@ -1,0 +1,41 @@
+"""The turn of one webhook, without a framework: claimed before the handler, forgotten if it raises."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from triggers_client.receivers.seen import AsyncSeen, Seen
+from triggers_client.webhooks import Webhook
+
+SyncHandler = Callable[[Webhook], object]
+AnyHandler = Callable[[Webhook], Awaitable[object] | object]
+
+
+def take_turn(webhook: Webhook, handler: SyncHandler, seen: Seen | None) -> None:
+    """Call the handler, unless another attempt of the same delivery was handled."""
+    if seen is not None and not seen.claim(webhook.key):
+        return
+    try:
+        handler(webhook)
+    except BaseException:
+        if seen is not None:
+            seen.forget(webhook.key)
+        raise
+
+
+async def take_turn_async(webhook: Webhook, handler: AnyHandler, seen: Seen | AsyncSeen | None) -> None:
+    """As `take_turn`, for handlers and objects that may have coroutines."""
+    if seen is not None and not await _result(seen.claim(webhook.key)):
+        return
+    try:
+        await _result(handler(webhook))
+    except BaseException:
+        if seen is not None:
+            await _result(seen.forget(webhook.key))
+        raise
+
+
+async def _result(found: Any) -> Any:
+    return await found if inspect.isawaitable(found) else found
