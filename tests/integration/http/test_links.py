@@ -70,9 +70,11 @@ async def test_a_request_that_cannot_be_read_is_told_where_its_problem_is_explai
 
 async def test_pages_link_to_pages(behind: Node) -> None:
     async with behind.client() as client:
-        for path in ("/", "/docs", "/problems", "/problems/invalid"):
+        for path in ("/", "/docs", "/docs/webhooks", "/problems", "/problems/invalid"):
             text = (await client.get(path)).text
-            links = [each for each in re.findall(r'<a href="([^"]*)"', text) if not each.startswith("#")]
+            links = [
+                each for each in re.findall(r'<a href="([^"]*)"', text) if each.startswith(("/", BEHIND))
+            ]
             assert links
             for link in links:
                 assert (await follow(client, link)).status_code == 200
