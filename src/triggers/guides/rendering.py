@@ -16,7 +16,7 @@ from triggers import __version__, errors
 from triggers.console.assets import assets
 from triggers.domain import MAX_EVENT_BYTES
 from triggers.guides.library import API, INDEX, Section, library
-from triggers.guides.search_index import Place
+from triggers.guides.search_index import SearchPlace
 from triggers.http.pages import environment_of
 from triggers.http.problems import KINDS, headers, problem
 
@@ -101,7 +101,7 @@ def make_search_frame(site: Site, marks: Sequence[str]) -> list[str]:
     return [before, between, after]
 
 
-def places(added: Mapping[str, str], root_path: str) -> Iterator[Place]:
+def places(added: Mapping[str, str], root_path: str) -> Iterator[SearchPlace]:
     """Every part of every guide in the menu, for the search index. `added` is text behind that of a guide."""
     from triggers.guides.markdown import render  # noqa: PLC0415 - slow to import, and only pages need it
 
@@ -111,7 +111,7 @@ def places(added: Mapping[str, str], root_path: str) -> Iterator[Place]:
         where = f"{root_path}/docs/{entry.name}"
         for heading, text in guide.parts:
             url = where if heading.level == 1 else f"{where}#{heading.anchor}"
-            yield Place(guide.title, url, heading.text, text)
+            yield SearchPlace(guide.title, url, heading.text, text)
 
 
 def make_problem(error: type[errors.TriggersError], site: Site) -> str:

@@ -25,7 +25,7 @@ _WORD: Final = re.compile(r"[a-z0-9_]+")
 _EXCERPT: Final = 160
 
 
-class Place(NamedTuple):
+class SearchPlace(NamedTuple):
     """A part of a page: the title of the page, the URL, the heading, and the text below the heading."""
 
     title: str
@@ -40,7 +40,7 @@ class SearchIndex:
     A word of a query also matches longer words that begin with it. The cost of a query is bounded.
     """
 
-    def __init__(self, places: Iterable[Place]) -> None:
+    def __init__(self, places: Iterable[SearchPlace]) -> None:
         found: defaultdict[str, dict[int, int]] = defaultdict(dict)
         self._items: list[str] = []
         """The HTML of each place in a list of results."""
@@ -73,7 +73,7 @@ class SearchIndex:
                 yield from ((number, weight * rank) for number, weight in self._places[longer])
 
 
-def _weights(place: Place) -> Counter[str]:
+def _weights(place: SearchPlace) -> Counter[str]:
     """The words of a place. A word of a heading counts as much as several in the text."""
     words = Counter({word: min(count, 3) for word, count in Counter(_words(place.text)).items()})
     words.update(dict.fromkeys(_words(place.heading), 10))
@@ -85,7 +85,7 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def _item(place: Place) -> str:
+def _item(place: SearchPlace) -> str:
     text = " ".join(place.text.split())
     excerpt = text if len(text) <= _EXCERPT else text[:_EXCERPT].rpartition(" ")[0] + " …"
     where = "" if place.heading == place.title else f"<strong>{escape(place.heading)}</strong>"

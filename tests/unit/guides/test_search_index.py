@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from triggers.guides.search_index import MOST_RESULTS, Place, SearchIndex
+from triggers.guides.search_index import MOST_RESULTS, SearchPlace, SearchIndex
 
 
 def found(index: SearchIndex, query: str) -> list[str]:
@@ -16,10 +16,10 @@ def found(index: SearchIndex, query: str) -> list[str]:
 
 INDEX = SearchIndex(
     [
-        Place("Inboxes", "/inbox", "Inboxes", "A consumer leases messages and acknowledges them."),
-        Place("Inboxes", "/inbox#poison", "Poison messages", "A message that always fails is quarantined."),
-        Place("Webhooks", "/hooks", "Webhooks", "The signature of a webhook. Messages are not leased."),
-        Place("Settings", "/settings", "Settings", "TRIGGERS_KEEP_ALIVE closes idle connections."),
+        SearchPlace("Inboxes", "/inbox", "Inboxes", "A consumer leases messages and acknowledges them."),
+        SearchPlace("Inboxes", "/inbox#poison", "Poison messages", "A message that always fails is quarantined."),
+        SearchPlace("Webhooks", "/hooks", "Webhooks", "The signature of a webhook. Messages are not leased."),
+        SearchPlace("Settings", "/settings", "Settings", "TRIGGERS_KEEP_ALIVE closes idle connections."),
     ]
 )
 
@@ -42,7 +42,7 @@ def test_the_best_part_comes_first(query: str, urls: list[str]) -> None:
 
 
 def test_text_is_escaped() -> None:
-    index = SearchIndex([Place("<b>", '/"', "<i>", "<script> word")])
+    index = SearchIndex([SearchPlace("<b>", '/"', "<i>", "<script> word")])
     (item,) = index.find("word")
     assert "<script>" not in item
     assert "<i>" not in item
@@ -51,7 +51,7 @@ def test_text_is_escaped() -> None:
 
 def test_a_query_is_bounded_whatever_it_says() -> None:
     words = " ".join(f"w{number:05}" for number in range(20_000))
-    index = SearchIndex([Place("T", f"/{number}", "H", words) for number in range(20)])
+    index = SearchIndex([SearchPlace("T", f"/{number}", "H", words) for number in range(20)])
     assert len(index.find("w")) == MOST_RESULTS
     fastest = float("inf")
     for query in ("w " * 100_000, "w0 w1 w00 w01 w000 w001 w0000 w00000" * 100):
