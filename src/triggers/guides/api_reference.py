@@ -164,7 +164,7 @@ class _Reference:
             yield ""
 
     def _example(self, status: str, answer: Mapping[str, Any]) -> Iterator[str]:
-        yield f"**{status} {_PHRASES[status]}.** {_cell(answer['description'])}\n"
+        yield f"**{status} {_PHRASES.get(status, '')}** {_cell(answer['description'])}\n"
         for media_type, content in answer.get("content", {}).items():
             schema = content.get("schema", {})
             yield f"Body: {_type_of(schema)}\n"

@@ -81,7 +81,7 @@ async def test_names_of_pages_that_do_not_exist_are_not_kept(node: Node) -> None
             for path in ("/problems", "/docs", "/docs/adr", "/docs/assets"):
                 assert (await client.get(f"{path}/unknown-{number}.md")).status_code == 404
             assert (await client.get(f"/docs/search?q=unknown+{number}")).status_code == 200
-        for path in ("/docs/..%2fREADME", "/docs/webhooks.md.md", "/docs/adr/..", "/docs/.md"):
+        for path in ("/docs/..%2fREADME", "/docs/webhooks.md.md", "/docs/.md"):
             assert (await client.get(path)).status_code == 404
         assert (await client.get(f"/problems/{next(iter(KINDS.values())).slug}")).status_code == 200
     routes: guides.GuideRoutes = handler_of(node, "/docs").__self__

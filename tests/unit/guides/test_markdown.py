@@ -50,7 +50,7 @@ def test_a_page() -> None:
 
 def test_code_is_highlighted_and_can_be_copied() -> None:
     html = render('# T\n\n```json\n{"a": "<b>"}\n```\n\n```mermaid\na --> <b>\n```\n', "page", "").html
-    assert '<span class="nt">&quot;a&quot;</span>' in html
+    assert '<span class="nt">"a"</span>' in html
     assert html.count("data-copy") == 2
     assert "a --&gt; &lt;b&gt;" in html
     assert "<b>" not in html

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from triggers.guides.search_index import MOST_RESULTS, SearchPlace, SearchIndex
+from triggers.guides.search_index import MOST_RESULTS, SearchIndex, SearchPlace
 
 
 def found(index: SearchIndex, query: str) -> list[str]:
@@ -17,7 +17,7 @@ def found(index: SearchIndex, query: str) -> list[str]:
 INDEX = SearchIndex(
     [
         SearchPlace("Inboxes", "/inbox", "Inboxes", "A consumer leases messages and acknowledges them."),
-        SearchPlace("Inboxes", "/inbox#poison", "Poison messages", "A message that always fails is quarantined."),
+        SearchPlace("Inboxes", "/inbox#poison", "Poison messages", "One that always fails is quarantined."),
         SearchPlace("Webhooks", "/hooks", "Webhooks", "The signature of a webhook. Messages are not leased."),
         SearchPlace("Settings", "/settings", "Settings", "TRIGGERS_KEEP_ALIVE closes idle connections."),
     ]

@@ -15,7 +15,7 @@
   for (const button of document.querySelectorAll("[data-copy]")) {
     button.hidden = false;
     button.addEventListener("click", async () => {
-      await write(button.previousElementSibling.textContent);
+      await write(button.previousElementSibling.textContent.trimEnd());
       button.classList.add("copied");
       setTimeout(() => button.classList.remove("copied"), 1200);
     });
