@@ -1,7 +1,7 @@
 # Commands for people, hooks and CI. Every target first brings .venv up to date.
 
 .DEFAULT_GOAL := help
-.PHONY: setup serve test check bench fuzz screenshots lock unasync help
+.PHONY: setup serve test check bench fuzz docs screenshots lock unasync help
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -16,7 +16,7 @@ serve: setup ## Run the service; add flags with ARGS="--port 9000"
 test: setup ## Run the tests in two processes; select some with ARGS="tests/unit -k retry"
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
-check: setup ## Check format, lint, types, the import contract, and links in the docs
+check: setup ## Check format, lint, types, the import contract, links and generated parts of the docs
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --diff --quiet .; exit 1; }
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
@@ -24,12 +24,16 @@ check: setup ## Check format, lint, types, the import contract, and links in the
 	@$(BIN)/mypy --config-file sdk/python/pyproject.toml
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python .ci/dead_links.py
+	@$(BIN)/python .ci/generated_docs.py --check
 
 bench: setup ## Measure and print every published figure
 	@$(BIN)/python -m bench $(ARGS)
 
 fuzz: setup ## Attack a real service for ten minutes, then fuzz its API; ARGS="--seconds 60 --seed 1 --cases 0"
 	@PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
+
+docs: setup ## Write the generated parts of the docs: commands, settings, metrics, errors
+	@$(BIN)/python .ci/generated_docs.py
 
 screenshots: setup ## Write every screen of the console to screenshots/, in both themes and two widths
 	@$(BIN)/python -m pytest tests/integration/console/screenshots.py

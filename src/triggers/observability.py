@@ -43,32 +43,37 @@ LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 
 build_info = Info("triggers_build", "The version that runs.")
 build_info.info({"version": __version__})
-events_total = Counter("triggers_events", "Events by what became of them at accept.", ["result"])
+events_total = Counter("triggers_events", "Events by `result`: accepted, duplicate, rejected.", ["result"])
 requests_total = Counter(
     "triggers_http_requests",
-    "Requests other than those that send events, by route and class of status.",
+    "Requests other than those that send events, by `route` and by class of `status`: 2xx, 4xx, 5xx.",
     ["route", "status"],
 )
 request_seconds = Histogram(
     "triggers_http_request_seconds",
-    "Duration of these requests, by part of the API.",
+    "Duration of requests other than those that send events, by `area`, which is a part of the API, such as"
+    " `inboxes`. A stream counts with its whole duration, in the area `streams`.",
     ["area"],
     buckets=(0.005, 0.025, 0.1, 0.5, 2.5),
 )
-waiting_events = Gauge("triggers_waiting_events", "Events that wait for their commit.")
-waiting_bytes = Gauge("triggers_waiting_bytes", "Bytes that wait for their commit.")
-flushes_total = Counter("triggers_flushes", "Transactions of the accept path.")
-leased_total = Counter("triggers_inbox_leased", "Messages leased.")
-acknowledged_total = Counter("triggers_inbox_acknowledged", "Messages acknowledged.")
-pool_connections = Gauge("triggers_database_connections", "Connections of the request pool.", ["state"])
-redis_up = Gauge("triggers_redis_up", "1 while Redis answers; 0 too where none is configured.")
+waiting_events = Gauge("triggers_waiting_events", "Events that wait to be stored.")
+waiting_bytes = Gauge("triggers_waiting_bytes", "Size of the events that wait to be stored.")
+flushes_total = Counter("triggers_flushes", "Transactions that store events.")
+leased_total = Counter("triggers_inbox_leased", "Leased messages.")
+acknowledged_total = Counter("triggers_inbox_acknowledged", "Acknowledged messages.")
+pool_connections = Gauge(
+    "triggers_database_connections",
+    "Connections of the pool for requests, by `state`: busy, open, most (the limit).",
+    ["state"],
+)
+redis_up = Gauge("triggers_redis_up", "1 while Redis answers. 0 if no Redis is configured.")
 trouble = Gauge(
     "triggers_background_trouble",
-    "1 for each background work of the API that failed the last time, or has ended.",
+    "1 for each background task of the API, by `work`, that failed in its last run or has ended.",
     ["work"],
 )
 streams_open = Gauge("triggers_streams_open", "Open streams (Server-Sent Events).")
-expired_total = Counter("triggers_inbox_expired", "Messages whose retention ended unread.")
+expired_total = Counter("triggers_inbox_expired", "Messages that expired unread.")
 
 
 class QuickHistogram(Collector):
@@ -131,7 +136,7 @@ class QuickCounter(Collector):
 
 accept_seconds = QuickHistogram(
     "triggers_accept_seconds",
-    "From the first byte handled to the answer of the accept path.",
+    "Duration of requests that send events.",
     LATENCY_BUCKETS,
 )
 

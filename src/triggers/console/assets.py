@@ -30,12 +30,14 @@ class Asset(NamedTuple):
 
 
 @cache
-def assets() -> dict[str, Asset]:
-    """Return every file by its own name. Style sheets refer to other files by their URLs."""
+def assets(*packages: str) -> dict[str, Asset]:
+    """Return every file of the console, and of other packages, by its own name. Style sheets refer to other
+    files by their URLs."""
     found: dict[str, Asset] = {}
     sources = {
         each.name: each.read_bytes()
-        for each in files("triggers.console").joinpath("assets").iterdir()
+        for package in ("triggers.console", *packages)
+        for each in files(package).joinpath("assets").iterdir()
         if each.name.rpartition(".")[2] in _MEDIA_TYPES
     }
     # Style sheets come last, because their hash depends on the names of the files that they load.
@@ -48,17 +50,17 @@ def assets() -> dict[str, Asset]:
 
 
 @cache
-def _by_hashed_name() -> dict[str, Asset]:
-    return {asset.name: asset for asset in assets().values()}
+def _by_hashed_name(*packages: str) -> dict[str, Asset]:
+    return {asset.name: asset for asset in assets(*packages).values()}
 
 
-def asset_response(name: str) -> Response:
-    """Return the file with this hashed name.
+def asset_response(name: str, *packages: str) -> Response:
+    """Return the file of the console, or of other packages, with this hashed name.
 
     Raises:
         NotFound: there is no such file.
     """
-    asset = _by_hashed_name().get(name)
+    asset = _by_hashed_name(*packages).get(name)
     if asset is None:
         raise NotFound("No file has this name.")
     return Response(

@@ -29,21 +29,24 @@ Parse: TypeAlias = Callable[[bytes, OrgId, Callable[[], UUID]], Steps[NewEvent]]
 """Reads one event of an organisation from its bytes. The last argument makes its id."""
 
 
+def text_of(longest: int, description: str | None = None) -> Meta:
+    """Describe a text with 1 to `longest` characters. The limit is only in the schema: it is checked where
+    the error can have a pointer."""
+    return Meta(description=description, extra_json_schema={"minLength": 1, "maxLength": longest})
+
+
 class EventBody(msgspec.Struct, forbid_unknown_fields=True):
     """An event to accept. `data` is another name for `payload`. One of them is required."""
 
-    # All limits in these descriptions are checked below, so that every error has its pointer.
-    type: Annotated[str, Meta(description="1 to 255 characters. The prefix `triggers.` is reserved.")]
+    type: Annotated[str, text_of(255, "The prefix `triggers.` is reserved.")]
     payload: Annotated[msgspec.Raw, Meta(description="Any JSON value, stored byte for byte.")] | UnsetType = (
         UNSET
     )
     data: Annotated[msgspec.Raw, Meta(description="Another name for `payload`.")] | UnsetType = UNSET
-    dedup_id: Annotated[
-        str | None, Meta(description="1 to 255 characters. Events with the same id are deduplicated.")
-    ] = None
-    source: Annotated[str | None, Meta(description="1 to 2,048 characters.")] = None
-    subject: Annotated[str | None, Meta(description="1 to 255 characters.")] = None
-    ordering_key: Annotated[str | None, Meta(description="1 to 255 characters.")] = None
+    dedup_id: Annotated[str | None, text_of(255, "Events with the same id are deduplicated.")] = None
+    source: Annotated[str | None, text_of(2_048)] = None
+    subject: Annotated[str | None, text_of(255)] = None
+    ordering_key: Annotated[str | None, text_of(255)] = None
     occurred_at: Annotated[datetime | None, Meta(description="RFC 3339 time when the event occurred.")] = None
 
 

@@ -23,7 +23,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from triggers.domain import EventId, NewEvent, OrgId, check_text, without_leap_second
 from triggers.errors import Invalid, UnsupportedMediaType
-from triggers.events.body import check_in_steps, checked, with_leap_second
+from triggers.events.body import check_in_steps, checked, text_of, with_leap_second
 from triggers.http.exchange import unquoted
 from triggers.http.field_errors import invalid_field, pointer_to
 from triggers.pace import Steps
@@ -55,9 +55,9 @@ class CloudEventBody(msgspec.Struct, kw_only=True):
     names have lower-case letters and digits. An attribute that is null is absent."""
 
     specversion: Annotated[str, Meta(description="`1.0`.")]
-    id: Annotated[str, Meta(description="1 to 2,048 characters.")]
-    source: Annotated[str, Meta(description="1 to 2,048 characters without spaces.")]
-    type: Annotated[str, Meta(description="1 to 255 characters. The prefix `triggers.` is reserved.")]
+    id: Annotated[str, text_of(2_048)]
+    source: Annotated[str, text_of(2_048, "Without spaces.")]
+    type: Annotated[str, text_of(255, "The prefix `triggers.` is reserved.")]
     data: Annotated[msgspec.Raw, Meta(description="Any JSON value. Null if it is absent.")] | UnsetType = (
         UNSET
     )
@@ -67,12 +67,10 @@ class CloudEventBody(msgspec.Struct, kw_only=True):
     datacontenttype: Annotated[
         str | None, Meta(description="A media type whose subtype is `json` or ends with `+json`.")
     ] = None
-    dataschema: Annotated[str | None, Meta(description="1 to 2,048 characters.")] = None
-    subject: Annotated[str | None, Meta(description="1 to 255 characters.")] = None
+    dataschema: Annotated[str | None, text_of(2_048)] = None
+    subject: Annotated[str | None, text_of(255)] = None
     time: Annotated[datetime | None, Meta(description="RFC 3339 time when the event occurred.")] = None
-    partitionkey: Annotated[
-        str | None, Meta(description="1 to 255 characters. The `ordering_key` of the event.")
-    ] = None
+    partitionkey: Annotated[str | None, text_of(255, "The `ordering_key` of the event.")] = None
 
 
 class _CloudEventBodyAsWritten(CloudEventBody):

@@ -19,6 +19,7 @@ from triggers.events.accept_for import AcceptFor
 from triggers.events.group_commit import Acceptor, WaitingLimits
 from triggers.events.routes import EventRoutes
 from triggers.events.store import Receipt
+from triggers.guides.routes import GuideRoutes
 from triggers.http import server
 from triggers.http.route import Route
 from triggers.inboxes.default_inbox import DefaultInboxRoutes
@@ -135,7 +136,13 @@ class ApiNode:
         def stopping() -> bool:
             return self.health.stopping
 
-        operator = OperatorRoutes(self.health, self.metrics, self.settings.public_url, openapi.encoded)
+        operator = OperatorRoutes(self.health, self.metrics, openapi.encoded)
+        guides = GuideRoutes(
+            operator.document,
+            self.settings.public_url,
+            console=self.settings.console == "on",
+            metrics=not self.settings.metrics_elsewhere,
+        )
         routes = bind(
             self._accept,
             KeyRoutes(database, clock),
@@ -158,9 +165,10 @@ class ApiNode:
             EventPreviewRoutes(database, clock, places),
             SystemRoutes(database, lambda: facts_of(self.settings, self.health, self._data_dir)),
             operator,
+            guides,
         )
         send = AcceptFor(self.acceptor, self._limiter, self._check_room).accept
-        console = pages(self.sessions, routes, operator.url, send, dev=self.settings.dev)
+        console = pages(self.sessions, routes, guides.url, send, dev=self.settings.dev)
         return [*routes, *bind(*console, room="console")]
 
     async def start(self) -> None:

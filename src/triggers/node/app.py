@@ -19,12 +19,12 @@ from triggers.keys.rate_limit import RateLimiter
 from triggers.node.routes import ROOMS
 from triggers.room import Room, acting_for
 
+_PAGES: Final = {"console": "/console", "guides": "/docs"}
+"""The label of all pages of a room."""
 LABELS: Final = {
-    route.path: (room, "/console" if room == "console" else route.path)
-    for room, table in ROOMS.items()
-    for route in table
+    route.path: (room, _PAGES.get(room, route.path)) for room, table in ROOMS.items() for route in table
 }
-"""The area and the route of each path, as labels. All pages for people are one route there."""
+"""The area and the route of each path, as labels. All pages for people of a room are one route there."""
 requests_total = cache(observability.requests_total.labels)
 request_seconds = cache(observability.request_seconds.labels)
 # Cached, because the library takes a lock for each look-up. There are few routes and classes of status.

@@ -9,6 +9,7 @@ from triggers.console import routes as console
 from triggers.deliveries import overview_routes as delivery_overviews
 from triggers.deliveries import routes as deliveries
 from triggers.events import routes as events
+from triggers.guides import routes as guides
 from triggers.http.route import Route
 from triggers.inboxes import default_inbox, messages
 from triggers.inboxes import routes as inboxes
@@ -39,6 +40,7 @@ ROOMS: Final[Mapping[str, tuple[Route, ...]]] = {
     "sessions": sessions.ROUTES,
     "system": system.ROUTES,
     "console": console.ROUTES,
+    "guides": guides.ROUTES,
     "node": operator_routes.ROUTES,
 }
 

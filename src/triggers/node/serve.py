@@ -13,9 +13,9 @@ import structlog
 from triggers.background import Background
 from triggers.errors import OperatorError
 from triggers.http import server
+from triggers.http.pages import url_of
 from triggers.node.api_node import ApiNode
 from triggers.node.first_run import FirstRun, first_run
-from triggers.node.operator_routes import url_of
 from triggers.node.resources import data_dir_of, migrate_only, secret_keys_of
 from triggers.node.settings import Settings
 from triggers.node.signals import Stopping, settle_memory

@@ -156,7 +156,9 @@ REQUESTS = {
     "acknowledgement": post(
         200, "/v1/ack", json.dumps({"event_ids": ["019ab0e4-7c11-7d5f-9f6b-3c2a1e5d8b70"] * 1_000}).encode()
     ),
-    "documentation": Request(200, "/docs", method="GET"),
+    "reference": Request(200, "/docs/api", method="GET"),
+    "guide": Request(200, "/docs/webhooks", method="GET"),
+    "search for guides": Request(200, "/docs/search?q=" + "a+e+i+o+u+t+s+m+" * 1_000, method="GET"),
     "OpenAPI": Request(200, "/openapi.json", method="GET"),
     "problems": Request(200, "/problems", method="GET"),
     "parameters": Request(422, "/v1/events?" + "a=&" * 10_000, method="GET"),

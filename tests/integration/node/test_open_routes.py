@@ -12,7 +12,8 @@ import pytest
 
 from harness import Node, Tenant
 from triggers.errors import OperatorError
-from triggers.http import pages
+from triggers.guides import rendering
+from triggers.guides import routes as guides
 from triggers.http.problems import KINDS
 from triggers.inboxes import store as inbox_store
 from triggers.node.metrics_server import MetricsServer
@@ -28,35 +29,39 @@ def handler_of(node: Node, path: str) -> Any:
     return next(route for route in table.routes if route.path == path).handler
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/problems", "/problems/dedup-conflict", "/openapi.json"])
+PAGES = [
+    "/",
+    "/docs",
+    "/docs/api",
+    "/docs/api.md",
+    "/docs/webhooks",
+    "/docs/search",
+    "/problems/dedup-conflict",
+]
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/problems", "/openapi.json"])
 async def test_a_page_is_made_once_whatever_host_says(
     node: Node, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     made: Counter[str] = Counter()
-    render, reference = pages.render, pages.render_reference
 
-    def counted(template: str, *paths: str, **values: Any) -> str:
-        made[template] += 1
-        return render(template, *paths, **values)
+    def counted(part: str, make: Callable[..., Any]) -> Callable[..., Any]:
+        def making(*arguments: Any, **values: Any) -> Any:
+            made[part] += 1
+            return make(*arguments, **values)
 
-    def counted_reference(document: bytes, *urls: str) -> str:
-        made["reference"] += 1
-        return reference(document, *urls)
+        return making
 
-    monkeypatch.setattr(pages, "render", counted)
-    monkeypatch.setattr(pages, "render_reference", counted_reference)
-    routes: OperatorRoutes = handler_of(node, "/openapi.json").__self__
-    encoded = routes._openapi
-
-    def counted_document(root_path: str) -> bytes:
-        made["document"] += 1
-        return encoded(root_path)
-
-    monkeypatch.setattr(routes, "_openapi", counted_document)
+    for name in ("make_page", "make_guide", "make_problem", "make_search_frame", "places"):
+        monkeypatch.setattr(rendering, name, counted(name, getattr(rendering, name)))
+    monkeypatch.setattr(guides, "reference", counted("reference", guides.reference))
+    operator: OperatorRoutes = handler_of(node, "/openapi.json").__self__
+    monkeypatch.setattr(operator, "_openapi", counted("document", operator._openapi))
     async with node.client() as client:
         calls = [client.get(path, headers={"host": f"random{number}.example"}) for number in range(50)]
-        if path in ("/docs", "/openapi.json"):  # the page and the document are made from the same one
-            calls += [client.get("/docs"), client.get("/openapi.json")]
+        if path in ("/docs/api", "/openapi.json"):  # the page and the document are made from the same one
+            calls += [client.get("/docs/api"), client.get("/openapi.json")]
         answers = (await asyncio.gather(*calls))[:50]
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
@@ -66,16 +71,22 @@ async def test_a_page_is_made_once_whatever_host_says(
 
 async def test_a_page_shows_the_address_that_the_caller_has_reached(node: Node) -> None:
     async with node.client() as client:
-        for path in ("/", "/docs"):
+        for path in ("/", "/docs/api", "/docs/api.md"):
             assert f"{node.url}/v1/events" in (await client.get(path)).text
 
 
-async def test_unknown_names_of_errors_are_not_kept(node: Node) -> None:
+async def test_names_of_pages_that_do_not_exist_are_not_kept(node: Node) -> None:
     async with node.client() as client:
         for number in range(20):
-            assert (await client.get(f"/problems/unknown-{number}")).status_code == 404
+            for path in ("/problems", "/docs", "/docs/adr", "/docs/assets"):
+                assert (await client.get(f"{path}/unknown-{number}.md")).status_code == 404
+            assert (await client.get(f"/docs/search?q=unknown+{number}")).status_code == 200
+        for path in ("/docs/..%2fREADME", "/docs/webhooks.md.md", "/docs/.md"):
+            assert (await client.get(path)).status_code == 404
         assert (await client.get(f"/problems/{next(iter(KINDS.values())).slug}")).status_code == 200
-    assert len(handler_of(node, "/problems/{slug}").__self__._pages._kept._making) == 1
+    routes: guides.GuideRoutes = handler_of(node, "/docs").__self__
+    assert len(routes._problems._making) == 1
+    assert len(routes._pages._making) == 0
 
 
 async def test_readiness_asks_the_database_seldom(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

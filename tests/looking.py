@@ -1,0 +1,86 @@
+"""A Chromium in which a node's pages are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright
+
+from harness import Node, Tenant
+
+
+class Looking:
+    """Opens pages of a node, and remembers what went wrong in them."""
+
+    def __init__(self, browser: Browser, node: Node) -> None:
+        self._browser = browser
+        self.node = node
+        self.trouble: list[str] = []
+
+    @asynccontextmanager
+    async def at(
+        self,
+        tenant: Tenant | None,
+        *,
+        dark: bool = False,
+        width: int = 1440,
+        scripts: bool = True,
+        **options: Any,
+    ) -> AsyncIterator[Page]:
+        """A page of a browser of its own, signed in with the tenant's key."""
+        context = await self._browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if dark else "light",
+            java_script_enabled=scripts,
+            reduced_motion="reduce",
+            base_url=self.node.url,
+            **options,
+        )
+        context.set_default_timeout(15_000)
+        try:
+            page = await context.new_page()
+            self._listen(context, page)
+            if tenant is not None:
+                await page.goto("/console/sign-in")
+                await page.get_by_label("API key").fill(tenant.key)
+                await page.get_by_role("button", name="Sign in").click()
+                await page.get_by_role("navigation", name="Console").wait_for()
+            yield page
+        finally:
+            await context.close()
+
+    def _listen(self, context: BrowserContext, page: Page) -> None:
+        page.on("pageerror", lambda error: self.trouble.append(f"error: {error}"))
+        page.on(
+            "console",
+            lambda message: (
+                self.trouble.append(message.text) if message.type in ("error", "warning") else None
+            ),
+        )
+        page.on("dialog", lambda dialog: self.trouble.append(f"dialog: {dialog.message}"))
+        context.on("requestfailed", self._note_failed)
+
+    def _note_failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # which is a page that was left before its files had come
+            self.trouble.append(f"failed: {request.url} {request.failure}")
+
+
+@pytest.fixture
+async def looking(node: Node) -> AsyncIterator[Looking]:
+    """A browser for the node's pages. The test fails if a page broke a rule of its security policy."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path="/usr/bin/chromium",
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+            ],
+        )
+        found = Looking(browser, node)
+        yield found
+        await browser.close()
+    assert not found.trouble
