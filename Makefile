@@ -29,8 +29,8 @@ bench: setup ## Measure and print every published figure
 fuzz: setup ## Attack a real service for ten minutes, then fuzz its API; ARGS="--seconds 60 --seed 1 --cases 0"
 	@PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
-screenshots: setup ## Write every screen of the console to screenshots/, in both themes and two widths
-	@$(BIN)/python -m pytest tests/integration/console/screenshots.py
+screenshots: setup ## Write every screen of the console to screenshots/; the README's pictures with ARGS="-k readme"
+	@$(BIN)/python -m pytest tests/integration/console/screenshots.py $(or $(ARGS),-k screens)
 
 lock: ## Update requirements.lock from pyproject.toml
 	@PATH="$$PATH:$(BIN)" uv pip compile --quiet --generate-hashes --universal --group dev pyproject.toml -o requirements.lock

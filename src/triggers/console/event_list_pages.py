@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 from urllib.parse import urlencode
 
 from msgspec import Meta
@@ -24,8 +24,35 @@ PAGE: Final = 50
 TOLD_EVERY_SECONDS: Final = 10.0
 """Minimum time between two announcements of the tail, so that a screen reader can be used beside it."""
 
-Text = Annotated[str, Meta(max_length=300)]
-TypeText = Annotated[str, Query("type"), Meta(max_length=300)]
+MOST_CHARACTERS: Final = 300
+TypeText = Annotated[str, Query("type"), Meta(max_length=MOST_CHARACTERS)]
+
+
+class AskedEvents(NamedTuple):
+    """The filters of the list, as texts. Empty ones are not used."""
+
+    type: str = ""
+    subject: str = ""
+    undelivered: str = ""
+    since: str = ""
+    until: str = ""
+    cursor: str = ""
+
+    @classmethod
+    def of(cls, request: Request) -> AskedEvents:
+        """Return the filters in a request. The API says which of them are wrong."""
+        given = request.query_params
+        return cls(*[given.get(name, "").strip()[:MOST_CHARACTERS] for name in cls._fields])
+
+    @property
+    def filtered(self) -> bool:
+        """Whether not all events are wanted."""
+        return any(self[:-1])
+
+    @property
+    def query(self) -> str:
+        """The query of the first page with these filters."""
+        return urlencode({name: text for name, text in self._replace(cursor="")._asdict().items() if text})
 
 
 class EventListPages:
@@ -36,54 +63,40 @@ class EventListPages:
         self._live = live
 
     @shown
-    async def events(
-        self,
-        request: Request,
-        event_type: TypeText = "",
-        since: Text = "",
-        until: Text = "",
-        cursor: Text = "",
-    ) -> Response:
+    async def events(self, request: Request) -> Response:
         """List events, newest first."""
         session = await self.desk.session(request)
-        asked = {"type": event_type.strip(), "since": since.strip(), "until": until.strip()}
-        return await self._page(request, session, asked, cursor)
+        return await self._page(request, session, AskedEvents.of(request))
 
     @shown
     async def tail(self, request: Request, event_type: TypeText = "") -> Response:
         """Show the newest events, and new ones as they come."""
         session = await self.desk.session(request)
-        return await self._page(request, session, {"type": event_type.strip()}, tail=True)
+        return await self._page(request, session, AskedEvents(type=event_type.strip()), tail=True)
 
     async def live(self, request: Request, event_type: TypeText = "") -> Response:
         """Keep the live tail up to date."""
-        wanted = event_type.strip()
+        asked = AskedEvents(type=event_type.strip())
         announcer = Announcer()
 
         async def draw(session: Session, come: int) -> Drawn:
-            found = await self._found(session, {"type": wanted})
-            asked, url = {"type": wanted}, self.desk.public_url(request)
+            found = await self._found(session, asked)
+            url = self.desk.public_url(request)
             drawn = await self.desk.page(
-                request, session, "events_list.html", found=found, asked=asked, url=url, later=False
+                request, session, "events_list.html", found=found, asked=asked, url=url
             )
             # Frames tell of everything that is shown here. Only the stream's gaps need another look.
             return Drawn(bytes(drawn.body), 60.0, announcer.tell(come, time.monotonic()))
 
-        accepted = Wanted(frozenset({StreamKind.ACCEPTED}), wanted or None)
+        accepted = Wanted(frozenset({StreamKind.ACCEPTED}), asked.type or None)
         return await self._live.answer(request, Part(EventRoutes.list_events, accepted, draw))
 
     async def _page(
-        self,
-        request: Request,
-        session: Session,
-        asked: dict[str, str],
-        cursor: str = "",
-        *,
-        tail: bool = False,
+        self, request: Request, session: Session, asked: AskedEvents, *, tail: bool = False
     ) -> Response:
         wrong, found = None, None
         try:
-            found = await self._found(session, asked, cursor)
+            found = await self._found(session, asked)
         except Invalid as error:
             wrong = str(error)
         return await self.desk.page(
@@ -92,19 +105,16 @@ class EventListPages:
             "events.html",
             200 if wrong is None else 422,
             found=found,
-            asked={"since": "", "until": "", **asked},
+            asked=asked,
             wrong=wrong,
-            later=bool(cursor),
             tail=tail,
-            as_type=urlencode({"type": asked["type"]}) if asked["type"] else "",
+            as_type=urlencode({"type": asked.type}) if asked.type else "",
             url=self.desk.public_url(request),
         )
 
-    async def _found(self, session: Session, asked: dict[str, str], cursor: str = "") -> EventPage:
-        given = {name: text for name, text in asked.items() if text}
-        return await self.desk.api.ask(
-            session.caller, EventRoutes.list_events, limit=str(PAGE), cursor=cursor or None, **given
-        )
+    async def _found(self, session: Session, asked: AskedEvents) -> EventPage:
+        given = {name: text for name, text in asked._asdict().items() if text}
+        return await self.desk.api.ask(session.caller, EventRoutes.list_events, limit=str(PAGE), **given)
 
 
 class Announcer:

@@ -237,3 +237,23 @@ async def test_a_mistake_in_a_filter_is_told_beside_it(node: Node, tenant: Tenan
         assert answer.status_code == 422
         assert "RFC 3339" in answer.text
         assert 'value="yesterday"' in answer.text
+
+
+async def test_the_list_of_events_is_filtered_by_subject_and_by_deliveries(
+    node: Node, tenant: Tenant, database: Database, clock: DatabaseClock
+) -> None:
+    scene = await furnish(database, clock, tenant)
+    async with signed_in(node, tenant) as client:
+
+        async def listed(**query: str) -> set[str]:
+            page = (await client.get("/console/events", params=query)).text
+            return set(re.findall(r'/console/events/([0-9a-f-]{36})" data-row', page))
+
+        everything = await listed()
+        undelivered = await listed(undelivered="true")
+        assert {str(scene.failing), str(scene.dead)} <= undelivered < everything
+        assert str(scene.delivered) not in undelivered
+        assert await listed(subject="cus_Q4yT25") == {str(scene.dead)}
+        assert await listed(subject="cus_Q4yT25", type="nothing.*") == set()
+        page = (await client.get("/console/events", params={"subject": "a\x00b"})).text
+        assert "control characters" in page

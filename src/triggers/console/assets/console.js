@@ -133,7 +133,7 @@
 
   // A page that was opened in the background has no stream until it is looked at.
   const show = () => document.hidden || document.getElementById("live")?.dispatchEvent(new Event("shown"));
-  addEventListener("load", show);
+  document.addEventListener("htmx:after:process", show, { once: true });
   on("visibilitychange", show);
 
   // ---- the page, now and after each part that is swapped ----------------------------------------
