@@ -21,7 +21,7 @@ from triggers.http.event_stream import HEADERS, MEDIA_TYPE, EventStream, Outbox,
 from triggers.http.request import Request
 from triggers.room import Places
 from triggers.sessions.sessions import Session
-from triggers.streams.frames import RETRY_MILLISECONDS, Frame, LeftOut, Missing
+from triggers.streams.frames import RETRY_MILLISECONDS, Frame, LeftOut, Missing, opening
 from triggers.streams.reader import LONGEST_REST_SECONDS, SHARE
 from triggers.streams.stream import Output, Wanted
 from triggers.streams.streams import Streams
@@ -101,6 +101,7 @@ class Live:
             return found if found is not None and found.caller.org_id == session.caller.org_id else None
 
         outbox = Outbox(LIMITS)
+        outbox.put(opening())  # so that the page knows at once that it is connected
         follower = Follower(part, outbox, still, self._places)
         output = Output(follower.note, outbox.end)
         stream = await self._streams.open(session.caller, part.wanted, output, session.id)
