@@ -24,6 +24,8 @@ PAGE: Final = 50
 TOLD_EVERY_SECONDS: Final = 10.0
 """Minimum time between two announcements of the tail, so that a screen reader can be used beside it."""
 
+AGAIN_SECONDS: Final = 60.0
+"""Frames tell of everything that the tail shows, unless the log could not be read for a while."""
 MOST_CHARACTERS: Final = 300
 TypeText = Annotated[str, Query("type"), Meta(max_length=MOST_CHARACTERS)]
 
@@ -85,8 +87,9 @@ class EventListPages:
             drawn = await self.desk.page(
                 request, session, "events_list.html", found=found, asked=asked, url=url
             )
-            # Frames tell of everything that is shown here. Only the stream's gaps need another look.
-            return Drawn(bytes(drawn.body), 60.0, announcer.tell(come, time.monotonic()))
+            told = announcer.tell(come, time.monotonic())
+            again_seconds = TOLD_EVERY_SECONDS if announcer.has_more(come) else AGAIN_SECONDS
+            return Drawn(bytes(drawn.body), again_seconds, told)
 
         accepted = Wanted(frozenset({StreamKind.ACCEPTED}), asked.type or None)
         return await self._live.answer(request, Part(EventRoutes.list_events, accepted, draw))
@@ -132,6 +135,10 @@ class Announcer:
         self._come, self._next_at = come, now + TOLD_EVERY_SECONDS
         sampled = f" Only the newest {PAGE} are shown." if new > PAGE else ""
         return f"{counted(new, 'new event')}.{sampled}"
+
+    def has_more(self, come: int) -> bool:
+        """Whether there is something to say later."""
+        return come > self._come
 
 
 ROUTES = (

@@ -97,18 +97,22 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         start_new_session=True,
     )
     assert process.stderr is not None
+    # What it says later is thrown away, so that it never waits for a reader.
+    reader = threading.Thread(target=process.stderr.read)
     try:
         for line in process.stderr:
             if found := re.search(r"DevTools listening on ws://([0-9.:]+)/", line):
                 break
         else:
             raise AssertionError("Chromium did not start")
-        # What it says later is thrown away, so that it never waits for a reader.
-        threading.Thread(target=process.stderr.read, daemon=True).start()
+        reader.start()
         yield f"http://{found[1]}"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        if reader.is_alive():
+            reader.join()
+        process.stderr.close()
 
 
 @pytest.fixture

@@ -179,9 +179,9 @@ async def test_the_stream_of_an_event_shows_only_that_event_until_nothing_change
         await eventually(lambda: "is failing: 503 from" in stream.text)
         assert "Updates automatically" in stream.text
         await database.fetch("update subscriptions set status = 'paused' where id = $1", scene.billing)
-        await eventually(lambda: "Resume" in stream.text)  # no frame tells of it
+        await eventually(lambda: "Resume" in stream.text, 20)  # no frame tells of it
         await database.fetch("delete from deliveries where event_id = $1", scene.failing)
-        await eventually(lambda: "event: over" in stream.text)
+        await eventually(lambda: "event: over" in stream.text, 20)
         await eventually(lambda: stream.ended, 15)
     async with signed_in(node, await tenants.make()) as client:
         for path in (f"events/{scene.failing}/live", "events/nothing/live"):
