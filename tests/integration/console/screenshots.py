@@ -34,12 +34,11 @@ async def test_screens(
     *,
     width: int,
 ) -> None:
-    scene = await furnish(database, clock, tenant)
+    made = await furnish_undelivered(node, database, clock, tenant)
+    scene = made.scene
     access = await furnish_access(looking.node, database, clock, tenant)
     await add_worker(database)
     await count(database, tenant, scene)
-    made = await furnish_undelivered(node, database, clock, tenant)
-    scene = made.scene
     screens = {
         "overview": "overview",
         "overview-1h": "overview?range=1h",
