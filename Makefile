@@ -30,7 +30,7 @@ fuzz: setup ## Attack a real service for ten minutes, then fuzz its API; ARGS="-
 	@PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 screenshots: setup ## Write every screen of the console to screenshots/; the README's pictures with ARGS="-k readme"
-	@$(BIN)/python -m pytest tests/integration/console/screenshots.py $(or $(ARGS),-k screens)
+	@$(BIN)/python -m pytest tests/integration/console/screenshots.py $(or $(ARGS),-k test_screens)
 
 lock: ## Update requirements.lock from pyproject.toml
 	@PATH="$$PATH:$(BIN)" uv pip compile --quiet --generate-hashes --universal --group dev pyproject.toml -o requirements.lock
