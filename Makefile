@@ -35,8 +35,8 @@ fuzz: setup ## Attack a real service for ten minutes, then fuzz its API; ARGS="-
 docs: setup ## Write the generated parts of the docs: commands, settings, metrics, errors
 	@$(BIN)/python .ci/generated_docs.py
 
-screenshots: setup ## Write every screen of the console to screenshots/, in both themes and two widths
-	@$(BIN)/python -m pytest tests/integration/console/screenshots.py
+screenshots: setup ## Write every screen of the console to screenshots/; the README's pictures with ARGS="-k readme"
+	@$(BIN)/python -m pytest tests/integration/console/screenshots.py $(or $(ARGS),-k test_screens)
 
 unasync: setup ## Write the synchronous half of triggers-client from its asynchronous half
 	@$(BIN)/python sdk/python/sync_half.py

@@ -10,7 +10,17 @@ from playwright.async_api import Page
 
 AXE = gzip.decompress((Path(__file__).parent / "data" / "axe-4.14.1.min.js.gz").read_bytes()).decode()
 
-LOOK = """async () => {
+VIOLATIONS = """const violations = async (rules) => {
+  const found = await axe.run(document, {runOnly: rules, resultTypes: ["violations"], preload: false});
+  return found.violations.map((each) =>
+    `${each.id}: ${each.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`);
+};"""
+
+LOOK = (
+    """async () => {
+"""
+    + VIOLATIONS
+    + """
   const root = document.documentElement;
   const small = [...document.querySelectorAll("button, summary, input, nav a, .button, .tabs a")]
     .filter((each) => each.checkVisibility() && each.type !== "hidden")
@@ -30,17 +40,42 @@ LOOK = """async () => {
       .observe({type: "layout-shift", buffered: true});
     setTimeout(() => resolve(0), 100);
   });
-  const found = await axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]});
-  const faults = found.violations.map((each) =>
-    `${each.id}: ${each.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`);
+  const faults = await violations(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]);
   // A relative time that grows by a digit moves its neighbours by less than a thousandth.
   const moved = Math.round(shift * 1000) / 1000;
   return {over: root.scrollWidth - root.clientWidth, small, odd: [...new Set(odd)], shift: moved, faults};
 }"""
+)
+
+
+# A theme changes nothing but colours.
+COLOURS = (
+    """async () => {
+"""
+    + VIOLATIONS
+    + """
+  return await violations({type: "rule", values: ["color-contrast", "link-in-text-block"]});
+}"""
+)
 
 
 async def faults_of(page: Page) -> dict[str, Any]:
     """What is wrong with the page that is shown: only what is, so that a good page has none."""
-    await page.evaluate(AXE)
+    await _bring_axe(page)
     found = await page.evaluate(LOOK)
     return {name: value for name, value in found.items() if value}
+
+
+async def faults_in_both(page: Page) -> dict[str, Any]:
+    """The same, and what is wrong with its colours in the dark theme. The page stays in the light one."""
+    found = await faults_of(page)
+    await page.emulate_media(color_scheme="dark")
+    if dark := await page.evaluate(COLOURS):
+        found["dark"] = dark
+    await page.emulate_media(color_scheme="light")
+    return found
+
+
+async def _bring_axe(page: Page) -> None:
+    if not await page.evaluate("'axe' in window"):
+        await page.evaluate(AXE)

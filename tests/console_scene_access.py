@@ -59,7 +59,7 @@ async def add_worker(database: Database, *, silent_seconds: float = 0) -> None:
     await _run(
         database,
         "insert into workers values ($1, 'delivery-1.internal:4711', now() - interval '3 d',"
-        " now() - make_interval(secs => $2))",
+        " now() - make_interval(secs => $2), null, 214)",
         worker_id,
         float(silent_seconds),
     )

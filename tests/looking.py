@@ -1,8 +1,13 @@
-"""A Chromium in which a node's pages are looked at."""
+"""One Chromium for all tests of pages, in which the pages of a node are looked at."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -68,18 +73,53 @@ class Looking:
             self.trouble.append(f"failed: {request.url} {request.failure}")
 
 
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Chromium, which is started once. Each test has contexts of its own in it."""
+    process = subprocess.Popen(
+        [
+            "/usr/bin/chromium",
+            "--headless=new",
+            "--remote-debugging-port=0",
+            f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--hide-scrollbars",
+            "--mute-audio",
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    # What it says later is thrown away, so that it never waits for a reader.
+    reader = threading.Thread(target=process.stderr.read)
+    try:
+        for line in process.stderr:
+            if found := re.search(r"DevTools listening on ws://([0-9.:]+)/", line):
+                break
+        else:
+            raise AssertionError("Chromium did not start")
+        reader.start()
+        yield f"http://{found[1]}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if reader.is_alive():
+            reader.join()
+        process.stderr.close()
+
+
 @pytest.fixture
-async def looking(node: Node) -> AsyncIterator[Looking]:
+async def looking(node: Node, chromium: str) -> AsyncIterator[Looking]:
     """A browser for the node's pages. The test fails if a page broke a rule of its security policy."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path="/usr/bin/chromium",
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-            ],
-        )
+        browser = await playwright.chromium.connect_over_cdp(chromium)
         found = Looking(browser, node)
         yield found
         await browser.close()

@@ -98,7 +98,7 @@ class Desk:
         if isinstance(error, Unauthenticated):
             asked = request.scope["path"].removeprefix(CONSOLE) if request.method == "GET" else ""
             query = request.scope["query_string"].decode("ascii", "replace")
-            wanted = asked.removesuffix("/live") + (f"?{query}" if query else "")
+            wanted = asked + (f"?{query}" if query else "")
             path = f"/sign-in?next={quote(wanted)}" if wanted else "/sign-in"
             if b"hx-request" in request.fields:
                 place = f"{request.root_path}{CONSOLE}{path}"

@@ -1,10 +1,11 @@
-"""Pages of events: the list, one event, and the forms that retry or cancel its deliveries."""
+"""The page of one event, and the forms that retry or cancel its deliveries."""
 
 from __future__ import annotations
 
 import shlex
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, NamedTuple
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta
@@ -12,25 +13,25 @@ from starlette.responses import Response
 
 from triggers.console.desk import Desk, page_route, shown
 from triggers.console.event_view import gather
+from triggers.console.live import Drawn, Live, Part
 from triggers.console.payload_tree import draw_in_steps
 from triggers.console.rendering import HEADERS
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import Scope
-from triggers.errors import Conflict, Invalid
+from triggers.errors import Conflict
 from triggers.events.routes import EventDetail, EventRoutes
-from triggers.http.parameters import Query
 from triggers.http.request import Request
 from triggers.pace import do
 from triggers.sessions.sessions import Session
+from triggers.streams.frames import StreamKind
+from triggers.streams.stream import Wanted
 
 FIRST_NODES: Final = 500
 MOST_NODES: Final = 20_500
-_PAGE: Final = "50"
 _FILES: Final = {**HEADERS, "content-security-policy": "default-src 'none'; sandbox"}
 
 Nodes = Annotated[int, Meta(ge=1, le=MOST_NODES)]
 View = Annotated[str, Meta(pattern="^(tree|raw)$")]
-Text = Annotated[str, Meta(max_length=300)]
 
 
 class PayloadChoice(NamedTuple):
@@ -44,41 +45,9 @@ class PayloadChoice(NamedTuple):
 class EventPages:
     """Handlers of these pages."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, live: Live) -> None:
         self.desk = desk
-
-    @shown
-    async def events(
-        self,
-        request: Request,
-        event_type: Annotated[str, Query("type"), Meta(max_length=300)] = "",
-        since: Text = "",
-        until: Text = "",
-        cursor: Text = "",
-    ) -> Response:
-        """List events, newest first."""
-        session = await self.desk.session(request)
-        asked = {"type": event_type.strip(), "since": since.strip(), "until": until.strip()}
-        given = {name: text for name, text in asked.items() if text}
-        wrong = None
-        found = None
-        try:
-            found = await self.desk.api.ask(
-                session.caller, EventRoutes.list_events, limit=_PAGE, cursor=cursor or None, **given
-            )
-        except Invalid as error:
-            wrong = str(error)
-        return await self.desk.page(
-            request,
-            session,
-            "events.html",
-            200 if wrong is None else 422,
-            found=found,
-            asked=asked,
-            wrong=wrong,
-            later=bool(cursor),
-            url=self.desk.public_url(request),
-        )
+        self._live = live
 
     @shown
     async def event(
@@ -88,16 +57,20 @@ class EventPages:
         session = await self.desk.session(request)
         return await self._event(request, session, event_id, PayloadChoice(view, nodes))
 
-    @shown
     async def live(self, request: Request, event_id: str) -> Response:
-        """Return the part of an event's page that changes."""
-        session = await self.desk.session(request)
-        now = datetime.now(UTC)
-        found = await gather(self.desk.api, session.caller, event_id, now)
-        mend = self.desk.api.may(session.caller, DeliveryRoutes.retry_delivery)
-        return await self.desk.page(
-            request, session, "event_live.html", found=found, now=now, said=None, may_mend=mend
-        )
+        """Keep the part of an event's page up to date that changes."""
+
+        async def draw(session: Session, _: int) -> Drawn:
+            now = datetime.now(UTC)
+            found = await gather(self.desk.api, session.caller, event_id, now)
+            mend = self.desk.api.may(session.caller, DeliveryRoutes.retry_delivery)
+            drawn = await self.desk.page(
+                request, session, "event_live.html", found=found, now=now, said=None, may_mend=mend
+            )
+            return Drawn(bytes(drawn.body), found.again_seconds)
+
+        happens = Wanted(frozenset({StreamKind.ATTEMPT, StreamKind.DEAD}), event_id=_id_of(event_id))
+        return await self._live.answer(request, Part(EventRoutes.get_event, happens, draw))
 
     @shown
     async def payload(self, request: Request, event_id: str) -> Response:
@@ -164,6 +137,14 @@ class EventPages:
         )
 
 
+def _id_of(text: str) -> UUID:
+    """Return the id in a path. An id that is no UUID belongs to no event, so the page of it is an error."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return UUID(int=0)
+
+
 def payload_of(event: EventDetail) -> bytes | None:
     """Return the bytes of an event's payload, or None if the caller may not see the payload."""
     if event.payload is msgspec.UNSET:
@@ -187,7 +168,6 @@ def curl_of(event: EventDetail, url: str) -> str:
 
 
 ROUTES = (
-    page_route("GET", "/events", EventPages.events),
     page_route("GET", "/events/{event_id}", EventPages.event),
     page_route("GET", "/events/{event_id}/live", EventPages.live),
     page_route("GET", "/events/{event_id}/payload", EventPages.payload),

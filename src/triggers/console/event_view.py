@@ -22,7 +22,8 @@ from triggers.push.retry import DEFAULT_SCHEDULE
 
 MAX_ROWS: Final = 100
 MAX_ATTEMPTS: Final = 500
-_POLL_SECONDS: Final = (2, 5, 30)
+_AGAIN_SECONDS: Final = (5, 30)
+"""Frames tell of attempts at once, but of no pause, lease and acknowledgement. Also, the time axis moves."""
 
 
 class Story(NamedTuple):
@@ -55,7 +56,8 @@ class EventShown(NamedTuple):
     """Everything except the payload.
 
     `others`: deliveries without a row. `unsent`: subscriptions without a delivery, None if the caller may not
-    see it. `poll_seconds` is None once nothing can change by itself.
+    see it. `again_seconds`: time after which an open page is drawn again in any case. It is None once nothing
+    can change by itself.
     """
 
     event: EventDetail
@@ -64,7 +66,7 @@ class EventShown(NamedTuple):
     others: int
     unsent: int | None
     chart: Chart
-    poll_seconds: int | None
+    again_seconds: int | None
 
 
 class Unshown(NamedTuple):
@@ -131,7 +133,7 @@ def arrange(event: EventDetail, found: Sequence[_Found], now: datetime, unshown:
         others=unshown.deliveries,
         unsent=unshown.unsent,
         chart=drawn,
-        poll_seconds=_poll_seconds(told, now),
+        again_seconds=_again_seconds(told, now),
     )
 
 
@@ -244,17 +246,17 @@ def _stories(attempts: Sequence[AttemptView], course: Course, standing: Standing
     return stories[::-1]
 
 
-def _poll_seconds(standings: Sequence[Standing], now: datetime) -> int | None:
-    """Return the seconds until an open page asks again: fewer if the next attempt is sooner."""
+def _again_seconds(standings: Sequence[Standing], now: datetime) -> int | None:
+    """Return the seconds until an open page is drawn again: fewer if the next attempt is soon."""
     waiting = [each for each in standings if each.is_open]
     if not waiting:
         return None
-    soon, near, far = _POLL_SECONDS
+    near, far = _AGAIN_SECONDS
     if all(each.kind == "inbox" or each.state is State.STOPPED for each in waiting):
         return near
     times = [each.next_at for each in waiting if each.kind == "push"]
     left = min(((at - now).total_seconds() if at is not None else 0.0 for at in times), default=0.0)
-    return soon if left < 30 else near if left < 600 else far
+    return near if left < 600 else far
 
 
 def _time(text: str | None) -> datetime | None:

@@ -12,13 +12,16 @@ from starlette.responses import Response
 
 from triggers.console.backlog_words import VERBS, name_of_job, state_of_job, tell_job, tell_plan
 from triggers.console.desk import Desk, Form, page_route, shown
+from triggers.console.live import Drawn, Live, Part
 from triggers.errors import Conflict, Invalid
 from triggers.http.request import Request
 from triggers.replays.routes import DEFAULT_RATE, ReplayRoutes, ReplayView
 from triggers.sessions.sessions import Session
+from triggers.streams.stream import Wanted
 
 _PAGE: Final = "50"
-_POLL_SECONDS: Final = 2
+_AGAIN_SECONDS: Final = 2
+"""No frame of a stream tells of the progress of a job, so its page is drawn again after this time."""
 Text = Annotated[str, Meta(max_length=300)]
 Types = Annotated[str, Meta(max_length=2_000)]
 
@@ -56,8 +59,9 @@ class AskedJob(NamedTuple):
 class JobPages:
     """Handlers of these pages."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, live: Live) -> None:
         self.desk = desk
+        self._live = live
 
     @shown
     async def jobs(self, request: Request, subscription_id: Text = "", cursor: Text = "") -> Response:
@@ -114,12 +118,17 @@ class JobPages:
     @shown
     async def job(self, request: Request, job_id: str) -> Response:
         """Show the progress of a job."""
-        return await self._job(request, "job.html", job_id)
+        session = await self.desk.session(request)
+        return (await self._job(request, session, "job.html", job_id))[0]
 
-    @shown
     async def live(self, request: Request, job_id: str) -> Response:
-        """Return the part of a job's page that changes."""
-        return await self._job(request, "job_live.html", job_id)
+        """Keep the page of a job up to date."""
+
+        async def draw(session: Session, _: int) -> Drawn:
+            drawn, again_seconds = await self._job(request, session, "job_live.html", job_id)
+            return Drawn(bytes(drawn.body), again_seconds)
+
+        return await self._live.answer(request, Part(ReplayRoutes.get_replay, Wanted(), draw))
 
     @shown
     async def cancel(self, request: Request, job_id: str) -> Response:
@@ -128,10 +137,12 @@ class JobPages:
         await self.desk.api.ask(session.caller, ReplayRoutes.cancel_replay, replay_id=job_id)
         return self.desk.to(request, f"/jobs/{job_id}")
 
-    async def _job(self, request: Request, template: str, job_id: str) -> Response:
-        session = await self.desk.session(request)
+    async def _job(
+        self, request: Request, session: Session, template: str, job_id: str
+    ) -> tuple[Response, int | None]:
         job = await self.desk.api.ask(session.caller, ReplayRoutes.get_replay, replay_id=job_id)
-        return await self.desk.page(
+        again_seconds = _AGAIN_SECONDS if job.status == "running" else None
+        shown_page = await self.desk.page(
             request,
             session,
             template,
@@ -139,9 +150,9 @@ class JobPages:
             name=name_of_job(job),
             state=state_of_job(job),
             sentences=tell_job(job),
-            poll_seconds=_POLL_SECONDS if job.status == "running" else None,
             may_cancel=self.desk.api.may(session.caller, ReplayRoutes.cancel_replay),
         )
+        return shown_page, again_seconds
 
     async def _plan(
         self, request: Request, session: Session, asked: AskedJob, said: str | None = None

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from triggers.console import trend
 from triggers.console.attention import Facts, matters, tell_overview
 from triggers.console.desk import Desk, page_route, shown
 from triggers.console.health import host_of, name_of
+from triggers.console.live import Drawn, Live, Part
 from triggers.console.trend import Chosen
 from triggers.domain import Caller
 from triggers.errors import NotFound
 from triggers.events.routes import EventRoutes
 from triggers.http.request import Request
+from triggers.sessions.sessions import Session
 from triggers.statistics.body import Failing, Statistics
+from triggers.statistics.duties import FLUSH_SECONDS
 from triggers.statistics.routes import StatisticsRoutes
+from triggers.streams.frames import StreamKind
+from triggers.streams.stream import Wanted
 from triggers.subscriptions.body import SubscriptionView
 from triggers.subscriptions.routes import SubscriptionRoutes
 
@@ -33,28 +38,50 @@ class WorstEndpoint(NamedTuple):
     share: int
 
 
+_AGAIN_SECONDS: Final = 60.0
+"""Every minute a point is added to the charts, also if nothing happens."""
+
+
 class OverviewPages:
     """Handlers of this page."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, live: Live) -> None:
         self.desk = desk
+        self._live = live
 
     @shown
     async def overview(self, request: Request, chosen: Chosen = "24h") -> Response:
         """Show what needs attention, charts, and the worst endpoints."""
         session = await self.desk.session(request)
-        api, caller, now = self.desk.api, session.caller, datetime.now(UTC)
-        found = await api.ask(caller, StatisticsRoutes.get_statistics, range=chosen)
-        if not await self._has_events(caller, found):
+        found = await self.desk.api.ask(session.caller, StatisticsRoutes.get_statistics, range=chosen)
+        if not await self._has_events(session.caller, found):
             url = self.desk.public_url(request)
             return await self.desk.page(request, session, "overview_empty.html", url=url)
+        return await self._page(request, session, "overview.html", found)
+
+    async def live(self, request: Request, chosen: Chosen = "24h") -> Response:
+        """Keep the overview up to date."""
+
+        async def draw(session: Session, _: int) -> Drawn:
+            found = await self.desk.api.ask(session.caller, StatisticsRoutes.get_statistics, range=chosen)
+            drawn = await self._page(request, session, "overview_live.html", found)
+            return Drawn(bytes(drawn.body), _AGAIN_SECONDS)
+
+        happens = Wanted(frozenset({StreamKind.ACCEPTED, StreamKind.ATTEMPT}))
+        part = Part(StatisticsRoutes.get_statistics, happens, draw, FLUSH_SECONDS)
+        return await self._live.answer(request, part)
+
+    async def _page(
+        self, request: Request, session: Session, template: str, found: Statistics
+    ) -> HTMLResponse:
+        caller, now = session.caller, datetime.now(UTC)
         facts = await self._facts(caller, found)
         needed = matters(facts, now)
         return await self.desk.page(
             request,
             session,
-            "overview.html",
-            chosen=chosen,
+            template,
+            chosen=found.range,
             lengths=trend.LENGTHS,
             matters=needed,
             sentences=tell_overview(needed, found),
@@ -106,4 +133,7 @@ class OverviewPages:
         return worst
 
 
-ROUTES = (page_route("GET", "/overview", OverviewPages.overview),)
+ROUTES = (
+    page_route("GET", "/overview", OverviewPages.overview),
+    page_route("GET", "/overview/live", OverviewPages.live),
+)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-
 from triggers.console import (
     access_pages,
+    event_list_pages,
     event_pages,
     home_pages,
     inbox_pages,
@@ -21,12 +20,13 @@ from triggers.console import (
     unmatched_pages,
 )
 from triggers.console.access_pages import AccessPages
-from triggers.console.api import Api
 from triggers.console.desk import Desk
+from triggers.console.event_list_pages import EventListPages
 from triggers.console.event_pages import EventPages
 from triggers.console.home_pages import HomePages
 from triggers.console.inbox_pages import InboxPages
 from triggers.console.job_pages import JobPages
+from triggers.console.live import Live
 from triggers.console.organisation_pages import OrganisationPages
 from triggers.console.overview_pages import OverviewPages
 from triggers.console.send_pages import Send, SendPages
@@ -36,14 +36,13 @@ from triggers.console.subscription_pages import SubscriptionPages
 from triggers.console.system_pages import SystemPages
 from triggers.console.undelivered_pages import UndeliveredPages
 from triggers.console.unmatched_pages import UnmatchedPages
-from triggers.http.request import Request
-from triggers.http.route import Route
-from triggers.sessions.sessions import Sessions
+from triggers.streams.streams import Streams
 
 ROUTES = (
     *home_pages.ROUTES,
     *sign_in.ROUTES,
     *overview_pages.ROUTES,
+    *event_list_pages.ROUTES,
     *event_pages.ROUTES,
     *unmatched_pages.ROUTES,
     *subscription_pages.ROUTES,
@@ -58,29 +57,23 @@ ROUTES = (
 )
 
 
-def pages(
-    sessions: Sessions,
-    api_routes: Iterable[Route],
-    public_url: Callable[[Request], str],
-    send: Send,
-    *,
-    dev: bool,
-) -> tuple[object, ...]:
-    """Return the objects whose methods answer `ROUTES`. `api_routes` are already bound to their objects."""
-    desk = Desk(sessions, Api(api_routes), public_url)
+def pages(desk: Desk, streams: Streams, send: Send, *, dev: bool) -> tuple[object, ...]:
+    """Return the objects whose methods answer `ROUTES`."""
+    live = Live(desk, streams)
     return (
         HomePages(desk, dev=dev),
         SignInPages(desk),
-        OverviewPages(desk),
-        EventPages(desk),
+        OverviewPages(desk, live),
+        EventListPages(desk, live),
+        EventPages(desk, live),
         UnmatchedPages(desk),
         SubscriptionPages(desk),
         SubscriptionEditPages(desk),
         UndeliveredPages(desk),
-        JobPages(desk),
+        JobPages(desk, live),
         InboxPages(desk),
         AccessPages(desk),
         OrganisationPages(desk),
-        SystemPages(desk),
+        SystemPages(desk, live),
         SendPages(desk, send),
     )

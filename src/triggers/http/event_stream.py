@@ -44,6 +44,11 @@ class Outbox:
         self._unread_bytes = 0  # also those that are being written
         self._news: asyncio.Future[None] | None = None
 
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes that the caller's side has not taken yet."""
+        return self._unread_bytes
+
     def put(self, data: bytes) -> None:
         """Send `data`, which is one or more whole frames. If too much is unread, end the stream instead."""
         if self.over.done():

@@ -8,6 +8,8 @@ from pathlib import Path
 from uuid import UUID
 
 from triggers.background import Background
+from triggers.console.api import Api
+from triggers.console.desk import Desk
 from triggers.console.routes import pages
 from triggers.deliveries.backlogs import Backlogs
 from triggers.deliveries.overview_routes import OverviewRoutes
@@ -168,7 +170,8 @@ class ApiNode:
             guides,
         )
         send = AcceptFor(self.acceptor, self._limiter, self._check_room).accept
-        console = pages(self.sessions, routes, guides.url, send, dev=self.settings.dev)
+        desk = Desk(self.sessions, Api(routes), guides.url)
+        console = pages(desk, self.streams, send, dev=self.settings.dev)
         return [*routes, *bind(*console, room="console")]
 
     async def start(self) -> None:

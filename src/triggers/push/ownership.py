@@ -132,7 +132,7 @@ class Ownership:
 
     async def _beat(self, connection: Connection) -> None:
         began = time.monotonic()
-        now = await ownership_store.beat(connection, self.worker_id)
+        now = await ownership_store.beat(connection, self.worker_id, len(self._lanes))
         if now is None:
             await self._begin_anew(connection)
             return

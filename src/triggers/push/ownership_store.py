@@ -18,9 +18,12 @@ async def register(connection: Connection, worker_id: UUID, name: str) -> None:
     await connection.execute(_SQL["register"], worker_id, name)
 
 
-async def beat(connection: Connection, worker_id: UUID) -> datetime | None:
-    """Write a heartbeat; return the database's time, or None if the worker was declared dead."""
-    now: datetime | None = await connection.fetchval(_SQL["beat"], worker_id)
+async def beat(connection: Connection, worker_id: UUID, lanes: int) -> datetime | None:
+    """Write a heartbeat; return the database's time, or None if the worker was declared dead.
+
+    `lanes`: the number of lanes in memory, which operators can see.
+    """
+    now: datetime | None = await connection.fetchval(_SQL["beat"], worker_id, lanes)
     return now
 
 

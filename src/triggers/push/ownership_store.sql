@@ -3,7 +3,7 @@ insert into workers (id, name, started_at, heartbeat_at) values ($1, $2, now(), 
 
 -- name: beat
 -- No row: this worker was declared dead, and that is final.
-update workers set heartbeat_at = now() where id = $1 and dead_at is null returning now()
+update workers set heartbeat_at = now(), lanes = $2 where id = $1 and dead_at is null returning now()
 
 -- name: heartbeats
 -- Of every living worker, as it stands in the database: whoever looks judges by how long it stands still.

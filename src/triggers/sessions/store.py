@@ -195,6 +195,12 @@ async def by_id(database: Database, org_id: OrgId, session_id: UUID) -> ListedSe
     return _listed(row)
 
 
+async def still_open(database: Database, sessions: Collection[tuple[OrgId, UUID]]) -> set[UUID]:
+    """Return which of these sessions, with the organisations of their keys, have not ended or expired."""
+    org_ids, ids = zip(*sessions, strict=True)
+    return {row["id"] for row in await database.fetch(_SQL["still_open"], list(org_ids), list(ids))}
+
+
 async def end(database: Database, org_id: OrgId, session_id: UUID) -> None:
     """End a session at once on every node. Ending it again changes nothing."""
     await database.fetch(_SQL["end"], org_id, session_id)

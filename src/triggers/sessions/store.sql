@@ -79,6 +79,11 @@ from sessions s join api_keys k on k.id = s.key_id
 where s.org_id = $1 and s.id = $2 and s.expires_at > now()
     and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
 
+-- name: still_open
+select s.id from unnest($1::uuid[], $2::uuid[]) as wanted (org_id, id)
+    join sessions s on s.org_id = wanted.org_id and s.id = wanted.id
+where s.expires_at > now()
+
 -- name: end
 delete from sessions where org_id = $1 and id = $2
 

@@ -82,6 +82,15 @@ class Frame:
         self.id = frame_id
 
     @property
+    def event_id(self) -> UUID | None:
+        """The id of the event that the frame is about, None if it is about no event."""
+        match self.about:
+            case EventStored(event_id=found) | AttemptEnded(event_id=found) | DeliveryDied(event_id=found):
+                return found
+            case _:
+                return None
+
+    @property
     def event_type(self) -> str | None:
         """The type of the event that the frame is about, None if it is about no event or an unknown one."""
         match self.about:

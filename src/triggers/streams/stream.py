@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 from uuid import UUID
 
-from triggers.domain import KeyId
+from triggers.domain import KeyId, OrgId
 from triggers.streams.frames import Frame, Missing, StreamKind, sampled
 
 
@@ -18,11 +18,17 @@ class Wanted(NamedTuple):
     event_type: str | None = None
     """An exact type, or a pattern such as `order.*`. None: all types."""
     inbox_id: UUID | None = None
+    event_id: UUID | None = None
+    """Only frames about this event. None: about all events."""
 
     def fits(self, frame: Frame) -> bool:
-        """Whether a frame has the wanted type. A frame about no event fits always."""
+        """Whether a frame is about the wanted event and type. A frame about no event fits always."""
         wanted = self.event_type
-        if wanted is None or isinstance(frame.about, Missing):
+        if isinstance(frame.about, Missing):
+            return True
+        if self.event_id is not None and frame.event_id != self.event_id:
+            return False
+        if wanted is None:
             return True
         found = frame.event_type or ""
         return found.startswith(wanted[:-1]) if wanted == "*" or wanted.endswith(".*") else found == wanted
@@ -35,13 +41,22 @@ class Output(NamedTuple):
     end: Callable[[], None]
 
 
+class Holder(NamedTuple):
+    """The owner of a stream. The stream ends with the key, and with the session if there is one."""
+
+    org_id: OrgId
+    """The organisation of the key. The stream counts against its share."""
+    key_id: KeyId
+    session_id: UUID | None = None
+    """The session of the console."""
+
+
 class Stream:
     """Passes the wanted frames on, and at the end of a second says how many were too many for that second."""
 
-    def __init__(self, org_id: UUID, key_id: KeyId, wanted: Wanted, output: Output, most: int) -> None:
-        """`org_id` is the organisation whose share it takes. `most`: frames in a second."""
-        self.org_id = org_id
-        self.key_id = key_id
+    def __init__(self, holder: Holder, wanted: Wanted, output: Output, most: int) -> None:
+        """`most`: frames in a second."""
+        self.holder = holder
         self._wanted = wanted
         self._output = output
         self._most = most

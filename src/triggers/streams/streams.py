@@ -15,10 +15,11 @@ from triggers.observability import streams_open
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.room import Places, Room
+from triggers.sessions import store as sessions
 from triggers.streams.frames import StreamKind
 from triggers.streams.looks import AvailableLook, Look, look_of
 from triggers.streams.reader import LogReader
-from triggers.streams.stream import Output, Stream, Wanted
+from triggers.streams.stream import Holder, Output, Stream, Wanted
 from triggers.wakeups.wakeup import Wakeup
 
 CHECK_SECONDS: Final = 0.25
@@ -63,14 +64,16 @@ class Streams:
         self._stopping = False
 
     def duty(self) -> Duty:
-        """Ending the streams of keys that are not valid any more."""
-        return Duty("streams of revoked keys", CHECK_SECONDS, self._check_keys)
+        """Ending the streams of keys and sessions that are not valid any more."""
+        return Duty("streams of revoked keys", CHECK_SECONDS, self._check_holders)
 
-    async def open(self, caller: Caller, wanted: Wanted, output: Output) -> Stream:
-        """Show what becomes visible from the return of this call until `close`. The console can use it too.
+    async def open(
+        self, caller: Caller, wanted: Wanted, output: Output, session_id: UUID | None = None
+    ) -> Stream:
+        """Show what becomes visible from the return of this call until `close`.
 
-        `output.end` is called if the key is revoked or expires, if the inbox is deleted, or when the service
-        stops. Then nothing more comes. `close` must be called in any case.
+        `output.end` is called if the key is revoked or expires, if the session ends, if the inbox is deleted,
+        or when the service stops. Then nothing more comes. `close` must be called in any case.
 
         Raises:
             TooManyStreams: the organisation, or all of them together, have as many as they may.
@@ -81,7 +84,8 @@ class Streams:
             raise Unavailable("The service is stopping. Connect again, to another node.")
         if self._room.held(org_id) >= self._bounds.an_organisation or not self._room.take(org_id):
             raise TooManyStreams(retry_after=RETRY_AFTER_SECONDS)
-        stream = Stream(org_id, caller.key_id, wanted, output, self._bounds.frames_a_second)
+        holder = Holder(org_id, caller.key_id, session_id)
+        stream = Stream(holder, wanted, output, self._bounds.frames_a_second)
         self._streams[stream] = sources = _sources(caller.org_id, wanted)
         streams_open.inc()
         try:
@@ -98,7 +102,7 @@ class Streams:
         """Show nothing more. The last stream of a source ends the reading of it."""
         stream.close()
         streams_open.dec()
-        self._room.give_back(stream.org_id)
+        self._room.give_back(stream.holder.org_id)
         for source in self._streams.pop(stream):
             reader = self._readers.get(source)
             if reader is not None:
@@ -151,17 +155,20 @@ class Streams:
         """Return at once if the keys were checked within the last second. If not, check them first."""
         while time.monotonic() - self._checked_at >= TRUST_SECONDS:
             try:
-                await self._check_keys()
+                await self._check_holders()
             except DatabaseUnavailable:
                 await asyncio.sleep(CHECK_SECONDS)
 
-    async def _check_keys(self) -> None:
+    async def _check_holders(self) -> None:
         began = time.monotonic()
         if self._streams:
-            checked = list(self._streams)
-            valid = await api_keys.still_valid(self._database, {stream.key_id for stream in checked})
-            for stream in checked:
-                if stream.key_id not in valid:
+            checked = {stream: stream.holder for stream in self._streams}
+            keys = await api_keys.still_valid(self._database, {each.key_id for each in checked.values()})
+            signed_in = {(each.org_id, each.session_id) for each in checked.values() if each.session_id}
+            open_sessions = await sessions.still_open(self._database, signed_in) if signed_in else set()
+            for stream, holder in checked.items():
+                is_open = holder.session_id is None or holder.session_id in open_sessions
+                if holder.key_id not in keys or not is_open:
                     stream.end()
         self._checked_at = began
 

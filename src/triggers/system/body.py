@@ -33,6 +33,13 @@ class WorkerView(msgspec.Struct, kw_only=True):
     heartbeat_at: Timestamp
     heartbeat_age_seconds: float
     groups: Annotated[int, Meta(description="Number of groups of lanes that it owns.")]
+    lanes: Annotated[
+        int | None,
+        Meta(
+            description="Number of its lanes that have due deliveries, or had some in the last minute, as of"
+            " its last heartbeat. Null for a worker of an older version."
+        ),
+    ]
 
 
 class GroupsView(msgspec.Struct, kw_only=True):

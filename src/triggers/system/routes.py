@@ -91,6 +91,7 @@ def _worker(row: Row) -> WorkerView:
         heartbeat_at=rfc3339(row["heartbeat_at"]),
         heartbeat_age_seconds=row["heartbeat_age_seconds"],
         groups=row["groups"],
+        lanes=row["lanes"],
     )
 
 

@@ -25,7 +25,7 @@ group by 1 order by 1 limit $2
 -- name: workers
 select w.id, w.name, w.started_at, w.heartbeat_at,
     greatest(0, extract(epoch from clock_timestamp() - w.heartbeat_at))::float8 as heartbeat_age_seconds,
-    (select count(*) from lane_groups g where g.worker_id = w.id) as groups
+    (select count(*) from lane_groups g where g.worker_id = w.id) as groups, w.lanes
 from workers w where w.dead_at is null order by w.started_at, w.id limit $1
 
 -- name: groups

@@ -1,5 +1,5 @@
 """A browser for the pages of the console."""
 
-from looking import looking
+from looking import chromium, looking
 
-__all__ = ["looking"]
+__all__ = ["chromium", "looking"]

@@ -17,10 +17,13 @@ from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 
 PLACE = Path(os.environ.get("SCREENSHOTS", "screenshots"))
+README = Path(__file__).parents[3] / "docs" / "images"
+
+
+THEMES = ("light", "dark")
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-@pytest.mark.parametrize("theme", ["light", "dark"])
 async def test_screens(
     looking: Any,
     node: Node,
@@ -29,15 +32,13 @@ async def test_screens(
     tenant: Tenant,
     tenants: Tenants,
     *,
-    theme: str,
     width: int,
 ) -> None:
-    scene = await furnish(database, clock, tenant)
+    made = await furnish_undelivered(node, database, clock, tenant)
+    scene = made.scene
     access = await furnish_access(looking.node, database, clock, tenant)
     await add_worker(database)
     await count(database, tenant, scene)
-    made = await furnish_undelivered(node, database, clock, tenant)
-    scene = made.scene
     screens = {
         "overview": "overview",
         "overview-1h": "overview?range=1h",
@@ -48,6 +49,7 @@ async def test_screens(
         "event-dead": f"events/{scene.dead}",
         "event-hostile": f"events/{scene.hostile}",
         "events": "events",
+        "events-tail": "events/tail",
         "subscriptions": "subscriptions",
         "subscription": f"subscriptions/{scene.billing}",
         "search": "search?q=example",
@@ -69,18 +71,37 @@ async def test_screens(
 
     async def take(page: Any, name: str, path: str) -> None:
         await page.goto(f"/console/{path}")
-        await page.screenshot(path=PLACE / f"{name}-{width}-{theme}.png", full_page=name != "event-hostile")
+        for theme in THEMES:
+            await page.emulate_media(color_scheme=theme)
+            place = PLACE / f"{name}-{width}-{theme}.png"
+            await page.screenshot(path=place, full_page=name != "event-hostile")
 
-    async with looking.at(None, dark=theme == "dark", width=width) as page:
+    async with looking.at(None, width=width) as page:
         await take(page, "sign-in", "sign-in")
-    async with looking.at(await tenants.make(), dark=theme == "dark", width=width) as page:
+    async with looking.at(await tenants.make(), width=width) as page:
         await take(page, "events-empty", "events")
         await take(page, "overview-empty", "overview")
-    async with looking.at(tenant, dark=theme == "dark", width=width) as page:
+    async with looking.at(tenant, width=width) as page:
         for name, path in screens.items():
             await take(page, name, path)
-    async with looking.at(access.operator, dark=theme == "dark", width=width) as page:
+    async with looking.at(access.operator, width=width) as page:
         await take(page, "organisations", "organisations")
         await take(page, "organisations-new", "organisations/new")
         await take(page, "system", "system")
     looking.trouble.clear()
+
+
+async def test_readme(
+    looking: Any, node: Node, database: Database, clock: DatabaseClock, tenants: Tenants
+) -> None:
+    """The pictures of the README, for which `make screenshots ARGS="-k readme"` asks."""
+    tenant = await tenants.make(name="Northwind")
+    scene = await furnish(database, clock, tenant)
+    await count(database, tenant, scene)
+    async with looking.at(tenant, width=1120) as page:
+        await page.set_viewport_size({"width": 1120, "height": 680})
+        for name, path in {"event": f"events/{scene.failing}", "overview": "overview"}.items():
+            await page.goto(f"/console/{path}")
+            for theme in THEMES:
+                await page.emulate_media(color_scheme=theme)
+                await page.screenshot(path=README / f"{name}-{theme}.png")

@@ -6,10 +6,9 @@ import re
 from typing import Any
 from uuid import UUID
 
-import pytest
 from playwright.async_api import Page, expect
 
-from console_look import faults_of
+from console_look import faults_in_both, faults_of
 from console_scene import HOSTILE, furnish
 from console_scene_access import add_worker, furnish_access
 from harness import Node, Tenant, Tenants
@@ -25,7 +24,7 @@ async def sound(page: Page, path: str, shown: str) -> None:
     """Open a page, which shows a text and has no faults."""
     await page.goto(path)
     await expect(page.locator("main")).to_contain_text(shown)
-    assert await faults_of(page) == {}, path
+    assert await faults_in_both(page) == {}, path
 
 
 async def age(database: Database) -> None:
@@ -39,60 +38,53 @@ def without_shift(faults: dict[str, Any]) -> dict[str, Any]:
     return {name: fault for name, fault in faults.items() if name != "shift"}
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 async def test_every_screen(
-    looking: Any,
-    database: Database,
-    clock: DatabaseClock,
-    tenant: Tenant,
-    tenants: Tenants,
-    *,
-    dark: bool,
+    looking: Any, database: Database, clock: DatabaseClock, tenant: Tenant, tenants: Tenants
 ) -> None:
     scene = await furnish(database, clock, tenant)
     access = await furnish_access(looking.node, database, clock, tenant)
     await add_worker(database, silent_seconds=60)
     empty = await tenants.make()
     for width in (360, 1440):
-        async with looking.at(tenant, dark=dark, width=width) as page:
+        async with looking.at(tenant, width=width) as page:
             await age(database)
             await sound(page, "/console/access", "billing service")
             await expect(page.locator("main")).to_contain_text("U+202Egpj.exe")
             await page.get_by_label("Change billing service").click()
             await expect(page.get_by_role("button", name="Revoke")).to_be_visible()
-            assert await faults_of(page) == {}, (width, "revoke")
+            assert await faults_in_both(page) == {}, (width, "revoke")
             await page.keyboard.press("Escape")
             await page.locator("summary", has_text="revoked or expired").click()
             await expect(page.locator("main")).to_contain_text("old laptop")
-            assert without_shift(await faults_of(page)) == {}, (width, "old keys")
+            assert without_shift(await faults_in_both(page)) == {}, (width, "old keys")
             await sound(page, "/console/access/key", "Its scopes cannot be changed later")
             await page.get_by_label("Chosen scopes").check()
             await expect(page.get_by_label("events:read")).to_be_visible()
-            assert without_shift(await faults_of(page)) == {}, (width, "boxes")
+            assert without_shift(await faults_in_both(page)) == {}, (width, "boxes")
             await page.get_by_role("button", name="Create the key").click()
             await expect(page.locator("main")).to_contain_text("A key needs at least one scope.")
-            assert await faults_of(page) == {}, (width, "key without scopes")
+            assert await faults_in_both(page) == {}, (width, "key without scopes")
             await sound(page, "/console/access/link", "once and within a minute")
             await sound(page, "/console/send", "Enter a type")
             await sound(page, f"/console/send?event={scene.failing}", "subscriptions and inboxes match")
             await page.get_by_label("Type").fill("triggers.mine")
             await page.get_by_role("button", name="Send the event").click()
             await expect(page.locator("#type-wrong")).to_contain_text("reserved")
-            assert await faults_of(page) == {}, (width, "reserved type")
-        async with looking.at(empty, dark=dark, width=width) as page:
+            assert await faults_in_both(page) == {}, (width, "reserved type")
+        async with looking.at(empty, width=width) as page:
             await age(database)
             await sound(page, "/console/access", "1 key is valid")
-        async with looking.at(access.operator, dark=dark, width=width) as page:
+        async with looking.at(access.operator, width=width) as page:
             await sound(page, "/console/organisations", "Northwind Traders")
             await page.get_by_label("Change Northwind Traders").click()
             await expect(page.get_by_role("button", name="Act for it").nth(0)).to_be_visible()
-            assert await faults_of(page) == {}, (width, "organisation")
+            assert await faults_in_both(page) == {}, (width, "organisation")
             await sound(page, "/console/organisations/new", "a first key")
             await page.goto("/console/system")
             await expect(page.locator("main")).to_contain_text("has been silent for")
             await expect(page.locator("main")).to_contain_text("delivery-1.internal:4711")
             await page.locator("summary", has_text="have their default").click()
-            assert without_shift(await faults_of(page)) == {}, (width, "settings")
+            assert without_shift(await faults_in_both(page)) == {}, (width, "settings")
     looking.trouble[:] = [each for each in looking.trouble if "422" not in each]
 
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.async_api import Page, expect
 
-from console_look import faults_of
+from console_look import faults_in_both, faults_of
 from console_scene import furnish
 from console_scene_overview import count
 from harness import SECRET_KEYS, Node, Tenant, Tenants
@@ -35,30 +35,29 @@ def without_refusals(trouble: list[str]) -> list[str]:
 
 async def faults_when_opened(page: Page) -> dict[str, Any]:
     """What is wrong with a page of which a part was just opened, which moves what is below."""
-    return {name: value for name, value in (await faults_of(page)).items() if name != "shift"}
+    return {name: value for name, value in (await faults_in_both(page)).items() if name != "shift"}
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 async def test_every_screen(
-    looking: Any, database: Database, clock: DatabaseClock, tenant: Tenant, tenants: Tenants, *, dark: bool
+    looking: Any, database: Database, clock: DatabaseClock, tenant: Tenant, tenants: Tenants
 ) -> None:
     scene = await furnish(database, clock, tenant)
     await count(database, tenant, scene)
     empty = await tenants.make()
     place = f"/console/subscriptions/{scene.billing}"
     for width in (360, 1440):
-        async with looking.at(tenant, dark=dark, width=width) as page:
+        async with looking.at(tenant, width=width) as page:
             for path, shown in SCREENS.items():
                 await page.goto(f"/console/{path}")
                 await expect(page.locator("main")).to_contain_text(shown)
-                assert await faults_of(page) == {}, (width, path)
+                assert await faults_in_both(page) == {}, (width, path)
             await page.goto("/console/overview?range=14d")
             await page.locator("summary", has_text="as a table").click()
             await expect(page.locator(".scrolls tbody tr")).to_have_count(336)
             assert await faults_when_opened(page) == {}, (width, "table")
             await page.goto(place)
             await expect(page.locator(".results")).to_contain_text("503")
-            assert await faults_of(page) == {}, (width, "subscription")
+            assert await faults_in_both(page) == {}, (width, "subscription")
             await page.locator("summary", has_text="Rotate").click()
             box = await page.locator(".rotate .floating").bounding_box()
             assert box is not None
@@ -73,13 +72,13 @@ async def test_every_screen(
             await expect(page.locator("#max_concurrency-wrong")).to_have_text(
                 "Must be a whole number from 1 to 1,000."
             )
-            assert await faults_of(page) == {}, (width, "error")
+            assert await faults_in_both(page) == {}, (width, "error")
             assert await page.get_by_label("Requests at once").input_value() == "many"
-        async with looking.at(empty, dark=dark, width=width) as page:
+        async with looking.at(empty, width=width) as page:
             await page.wait_for_url("**/console/overview")
             await expect(page.locator("main")).to_contain_text("No event has been accepted yet.")
             await expect(page.locator("pre").first).to_contain_text(f"export URL={looking.node.url}")
-            assert await faults_of(page) == {}, (width, "empty")
+            assert await faults_in_both(page) == {}, (width, "empty")
     looking.trouble[:] = without_refusals(looking.trouble)
 
 

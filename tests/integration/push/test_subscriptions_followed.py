@@ -116,10 +116,10 @@ async def test_a_worker_that_stood_still_learns_what_it_missed(
     await eventually(lambda: len(receiver.hooks) == 1)
     beat, still, moving = ownership_store.beat, asyncio.Event(), asyncio.Event()
 
-    async def stand_still(connection: Connection, worker_id: UUID) -> Any:
+    async def stand_still(connection: Connection, worker_id: UUID, lanes: int) -> Any:
         still.set()
         await moving.wait()
-        return await beat(connection, worker_id)
+        return await beat(connection, worker_id, lanes)
 
     monkeypatch.setattr(ownership_store, "beat", stand_still)
     await asyncio.wait_for(still.wait(), 5)

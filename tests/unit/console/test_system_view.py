@@ -23,7 +23,7 @@ from triggers.system.body import (
 
 NOW = "2026-03-09T14:28:10.000Z"
 WORKER = WorkerView(
-    id=UUID(int=1), name="a:1", since=NOW, heartbeat_at=NOW, heartbeat_age_seconds=0.1, groups=64
+    id=UUID(int=1), name="a:1", since=NOW, heartbeat_at=NOW, heartbeat_age_seconds=0.1, groups=64, lanes=3
 )
 API = ApiProcessView(name="1@a", since=NOW, last_active_at=NOW, idle_seconds=0.1, connections=5, is_this=True)
 POSTGRES = PostgresView(

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from triggers.domain import AttemptOutcome, KeyId
+from triggers.domain import AttemptOutcome, KeyId, OrgId
 from triggers.http.event_stream import Outbox, StreamLimits
 from triggers.streams.frames import (
     AttemptEnded,
@@ -18,7 +18,7 @@ from triggers.streams.frames import (
     gap,
     opening,
 )
-from triggers.streams.stream import Output, Stream, Wanted
+from triggers.streams.stream import Holder, Output, Stream, Wanted
 
 ID = UUID("019ab0e4-7c11-7d5f-9f6b-3c2a1e5d8b70")
 
@@ -65,7 +65,7 @@ def test_an_attempt_of_a_deleted_event_has_no_type() -> None:
 
 async def test_what_is_too_much_for_a_second_is_counted_before_what_comes_next() -> None:
     shown: list[Frame] = []
-    stream = Stream(ID, KeyId(ID), Wanted(), Output(shown.append, lambda: None), most=2)
+    stream = Stream(Holder(OrgId(ID), KeyId(ID)), Wanted(), Output(shown.append, lambda: None), most=2)
     for _ in range(5):
         stream.offer(accepted())
     assert [type(frame.about) for frame in shown] == [EventStored, EventStored]

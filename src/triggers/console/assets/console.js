@@ -19,9 +19,7 @@
     return seconds > 0 ? `in ${rough(seconds)}` : `${rough(-seconds)} ago`;
   }
 
-  function day(when) {
-    return `${when.getFullYear()}-${two(when.getMonth() + 1)}-${two(when.getDate())}`;
-  }
+  const day = (when) => `${when.getFullYear()}-${two(when.getMonth() + 1)}-${two(when.getDate())}`;
 
   function clock(when) {
     const time = `${two(when.getHours())}:${two(when.getMinutes())}:${two(when.getSeconds())}`;
@@ -65,37 +63,78 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-copy], [data-copy-url]");
     if (button) copy(button);
-    for (const open of all("details[data-closes][open]")) {
-      if (!open.contains(event.target)) open.open = false;
-    }
+    for (const each of all(keptOpen)) each.open = each.contains(event.target);
   });
 
   // ---- keys -----------------------------------------------------------------------------------
 
+  const inRow = "a[href], summary";
+  const keptOpen = "details[data-closes][open]";
+
   function move(step) {
-    const rows = all("[data-row]").filter((row) => row.offsetParent);
-    const at = rows.indexOf(document.activeElement);
+    const rows = all("[data-row]").filter((row) => row.checkVisibility());
+    const at = rows.findIndex((row) => row.contains(document.activeElement));
     const next = rows[at < 0 ? (step > 0 ? 0 : rows.length - 1) : at + step];
-    if (next) next.focus();
+    if (next) (next.matches(inRow) ? next : next.querySelector(inRow) || next).focus();
   }
 
+  function close(target) {
+    const open = all(keptOpen);
+    for (const each of open) {
+      if (each.contains(target)) each.querySelector("summary").focus();
+      each.open = false;
+    }
+    if (!open.length) target.blur();
+  }
   const keys = {
     "/": () => document.querySelector("[data-search]")?.select(),
     j: () => move(1),
     k: () => move(-1),
-    "?": () => document.getElementById("keys")?.showModal(),
+    "?": () => document.querySelector("#keys:not([open])")?.showModal(),
   };
 
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.closest("input, textarea, select, [contenteditable]");
+    const typing = event.target.closest("textarea, select, input:not([type=checkbox], [type=radio])");
     if (event.key === "Escape") {
-      if (typing) typing.blur();
-      for (const open of all("details[data-closes][open]")) open.open = false;
+      close(event.target);
     } else if (!typing && !event.ctrlKey && !event.metaKey && !event.altKey && keys[event.key]) {
       event.preventDefault();
       keys[event.key]();
     }
   });
+
+  // ---- the stream of the page -------------------------------------------------------------------
+
+  const tail = document.querySelector("[data-tail]");
+  const told = document.querySelector("[data-told]");
+  const streaming = (state) => (document.documentElement.dataset.stream = state);
+  let held = null; // the last fragment that came while somebody read the list
+  const isRead = () => scrollY > 8 || !getSelection().isCollapsed || tail.matches(":hover, :focus-within");
+
+  function release() {
+    tail.toggleAttribute("data-held", isRead());
+    if (held === null || isRead()) return;
+    htmx.swap({ sourceElement: tail, target: tail, swap: "innerHTML", text: held });
+    held = null;
+  }
+
+  const on = (name, work) => document.addEventListener(name, work);
+  const reading = ["scroll", "pointerover", "focusin", "focusout", "selectionchange"];
+  for (const name of tail ? reading : []) on(name, () => setTimeout(release));
+  on("htmx:sse:before:message", (event) => {
+    if (event.target !== tail || event.detail.message.event || !isRead()) return;
+    held = event.detail.message.data;
+    event.detail.cancelled = true;
+  });
+  on("told", (event) => (told.textContent = event.detail.data));
+  on("reload", () => location.reload());
+  for (const name of ["refused", "htmx:sse:error"]) on(name, () => streaming("off"));
+  on("htmx:sse:after:message", (event) => event.detail.message.event || streaming("on"));
+
+  // A page that was opened in the background has no stream until it is looked at.
+  const show = () => document.hidden || document.getElementById("live")?.dispatchEvent(new Event("shown"));
+  document.addEventListener("htmx:after:process", show, { once: true });
+  on("visibilitychange", show);
 
   // ---- the page, now and after each part that is swapped ----------------------------------------
 
@@ -104,7 +143,8 @@
     for (const button of all("[data-copy][hidden], [data-copy-url][hidden]")) button.hidden = false;
   }
 
+  streaming("on");
   prepare();
-  document.addEventListener("htmx:after:swap", prepare);
+  on("htmx:after:swap", prepare);
   setInterval(() => document.hidden || tellTimes(), 10000);
 })();
