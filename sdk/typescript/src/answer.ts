@@ -13,15 +13,6 @@ export class Answer {
     readonly sentId: string,
   ) {}
 
-  /** Whether earlier tries of the request failed. They may have been carried out. */
-  isRepeated = false;
-
-  /** This answer, after so many repetitions. */
-  after(repetitions: number): this {
-    this.isRepeated = repetitions > 0;
-    return this;
-  }
-
   /** The `X-Request-Id`. */
   get requestId(): string {
     return this.headers.get("x-request-id") ?? this.sentId;

@@ -1,6 +1,6 @@
 /** Consumes an inbox: leases, calls the handler, and settles. */
 
-import { ConnectionFailed, Refused, TriggersError } from "./errors.js";
+import { Refused, TriggersError } from "./errors.js";
 import type { InboxHandle } from "./inbox.js";
 import type { Lease } from "./lease.js";
 import type { Message } from "./message.js";
@@ -9,11 +9,11 @@ import { stopSignals } from "./stop_signals.js";
 import { pauseSeconds } from "./transport.js";
 
 /** Processes one message. When it returns, the message is acknowledged. When it throws, it is released. */
-export type Handler = (message: Message<any>) => unknown;
+export type Handler = (message: Message) => unknown;
 
 /** Options of a consumer. */
 export interface ConsumerOptions {
-  /** How many messages are processed at the same time. Default: 1. */
+  /** How many messages are handled at once, 1 to 500. Default: 8. */
   concurrency?: number;
   /** Duration of a lease. It is renewed after each third of it. Default: 60. */
   leaseSeconds?: number;
@@ -23,7 +23,7 @@ export interface ConsumerOptions {
   maxAttempts?: number;
   /** How long one request waits for a message. Default: 20. */
   waitSeconds?: number;
-  /** How long handlers may go on after `stop()`. Then their messages are released. Default: 30. */
+  /** How long handlers may go on after `stop()`. Then their messages are released. Default: 25. */
   drainSeconds?: number;
   /** Name of the consumer, shown with its leases. */
   name?: string;
@@ -35,7 +35,7 @@ export interface ConsumerOptions {
 
 const LONGEST_RELEASE_SECONDS = 300;
 const PAUSED_SECONDS = 5;
-const LONGEST_REASON = 255;
+const RACE_SECONDS = 0.3;
 
 /** A consumer of one inbox. */
 export class Consumer {
@@ -51,18 +51,21 @@ export class Consumer {
     this.#inbox = inbox;
     this.#handler = handler;
     this.#options = {
-      concurrency: 1,
+      concurrency: 8,
       leaseSeconds: 60,
       maxSeconds: 600,
       maxAttempts: 10,
       waitSeconds: 20,
-      drainSeconds: 30,
+      drainSeconds: 25,
       handleSignals: true,
       onError: reportError,
       name: undefined,
       ...options,
     };
-    if (!(this.#options.concurrency >= 1)) throw new TriggersError("concurrency must be 1 or more.");
+    const { concurrency, leaseSeconds, maxAttempts } = this.#options;
+    if (!(concurrency >= 1 && concurrency <= 500)) throw new RangeError("concurrency must be 1 to 500.");
+    if (!(leaseSeconds >= 1 && leaseSeconds <= 3600)) throw new RangeError("leaseSeconds must be 1 to 3600.");
+    if (!(maxAttempts >= 1)) throw new RangeError("maxAttempts must be 1 or more.");
   }
 
   /**
@@ -153,44 +156,44 @@ export class Consumer {
     });
   }
 
-  /** Release a lease that may have been taken while its request was cut off. */
+  /** Release a lease that may have been taken at the moment when its request was cut off. */
   async #giveUp(id: string): Promise<void> {
-    try {
-      await this.#inbox.release(id, {}, { retrySeconds: 0 });
-    } catch (error) {
-      const isNothing = error instanceof Refused || error instanceof ConnectionFailed;
-      if (!isNothing) this.#options.onError(error);
+    for (let tries = 0; tries < 2; tries++) {
+      try {
+        await this.#inbox.release(id, {}, { retrySeconds: 0 });
+        return;
+      } catch {
+        await pause(RACE_SECONDS); // nothing was leased, or it is about to be
+      }
     }
   }
 
   async #process(lease: Lease, message: Message): Promise<void> {
     this.#held.add(lease);
     try {
-      await this.#handler(message);
-      const failed = await lease.settleRest("ack", {});
-      if (failed) this.#options.onError(failed, message);
+      await message.end(await this.#handle(message));
     } catch (error) {
-      this.#options.onError(error, message);
-      if (!message.isSettled && !lease.lost.aborted) await this.#fail(lease, message, error);
+      this.#options.onError(error, message); // it comes again when the lease has ended
     } finally {
       lease.letGo();
       this.#held.delete(lease);
     }
   }
 
-  /** Release the message for later, or reject it if this was its last attempt. */
-  async #fail(lease: Lease, message: Message, error: unknown): Promise<void> {
+  /** What becomes of the message after its handler has ended. */
+  async #handle(message: Message): Promise<"ack" | { delay_seconds: number }> {
     const { maxAttempts, onError } = this.#options;
-    if (message.leaseCount < maxAttempts) {
-      const delay = Math.min(LONGEST_RELEASE_SECONDS, 2 ** Math.min(message.leaseCount - 1, 20));
-      const failed = await lease.settleRest("release", { delay_seconds: delay });
-      if (failed) onError(failed, message);
-      return;
+    if (message.leaseCount > maxAttempts) {
+      message.reject(`Leased ${message.leaseCount} times, and never finished`);
+      return "ack";
     }
     try {
-      await message.reject(reasonOf(error, message.leaseCount));
-    } catch (failed) {
-      onError(failed, message);
+      await this.#handler(message);
+      return "ack";
+    } catch (error) {
+      onError(error, message);
+      if (message.leaseCount >= maxAttempts && message.rejection === undefined) message.reject(String(error));
+      return { delay_seconds: Math.min(LONGEST_RELEASE_SECONDS, 2 ** Math.min(message.leaseCount - 1, 20)) };
     }
   }
 
@@ -204,15 +207,8 @@ export class Consumer {
 
 /** Tell the handler that it has lost the message, after the message was released. */
 async function giveBack(lease: Lease): Promise<void> {
-  await lease.settleRest("release", {});
+  await lease.release().catch(() => undefined); // it is available when the lease ends
   lease.lose("The consumer stops.");
-}
-
-function reasonOf(error: unknown, attempts: number): string {
-  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  // The service refuses control characters.
-  const plain = text.replace(/\p{Cc}+/gu, " ").trim();
-  return [...`failed ${attempts} times: ${plain}`].slice(0, LONGEST_REASON).join("");
 }
 
 function reportError(error: unknown, message?: Message): void {

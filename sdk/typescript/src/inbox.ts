@@ -1,13 +1,13 @@
 /** One inbox: messages, leases, and the consumer. */
 
 import { Consumer, type ConsumerOptions, type Handler } from "./consumer.js";
-import { Lease, type LeaseOptions, takeLease } from "./lease.js";
+import { Lease, type LeaseOptions } from "./lease.js";
 import type { Message } from "./message.js";
 import type { Pages } from "./pages.js";
 import { type ListParams, pagesOf } from "./resources/listing.js";
 import type { Acked, ExtendBody, Extended, HeldLease, ListedMessage } from "./shapes/messages.js";
 import type { RedriveBody, Redriven, RejectBody, Rejected } from "./shapes/messages.js";
-import type { ReleaseBody, Released, Revoked, SettleBody } from "./shapes/messages.js";
+import type { ReleaseBody, Released, Revoked, SettleBody, TakenLease } from "./shapes/messages.js";
 import { type MessagesAvailable, Stream, type StreamOptions } from "./stream.js";
 import { type Transport, segment } from "./transport.js";
 
@@ -56,7 +56,8 @@ export class InboxHandle {
         yield message;
         isDone = true;
       } finally {
-        await lease.settleRest(isDone ? "ack" : "release", {});
+        // A message whose lease was lost comes again.
+        await message.end(isDone ? "ack" : { delay_seconds: 0 }).catch(() => undefined);
         lease.letGo();
       }
     }
@@ -66,8 +67,27 @@ export class InboxHandle {
    * Lease messages, oldest first. With `wait_seconds` the service waits for one. If no message is there, the lease
    * has none. `await using lease = await inbox.lease()` releases at the end what was not settled.
    */
-  lease(options: LeaseOptions = {}): Promise<Lease> {
-    return takeLease(this.#transport, this, options);
+  async lease(options: LeaseOptions = {}): Promise<Lease> {
+    const { maxSeconds = 600, signal, ...given } = options;
+    const seconds = given.lease_seconds ?? 60;
+    const body = { lease_id: crypto.randomUUID(), ...given, lease_seconds: seconds };
+    const path = `${this.#path}/messages/lease`;
+    const waitSeconds = given.wait_seconds ?? 0;
+    const askedAt = performance.now();
+    const taken = await this.#transport.json<TakenLease>({
+      method: "POST",
+      path,
+      body,
+      waitSeconds,
+      signal,
+      repeatable: true,
+    });
+    // The lease began at any time since it was asked for. If that is long ago, only an extension tells its end.
+    const passed = (performance.now() - askedAt) / 1000;
+    const isFresh = passed < seconds / 3;
+    const lease = new Lease(this, taken, { seconds, maxSeconds, leftSeconds: isFresh ? seconds - passed : seconds });
+    if (!isFresh && lease.messages.length) await lease.renew();
+    return lease;
   }
 
   /** List messages without their payloads, oldest first. Nothing is leased. */

@@ -6,38 +6,29 @@ import { Message } from "./message.js";
 import { pause } from "./pause.js";
 import type { Acked, ExtendBody, Extended, LeaseRequest, Rejected } from "./shapes/messages.js";
 import type { RejectBody, ReleaseBody, Released, SettleBody, TakenLease } from "./shapes/messages.js";
-import { type Transport, segment } from "./transport.js";
 
 /** How to lease. */
-export interface LeaseOptions extends Omit<LeaseRequest, "lease_seconds" | "lease_id"> {
-  /** Duration of the lease. Default: 60. It is renewed after each third of it. */
+export interface LeaseOptions extends Omit<LeaseRequest, "lease_seconds" | "lease_id" | "wait_seconds"> {
+  /** Duration of the lease. It is renewed after each third of it. Default: 60. */
   lease_seconds?: number | undefined;
   /** An id that the caller chose. Repeating the request returns the same lease. Default: a random one. */
   lease_id?: string | undefined;
-  /** For how long the lease is renewed at most. 0: it is not renewed. Default: 600. */
+  /** How long the service waits for a message. Default: 0. */
+  wait_seconds?: number | undefined;
+  /** For how long the lease is renewed. 0: it is not renewed. Default: 600. */
   maxSeconds?: number | undefined;
   /** Stops waiting for a message. */
   signal?: AbortSignal | undefined;
 }
 
-type Body<T> = Omit<T, "lease_id">;
-
-const DEFAULT_LEASE_SECONDS = 60;
-const DEFAULT_MAX_SECONDS = 600;
-
-/** Take a lease of an inbox. */
-export async function takeLease(transport: Transport, inbox: InboxHandle, options: LeaseOptions): Promise<Lease> {
-  const { maxSeconds = DEFAULT_MAX_SECONDS, signal, ...given } = options;
-  const body = { lease_id: crypto.randomUUID(), ...given, lease_seconds: given.lease_seconds ?? DEFAULT_LEASE_SECONDS };
-  const path = `/v1/inboxes/${segment(inbox.name)}/messages/lease`;
-  const waitSeconds = body.wait_seconds ?? 0;
-  const call = { method: "POST", path, body, waitSeconds, signal, repeatable: true } as const;
-  const answer = await transport.send(call);
-  const lease = new Lease(inbox, answer.json<TakenLease>(), body.lease_seconds, maxSeconds);
-  // A lease that an earlier try took is older than this answer, so its end is unknown until it is extended.
-  if (answer.isRepeated && lease.messages.length) await lease.renew();
-  return lease;
+/** How long a lease is, for how long it is renewed, and how much of it is left at least. */
+export interface LeaseTerm {
+  seconds: number;
+  maxSeconds: number;
+  leftSeconds: number;
 }
+
+type Body<T> = Omit<T, "lease_id">;
 
 /** Messages that are leased for this consumer. */
 export class Lease {
@@ -49,19 +40,18 @@ export class Lease {
   readonly #lost = new AbortController();
   readonly #over = new AbortController();
   readonly #unsettled: Set<string>;
-  #settling = 0;
+  readonly #requests = new Set<Promise<unknown>>();
   #deadline: ReturnType<typeof setTimeout> | undefined;
 
-  /** `seconds`: its duration. `maxSeconds`: for how long it is renewed. */
-  constructor(inbox: InboxHandle, taken: TakenLease, seconds: number, maxSeconds: number) {
+  constructor(inbox: InboxHandle, taken: TakenLease, term: LeaseTerm) {
     this.#inbox = inbox;
-    this.#seconds = seconds;
+    this.#seconds = term.seconds;
     this.id = taken.lease_id;
     this.messages = taken.results.map((each) => new Message(this, each));
     this.#unsettled = new Set(this.messages.map((each) => each.id));
     if (!this.messages.length) return;
-    this.#holdFor(seconds);
-    void this.#beat(performance.now() + maxSeconds * 1000).catch(() => undefined); // stopped
+    this.#holdFor(term.leftSeconds);
+    this.#beat(performance.now() + term.maxSeconds * 1000).catch(() => undefined); // it was let go
   }
 
   /** Aborted when the lease is gone before its messages are settled. */
@@ -69,23 +59,23 @@ export class Lease {
     return this.#lost.signal;
   }
 
-  /** Whether the lease still holds a message, as far as this consumer knows. */
+  /** Whether a message of the lease is not settled yet, as far as this consumer knows. */
   holds(messageId: string): boolean {
     return this.#unsettled.has(messageId);
   }
 
   /** Acknowledge messages: those in `message_ids`, or all. Throws Refused if the lease has ended. */
-  async ack(body: Body<SettleBody> = {}): Promise<Acked | undefined> {
+  ack(body: Body<SettleBody> = {}): Promise<Acked | undefined> {
     return this.#settle(body, (id, chosen) => this.#inbox.ack(id, chosen, this.#patience()));
   }
 
   /** Give messages back, at once or after `delay_seconds`. Throws Refused if the lease has ended. */
-  async release(body: Body<ReleaseBody> = {}): Promise<Released | undefined> {
+  release(body: Body<ReleaseBody> = {}): Promise<Released | undefined> {
     return this.#settle(body, (id, chosen) => this.#inbox.release(id, chosen, this.#patience()));
   }
 
   /** Quarantine messages, until somebody re-drives them. Throws Refused if the lease has ended. */
-  async reject(body: Body<RejectBody>): Promise<Rejected | undefined> {
+  reject(body: Body<RejectBody>): Promise<Rejected | undefined> {
     return this.#settle(body, (id, chosen) => this.#inbox.reject(id, chosen, this.#patience()));
   }
 
@@ -104,8 +94,8 @@ export class Lease {
     try {
       await this.extend();
     } catch (error) {
-      if (error instanceof Refused && this.#unsettled.size && !this.#settling) this.lose(error.message);
-      else if (!(error instanceof TriggersError)) throw error;
+      if (!(error instanceof TriggersError)) throw error;
+      if (error instanceof Refused && this.#unsettled.size) this.lose(error.message);
     }
   }
 
@@ -121,24 +111,15 @@ export class Lease {
     this.#lost.abort(new TriggersError(why));
   }
 
-  /**
-   * Settle what is not settled yet, as long as the lease lives. Returns the error because of which it could not,
-   * if there is one. The messages are then available again when the lease ends.
-   */
-  async settleRest(how: "ack" | "release", body: Body<ReleaseBody>): Promise<TriggersError | undefined> {
-    if (!this.#unsettled.size || this.#lost.signal.aborted) return undefined;
-    const rest = { ...body, message_ids: [...this.#unsettled] };
-    try {
-      await (how === "ack" ? this.ack(rest) : this.release(rest));
-      return undefined;
-    } catch (error) {
-      return error instanceof TriggersError ? error : new TriggersError("The lease has ended.", { cause: error });
-    }
+  /** Wait until the requests that settle its messages have ended, whatever their outcome. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#requests);
   }
 
-  /** Release what is not settled. */
+  /** Release what is not settled. It does not throw: what cannot be released is available when the lease ends. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.settleRest("release", {});
+    await this.settled();
+    await this.release().catch(() => undefined);
     this.letGo();
   }
 
@@ -148,17 +129,21 @@ export class Lease {
   ): Promise<T | undefined> {
     const ids = (body.message_ids ?? [...this.#unsettled]).filter((id) => this.#unsettled.has(id));
     if (this.id === null || !ids.length) return undefined;
-    this.#settling++;
+    this.lost.throwIfAborted();
+    // They leave at once, so that nothing settles them a second time, and no heartbeat takes their end for a loss.
+    for (const id of ids) this.#unsettled.delete(id);
+    const request = send(this.id, { ...body, message_ids: ids });
+    this.#requests.add(request);
     try {
-      const settled = await send(this.id, { ...body, message_ids: ids });
-      for (const id of ids) this.#unsettled.delete(id);
+      const answer = await request;
       if (!this.#unsettled.size) this.letGo();
-      return settled;
+      return answer;
     } catch (error) {
+      for (const id of ids) this.#unsettled.add(id);
       if (error instanceof Refused && error.code === "lease-over") this.lose(error.message);
       throw error;
     } finally {
-      this.#settling--;
+      this.#requests.delete(request);
     }
   }
 
@@ -177,7 +162,7 @@ export class Lease {
 
   /** The lease counts as lost a little before it ends, so that the handler knows before another one begins. */
   #holdFor(seconds: number): void {
-    const margin = Math.min(1, this.#seconds / 10);
+    const margin = Math.min(0.5, this.#seconds / 10);
     clearTimeout(this.#deadline);
     this.#deadline = setTimeout(() => this.lose("The lease has ended."), (seconds - margin) * 1000);
   }

@@ -3,19 +3,22 @@
 import type { Lease } from "./lease.js";
 import type { LeasedMessage, Note } from "./shapes/messages.js";
 
-/** A message that is leased for this consumer. */
-export class Message<T = unknown> {
+const LONGEST_REASON = 255;
+
+/** An event in an inbox, leased by this consumer. `T` is what the sender sends, which nobody checks. */
+export class Message<T = any> {
   /** The id of the event. It is the same each time the message is leased, so deduplicate by it. */
   readonly id: string;
   /** The type of the event. Null if the event is no longer stored. */
   readonly type: string | null;
   readonly payload: T;
   readonly createdAt: string;
-  /** How often the message was leased, including now. */
+  /** How often it was leased, this time included. */
   readonly leaseCount: number;
-  /** The reason of the last rejection, if there was one. */
-  readonly errorMessage: string | undefined;
   readonly lease: Lease;
+  /** What to report when the message is settled. Older services know no note, and refuse it. */
+  note: Note | undefined;
+  #rejection: string | undefined;
 
   constructor(lease: Lease, message: LeasedMessage) {
     this.lease = lease;
@@ -24,12 +27,16 @@ export class Message<T = unknown> {
     this.payload = message.payload as T;
     this.createdAt = message.created_at;
     this.leaseCount = message.message_attributes.lease_count;
-    this.errorMessage = message.message_attributes.error_message ?? undefined;
+  }
+
+  /** The reason that `reject` was called with. */
+  get rejection(): string | undefined {
+    return this.#rejection;
   }
 
   /**
-   * Aborted when the lease is gone: it has ended, or somebody revoked it. Another consumer may then have the
-   * message, so stop working on it. Give this signal to what you call, such as `fetch`.
+   * Aborted when another consumer may get the message: its lease has ended, or somebody revoked it. Stop then, and
+   * have no more effects. Give this signal to what you call, such as `fetch`.
    */
   get leaseLost(): AbortSignal {
     return this.lease.lost;
@@ -40,18 +47,37 @@ export class Message<T = unknown> {
     return !this.lease.holds(this.id);
   }
 
-  /** Acknowledge the message now, before the handler returns. */
-  async ack(body: { note?: Note } = {}): Promise<void> {
-    await this.lease.ack({ ...body, message_ids: [this.id] });
+  /** Put the message into quarantine when the handler or the turn of the loop ends, instead of acknowledging it. */
+  reject(reason: string): void {
+    this.#rejection = asReason(reason);
   }
 
-  /** Give the message back, at once or after `delay_seconds`. */
-  async release(body: { delay_seconds?: number; note?: Note } = {}): Promise<void> {
-    await this.lease.release({ ...body, message_ids: [this.id] });
+  /** Acknowledge the message now. */
+  async ack(): Promise<void> {
+    await this.lease.ack(this.#alone());
   }
 
-  /** Quarantine the message, until somebody re-drives it. `reason` is at most 255 characters. */
-  async reject(reason: string, body: { note?: Note } = {}): Promise<void> {
-    await this.lease.reject({ ...body, reason, message_ids: [this.id] });
+  /** Release the message now, for others to lease at once or after `delay_seconds`. */
+  async release(body: { delay_seconds?: number } = {}): Promise<void> {
+    await this.lease.release({ ...this.#alone(), ...body });
   }
+
+  /** Settle it as its handler ended: reject it if the handler said so, or else do this. */
+  async end(how: "ack" | { delay_seconds: number }): Promise<void> {
+    if (this.isSettled) return this.lease.settled();
+    const alone = this.#alone();
+    if (this.#rejection !== undefined) await this.lease.reject({ ...alone, reason: this.#rejection });
+    else if (how === "ack") await this.lease.ack(alone);
+    else await this.lease.release({ ...alone, ...how });
+  }
+
+  #alone(): { message_ids: string[]; note?: Note } {
+    return { message_ids: [this.id], ...(this.note && { note: this.note }) };
+  }
+}
+
+/** A text that the service takes as a reason: 1 to 255 characters, without control characters. */
+function asReason(text: string): string {
+  const plain = String(text).replace(/[\p{C}\s]+/gu, " ").trim();
+  return [...plain].slice(0, LONGEST_REASON).join("") || "no reason given";
 }

@@ -71,7 +71,7 @@ export class Transport {
     let sentBefore = false;
     for (let repetitions = 0; ; repetitions++) {
       const outcome = await this.#attempt(call, requestId);
-      if (outcome instanceof Answer) return outcome.after(repetitions);
+      if (outcome instanceof Answer) return outcome;
       const seconds = pauseSeconds(outcome, repetitions);
       if (!isWorthRepeating(outcome, call) || performance.now() + seconds * 1000 > until) {
         throw final(outcome, sentBefore);

@@ -5,16 +5,23 @@ import { TriggersError, VerificationFailed } from "./errors.js";
 /** Headers as the runtime gives them: of a `Request`, or of Node's `IncomingMessage`. */
 export type WebhookHeaders = Headers | Record<string, string | readonly string[] | undefined>;
 
-/** A verified webhook. */
-export interface Webhook<T = unknown> {
+/** A webhook whose signature is right. */
+export interface Webhook<T = any> {
   /** The id of the event: the same in every attempt and every replay. */
   id: string;
+  /** The type of the event. Null in the format `raw`, where `data` is the body. */
+  type: string | null;
+  data: T;
   /** When this attempt was signed. */
-  timestamp: Date;
-  /** `<webhook-id>.<subscription>.<generation>`: the same in every attempt of one delivery. Deduplicate by it. */
-  deliveryKey: string;
-  /** The body as JSON. */
-  body: T;
+  sentAt: Date;
+  subscription: string;
+  generation: string;
+  /**
+   * The same for all attempts of one delivery, and another one for each replay and subscription. The signature
+   * covers only the id. Use the rest for nothing but deduplication.
+   */
+  key: string;
+  body: Uint8Array<ArrayBuffer>;
 }
 
 /** How strictly to verify. */
@@ -30,6 +37,7 @@ interface Key {
   bytes: Bytes;
 }
 
+const MOST_SIGNATURES = 20;
 const utf8 = new TextEncoder();
 
 /**
@@ -38,7 +46,7 @@ const utf8 = new TextEncoder();
  *
  * Throws VerificationFailed if no secret verifies it, or if it is too old.
  */
-export async function verify<T = unknown>(
+export async function verify<T = any>(
   headers: WebhookHeaders,
   body: string | Uint8Array | ArrayBuffer,
   secrets: string | readonly string[],
@@ -53,14 +61,28 @@ export async function verify<T = unknown>(
   if (!(await isSigned(signed, required(headers, "webhook-signature"), keys))) {
     throw new VerificationFailed("No signature matches one of the secrets.");
   }
+  const { type, data } = typeAndData(id, parsed(content), header(headers, "content-type") ?? "");
   const subscription = header(headers, "triggers-subscription") ?? "";
   const generation = header(headers, "triggers-generation") ?? "";
-  const deliveryKey = `${id}.${subscription}.${generation}`;
-  return { id, timestamp: new Date(timestamp * 1000), deliveryKey, body: parsed<T>(content) };
+  const key = `${id}.${subscription}.${generation}`;
+  const sentAt = new Date(timestamp * 1000);
+  return { id, type, data: data as T, sentAt, subscription, generation, key, body: content };
+}
+
+/** The formats `standard` and `cloudevents` name the type. Otherwise the body is the payload. */
+function typeAndData(id: string, found: unknown, contentType: string): { type: string | null; data: unknown } {
+  const raw = { type: null, data: found };
+  if (typeof found !== "object" || found === null) return raw;
+  const event = found as { id?: unknown; type?: unknown; data?: unknown };
+  if (event.id !== id || typeof event.type !== "string") return raw;
+  const isStandard = Object.keys(event).sort().join() === "data,id,timestamp,type";
+  if (!isStandard && !contentType.startsWith("application/cloudevents+json")) return raw;
+  return { type: event.type, data: event.data };
 }
 
 async function isSigned(signed: Bytes, signatures: string, keys: Key[]): Promise<boolean> {
-  for (const each of signatures.split(" ")) {
+  // A stranger may send many, so only some are looked at.
+  for (const each of signatures.split(" ", MOST_SIGNATURES)) {
     const [scheme, text = ""] = each.split(",", 2);
     const signature = fromBase64(text);
     if (signature === undefined) continue;
@@ -88,13 +110,14 @@ async function matches(key: Key, signature: Bytes, signed: Bytes): Promise<boole
 }
 
 function keyOf(secret: string): Key {
-  const [, prefix, text = ""] = /^(whsec_|whpk_|whsk_)(.*)$/.exec(secret) ?? [];
+  const [, prefix, text = ""] = /^(whsec_|whpk_|whsk_)(.*)$/s.exec(secret) ?? [];
+  if (prefix === "whsk_") {
+    throw new TriggersError("whsk_ is the secret that signs. A receiver needs the public key, whpk_.");
+  }
   const bytes = fromBase64(text);
   if (prefix === "whsec_" && bytes?.length) return { scheme: "v1", bytes };
   if (prefix === "whpk_" && bytes?.length === 32) return { scheme: "v1a", bytes };
-  // The secret of v1a is the seed and the public key. Only the latter is needed here.
-  if (prefix === "whsk_" && bytes?.length === 64) return { scheme: "v1a", bytes: bytes.slice(32) };
-  throw new TriggersError("A secret is not valid. It begins with whsec_, whpk_ or whsk_, followed by base64.");
+  throw new TriggersError("A secret must be whsec_ or whpk_ and base64.");
 }
 
 function checkedTimestamp(text: string, toleranceSeconds: number): number {
@@ -117,9 +140,9 @@ function header(headers: WebhookHeaders, name: string): string | undefined {
   return typeof found === "string" ? found : found?.join(",");
 }
 
-function parsed<T>(content: Bytes): T {
+function parsed(content: Bytes): unknown {
   try {
-    return JSON.parse(new TextDecoder().decode(content)) as T;
+    return JSON.parse(new TextDecoder().decode(content));
   } catch (cause) {
     throw new VerificationFailed("The body is signed, but it is not JSON.", { cause });
   }
