@@ -17,7 +17,7 @@ def test_a_consumer_loses_nothing_when_the_node_is_killed(launch: Callable[..., 
     package = typescript.build()
     service = launch()
     service.start()
-    key = service.first_key() if (service.data_dir / "first-key").exists() else service.tenant()
+    key = service.tenant()
     status, _ = ask(service.port, "/v1/inboxes", key, {"key": "work"})
     assert status == 201
     environment = {

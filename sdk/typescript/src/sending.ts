@@ -7,7 +7,7 @@ import type { BatchItem, Problem } from "./shapes/problems.js";
 import { type Transport, pauseSeconds } from "./transport.js";
 
 /** An event to send. Without a `dedup_id` the library makes one. */
-export type EventToSend = Omit<NewEvent, "data">;
+export type EventToSend = Omit<NewEvent, "data" | "payload"> & { payload: unknown };
 
 /** The fields of an event besides its type and its payload. */
 export type EventFields = Omit<EventToSend, "type" | "payload">;
@@ -100,7 +100,9 @@ async function outcomes(transport: Transport, waiting: Waiting[]): Promise<SentI
 }
 
 function sentItem(waiting: Waiting, item: BatchItem | undefined, requestId: string | undefined): SentItem {
-  if (typeof item?.id === "string") return { ...nothing(waiting), id: item.id, duplicate: item.status === 200 };
+  if (item && item.status < 300 && typeof item.id === "string") {
+    return { ...nothing(waiting), id: item.id, duplicate: item.status === 200 };
+  }
   const error = item?.problem ? refusal(item.problem, requestId) : new OutcomeUnknown("No outcome.", { requestId });
   return { ...nothing(waiting), error };
 }
@@ -110,7 +112,7 @@ function nothing({ index, event }: Waiting): SentItem {
 }
 
 function refusal(problem: Problem, requestId: string | undefined): TriggersError {
-  const kind = { 429: RateLimited, 503: Unavailable }[problem.status] ?? Refused;
+  const kind = problem.status === 429 ? RateLimited : problem.status === 503 ? Unavailable : Refused;
   const facts = { status: problem.status, problem, requestId, retryAfterSeconds: problem.retry_after ?? undefined };
   return new kind(`${problem.status} ${problem.errors?.[0]?.detail ?? problem.detail}`, facts);
 }

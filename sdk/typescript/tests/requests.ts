@@ -96,9 +96,9 @@ export const requests: Record<string, Test> = {
   },
 
   "nobody listens: the connection failed": async (place) => {
-    const nowhere = clientOf(place, { url: "http://127.0.0.1:1", retrySeconds: 0 });
+    const nowhere = clientOf(place, { url: "http://127.0.0.1:49151", retrySeconds: 0 });
     await rejected(nowhere.service.organisation(), ConnectionFailed);
-    check((await rejected(nowhere.events.send("a", 1), TriggersError)).requestId, "the id of the request");
+    check((await rejected(nowhere.events.send("a", 1), ConnectionFailed)).requestId, "the id of the request");
   },
 
   "a 503 and a 429 are repeated with the same dedup_id, and a 409 is not": async (place) => {
