@@ -27,7 +27,7 @@ export class Pages<T, P extends Page<T> = Page<T>> implements AsyncIterable<T> {
   async *pages(): AsyncGenerator<P, void, undefined> {
     let cursor: string | null | undefined;
     do {
-      const page: P = await this.#read(cursor);
+      const page: P = await this.#read(cursor ?? undefined);
       yield page;
       cursor = page.next_cursor;
     } while (cursor !== null);
