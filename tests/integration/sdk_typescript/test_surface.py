@@ -200,12 +200,14 @@ def _checks_of_fields(schemas: Any) -> list[str]:
             lines.append(f"type {name} = {_type(schema)};")
         else:
             required = schema.get("required", ())
+            optional = {key for key in properties if key not in required}
             fields = [
-                f"{key}{'' if key in required else '?'}: {_type(each)};" for key, each in properties.items()
+                f"{key}?: {_type(each)} | undefined;" if key in optional else f"{key}: {_type(each)};"
+                for key, each in properties.items()
             ]
             lines.append(f"interface {name} {{ {' '.join(fields)} }}")
         listed = (
-            re.search(r"(\w+)\[\]", _type(properties["data"]))
+            re.search(r"\((\w+)\)\[\]", _type(properties["data"]))
             if properties and "data" in properties
             else None
         )
