@@ -98,7 +98,10 @@ export const requests: Record<string, Test> = {
   "nobody listens: the connection failed": async (place) => {
     const nowhere = clientOf(place, { url: "http://127.0.0.1:49151", retrySeconds: 0 });
     await rejected(nowhere.service.organisation(), ConnectionFailed);
-    check((await rejected(nowhere.events.send("a", 1), ConnectionFailed)).requestId, "the id of the request");
+    // workerd does not tell whether a connection was made, so there the outcome of a POST is unknown.
+    const isEdge = globalThis.navigator?.userAgent === "Cloudflare-Workers";
+    const error = await rejected(nowhere.events.send("a", 1), isEdge ? OutcomeUnknown : ConnectionFailed);
+    check(error.requestId, "the id of the request");
   },
 
   "a 503 and a 429 are repeated with the same dedup_id, and a 409 is not": async (place) => {

@@ -5,6 +5,7 @@ import { run } from "./suite.js";
 
 export default {
   async fetch(request: Request): Promise<Response> {
+    if (request.method !== "POST") return new Response("ready");
     return Response.json(await run((await request.json()) as Place));
   },
 };
