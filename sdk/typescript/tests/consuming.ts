@@ -1,0 +1,157 @@
+/** Leases, the loop over messages, and the consumer. */
+
+import { type Message, Refused, TriggersError } from "../dist/index.js";
+import { type Test, check, clientOf, eventually, freshName, inboxOf, rejected, same } from "./checks.js";
+
+const quiet = { handleSignals: false, waitSeconds: 1, onError: () => undefined } as const;
+
+export const consuming: Record<string, Test> = {
+  "a lease that is left is released, except what was acknowledged": async (place) => {
+    const { inbox, send } = await inboxOf(clientOf(place));
+    const [first, second] = await send(2);
+    {
+      await using lease = await inbox.lease({ consumer: "test" });
+      same(lease.messages.map((message) => message.id), [first, second]);
+      same((await inbox.leases().toArray()).map((each) => each.consumer), ["test"]);
+      await lease.messages[0]?.ack();
+      check(lease.messages[0]?.isSettled && !lease.messages[1]?.isSettled, "one is settled");
+    }
+    same((await inbox.messages({ status: "available" }).toArray()).map((each) => each.id), [second]);
+    await using again = await inbox.lease();
+    same([again.messages[0]?.leaseCount, again.messages[0]?.payload], [2, { n: 1 }]);
+    await again.ack();
+    await using nothing = await inbox.lease();
+    same([nothing.id, nothing.messages], [null, []]);
+  },
+
+  "a loop acknowledges each message whose turn ended, and releases the one at which it is left": async (place) => {
+    const { inbox, send } = await inboxOf(clientOf(place));
+    const sent = await send(3);
+    const seen: string[] = [];
+    for await (const message of inbox.receive({ wait_seconds: 2 })) {
+      seen.push(message.id);
+      if (seen.length === 3) break;
+    }
+    same(seen, sent);
+    same((await inbox.messages().toArray()).map((each) => [each.id, each.status]), [[sent[2], "available"]]);
+  },
+
+  "a signal ends a loop that waits": async (place) => {
+    const { inbox } = await inboxOf(clientOf(place));
+    const loop = (async () => {
+      for await (const _ of inbox.receive({ signal: AbortSignal.timeout(100) })) throw new Error("a message");
+    })();
+    await rejected(loop, Error);
+  },
+
+  "a consumer acknowledges, repeats what failed, rejects what fails too often, and stops": async (place) => {
+    const { inbox, send } = await inboxOf(clientOf(place));
+    const sent = await send(12);
+    const done: string[] = [];
+    let most = 0;
+    let now = 0;
+    const errors: unknown[] = [];
+    const handler = async (message: Message<{ n: number }>) => {
+      most = Math.max(most, ++now);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      now--;
+      if (message.payload.n === 1 && message.leaseCount === 1) throw new Error("once");
+      if (message.payload.n === 2) throw new Error("always\nfails");
+      if (message.payload.n === 3) return message.reject("not\u0000for me");
+      done.push(message.id);
+    };
+    const onError = (error: unknown) => errors.push(error);
+    const consumer = inbox.consumer(handler, { ...quiet, concurrency: 4, maxAttempts: 2, onError });
+    const running = consumer.run();
+    await eventually(async () => !(await inbox.messages({ status: "available" }).toArray(1)).length && done.length === 10, "end");
+    await eventually(async () => (await inbox.messages({ status: "quarantined" }).toArray()).length === 2, "rejections");
+    consumer.stop();
+    await running;
+    same([...done].sort(), sent.filter((_, n) => n !== 2 && n !== 3).sort());
+    check(most > 1 && most <= 4, `${most} at once`);
+    same(errors.map((error) => (error as Error).message).sort(), ["always\nfails", "always\nfails", "once"]);
+    const reasons = (await inbox.messages({ status: "quarantined" }).toArray()).map((each) => each.message_attributes.error_message);
+    same(reasons, ["Error: always fails", "not for me"]);
+    await rejected(consumer.run(), TriggersError);
+  },
+
+  "a lease is renewed while the handler works": async (place) => {
+    const { inbox, send } = await inboxOf(clientOf(place));
+    await send(1);
+    let count = 0;
+    const consumer = inbox.consumer(
+      async (message) => {
+        await new Promise((resolve) => setTimeout(resolve, 3200));
+        check(!message.leaseLost.aborted, "the lease is kept");
+        count = message.leaseCount;
+      },
+      { ...quiet, leaseSeconds: 2 },
+    );
+    const running = consumer.run();
+    await eventually(() => count, "message");
+    consumer.stop();
+    await running;
+    same([count, await inbox.messages().toArray()], [1, []]);
+  },
+
+  "a handler is told that its lease is gone, and settles nothing then": async (place) => {
+    const { inbox, send } = await inboxOf(clientOf(place));
+    const [id] = await send(1);
+    const handler = async (message: Message) => {
+      if (message.leaseCount > 1) return;
+      await inbox.revoke(message.lease.id as string);
+      await new Promise((resolve) => message.leaseLost.addEventListener("abort", resolve, { once: true }));
+      consumer.stop(); // else this consumer would get it again
+    };
+    const consumer = inbox.consumer(handler, { ...quiet, concurrency: 1, leaseSeconds: 2 });
+    await consumer.run();
+    same((await inbox.messages({ status: "available" }).toArray()).map((each) => each.id), [id]);
+  },
+
+  "a lease that nobody renews is lost before it ends": async (place) => {
+    const { inbox, send } = await inboxOf(clientOf(place));
+    await send(1);
+    const askedAt = Date.now();
+    const lease = await inbox.lease({ lease_seconds: 2, maxSeconds: 0 });
+    await new Promise((resolve) => lease.lost.addEventListener("abort", resolve, { once: true }));
+    check(Date.now() - askedAt < 2000, "lost before another consumer can have it");
+    await rejected(lease.ack(), TriggersError);
+    same((await inbox.messages().toArray()).length, 1);
+  },
+
+  "a consumer that stops releases what takes too long": async (place) => {
+    const { inbox, send } = await inboxOf(clientOf(place));
+    const [id] = await send(1);
+    let held: Message | undefined;
+    const handler = (message: Message) => {
+      held = message;
+      return new Promise(() => undefined);
+    };
+    const consumer = inbox.consumer(handler, { ...quiet, drainSeconds: 0.1 });
+    const running = consumer.run();
+    await eventually(() => held, "message");
+    consumer.stop();
+    await running;
+    check(held?.leaseLost.aborted, "the handler is told");
+    same((await inbox.messages({ status: "available" }).toArray()).map((each) => each.id), [id]);
+  },
+
+  "a consumer of an inbox that does not exist fails": async (place) => {
+    const consumer = clientOf(place).inbox(freshName()).consumer(() => undefined, { ...quiet, concurrency: 3 });
+    same((await rejected(consumer.run(), Refused)).status, 404);
+  },
+
+  "an inbox says how many messages become available": async (place) => {
+    const { inbox, send } = await inboxOf(clientOf(place));
+    await send(2);
+    let seen = 0;
+    for await (const frame of inbox.watch()) {
+      seen += frame.count;
+      if (seen >= 2) break;
+    }
+    const watched = (async () => {
+      for await (const _ of clientOf(place).inbox(freshName()).watch()) break;
+    })();
+    same((await rejected(watched, Refused)).status, 404);
+  },
+};
