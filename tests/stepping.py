@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from triggers.errors import MalformedBody, TooLarge
-from triggers.pace import Steps
+from triggers.fairness.pace import Steps
 
 MOST_SECONDS = 0.010
 """The bound of a step."""

@@ -4,7 +4,7 @@ I-JSON is strict UTF-8 without a byte order mark, duplicate names, unpaired surr
 nests at most MAX_DEPTH deep. Numbers of any size and precision are valid, and are kept as they were sent.
 
 Strangers send the texts, and they are read on the event loop. So every text is read in steps of at most a
-few milliseconds (`triggers.pace`).
+few milliseconds (`triggers.fairness.pace`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from triggers.errors import MalformedBody
-from triggers.pace import Steps, at_once
+from triggers.fairness.pace import Steps, at_once
 
 MAX_DEPTH = 128
 

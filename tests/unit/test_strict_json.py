@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from triggers import strict_json
 from triggers.errors import MalformedBody
-from triggers.pace import at_once
+from triggers.fairness.pace import at_once
 
 
 def judge(check: Any, text: bytes) -> bool:

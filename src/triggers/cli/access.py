@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from triggers.cli.service import DEFAULT_URL, Url, open_client
-from triggers.cli.session import Printer, Session, option, printing_options, with_options
+from triggers.cli.session import CommandSession, Printer, option, printing_options, with_options
 
 if TYPE_CHECKING:
     from triggers.node.settings import Settings
@@ -40,7 +40,7 @@ class Beside(Printer):
         self.settings = settings
 
 
-Access = Session | Beside
+Access = CommandSession | Beside
 
 
 def with_access(*, lists: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -55,7 +55,7 @@ def with_access(*, lists: bool = False) -> Callable[[Callable[..., None]], Calla
                 command(access=beside, **arguments)
                 return
             with open_client(url, key) as client:
-                command(access=Session(client, as_json=as_json, wide=wide), **arguments)
+                command(access=CommandSession(client, as_json=as_json, wide=wide), **arguments)
 
         options = [
             option("api_key", OptionalKey, None),

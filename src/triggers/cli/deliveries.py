@@ -10,8 +10,8 @@ import typer
 from triggers.cli.naming import find, find_event
 from triggers.cli.recipients import RECIPIENT
 from triggers.cli.service import members, segment
-from triggers.cli.session import Limit, Session, with_session
-from triggers.cli.tables import Column, Kind, print_json
+from triggers.cli.session import CommandSession, Limit, with_session
+from triggers.cli.tables import ColumnKind, TableColumn, print_json
 from triggers.cli.times import moment_of
 from triggers.domain import parse_id
 from triggers.errors import OperatorError
@@ -27,38 +27,40 @@ SubscriptionOption = Annotated[
     typer.Option("--subscription", help="Only items of this subscription or inbox: its id, name or key."),
 ]
 _DELIVERIES = (
-    Column("event", "event_id", Kind.ID),
-    Column("to", "subscription_id", Kind.RECIPIENT),
-    Column("type", "event_type"),
-    Column("status", "status", Kind.STATE),
-    Column("attempts", "attempts", Kind.NUMBER),
-    Column("reason", "reason"),
-    Column("waits for", "", read=lambda found: (found["waiting_for"] or "").replace("_", " ")),
-    Column("next or settled", "", Kind.TIME, read=lambda found: found["next_at"] or found["settled_at"]),
-    Column("delivery", "id", only_wide=True),
-    Column("accepted", "accepted_at", Kind.TIME, only_wide=True),
+    TableColumn("event", "event_id", ColumnKind.ID),
+    TableColumn("to", "subscription_id", ColumnKind.RECIPIENT),
+    TableColumn("type", "event_type"),
+    TableColumn("status", "status", ColumnKind.STATE),
+    TableColumn("attempts", "attempts", ColumnKind.NUMBER),
+    TableColumn("reason", "reason"),
+    TableColumn("waits for", "", read=lambda found: (found["waiting_for"] or "").replace("_", " ")),
+    TableColumn(
+        "next or settled", "", ColumnKind.TIME, read=lambda found: found["next_at"] or found["settled_at"]
+    ),
+    TableColumn("delivery", "id", only_wide=True),
+    TableColumn("accepted", "accepted_at", ColumnKind.TIME, only_wide=True),
 )
 _ATTEMPTS = (
-    Column("began", "began_at", Kind.TIME),
-    Column("event", "event_id", Kind.ID),
-    Column("subscription", "subscription_id", Kind.RECIPIENT),
-    Column("attempt", "attempt", Kind.NUMBER),
-    Column("outcome", "outcome", Kind.STATE),
-    Column("reason", "", read=lambda found: f"{found['reason']} {found['status_code'] or ''}".rstrip()),
-    Column("ms", "duration_ms", Kind.NUMBER),
-    Column("retry", "retry_at", Kind.TIME),
-    Column("response", "response", only_wide=True),
+    TableColumn("began", "began_at", ColumnKind.TIME),
+    TableColumn("event", "event_id", ColumnKind.ID),
+    TableColumn("subscription", "subscription_id", ColumnKind.RECIPIENT),
+    TableColumn("attempt", "attempt", ColumnKind.NUMBER),
+    TableColumn("outcome", "outcome", ColumnKind.STATE),
+    TableColumn("reason", "", read=lambda found: f"{found['reason']} {found['status_code'] or ''}".rstrip()),
+    TableColumn("ms", "duration_ms", ColumnKind.NUMBER),
+    TableColumn("retry", "retry_at", ColumnKind.TIME),
+    TableColumn("response", "response", only_wide=True),
 )
 _UNDELIVERED = (
-    Column("subscription", "name"),
-    Column("kind", "kind"),
-    Column("status", "status", Kind.STATE),
-    Column("pending", "pending", Kind.NUMBER),
-    Column("dead", "dead", Kind.NUMBER),
-    Column("oldest", "oldest_pending", Kind.TIME),
-    Column("failing since", "failing_since", Kind.TIME),
-    Column("last reason", "last_reason"),
-    Column("id", "subscription_id", Kind.ID, only_wide=True),
+    TableColumn("subscription", "name"),
+    TableColumn("kind", "kind"),
+    TableColumn("status", "status", ColumnKind.STATE),
+    TableColumn("pending", "pending", ColumnKind.NUMBER),
+    TableColumn("dead", "dead", ColumnKind.NUMBER),
+    TableColumn("oldest", "oldest_pending", ColumnKind.TIME),
+    TableColumn("failing since", "failing_since", ColumnKind.TIME),
+    TableColumn("last reason", "last_reason"),
+    TableColumn("id", "subscription_id", ColumnKind.ID, only_wide=True),
 )
 
 
@@ -71,7 +73,7 @@ def add_to(app: typer.Typer) -> None:
 @deliveries.command("list")
 @with_session(lists=True)
 def list_deliveries(
-    session: Session,
+    session: CommandSession,
     status: Annotated[
         Literal["pending", "leased", "delivered", "acknowledged", "dead", "cancelled", "expired"],
         typer.Option(help="Status of the deliveries."),
@@ -118,7 +120,7 @@ def list_deliveries(
 @deliveries.command("undelivered")
 @with_session(lists=True)
 def undelivered(
-    session: Session,
+    session: CommandSession,
     kind: Annotated[Literal["push", "inbox"], typer.Option(help="Kind of subscription.")] = "push",
     limit: Limit = 100,
 ) -> None:
@@ -133,7 +135,7 @@ def undelivered(
 
 @deliveries.command("show")
 @with_session()
-def show(session: Session, delivery: DeliveryName) -> None:
+def show(session: CommandSession, delivery: DeliveryName) -> None:
     """Show a delivery with its last attempt.
 
     \b
@@ -145,7 +147,7 @@ def show(session: Session, delivery: DeliveryName) -> None:
 
 @deliveries.command("retry")
 @with_session()
-def retry(session: Session, delivery: DeliveryNames) -> None:
+def retry(session: CommandSession, delivery: DeliveryNames) -> None:
     """Send deliveries now: pending ones early, and dead, cancelled or expired ones again.
 
     \b
@@ -157,7 +159,7 @@ def retry(session: Session, delivery: DeliveryNames) -> None:
 
 @deliveries.command("cancel")
 @with_session()
-def cancel(session: Session, delivery: DeliveryNames) -> None:
+def cancel(session: CommandSession, delivery: DeliveryNames) -> None:
     """Cancel pending and leased deliveries.
 
     \b
@@ -169,7 +171,7 @@ def cancel(session: Session, delivery: DeliveryNames) -> None:
 
 @with_session(lists=True)
 def attempts(
-    session: Session,
+    session: CommandSession,
     subscription: SubscriptionOption = None,
     event: Annotated[str | None, typer.Option("--event", help="Only attempts to deliver this event.")] = None,
     limit: Limit = 50,
@@ -191,7 +193,7 @@ def attempts(
     session.show_list(_ATTEMPTS, found)
 
 
-def _change(session: Session, names: list[str], what: str) -> None:
+def _change(session: CommandSession, names: list[str], what: str) -> None:
     for name in names:
         text = session.call("POST", f"{_path(session, name)}/{what}")
         if session.as_json:
@@ -201,11 +203,11 @@ def _change(session: Session, names: list[str], what: str) -> None:
             typer.echo(inert(f"{found['id']} {found['status']}"))
 
 
-def _recipient(session: Session, text: str | None) -> str | None:
+def _recipient(session: CommandSession, text: str | None) -> str | None:
     return None if text is None else find(session, RECIPIENT, text)
 
 
-def _path(session: Session, name: str) -> str:
+def _path(session: CommandSession, name: str) -> str:
     event, dot, recipient = name.partition(".")
     if dot and not (parse_id(event) and parse_id(recipient)):
         name = f"{find_event(session, event)}.{find(session, RECIPIENT, recipient)}"

@@ -10,8 +10,8 @@ from triggers import strict_json
 from triggers.cli.naming import find_event
 from triggers.cli.send import event_of
 from triggers.cli.service import call, members, segment
-from triggers.cli.session import Limit, Session, is_terminal, json_of, with_session
-from triggers.cli.tables import Column, Kind, Look, print_json, show_details, show_table
+from triggers.cli.session import CommandSession, Limit, is_terminal, json_of, with_session
+from triggers.cli.tables import ColumnKind, TableColumn, TableLook, print_json, show_details, show_table
 from triggers.cli.times import moment_of
 
 events = typer.Typer(no_args_is_help=True, help="List events, and show what became of them.")
@@ -22,32 +22,32 @@ EventId = Annotated[
 SINCE = "RFC 3339 time, or a duration such as 1h for the time so long ago."
 
 _EVENTS = (
-    Column("event", "id", Kind.ID),
-    Column("type", "type"),
-    Column("accepted", "created_at", Kind.TIME),
-    Column("subject", "subject"),
-    Column("source", "source", only_wide=True),
-    Column("dedup id", "dedup_id", only_wide=True),
-    Column("ordering key", "ordering_key", only_wide=True),
-    Column("bytes", "payload_size", Kind.NUMBER),
+    TableColumn("event", "id", ColumnKind.ID),
+    TableColumn("type", "type"),
+    TableColumn("accepted", "created_at", ColumnKind.TIME),
+    TableColumn("subject", "subject"),
+    TableColumn("source", "source", only_wide=True),
+    TableColumn("dedup id", "dedup_id", only_wide=True),
+    TableColumn("ordering key", "ordering_key", only_wide=True),
+    TableColumn("bytes", "payload_size", ColumnKind.NUMBER),
 )
 _DELIVERIES = (
-    Column("to", "subscription_id", Kind.RECIPIENT),
-    Column("kind", "kind"),
-    Column("status", "status", Kind.STATE),
-    Column("reason", "reason"),
-    Column("attempts", "attempts", Kind.NUMBER),
-    Column("leases", "lease_count", Kind.NUMBER),
-    Column("next", "due_at", Kind.TIME),
-    Column("settled", "settled_at", Kind.TIME),
-    Column("generation", "generation", Kind.NUMBER, only_wide=True),
+    TableColumn("to", "subscription_id", ColumnKind.RECIPIENT),
+    TableColumn("kind", "kind"),
+    TableColumn("status", "status", ColumnKind.STATE),
+    TableColumn("reason", "reason"),
+    TableColumn("attempts", "attempts", ColumnKind.NUMBER),
+    TableColumn("leases", "lease_count", ColumnKind.NUMBER),
+    TableColumn("next", "due_at", ColumnKind.TIME),
+    TableColumn("settled", "settled_at", ColumnKind.TIME),
+    TableColumn("generation", "generation", ColumnKind.NUMBER, only_wide=True),
 )
 _EXPLANATIONS = (
-    Column("subscription", "subscription_id", Kind.RECIPIENT),
-    Column("kind", "kind"),
-    Column("status", "status", Kind.STATE),
-    Column("matched", "matched"),
-    Column("why", "why"),
+    TableColumn("subscription", "subscription_id", ColumnKind.RECIPIENT),
+    TableColumn("kind", "kind"),
+    TableColumn("status", "status", ColumnKind.STATE),
+    TableColumn("matched", "matched"),
+    TableColumn("why", "why"),
 )
 
 
@@ -59,7 +59,7 @@ def add_to(app: typer.Typer) -> None:
 @events.command("list")
 @with_session(lists=True)
 def list_events(  # noqa: PLR0913, PLR0917 - each is a flag
-    session: Session,
+    session: CommandSession,
     event_type: Annotated[
         str | None, typer.Option("--type", help="Only this type, or a pattern such as order.*.")
     ] = None,
@@ -101,7 +101,7 @@ def list_events(  # noqa: PLR0913, PLR0917 - each is a flag
 
 @events.command("show")
 @with_session(lists=True)
-def show(session: Session, event: EventId) -> None:
+def show(session: CommandSession, event: EventId) -> None:
     """Show an event with its payload and its deliveries.
 
     \b
@@ -120,12 +120,12 @@ def show(session: Session, event: EventId) -> None:
         typer.echo("\npayload")
         print_json(payload.encode())
     typer.echo()
-    show_table(_DELIVERIES, deliveries, Look(session.wide, session.name_of))
+    show_table(_DELIVERIES, deliveries, TableLook(session.wide, session.name_of))
 
 
 @events.command("explain")
 @with_session(lists=True)
-def explain(session: Session, event: EventId) -> None:
+def explain(session: CommandSession, event: EventId) -> None:
     """Explain for each subscription and inbox why it got an event or did not get it.
 
     \b
@@ -138,7 +138,7 @@ def explain(session: Session, event: EventId) -> None:
 
 @events.command("payload")
 @with_session()
-def payload(session: Session, event: EventId) -> None:
+def payload(session: CommandSession, event: EventId) -> None:
     """Print the payload of an event, with exactly the bytes that were sent.
 
     \b
@@ -155,7 +155,7 @@ def payload(session: Session, event: EventId) -> None:
 @events.command("dry-run")
 @with_session(lists=True)
 def dry_run(
-    session: Session,
+    session: CommandSession,
     event_type: Annotated[str, typer.Argument(metavar="TYPE", help="The event's type.")],
     data: Annotated[str, typer.Option("--data", help="The payload as JSON.")] = "null",
 ) -> None:
@@ -174,17 +174,17 @@ def dry_run(
     found = members(text)
     rows: list[dict[str, Any]] = [{**each, "reason": "matches"} for each in found["matches"]]
     rows += [{**each, "reason": f"does not match: {each['reason']}"} for each in found["others"]]
-    show_table(_DRY_RUN, rows, Look(session.wide))
+    show_table(_DRY_RUN, rows, TableLook(session.wide))
 
 
 _DRY_RUN = (
-    Column("subscription", "name"),
-    Column("kind", "kind"),
-    Column("status", "status", Kind.STATE),
-    Column("result", "reason"),
-    Column("id", "subscription_id", Kind.ID),
+    TableColumn("subscription", "name"),
+    TableColumn("kind", "kind"),
+    TableColumn("status", "status", ColumnKind.STATE),
+    TableColumn("result", "reason"),
+    TableColumn("id", "subscription_id", ColumnKind.ID),
 )
 
 
-def _path(session: Session, event: str) -> str:
+def _path(session: CommandSession, event: str) -> str:
     return f"/v1/events/{segment(find_event(session, event))}"

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from triggers.cli.nouns import Action, Filter, Noun, add_action, add_list, add_show, one_of
-from triggers.cli.session import Session, with_session
-from triggers.cli.tables import Column, Kind
+from triggers.cli.session import CommandSession, with_session
+from triggers.cli.tables import ColumnKind, TableColumn
 from triggers.errors import OperatorError
 
 inboxes = typer.Typer(no_args_is_help=True, help="Create, list and change inboxes.")
@@ -20,15 +20,15 @@ INBOX = Noun(
     "inboxes",
     "/v1/inboxes",
     (
-        Column("inbox", "id", Kind.ID),
-        Column("key", "key"),
-        Column("status", "status", Kind.STATE),
-        Column("types", "event_types"),
-        Column("filter", "filter"),
-        Column("lease s", "default_lease_seconds", Kind.NUMBER),
-        Column("created", "created_at", Kind.TIME),
-        Column("max leases", "max_leases", Kind.NUMBER, only_wide=True),
-        Column("notification url", "notification_url", only_wide=True),
+        TableColumn("inbox", "id", ColumnKind.ID),
+        TableColumn("key", "key"),
+        TableColumn("status", "status", ColumnKind.STATE),
+        TableColumn("types", "event_types"),
+        TableColumn("filter", "filter"),
+        TableColumn("lease s", "default_lease_seconds", ColumnKind.NUMBER),
+        TableColumn("created", "created_at", ColumnKind.TIME),
+        TableColumn("max leases", "max_leases", ColumnKind.NUMBER, only_wide=True),
+        TableColumn("notification url", "notification_url", only_wide=True),
     ),
     names=("key",),
     filters=(
@@ -80,7 +80,7 @@ add_show(inboxes, INBOX)
 @inboxes.command("create")
 @with_session()
 def create(
-    session: Session,
+    session: CommandSession,
     key: Annotated[str, typer.Argument(metavar="KEY", help="Name of the inbox.")],
     event_type: Types = None,
     cel: FilterText = None,
@@ -111,7 +111,7 @@ def create(
 @inboxes.command("change")
 @with_session()
 def change(
-    session: Session,
+    session: CommandSession,
     inbox: one_of(INBOX),  # type: ignore[valid-type]
     event_type: Types = None,
     cel: FilterText = None,

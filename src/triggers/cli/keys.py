@@ -14,8 +14,8 @@ from triggers.cli.naming import find
 from triggers.cli.nouns import Noun, one_of
 from triggers.cli.orgs import MANY, ORGANISATION
 from triggers.cli.service import segment
-from triggers.cli.session import Session
-from triggers.cli.tables import Column, Kind
+from triggers.cli.session import CommandSession
+from triggers.cli.tables import ColumnKind, TableColumn
 from triggers.cli.times import seconds_of
 from triggers.domain import Scope, rfc3339
 from triggers.errors import Invalid, OperatorError
@@ -43,15 +43,15 @@ KEY = Noun(
     "keys",
     "/v1/keys",
     (
-        Column("key", "id", Kind.ID),
-        Column("name", "name"),
-        Column("prefix", "prefix"),
-        Column("status", "", Kind.STATE, read=_status),
-        Column("scopes", "scopes"),
-        Column("created", "created_at", Kind.TIME),
-        Column("last used", "last_used_at", Kind.TIME),
-        Column("expires", "expires_at", Kind.TIME),
-        Column("revoked", "revoked_at", Kind.TIME, only_wide=True),
+        TableColumn("key", "id", ColumnKind.ID),
+        TableColumn("name", "name"),
+        TableColumn("prefix", "prefix"),
+        TableColumn("status", "", ColumnKind.STATE, read=_status),
+        TableColumn("scopes", "scopes"),
+        TableColumn("created", "created_at", ColumnKind.TIME),
+        TableColumn("last used", "last_used_at", ColumnKind.TIME),
+        TableColumn("expires", "expires_at", ColumnKind.TIME),
+        TableColumn("revoked", "revoked_at", ColumnKind.TIME, only_wide=True),
     ),
     names=("name",),
 )
@@ -84,7 +84,7 @@ class WantedKey(NamedTuple):
 class ApiKeys:
     """Keys over the API: those of the caller's organisation, or with the scope `admin` those of another."""
 
-    def __init__(self, session: Session, org: str | None) -> None:
+    def __init__(self, session: CommandSession, org: str | None) -> None:
         self._session = session
         own = org is None or session.ask("GET", "/v1/org")["name"] == org
         self._is_own = own

@@ -11,8 +11,8 @@ from triggers.cli.messages import MESSAGES, PAYLOAD, InboxName, inbox, inbox_pat
 from triggers.cli.naming import find
 from triggers.cli.nouns import Noun
 from triggers.cli.service import members
-from triggers.cli.session import Limit, Session, with_session
-from triggers.cli.tables import Column, Kind, Look, print_json, show_table
+from triggers.cli.session import CommandSession, Limit, with_session
+from triggers.cli.tables import ColumnKind, TableColumn, TableLook, print_json, show_table
 from triggers.domain import DEFAULT_INBOX
 from triggers.errors import OperatorError
 from triggers.terminal import inert
@@ -32,17 +32,17 @@ _LEASES = Noun(
     "inbox",
     "",
     (
-        Column("lease", "lease_id", Kind.ID),
-        Column("messages", "messages", Kind.NUMBER),
-        Column("leased until", "leased_until", Kind.TIME),
-        Column("consumer", "consumer"),
+        TableColumn("lease", "lease_id", ColumnKind.ID),
+        TableColumn("messages", "messages", ColumnKind.NUMBER),
+        TableColumn("leased until", "leased_until", ColumnKind.TIME),
+        TableColumn("consumer", "consumer"),
     ),
     id_member="lease_id",
 )
 _RESULTS = (
-    Column("message", "id", Kind.ID),
-    Column("status", "status", Kind.STATE),
-    Column("reason", "reason"),
+    TableColumn("message", "id", ColumnKind.ID),
+    TableColumn("status", "status", ColumnKind.STATE),
+    TableColumn("reason", "reason"),
 )
 
 
@@ -54,7 +54,7 @@ def add_to(app: typer.Typer) -> None:
 @inbox.command("lease")
 @with_session(lists=True)
 def lease(
-    session: Session,
+    session: CommandSession,
     inbox: InboxName = DEFAULT_INBOX,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of messages.")] = 10,
     seconds: Annotated[
@@ -90,7 +90,7 @@ def lease(
 
 @inbox.command("leases")
 @with_session(lists=True)
-def list_leases(session: Session, inbox: InboxName = DEFAULT_INBOX, limit: Limit = 100) -> None:
+def list_leases(session: CommandSession, inbox: InboxName = DEFAULT_INBOX, limit: Limit = 100) -> None:
     """List the leases of an inbox that have not ended.
 
     \b
@@ -103,7 +103,7 @@ def list_leases(session: Session, inbox: InboxName = DEFAULT_INBOX, limit: Limit
 @inbox.command("ack")
 @with_session(lists=True)
 def acknowledge(
-    session: Session,
+    session: CommandSession,
     lease: Annotated[str | None, typer.Argument(metavar="LEASE", help="The lease. Not with --event.")] = None,
     messages: Messages = None,
     inbox: InboxName = DEFAULT_INBOX,
@@ -134,7 +134,7 @@ def acknowledge(
 @inbox.command("release")
 @with_session(lists=True)
 def release(
-    session: Session,
+    session: CommandSession,
     lease: LeaseId,
     messages: Messages = None,
     inbox: InboxName = DEFAULT_INBOX,
@@ -154,7 +154,7 @@ def release(
 @inbox.command("extend")
 @with_session()
 def extend(
-    session: Session,
+    session: CommandSession,
     lease: LeaseId,
     inbox: InboxName = DEFAULT_INBOX,
     seconds: Annotated[
@@ -174,7 +174,7 @@ def extend(
 @inbox.command("reject")
 @with_session(lists=True)
 def reject(
-    session: Session,
+    session: CommandSession,
     lease: LeaseId,
     reason: Annotated[str, typer.Option(help="Shown with the messages. At most 255 characters.")],
     messages: Messages = None,
@@ -191,7 +191,7 @@ def reject(
 
 @inbox.command("revoke")
 @with_session(lists=True)
-def revoke(session: Session, lease: LeaseId, inbox: InboxName = DEFAULT_INBOX) -> None:
+def revoke(session: CommandSession, lease: LeaseId, inbox: InboxName = DEFAULT_INBOX) -> None:
     """End a lease of another consumer. It can no longer settle the messages, which are available again.
 
     \b
@@ -204,7 +204,7 @@ def revoke(session: Session, lease: LeaseId, inbox: InboxName = DEFAULT_INBOX) -
 @inbox.command("redrive")
 @with_session(lists=True)
 def redrive(
-    session: Session,
+    session: CommandSession,
     messages: Annotated[
         list[str] | None,
         typer.Argument(metavar="MESSAGE", help="Ids of messages. Default: the oldest 1,000."),
@@ -225,7 +225,7 @@ def redrive(
 
 
 def _settle(
-    session: Session, inbox: str, what: str, lease: str, messages: list[str] | None, **more: Any
+    session: CommandSession, inbox: str, what: str, lease: str, messages: list[str] | None, **more: Any
 ) -> None:
     body = {"lease_id": _lease(session, inbox, lease), **more} | (
         {"message_ids": messages} if messages else {}
@@ -233,14 +233,14 @@ def _settle(
     _show_results(session, session.call("POST", f"{messages_of(session, inbox)}/{what}", body))
 
 
-def _show_results(session: Session, text: bytes) -> None:
+def _show_results(session: CommandSession, text: bytes) -> None:
     if session.as_json:
         print_json(text)
         return
     found = members(text)
     rows = [{"reason": None, **each} for each in found["results"]]
     rows += [{"status": "not settled", **each} for each in found.get("not_settled", ())]
-    show_table(_RESULTS, rows, Look(session.wide))
+    show_table(_RESULTS, rows, TableLook(session.wide))
 
 
 def _results(text: bytes) -> list[bytes]:
@@ -249,9 +249,9 @@ def _results(text: bytes) -> list[bytes]:
     return [bytes(each) for each in msgspec.json.decode(found["results"], type=list[msgspec.Raw])]
 
 
-def _lease(session: Session, inbox: str, text: str) -> str:
+def _lease(session: CommandSession, inbox: str, text: str) -> str:
     return find(session, _LEASES._replace(path=_leases_of(session, inbox)), text)
 
 
-def _leases_of(session: Session, inbox: str) -> str:
+def _leases_of(session: CommandSession, inbox: str) -> str:
     return f"{inbox_path(session, inbox)}/leases"

@@ -12,8 +12,8 @@ import typer
 
 from triggers.cli.inboxes import INBOX
 from triggers.cli.service import call, members, segment
-from triggers.cli.session import Limit, Session, with_session
-from triggers.cli.tables import SHORT, Column, Kind, print_json
+from triggers.cli.session import CommandSession, Limit, with_session
+from triggers.cli.tables import SHORT, ColumnKind, TableColumn, print_json
 from triggers.domain import DEFAULT_INBOX, rfc3339
 from triggers.terminal import inert
 
@@ -32,22 +32,22 @@ _MOST_SHOWN = 1_000
 """Maximum number of messages of one look."""
 
 MESSAGES = (
-    Column("message", "id", Kind.ID),
-    Column("type", "message_attributes.event_type"),
-    Column("status", "status", Kind.STATE),
-    Column("accepted", "created_at", Kind.TIME),
-    Column("leases", "message_attributes.lease_count", Kind.NUMBER),
-    Column("consumer", "consumer"),
-    Column("leased until", "leased_until", Kind.TIME),
-    Column("error", "message_attributes.error_message"),
-    Column("lease", "lease_id", Kind.ID, only_wide=True),
+    TableColumn("message", "id", ColumnKind.ID),
+    TableColumn("type", "message_attributes.event_type"),
+    TableColumn("status", "status", ColumnKind.STATE),
+    TableColumn("accepted", "created_at", ColumnKind.TIME),
+    TableColumn("leases", "message_attributes.lease_count", ColumnKind.NUMBER),
+    TableColumn("consumer", "consumer"),
+    TableColumn("leased until", "leased_until", ColumnKind.TIME),
+    TableColumn("error", "message_attributes.error_message"),
+    TableColumn("lease", "lease_id", ColumnKind.ID, only_wide=True),
 )
-PAYLOAD = Column("payload", "payload")
+PAYLOAD = TableColumn("payload", "payload")
 
 
 @with_session(lists=True)
 def peek(
-    session: Session,
+    session: CommandSession,
     inbox: InboxName = DEFAULT_INBOX,
     status: Annotated[
         Literal["available", "leased", "quarantined"] | None,
@@ -75,7 +75,7 @@ inbox.command("list", hidden=True)(peek)  # as other nouns have it
 @inbox.command("tail")
 @with_session()
 def tail(
-    session: Session,
+    session: CommandSession,
     inbox: InboxName = DEFAULT_INBOX,
     payload: Payloads = False,
 ) -> None:
@@ -98,7 +98,7 @@ def tail(
         return
 
 
-def _arriving(session: Session, inbox_id: str, since: datetime) -> Iterator[bytes]:
+def _arriving(session: CommandSession, inbox_id: str, since: datetime) -> Iterator[bytes]:
     """The deliveries to the inbox of events that are accepted at or after `since`."""
     known: dict[str, datetime] = {}
     while True:
@@ -118,13 +118,13 @@ def _arriving(session: Session, inbox_id: str, since: datetime) -> Iterator[byte
         time.sleep(_LOOK_SECONDS)
 
 
-def _service_time(session: Session) -> datetime:
+def _service_time(session: CommandSession) -> datetime:
     """The time by the clock of the service, in whole seconds."""
     told = call(session.client, "GET", "/livez", media_type="").headers.get("date")
     return parsedate_to_datetime(told) if told else datetime.now(UTC)
 
 
-def _print_arrived(session: Session, delivery: bytes) -> None:
+def _print_arrived(session: CommandSession, delivery: bytes) -> None:
     if session.as_json:
         print_json(delivery)
         return
@@ -133,20 +133,20 @@ def _print_arrived(session: Session, delivery: bytes) -> None:
     typer.echo(inert("  ".join([*parts, found.get("payload", "")]).rstrip()))
 
 
-def _with_payload(session: Session, message: bytes) -> bytes:
+def _with_payload(session: CommandSession, message: bytes) -> bytes:
     """A message with its payload, byte for byte."""
     path = f"/v1/events/{segment(members(message)['id'].partition('.')[0])}/payload"
     payload = call(session.client, "GET", path).content
     return b'%b,"payload":%b}' % (message.rstrip()[:-1], payload)
 
 
-def inbox_path(session: Session, inbox: str) -> str:
+def inbox_path(session: CommandSession, inbox: str) -> str:
     """The path of the inbox that a person calls so."""
     if inbox == DEFAULT_INBOX:  # it always exists, and no other can have this key
         return f"{INBOX.path}/{DEFAULT_INBOX}"
     return INBOX.path_of(session, inbox)
 
 
-def messages_of(session: Session, inbox: str) -> str:
+def messages_of(session: CommandSession, inbox: str) -> str:
     """The path of its messages."""
     return f"{inbox_path(session, inbox)}/messages"

@@ -15,7 +15,7 @@ from triggers.errors import OperatorError
 
 if TYPE_CHECKING:
     from triggers.cli.nouns import Noun
-    from triggers.cli.session import Session
+    from triggers.cli.session import CommandSession
 
 LEAST: Final = 6
 """Minimum number of characters of an ending of an id."""
@@ -25,7 +25,7 @@ _MOST_LISTED: Final = 20
 _ENDING: Final = re.compile(r"[0-9a-f-]+")
 
 
-def find(session: Session, noun: Noun, text: str) -> str:
+def find(session: CommandSession, noun: Noun, text: str) -> str:
     """The id of the thing that `text` names. A whole id is returned without asking the service.
 
     Raises:
@@ -51,7 +51,7 @@ def choose(noun: Noun, text: str, found: list[dict[str, Any]]) -> str:
     raise OperatorError(_several(noun, text, matches) if matches else _none(noun, text, found))
 
 
-def find_event(session: Session, text: str) -> str:
+def find_event(session: CommandSession, text: str) -> str:
     """The id of the event whose id is `text` or ends with it. Raises as `find`."""
     if parse_id(text) is not None or len(text) < LEAST or not _ENDING.fullmatch(text.lower()):
         return text  # the service says what is wrong with it

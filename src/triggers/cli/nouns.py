@@ -10,8 +10,8 @@ import typer
 
 from triggers.cli.naming import find
 from triggers.cli.service import segment
-from triggers.cli.session import Limit, Session, json_of, option, with_session
-from triggers.cli.tables import Column
+from triggers.cli.session import CommandSession, Limit, json_of, option, with_session
+from triggers.cli.tables import TableColumn
 
 
 class Filter(NamedTuple):
@@ -33,7 +33,7 @@ class Noun(NamedTuple):
     group: str
     """The command that has this noun's commands."""
     path: str
-    columns: tuple[Column, ...]
+    columns: tuple[TableColumn, ...]
     names: tuple[str, ...] = ()
     """Members that name one, besides the end of its id."""
     member: str = "data"
@@ -53,7 +53,7 @@ class Noun(NamedTuple):
         """`a` or `an`."""
         return "an" if self.word[0].lower() in "aeio" else "a"
 
-    def path_of(self, session: Session, text: str) -> str:
+    def path_of(self, session: CommandSession, text: str) -> str:
         """The path of the one that a person calls `text`."""
         return f"{self.path}/{segment(find(session, self, text))}"
 
@@ -78,7 +78,7 @@ def one_of(noun: Noun) -> Any:
 def add_list(app: typer.Typer, noun: Noun, order: str, command: str = "list") -> None:
     """Add the command that lists a noun. `order` says in which order."""
 
-    def run(session: Session, limit: int, **chosen: str | None) -> None:
+    def run(session: CommandSession, limit: int, **chosen: str | None) -> None:
         asked = {}
         for each in noun.filters:
             value = chosen[each.parameter]
@@ -90,7 +90,7 @@ def add_list(app: typer.Typer, noun: Noun, order: str, command: str = "list") ->
         for each in noun.filters
     ]
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [option("session", Session), *options, option("limit", Limit, 100)]
+        [option("session", CommandSession), *options, option("limit", Limit, 100)]
     )
     run.__doc__ = (
         f"List {noun.plural}, {order}.\n\n\b\nExample:\n  triggers {noun.group} {command} --limit 20"
@@ -101,7 +101,7 @@ def add_list(app: typer.Typer, noun: Noun, order: str, command: str = "list") ->
 def add_show(app: typer.Typer, noun: Noun) -> None:
     """Add the command that shows one thing."""
 
-    def run(session: Session, which: str) -> None:
+    def run(session: CommandSession, which: str) -> None:
         session.show(session.call("GET", noun.path_of(session, which)))
 
     _about_one(run, noun)
@@ -114,7 +114,7 @@ def add_show(app: typer.Typer, noun: Noun) -> None:
 def add_action(app: typer.Typer, noun: Noun, action: Action) -> None:
     """Add a command that changes one thing and needs no options."""
 
-    def run(session: Session, which: str) -> None:
+    def run(session: CommandSession, which: str) -> None:
         path = noun.path_of(session, which)
         answer = session.call(action.method, path + action.suffix)
         if not answer and session.as_json:
@@ -132,7 +132,7 @@ def add_action(app: typer.Typer, noun: Noun, action: Action) -> None:
 
 def _about_one(run: Callable[..., None], noun: Noun) -> None:
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [option("session", Session), option("which", one_of(noun))]
+        [option("session", CommandSession), option("which", one_of(noun))]
     )
 
 

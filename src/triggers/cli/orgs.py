@@ -10,8 +10,8 @@ from triggers.cli.access import Access, Beside, with_access
 from triggers.cli.naming import find
 from triggers.cli.nouns import Noun
 from triggers.cli.service import segment
-from triggers.cli.session import Session, with_session
-from triggers.cli.tables import Column, Kind
+from triggers.cli.session import CommandSession, with_session
+from triggers.cli.tables import ColumnKind, TableColumn
 from triggers.domain import Plan
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ ORGANISATION = Noun(
     "orgs",
     "/v1/admin/orgs",
     (
-        Column("organisation", "id", Kind.ID),
-        Column("name", "name"),
-        Column("plan", "plan"),
-        Column("requests/min", "requests_per_minute", Kind.NUMBER),
-        Column("created", "created_at", Kind.TIME),
+        TableColumn("organisation", "id", ColumnKind.ID),
+        TableColumn("name", "name"),
+        TableColumn("plan", "plan"),
+        TableColumn("requests/min", "requests_per_minute", ColumnKind.NUMBER),
+        TableColumn("created", "created_at", ColumnKind.TIME),
     ),
     names=("name",),
 )
@@ -47,7 +47,7 @@ Quota = Annotated[
 class ApiOrganisations:
     """Organisations over the API, which needs a key with the scope `admin`."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: CommandSession) -> None:
         self._session = session
 
     def listed(self) -> list[bytes]:
@@ -75,7 +75,7 @@ def _organisations(access: Access) -> ApiOrganisations | DatabaseOrganisations:
 
 @orgs.command("show")
 @with_session()
-def show(session: Session) -> None:
+def show(session: CommandSession) -> None:
     """Show the organisation of the API key, and the scopes of the key.
 
     \b

@@ -10,8 +10,8 @@ import typer
 from triggers.cli.naming import find
 from triggers.cli.nouns import Action, Filter, Noun, add_action, add_list, add_show, one_of
 from triggers.cli.recipients import RECIPIENT, Recipient
-from triggers.cli.session import Session, json_of, with_session
-from triggers.cli.tables import Column, Kind, print_json
+from triggers.cli.session import CommandSession, json_of, with_session
+from triggers.cli.tables import ColumnKind, TableColumn, print_json
 from triggers.cli.times import moment_of
 from triggers.errors import OperatorError
 from triggers.terminal import inert
@@ -43,18 +43,18 @@ REPLAY = Noun(
     "replays",
     "/v1/replays",
     (
-        Column("replay", "id", Kind.ID),
-        Column("kind", "", read=_kind),
-        Column("to", "subscription_name"),
-        Column("status", "status", Kind.STATE),
-        Column("made", "made", Kind.NUMBER),
-        Column("planned", "", Kind.NUMBER, read=_planned),
-        Column("progress", "", Kind.NUMBER, read=lambda found: f"{found['progress']:.0%}"),
-        Column("reason", "reason"),
-        Column("began", "created_at", Kind.TIME),
-        Column("subscription", "subscription_id", Kind.ID, only_wide=True),
-        Column("since", "since", Kind.TIME, only_wide=True),
-        Column("until", "until", Kind.TIME, only_wide=True),
+        TableColumn("replay", "id", ColumnKind.ID),
+        TableColumn("kind", "", read=_kind),
+        TableColumn("to", "subscription_name"),
+        TableColumn("status", "status", ColumnKind.STATE),
+        TableColumn("made", "made", ColumnKind.NUMBER),
+        TableColumn("planned", "", ColumnKind.NUMBER, read=_planned),
+        TableColumn("progress", "", ColumnKind.NUMBER, read=lambda found: f"{found['progress']:.0%}"),
+        TableColumn("reason", "reason"),
+        TableColumn("began", "created_at", ColumnKind.TIME),
+        TableColumn("subscription", "subscription_id", ColumnKind.ID, only_wide=True),
+        TableColumn("since", "since", ColumnKind.TIME, only_wide=True),
+        TableColumn("until", "until", ColumnKind.TIME, only_wide=True),
     ),
     filters=(
         Filter(
@@ -78,7 +78,7 @@ def add_to(app: typer.Typer) -> None:
 
 @with_session()
 def replay(  # noqa: PLR0913, PLR0917 - each is a flag
-    session: Session,
+    session: CommandSession,
     subscription: Recipient,
     since: Annotated[str | None, typer.Option(help=f"Events accepted at or after this time: {SINCE}")] = None,
     until: Annotated[
@@ -141,7 +141,7 @@ add_action(
 
 @replays.command("watch")
 @with_session()
-def watch(session: Session, replay: one_of(REPLAY)) -> None:  # type: ignore[valid-type]
+def watch(session: CommandSession, replay: one_of(REPLAY)) -> None:  # type: ignore[valid-type]
     """Show the progress of a replay until it ends.
 
     \b
@@ -177,7 +177,7 @@ def _created(found: dict[str, Any]) -> str:
     return f"1 delivery {done}" if found["made"] == 1 else f"{found['made']:,} deliveries {done}"
 
 
-def _watch(session: Session, console: Console, found: dict[str, Any]) -> None:
+def _watch(session: CommandSession, console: Console, found: dict[str, Any]) -> None:
     """Show progress until the replay ends; an interrupt leaves it running."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import typer
 
 from triggers.cli.session import Json, Wide, json_of
-from triggers.cli.tables import Column, Look, print_json, show_table
+from triggers.cli.tables import TableColumn, TableLook, print_json, show_table
 
 _ROUTES = (
-    Column("method", "method"),
-    Column("path", "path"),
-    Column("scope", "scope"),
-    Column("room", "room"),
+    TableColumn("method", "method"),
+    TableColumn("path", "path"),
+    TableColumn("scope", "scope"),
+    TableColumn("room", "room"),
 )
 
 
@@ -46,4 +46,4 @@ def routes(as_json: Json = False, wide: Wide = False) -> None:
         for row in found:
             print_json(json_of(row))
     else:
-        show_table(_ROUTES, found, Look(wide))
+        show_table(_ROUTES, found, TableLook(wide))

@@ -16,7 +16,7 @@ import typer
 
 from triggers import strict_json
 from triggers.cli.service import call, checked, members, members_of, request
-from triggers.cli.session import Session, with_session
+from triggers.cli.session import CommandSession, with_session
 from triggers.cli.tables import print_json
 from triggers.domain import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 from triggers.errors import MalformedBody, OperatorError
@@ -33,7 +33,7 @@ def add_to(app: typer.Typer) -> None:
 
 @with_session()
 def send(  # noqa: PLR0913, PLR0917 - each is a flag
-    session: Session,
+    session: CommandSession,
     event_type: Annotated[str, typer.Argument(metavar="TYPE", help="The event's type.")],
     payload_file: Annotated[
         str | None, typer.Argument(metavar="FILE|-", help="The same as --file FILE.", show_default=False)
@@ -115,7 +115,7 @@ class _Line(NamedTuple):
     event: bytes
 
 
-def _send_lines(session: Session, stream: BinaryIO, event_at: Callable[[int, bytes], bytes]) -> None:
+def _send_lines(session: CommandSession, stream: BinaryIO, event_at: Callable[[int, bytes], bytes]) -> None:
     """Send each line as an event. `event_at` makes the event from the line's number and payload."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn

@@ -16,7 +16,7 @@ import msgspec
 import typer
 
 from triggers.cli.service import DEFAULT_URL, Key, Url, call, members, open_client, page_of
-from triggers.cli.tables import Column, Look, print_json, show_details, show_table
+from triggers.cli.tables import TableColumn, TableLook, print_json, show_details, show_table
 from triggers.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ class Printer:
         else:
             show_details(members(text))
 
-    def show_list(self, columns: Sequence[Column], items: Iterable[bytes]) -> None:
+    def show_list(self, columns: Sequence[TableColumn], items: Iterable[bytes]) -> None:
         """Print a list: a table when all items are there, or with --json each item as soon as it arrives."""
         if self.as_json:
             for item in items:
                 print_json(item)
         else:
-            show_table(columns, map(members, items), Look(self.wide, self.name_of))
+            show_table(columns, map(members, items), TableLook(self.wide, self.name_of))
 
     def say(self, text: str) -> None:
         """Print a remark for people on the standard error. With --json there is none."""
@@ -67,7 +67,7 @@ class Printer:
         return None
 
 
-class Session(Printer):
+class CommandSession(Printer):
     """Calls the API for one command, and prints the answers."""
 
     def __init__(self, client: httpx.Client, *, as_json: bool, wide: bool = False) -> None:
@@ -132,7 +132,7 @@ def with_session(*, lists: bool = False) -> Callable[[Callable[..., None]], Call
             *, api_key: str, service_url: str, as_json: bool, wide: bool = False, **arguments: Any
         ) -> None:
             with open_client(service_url, api_key) as client:
-                command(session=Session(client, as_json=as_json, wide=wide), **arguments)
+                command(session=CommandSession(client, as_json=as_json, wide=wide), **arguments)
 
         options = [
             option("api_key", Key),

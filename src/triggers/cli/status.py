@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from triggers.cli.session import Session, json_of, with_session
+from triggers.cli.session import CommandSession, json_of, with_session
 from triggers.cli.tables import print_json
 from triggers.cli.times import relative, span
 from triggers.errors import OperatorError
@@ -33,7 +33,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 @with_session()
-def status(session: Session) -> None:
+def status(session: CommandSession) -> None:
     """Show backlog, rates and failures, and with the scope admin processes, lanes, pools and partitions.
 
     \b
@@ -49,7 +49,7 @@ def status(session: Session) -> None:
 
 @with_session()
 def top(
-    session: Session,
+    session: CommandSession,
     every: Annotated[float, typer.Option("--every", min=0.5, help="Seconds between two looks.")] = 2,
     count: Annotated[
         int | None, typer.Option("--count", min=1, help="Number of looks. Default: until Ctrl-C.")
@@ -71,7 +71,7 @@ def top(
         return
 
 
-def _live(session: Session, every: float, count: int | None) -> None:
+def _live(session: CommandSession, every: float, count: int | None) -> None:
     from rich.live import Live
 
     console = _console()
@@ -80,7 +80,7 @@ def _live(session: Session, every: float, count: int | None) -> None:
             live.update(_picture(found), refresh=True)
 
 
-def _looks(session: Session, every: float, count: int | None) -> Iterator[dict[str, Any]]:
+def _looks(session: CommandSession, every: float, count: int | None) -> Iterator[dict[str, Any]]:
     made = 0
     while True:
         yield _look(session)
@@ -90,7 +90,7 @@ def _looks(session: Session, every: float, count: int | None) -> Iterator[dict[s
         time.sleep(every)
 
 
-def _look(session: Session) -> dict[str, Any]:
+def _look(session: CommandSession) -> dict[str, Any]:
     """The organisation with its numbers, what is undelivered, and the system if the key may see it."""
     return {
         "organisation": session.ask("GET", "/v1/org"),
@@ -103,7 +103,7 @@ def _look(session: Session) -> dict[str, Any]:
     }
 
 
-def _system(session: Session) -> dict[str, Any] | None:
+def _system(session: CommandSession) -> dict[str, Any] | None:
     try:
         return session.ask("GET", "/v1/admin/system")
     except OperatorError as error:

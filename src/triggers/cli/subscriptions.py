@@ -10,8 +10,8 @@ import typer
 
 from triggers.cli.nouns import Action, Filter, Noun, add_action, add_list, add_show, one_of
 from triggers.cli.service import members
-from triggers.cli.session import Session, with_options, with_session
-from triggers.cli.tables import Column, Kind, Look, print_json, show_table
+from triggers.cli.session import CommandSession, with_options, with_session
+from triggers.cli.tables import ColumnKind, TableColumn, TableLook, print_json, show_table
 from triggers.cli.times import seconds_of
 from triggers.errors import OperatorError
 
@@ -23,17 +23,17 @@ SUBSCRIPTION = Noun(
     "subscriptions",
     "/v1/subscriptions",
     (
-        Column("subscription", "id", Kind.ID),
-        Column("name", "name", read=lambda item: item["name"] or item["key"]),
-        Column("status", "status", Kind.STATE),
-        Column("url", "target_url"),
-        Column("types", "event_types"),
-        Column("filter", "filter"),
-        Column("last success", "last_success_at", Kind.TIME),
-        Column("failing since", "failing_since", Kind.TIME),
-        Column("key", "key", only_wide=True),
-        Column("reason", "status_reason", only_wide=True),
-        Column("created", "created_at", Kind.TIME, only_wide=True),
+        TableColumn("subscription", "id", ColumnKind.ID),
+        TableColumn("name", "name", read=lambda item: item["name"] or item["key"]),
+        TableColumn("status", "status", ColumnKind.STATE),
+        TableColumn("url", "target_url"),
+        TableColumn("types", "event_types"),
+        TableColumn("filter", "filter"),
+        TableColumn("last success", "last_success_at", ColumnKind.TIME),
+        TableColumn("failing since", "failing_since", ColumnKind.TIME),
+        TableColumn("key", "key", only_wide=True),
+        TableColumn("reason", "status_reason", only_wide=True),
+        TableColumn("created", "created_at", ColumnKind.TIME, only_wide=True),
     ),
     names=("name", "key"),
     filters=(
@@ -46,10 +46,10 @@ SUBSCRIPTION = Noun(
     ),
 )
 _MATCHES = (
-    Column("event", "id", Kind.ID),
-    Column("type", "type"),
-    Column("accepted", "created_at", Kind.TIME),
-    Column("filter error", "filter_error"),
+    TableColumn("event", "id", ColumnKind.ID),
+    TableColumn("type", "type"),
+    TableColumn("accepted", "created_at", ColumnKind.TIME),
+    TableColumn("filter error", "filter_error"),
 )
 
 
@@ -142,7 +142,7 @@ add_show(subscriptions, SUBSCRIPTION)
 @with_session()
 @_with_fields(_FIELDS | _AT_CREATION)
 def create(
-    session: Session,
+    session: CommandSession,
     target_url: Annotated[str, typer.Argument(metavar="URL", help="URL that events are sent to.")],
     body: dict[str, Any],
 ) -> None:
@@ -160,7 +160,7 @@ def create(
 @with_session()
 @_with_fields({"target_url": _Field("--target-url", str, "URL that events are sent to."), **_FIELDS})
 def change(
-    session: Session,
+    session: CommandSession,
     subscription: one_of(SUBSCRIPTION),  # type: ignore[valid-type]
     body: dict[str, Any],
     clear: Annotated[
@@ -184,7 +184,7 @@ def change(
 @subscriptions.command("disable")
 @with_session()
 def disable(
-    session: Session,
+    session: CommandSession,
     subscription: one_of(SUBSCRIPTION),  # type: ignore[valid-type]
     reason: Annotated[str | None, typer.Option(help="Reason that the subscription shows.")] = None,
 ) -> None:
@@ -225,7 +225,7 @@ for _action in (
 @subscriptions.command("rotate-secret")
 @with_session()
 def rotate_secret(
-    session: Session,
+    session: CommandSession,
     subscription: one_of(SUBSCRIPTION),  # type: ignore[valid-type]
     overlap: Annotated[str, typer.Option(help="How long the old secret also signs.")] = "24h",
     signature: Annotated[str | None, typer.Option(help="v1 or v1a. Default: unchanged.")] = None,
@@ -245,7 +245,7 @@ def rotate_secret(
 @subscriptions.command("dry-run")
 @with_session(lists=True)
 def dry_run(
-    session: Session,
+    session: CommandSession,
     event_type: Annotated[
         list[str] | None,
         typer.Option("--type", help="Event type, or a pattern such as order.*; repeatable. Default: all."),
@@ -271,7 +271,7 @@ def dry_run(
         print_json(text)
         return
     found = members(text)
-    show_table(_MATCHES, found["matches"], Look(session.wide))
+    show_table(_MATCHES, found["matches"], TableLook(session.wide))
     failed = f", {found['failed']:,} of them because the filter failed" if found["failed"] else ""
     incomplete = "" if found["complete"] else " Older events were not tried."
     session.say(f"{found['matched']:,} of {found['judged']:,} events match{failed}.{incomplete}")

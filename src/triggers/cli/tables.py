@@ -53,7 +53,7 @@ _COLOURS: Final = {
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
-class Kind(Enum):
+class ColumnKind(Enum):
     """How a column shows its values."""
 
     TEXT = auto()
@@ -65,12 +65,12 @@ class Kind(Enum):
     """The id of a subscription or an inbox, shown as its name."""
 
 
-class Column(NamedTuple):
+class TableColumn(NamedTuple):
     """A column of a table: its title, and the member of each item that it shows (`a.b`: `b` within `a`)."""
 
     title: str
     member: str
-    kind: Kind = Kind.TEXT
+    kind: ColumnKind = ColumnKind.TEXT
     only_wide: bool = False
     read: Callable[[Mapping[str, Any]], Any] | None = None
     """Computes the value from the item, instead of reading the member."""
@@ -85,7 +85,7 @@ class Column(NamedTuple):
         return found
 
 
-class Look(NamedTuple):
+class TableLook(NamedTuple):
     """How tables are shown."""
 
     wide: bool
@@ -93,7 +93,7 @@ class Look(NamedTuple):
     """Returns the name of a subscription or an inbox by its id, or None if it is not known."""
 
 
-def show_table(columns: Sequence[Column], items: Iterable[Mapping[str, Any]], look: Look) -> None:
+def show_table(columns: Sequence[TableColumn], items: Iterable[Mapping[str, Any]], look: TableLook) -> None:
     """Print a table. In a pipe it has its full width. Texts are shown as they are, never as markup."""
     from rich.console import Console
     from rich.table import Table
@@ -117,24 +117,24 @@ def show_table(columns: Sequence[Column], items: Iterable[Mapping[str, Any]], lo
             width=width,
             no_wrap=True,
             overflow="ellipsis",
-            justify="right" if column.kind is Kind.NUMBER else "left",
+            justify="right" if column.kind is ColumnKind.NUMBER else "left",
         )
     for row in cells:
         table.add_row(*(_styled(column, text) for column, text in zip(columns, row, strict=True)))
     console.print(table)
 
 
-def cell(column: Column, value: Any, look: Look, *, whole: bool) -> str:
+def cell(column: TableColumn, value: Any, look: TableLook, *, whole: bool) -> str:
     """The text of a value in its column, safe to show."""
     if value is None or value == "":
         return "–" if whole else ""
-    if column.kind is Kind.NUMBER and not isinstance(value, str):
+    if column.kind is ColumnKind.NUMBER and not isinstance(value, str):
         return f"{value:,}" if not whole else str(value)
-    if not whole and column.kind is Kind.TIME:
+    if not whole and column.kind is ColumnKind.TIME:
         return relative(value)
-    if not whole and column.kind is Kind.RECIPIENT:
+    if not whole and column.kind is ColumnKind.RECIPIENT:
         return inert(look.name_of(value) or value[-SHORT:])
-    if not whole and column.kind is Kind.ID:
+    if not whole and column.kind is ColumnKind.ID:
         return inert(value[-SHORT:])
     text = _text(value)
     return inert(text if whole else text[:_MOST_FITTED])
@@ -148,13 +148,13 @@ def _text(value: Any) -> str:
     return msgspec.json.encode(value).decode() if isinstance(value, dict) else str(value)
 
 
-def _styled(column: Column, text: str) -> Any:
+def _styled(column: TableColumn, text: str) -> Any:
     from rich.text import Text
 
-    return Text(text, _COLOURS.get(text, "") if column.kind is Kind.STATE else "")
+    return Text(text, _COLOURS.get(text, "") if column.kind is ColumnKind.STATE else "")
 
 
-def _widths(columns: Sequence[Column], cells: list[list[str]], room: int) -> list[int]:
+def _widths(columns: Sequence[TableColumn], cells: list[list[str]], room: int) -> list[int]:
     """The width of each column. If there is too little room, titles that are longer than the values are cut
     first, then texts, the longest ones first."""
     from rich.cells import cell_len
@@ -163,7 +163,7 @@ def _widths(columns: Sequence[Column], cells: list[list[str]], room: int) -> lis
     widths = [max(cell_len(column.title), value) for column, value in zip(columns, values, strict=True)]
     excess = sum(widths) + 2 * (len(widths) - 1) - room
     excess = _cut(widths, [max(value, _LEAST_TITLE) for value in values], excess)
-    flexible = (Kind.TEXT, Kind.RECIPIENT, Kind.STATE)
+    flexible = (ColumnKind.TEXT, ColumnKind.RECIPIENT, ColumnKind.STATE)
     least = [
         min(width, _LEAST_WIDTH) if column.kind in flexible else width
         for column, width in zip(columns, widths, strict=True)

@@ -15,13 +15,13 @@ from triggers.console.navigation import places_for
 from triggers.console.rendering import CONSOLE, HEADERS, page, page_in_steps
 from triggers.errors import Forbidden, Invalid, RateLimited, TriggersError, Unauthenticated
 from triggers.events.accept import AcceptApp
+from triggers.fairness.pace import do
+from triggers.fairness.room import Room, acting_for
 from triggers.http import problems
 from triggers.http.exchange import Held, essence, read_body
 from triggers.http.request import Request
 from triggers.http.route import PUBLIC, Method, Route
 from triggers.keys.rate_limit import RateLimiter
-from triggers.pace import do
-from triggers.room import Room, acting_for
 from triggers.sessions.sessions import Session, Sessions
 
 MAX_FORM_BYTES: Final = 16 * 1024

@@ -10,7 +10,7 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from triggers.console.desk import Desk, page_route, shown
-from triggers.console.live import Drawn, Live, Part
+from triggers.console.live import Drawn, Live, LivePart
 from triggers.console.words import counted
 from triggers.errors import Invalid
 from triggers.events.routes import EventPage, EventRoutes
@@ -92,7 +92,7 @@ class EventListPages:
             return Drawn(bytes(drawn.body), again_seconds, told)
 
         accepted = Wanted(frozenset({StreamKind.ACCEPTED}), asked.type or None)
-        return await self._live.answer(request, Part(EventRoutes.list_events, accepted, draw))
+        return await self._live.answer(request, LivePart(EventRoutes.list_events, accepted, draw))
 
     async def _page(
         self, request: Request, session: Session, asked: AskedEvents, *, tail: bool = False

@@ -13,15 +13,15 @@ from starlette.responses import Response
 
 from triggers.console.desk import Desk, page_route, shown
 from triggers.console.event_view import gather
-from triggers.console.live import Drawn, Live, Part
+from triggers.console.live import Drawn, Live, LivePart
 from triggers.console.payload_tree import draw_in_steps
 from triggers.console.rendering import HEADERS
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import Scope
 from triggers.errors import Conflict
 from triggers.events.routes import EventDetail, EventRoutes
+from triggers.fairness.pace import do
 from triggers.http.request import Request
-from triggers.pace import do
 from triggers.sessions.sessions import Session
 from triggers.streams.frames import StreamKind
 from triggers.streams.stream import Wanted
@@ -70,7 +70,7 @@ class EventPages:
             return Drawn(bytes(drawn.body), found.again_seconds)
 
         happens = Wanted(frozenset({StreamKind.ATTEMPT, StreamKind.DEAD}), event_id=_id_of(event_id))
-        return await self._live.answer(request, Part(EventRoutes.get_event, happens, draw))
+        return await self._live.answer(request, LivePart(EventRoutes.get_event, happens, draw))
 
     @shown
     async def payload(self, request: Request, event_id: str) -> Response:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from triggers.console.backlog_words import VERBS, name_of_job, state_of_job, tell_job, tell_plan
 from triggers.console.desk import Desk, Form, page_route, shown
-from triggers.console.live import Drawn, Live, Part
+from triggers.console.live import Drawn, Live, LivePart
 from triggers.errors import Conflict, Invalid
 from triggers.http.request import Request
 from triggers.replays.routes import DEFAULT_RATE, ReplayRoutes, ReplayView
@@ -128,7 +128,7 @@ class JobPages:
             drawn, again_seconds = await self._job(request, session, "job_live.html", job_id)
             return Drawn(bytes(drawn.body), again_seconds)
 
-        return await self._live.answer(request, Part(ReplayRoutes.get_replay, Wanted(), draw))
+        return await self._live.answer(request, LivePart(ReplayRoutes.get_replay, Wanted(), draw))
 
     @shown
     async def cancel(self, request: Request, job_id: str) -> Response:

@@ -16,10 +16,10 @@ from starlette.responses import Response
 
 from triggers.console.desk import Desk
 from triggers.errors import Forbidden, TriggersError, Unauthenticated, Unavailable
+from triggers.fairness.room import Places
 from triggers.http import problems
 from triggers.http.event_stream import HEADERS, MEDIA_TYPE, EventStream, Outbox, StreamLimits
 from triggers.http.request import Request
-from triggers.room import Places
 from triggers.sessions.sessions import Session
 from triggers.streams.frames import RETRY_MILLISECONDS, Frame, LeftOut, Missing, opening
 from triggers.streams.reader import LONGEST_REST_SECONDS, SHARE
@@ -58,7 +58,7 @@ class Drawn(NamedTuple):
     """A text to be announced, None if there is nothing new to say."""
 
 
-class Part(NamedTuple):
+class LivePart(NamedTuple):
     """The part of a page that is kept up to date."""
 
     shows: Callable[..., Any]
@@ -79,7 +79,7 @@ class Live:
         self._streams = streams
         self._places = Places(DRAWN_AT_ONCE)
 
-    async def answer(self, request: Request, part: Part) -> Response:
+    async def answer(self, request: Request, part: LivePart) -> Response:
         """Return the stream of a part, for the session of the request. Errors are frames that pages know."""
         if request.method == "HEAD":
             return Response(media_type=MEDIA_TYPE, headers=HEADERS)
@@ -95,7 +95,7 @@ class Live:
             request.problem = error.logged
             return _only(_REFUSED, problems.kind_of(error).status)
 
-    async def _open(self, request: Request, session: Session, part: Part) -> EventStream:
+    async def _open(self, request: Request, session: Session, part: LivePart) -> EventStream:
         async def still() -> Session | None:
             found = await self._desk.sessions.session_of(request.fields)
             return found if found is not None and found.caller.org_id == session.caller.org_id else None
@@ -122,7 +122,7 @@ class Follower:
     """
 
     def __init__(
-        self, part: Part, outbox: Outbox, still: Callable[[], Awaitable[Session | None]], places: Places
+        self, part: LivePart, outbox: Outbox, still: Callable[[], Awaitable[Session | None]], places: Places
     ) -> None:
         """`still` returns the session as long as it may see the page."""
         self._part = part

@@ -12,7 +12,7 @@ from triggers.console import trend
 from triggers.console.attention import Facts, matters, tell_overview
 from triggers.console.desk import Desk, page_route, shown
 from triggers.console.health import host_of, name_of
-from triggers.console.live import Drawn, Live, Part
+from triggers.console.live import Drawn, Live, LivePart
 from triggers.console.trend import Chosen
 from triggers.domain import Caller
 from triggers.errors import NotFound
@@ -68,7 +68,7 @@ class OverviewPages:
             return Drawn(bytes(drawn.body), _AGAIN_SECONDS)
 
         happens = Wanted(frozenset({StreamKind.ACCEPTED, StreamKind.ATTEMPT}))
-        part = Part(StatisticsRoutes.get_statistics, happens, draw, FLUSH_SECONDS)
+        part = LivePart(StatisticsRoutes.get_statistics, happens, draw, FLUSH_SECONDS)
         return await self._live.answer(request, part)
 
     async def _page(

@@ -18,8 +18,8 @@ from triggers.console import words
 from triggers.console.assets import assets
 from triggers.console.visible import visible
 from triggers.domain import parse_time
+from triggers.fairness.pace import Steps, at_once
 from triggers.http.pages import environment_of
-from triggers.pace import Steps, at_once
 
 CONSOLE: Final = "/console"
 """The path of the console, after the path of the public URL."""

@@ -24,8 +24,8 @@ from triggers.errors import (
     TriggersError,
 )
 from triggers.events.routes import EventDetail, EventRoutes
+from triggers.fairness.pace import do
 from triggers.http.request import Request, request_with
-from triggers.pace import do
 from triggers.previews.event_routes import EventDryRun, EventPreviewRoutes
 from triggers.sessions.sessions import Session
 

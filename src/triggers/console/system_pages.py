@@ -7,7 +7,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from triggers.console.desk import Desk, page_route, shown
-from triggers.console.live import Drawn, Live, Part
+from triggers.console.live import Drawn, Live, LivePart
 from triggers.console.system_view import problems_of, tell
 from triggers.domain import parse_time
 from triggers.http.request import Request
@@ -38,7 +38,7 @@ class SystemPages:
             drawn = await self._page(request, session, "system_live.html")
             return Drawn(bytes(drawn.body), _AGAIN_SECONDS)
 
-        return await self._live.answer(request, Part(SystemRoutes.get_system, Wanted(), draw))
+        return await self._live.answer(request, LivePart(SystemRoutes.get_system, Wanted(), draw))
 
     async def _page(self, request: Request, session: Session, template: str) -> Response:
         state = await self.desk.api.ask(session.caller, SystemRoutes.get_system)

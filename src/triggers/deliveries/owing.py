@@ -16,7 +16,7 @@ from triggers.domain import MAX_PAGE_BYTES
 from triggers.errors import Invalid
 from triggers.events.matching import Pointed, parse_pointer
 from triggers.events.matching_store import FilterFailure
-from triggers.pace import breathe, do
+from triggers.fairness.pace import breathe, do
 from triggers.postgres.database import Connection, Database, statements
 from triggers.subscriptions.payload_filter import FilterInput, PayloadFilter, Verdict, failed
 

@@ -45,13 +45,13 @@ from triggers.events.body import (
 from triggers.events.cloudevents import BINARY_MARK
 from triggers.events.group_commit import Acceptor
 from triggers.events.waiting_event import AcceptOutcome
+from triggers.fairness.pace import do
+from triggers.fairness.room import Room
 from triggers.http import exchange
 from triggers.http.exchange import Headers, Held
 from triggers.keys import acting
 from triggers.keys.authentication import KeyCache, key_from
 from triggers.keys.rate_limit import Grant, RateLimiter
-from triggers.pace import do
-from triggers.room import Room
 
 log = structlog.get_logger()
 

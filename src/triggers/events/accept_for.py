@@ -10,8 +10,8 @@ from triggers.domain import Caller, Scope
 from triggers.errors import RateLimited, TriggersError
 from triggers.events.body import parse_event_in_steps
 from triggers.events.group_commit import Acceptor
+from triggers.fairness.pace import do
 from triggers.keys.rate_limit import RateLimiter
-from triggers.pace import do
 
 
 class AcceptFor:

@@ -17,7 +17,7 @@ import msgspec
 from triggers import strict_json
 from triggers.domain import MAX_BATCH_EVENTS, MAX_EVENT_BYTES
 from triggers.errors import MalformedBody, TooLarge
-from triggers.pace import Steps
+from triggers.fairness.pace import Steps
 
 _AT_ONCE_BYTES = 32 * 1024
 _STEP_BYTES = 4 * 1024

@@ -9,9 +9,9 @@ import msgspec
 from triggers import errors
 from triggers.domain import Accepted
 from triggers.events.waiting_event import AcceptOutcome
+from triggers.fairness.pace import Steps
 from triggers.http import problems
 from triggers.http.problems import BatchItem
-from triggers.pace import Steps
 
 
 class BatchAnswer(msgspec.Struct):

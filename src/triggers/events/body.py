@@ -21,9 +21,9 @@ from triggers.domain import (
     parse_time,
 )
 from triggers.errors import Invalid, RequestError, TooLarge
+from triggers.fairness.pace import Steps, do
 from triggers.http.exchange import unquoted
 from triggers.http.field_errors import invalid_field, pointer_to
-from triggers.pace import Steps, do
 
 Parse: TypeAlias = Callable[[bytes, OrgId, Callable[[], UUID]], Steps[NewEvent]]
 """Reads one event of an organisation from its bytes. The last argument makes its id."""

@@ -24,9 +24,9 @@ from msgspec import UNSET, Meta, UnsetType
 from triggers.domain import EventId, NewEvent, OrgId, check_text, without_leap_second
 from triggers.errors import Invalid, UnsupportedMediaType
 from triggers.events.body import check_in_steps, checked, text_of, with_leap_second
+from triggers.fairness.pace import Steps
 from triggers.http.exchange import unquoted
 from triggers.http.field_errors import invalid_field, pointer_to
-from triggers.pace import Steps
 
 STRUCTURED: Final = b"application/cloudevents+json"
 BATCHED: Final = b"application/cloudevents-batch+json"

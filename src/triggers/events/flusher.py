@@ -17,7 +17,7 @@ from triggers.events.known_good import can_store_good_event
 from triggers.events.matching import Finding, Judging
 from triggers.events.store import Batch, Obstacle, Receipt, Resolution, Taken
 from triggers.events.waiting_event import WaitingEvent
-from triggers.pace import Steps, do_first
+from triggers.fairness.pace import Steps, do_first
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
     PLAN_BY_INDEX,

@@ -30,10 +30,10 @@ from triggers.events.matching import Judged, Judging
 from triggers.events.rejudging import Rejudging
 from triggers.events.store import Receipt
 from triggers.events.waiting_event import AcceptOutcome, WaitingEvent
-from triggers.pace import breathe
+from triggers.fairness.pace import breathe
+from triggers.fairness.room import Room
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.room import Room
 from triggers.statistics.tally import Tally
 
 FLUSHER: Final = "flusher"

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from triggers.domain import OrgId
 from triggers.events.store import EventRange, StoredEvent
-from triggers.pace import Steps, do
+from triggers.fairness.pace import Steps, do
 from triggers.postgres.database import Database, Row, statements
 
 _SQL = statements(__name__)

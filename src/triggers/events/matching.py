@@ -26,7 +26,7 @@ from triggers.background import Duty
 from triggers.domain import RESERVED_TYPE_PREFIX, NewEvent
 from triggers.events import matching_store as judging_store
 from triggers.events.matching_store import FilterFailure, StoredRule
-from triggers.pace import Steps, at_once, breathe, do
+from triggers.fairness.pace import Steps, at_once, breathe, do
 from triggers.postgres.database import Database
 from triggers.subscriptions.payload_filter import (
     Budget,

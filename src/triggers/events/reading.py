@@ -9,8 +9,8 @@ from typing import TypeAlias
 from triggers.errors import UnsupportedMediaType
 from triggers.events import batch, cloudevents
 from triggers.events.body import Parse, parse_event_in_steps
+from triggers.fairness.pace import Steps
 from triggers.http.exchange import essence
-from triggers.pace import Steps
 
 Split: TypeAlias = Callable[[bytes], Steps[list[bytes]]]
 """Splits the body of a batch into its items."""

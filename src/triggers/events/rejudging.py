@@ -13,7 +13,7 @@ from triggers import errors
 from triggers.events.fair_queues import FairQueues
 from triggers.events.matching import Judging
 from triggers.events.waiting_event import WaitingEvent
-from triggers.pace import breathe
+from triggers.fairness.pace import breathe
 
 log = structlog.get_logger()
 

@@ -31,6 +31,8 @@ from triggers.events.consumer_note import Note, shown_note
 from triggers.events.listing import EventFilter
 from triggers.events.matching import judge_again
 from triggers.events.store import EventRange, StoredEvent
+from triggers.fairness.pace import do
+from triggers.fairness.room import Places
 from triggers.http.parameters import Query
 from triggers.http.route import Answer, Route
 from triggers.http.views import (
@@ -44,9 +46,7 @@ from triggers.http.views import (
     raw,
     read_cursor,
 )
-from triggers.pace import do
 from triggers.postgres.database import Database
-from triggers.room import Places
 from triggers.subscriptions.payload_filter import FilterInput, Verdict
 
 _BEYOND = UUID(int=(1 << 128) - 1)

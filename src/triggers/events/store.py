@@ -15,7 +15,7 @@ import msgspec
 
 from triggers.domain import NewEvent, OrgId
 from triggers.events.handover import Handover
-from triggers.pace import Steps, do_first
+from triggers.fairness.pace import Steps, do_first
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import (
     Connection,

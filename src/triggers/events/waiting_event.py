@@ -11,7 +11,7 @@ from uuid import UUID
 from triggers import errors
 from triggers.domain import Accepted, NewEvent
 from triggers.events.matching import Judged
-from triggers.room import Room
+from triggers.fairness.room import Room
 
 FINDING_BYTES: Final = 200
 """Bytes that each finding counts for: a thousand findings can take more memory than their event."""

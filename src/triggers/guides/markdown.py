@@ -32,7 +32,7 @@ class Heading(NamedTuple):
     anchor: str
 
 
-class Part(NamedTuple):
+class HeadingText(NamedTuple):
     """The text below one heading, for the search index."""
 
     heading: Heading
@@ -45,7 +45,7 @@ class Rendered(NamedTuple):
     title: str
     html: str
     headings: list[Heading]
-    parts: list[Part]
+    parts: list[HeadingText]
 
 
 def render(text: str, name: str, root_path: str) -> Rendered:
@@ -103,7 +103,7 @@ def _plain(token: Token) -> str:
     )
 
 
-def _parts(tokens: Sequence[Token], headings: list[Heading]) -> list[Part]:
+def _parts(tokens: Sequence[Token], headings: list[Heading]) -> list[HeadingText]:
     texts: list[list[str]] = [[] for _ in headings]
     at = -1
     for before, token in zip([None, *tokens], tokens, strict=False):
@@ -113,7 +113,7 @@ def _parts(tokens: Sequence[Token], headings: list[Heading]) -> list[Part]:
             texts[at].append(token.content)
         elif token.type == "inline" and (before is None or before.type != "heading_open"):
             texts[at].append(_plain(token))
-    return [Part(heading, " ".join(text)) for heading, text in zip(headings, texts, strict=True)]
+    return [HeadingText(heading, " ".join(text)) for heading, text in zip(headings, texts, strict=True)]
 
 
 # ---- the rules of the renderer: each gets all tokens, the place of its own, and the page's facts -------

@@ -13,9 +13,9 @@ from uuid import UUID
 import msgspec
 
 from triggers.errors import Overloaded, RequestTimeout, TooLarge, TriggersError, UnsupportedMediaType
+from triggers.fairness.pace import Steps, do
+from triggers.fairness.room import Room
 from triggers.http import problems
-from triggers.pace import Steps, do
-from triggers.room import Room
 
 AsgiScope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -10,9 +10,9 @@ import starlette.requests
 
 from triggers import strict_json
 from triggers.domain import MAX_EVENT_BYTES
+from triggers.fairness.pace import do
 from triggers.http import exchange
 from triggers.http.field_errors import invalid_field
-from triggers.pace import do
 
 MAX_BODY_BYTES = MAX_EVENT_BYTES
 """The longest useful bodies name a thousand messages or events. They have a sixth of this size."""

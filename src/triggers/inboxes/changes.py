@@ -112,8 +112,9 @@ async def patch(
     async with changing(database, inbox.org_id, inbox.id) as change:
         before = await _locked(change, inbox)
         if "expires_in_seconds" in changes:
-            seconds = changes.pop("expires_in_seconds")
-            changes["expires_at"] = _expiry(change, seconds)
+            expires_at = _expiry(change, changes["expires_in_seconds"])
+            changes = {**changes, "expires_at": expires_at}
+            del changes["expires_in_seconds"]
         wanted = msgspec.structs.replace(before, **changes)
         row = await change.connection.fetchrow(
             _SQL["change"],

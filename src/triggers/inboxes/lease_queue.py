@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from triggers.domain import SubscriptionStatus
 from triggers.errors import Conflict, Overloaded
+from triggers.fairness.room import Room
 from triggers.http.request import Request
 from triggers.inboxes import settlement_store
 from triggers.inboxes import store as inbox_store
@@ -21,7 +22,6 @@ from triggers.inboxes.message_body import LeaseBody
 from triggers.inboxes.settlement_store import LeasedMessages
 from triggers.inboxes.store import Inbox, Message
 from triggers.postgres.database import Database
-from triggers.room import Room
 from triggers.wakeups.wakeup import Wakeup
 
 AT_ONCE = 4

@@ -53,6 +53,14 @@ WithBacklog = Annotated[str, Meta(description="Also count the messages. It needs
 MOST_COUNTED_INBOXES: Final = 100
 
 
+class InboxPolicy(NamedTuple):
+    """What the operator allows: addresses that notifications are sent to, and seconds for which default
+    inboxes keep messages."""
+
+    notified: OutboundPolicy
+    retention_seconds: float
+
+
 class InboxRoutes:
     """Handlers of the URLs of inboxes themselves."""
 
@@ -62,15 +70,13 @@ class InboxRoutes:
         clock: DatabaseClock,
         key_ring: KeyRing,
         wakeup: Wakeup,
-        policy: OutboundPolicy,
-        retention_seconds: float,
+        allowed: InboxPolicy,
     ) -> None:
         self._database = database
         self._clock = clock
         self._key_ring = key_ring
         self._wakeup = wakeup
-        self._policy = policy
-        self._retention_seconds = retention_seconds
+        self._allowed = allowed
 
     async def list_inboxes(
         self,
@@ -185,7 +191,7 @@ class InboxRoutes:
         if wanted.get("filter") is not None:
             check_filter(wanted["filter"])
         if (url := wanted.get("notification_url")) is not None:
-            wanted["notification_url"] = check_target(url, self._policy, "/notification_url")
+            wanted["notification_url"] = check_target(url, self._allowed.notified, "/notification_url")
 
     async def _count(self, caller: Caller, views: list[InboxView]) -> None:
         found = await undelivered.backlogs(self._database, caller.org_id, [view.id for view in views])
@@ -223,7 +229,7 @@ class InboxRoutes:
                 else None,
                 max_leases=inbox.max_leases,
                 default_lease_seconds=inbox.default_lease_seconds,
-                retention_seconds=self._retention_seconds if inbox.key == DEFAULT_INBOX else None,
+                retention_seconds=self._allowed.retention_seconds if inbox.key == DEFAULT_INBOX else None,
                 expires_at=optional_timestamp(inbox.expires_at),
                 created_at=rfc3339(inbox.created_at),
                 status_at=rfc3339(inbox.status_at),

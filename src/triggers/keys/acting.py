@@ -9,9 +9,9 @@ import msgspec
 
 from triggers.domain import TENANT_SCOPES, Caller, Organisation, OrgId, Scope, parse_id
 from triggers.errors import Forbidden, NotFound
+from triggers.fairness.room import acting_for
 from triggers.keys import organisations
 from triggers.postgres.database import Database
-from triggers.room import acting_for
 
 HEADER: Final = b"triggers-org"
 

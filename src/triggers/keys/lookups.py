@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from triggers.errors import Unavailable
-from triggers.room import acting_for
+from triggers.fairness.room import acting_for
 
 MAX_REMEMBERED = 50_000
 MAX_LOOKUPS = 4

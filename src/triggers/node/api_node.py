@@ -21,12 +21,13 @@ from triggers.events.accept_for import AcceptFor
 from triggers.events.group_commit import Acceptor, WaitingLimits
 from triggers.events.routes import EventRoutes
 from triggers.events.store import Receipt
+from triggers.fairness.room import Places, Room
 from triggers.guides.routes import GuideRoutes
 from triggers.http import server
 from triggers.http.route import Route
 from triggers.inboxes.default_inbox import DefaultInboxRoutes
 from triggers.inboxes.messages import MessageRoutes
-from triggers.inboxes.routes import InboxRoutes
+from triggers.inboxes.routes import InboxPolicy, InboxRoutes
 from triggers.keys.authentication import KeyCache
 from triggers.keys.rate_limit import RateLimiter
 from triggers.keys.routes import KeyRoutes
@@ -48,7 +49,6 @@ from triggers.previews.event_routes import EventPreviewRoutes
 from triggers.previews.routes import PAGES_AT_ONCE, PreviewRoutes
 from triggers.replays.job import Replaying
 from triggers.replays.routes import ReplayRoutes
-from triggers.room import Places, Room
 from triggers.search.routes import SearchRoutes
 from triggers.sessions.routes import SessionRoutes
 from triggers.sessions.sessions import Sessions
@@ -160,7 +160,9 @@ class ApiNode:
             StreamRoutes(database, clock, self.streams),
             SearchRoutes(database, places),
             DefaultInboxRoutes(database),
-            InboxRoutes(database, clock, key_ring, wakeup, policy, self.settings.inbox_retention),
+            InboxRoutes(
+                database, clock, key_ring, wakeup, InboxPolicy(policy, self.settings.inbox_retention)
+            ),
             MessageRoutes(database, clock, wakeup, stopping),
             PreviewRoutes(database, places),
             DeliveryTestRoutes(database, key_ring, clock, wakeup, stopping),

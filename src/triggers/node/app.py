@@ -8,6 +8,7 @@ from typing import Final
 
 from triggers import observability
 from triggers.errors import RateLimited
+from triggers.fairness.room import Room, acting_for
 from triggers.http.exchange import Held
 from triggers.http.request import Request
 from triggers.http.responder import RequestHooks
@@ -17,7 +18,6 @@ from triggers.keys import acting
 from triggers.keys.authentication import KeyCache, key_from
 from triggers.keys.rate_limit import RateLimiter
 from triggers.node.routes import ROOMS
-from triggers.room import Room, acting_for
 
 _PAGES: Final = {"console": "/console", "guides": "/docs"}
 """The label of all pages of a room."""

@@ -17,8 +17,8 @@ from threading import Thread
 from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
+from triggers.fairness.room import Line, Room
 from triggers.outbound.result import NoConnection, Reason
-from triggers.room import Line, Room
 
 Resolver: TypeAlias = Callable[[str], tuple[str, ...]]
 """Blocking: the addresses of a name, best first. Raises OSError when there are none."""

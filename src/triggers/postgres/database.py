@@ -18,10 +18,10 @@ import structlog
 from asyncpg.pgproto import pgproto
 
 from triggers.errors import DatabaseUnavailable, OperatorError
+from triggers.fairness.room import Places, acting_for
 from triggers.postgres.connection_parameters import driver_arguments
 from triggers.postgres.pooler import refuse_shared_sessions
 from triggers.postgres.session import session_settings, setting_statement
-from triggers.room import Places, acting_for
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from triggers.domain import OrgId, SubscriptionStatus, created_at, type_matches
 from triggers.errors import Invalid
-from triggers.pace import Steps, breathe, do
+from triggers.fairness.pace import Steps, breathe, do
 from triggers.postgres.database import Database, statements
 from triggers.subscriptions.payload_filter import (
     MATCHED,

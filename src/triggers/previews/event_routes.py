@@ -14,13 +14,13 @@ from triggers.events import reading
 from triggers.events import store as event_store
 from triggers.events.body import EventBody
 from triggers.events.cloudevents import CloudEventBody
+from triggers.fairness.pace import do
+from triggers.fairness.room import Places
 from triggers.http.request import Request
 from triggers.http.route import Route
-from triggers.pace import do
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.previews.event_matching import Addressee, EventMatching, EventToMatch, NoMatch, Reason
-from triggers.room import Places
 from triggers.subscriptions.filter_failures import shown_failure
 from triggers.subscriptions.payload_filter import FilterInput
 

@@ -26,12 +26,12 @@ from triggers.events import store as event_store
 from triggers.events.body_format import render
 from triggers.events.listing import EventFilter
 from triggers.events.store import EventRange, StoredEvent
+from triggers.fairness.pace import Steps, do
+from triggers.fairness.room import Places
 from triggers.http.parameters import Query
 from triggers.http.route import Route
 from triggers.http.views import Timestamp, raw
-from triggers.pace import Steps, do
 from triggers.postgres.database import Database
-from triggers.room import Places
 from triggers.subscriptions.body import EventTypes, Filter
 from triggers.subscriptions.payload_filter import Budget, FilterInput, PayloadFilter
 from triggers.subscriptions.routes import subscription_route

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
+from triggers.fairness.room import Room
 from triggers.push.lane import Lane
 from triggers.push.store import Due
-from triggers.room import Room
 
 
 class Dispatcher:

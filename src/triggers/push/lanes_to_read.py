@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from triggers.domain import LaneId
-from triggers.room import Line
+from triggers.fairness.room import Line
 
 
 class LanesToRead:

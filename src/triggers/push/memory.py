@@ -7,9 +7,9 @@ from typing import Final
 from uuid import UUID
 
 from triggers.domain import LaneId
+from triggers.fairness.room import Line, Room
 from triggers.push.lane import Lane
 from triggers.push.store import Due
-from triggers.room import Line, Room
 
 READ_AHEAD_BYTES: Final = 64 * 1024 * 1024
 """Maximum size of payloads in memory. If this is used up, a lane without a payload in memory may get one from

@@ -8,10 +8,10 @@ import msgspec
 from msgspec import Meta
 
 from triggers.domain import Caller, Scope, check_text, minted_at
+from triggers.fairness.room import Places
 from triggers.http.route import Route
 from triggers.http.views import Timestamp
 from triggers.postgres.database import Database
-from triggers.room import Places
 from triggers.search import store as search_store
 from triggers.search.store import MAX_HITS, Hit, Kind, Matched
 

@@ -17,9 +17,9 @@ from uuid import UUID
 
 import msgspec
 
-from triggers import room
 from triggers.domain import Caller, Organisation, OrgId, Scope
 from triggers.errors import LinkOver, Unauthenticated
+from triggers.fairness import room
 from triggers.keys import organisations
 from triggers.keys.acting import acting, require_operator
 from triggers.keys.authentication import KeyCache, well_formed

@@ -13,7 +13,7 @@ import structlog
 
 from triggers.background import Duty
 from triggers.errors import TriggersError
-from triggers.pace import do
+from triggers.fairness.pace import do
 from triggers.postgres.database import Database
 from triggers.statistics import store
 from triggers.statistics.tally import WHOLE, Row, Tally

@@ -11,11 +11,11 @@ from msgspec import Meta
 
 from triggers.domain import Caller, Scope, parse_id, rfc3339
 from triggers.errors import NotFound
+from triggers.fairness.room import Places
 from triggers.http.parameters import Query
 from triggers.http.route import Route
 from triggers.http.views import Cursor, make_cursor, next_cursor, page_request
 from triggers.postgres.database import Database, Row
-from triggers.room import Places
 from triggers.statistics import store
 from triggers.statistics.body import (
     Failing,

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from triggers.domain import OrgId, PageRequest
-from triggers.pace import Steps, do
+from triggers.fairness.pace import Steps, do
 from triggers.postgres import partitions
 from triggers.postgres.database import Database, Row, columns, statements
 from triggers.statistics import tally

@@ -11,8 +11,8 @@ import msgspec
 import structlog
 
 from triggers.domain import LaneId, OrgId
-from triggers.pace import Steps
-from triggers.room import Room
+from triggers.fairness.pace import Steps
+from triggers.fairness.room import Room
 from triggers.statistics.lag import BUCKETS
 
 log = structlog.get_logger()

@@ -10,8 +10,8 @@ import structlog
 
 from triggers.domain import OrgId
 from triggers.errors import DatabaseUnavailable
-from triggers.pace import breathe
-from triggers.room import Places, acting_for
+from triggers.fairness.pace import breathe
+from triggers.fairness.room import Places, acting_for
 from triggers.streams.frames import Frame
 from triggers.streams.looks import Look
 from triggers.wakeups.wakeup import Wakeup

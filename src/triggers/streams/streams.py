@@ -10,11 +10,11 @@ from uuid import UUID
 from triggers.background import Duty
 from triggers.domain import Caller, OrgId
 from triggers.errors import DatabaseUnavailable, TooManyStreams, Unavailable
+from triggers.fairness.room import Places, Room
 from triggers.keys import store as api_keys
 from triggers.observability import streams_open
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.room import Places, Room
 from triggers.sessions import store as sessions
 from triggers.streams.frames import StreamKind
 from triggers.streams.looks import AvailableLook, Look, look_of

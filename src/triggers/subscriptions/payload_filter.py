@@ -32,7 +32,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from cel_expr_python import cel  # type: ignore[import-untyped]  # it has stubs, but no py.typed
 
-from triggers.pace import Steps, at_once
+from triggers.fairness.pace import Steps, at_once
 from triggers.subscriptions.filter_cost import (
     LOOP_STEPS,
     Cost,

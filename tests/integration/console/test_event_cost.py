@@ -10,9 +10,9 @@ import pytest
 from console_scene import furnish
 from harness import Node, Tenant
 from integration.console.test_pages import signed_in
+from triggers.fairness.room import acting_for
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.room import acting_for
 
 MOST = 10
 

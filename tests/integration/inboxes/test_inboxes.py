@@ -18,6 +18,7 @@ from triggers.deliveries import ending
 from triggers.domain import first_id_at
 from triggers.errors import DatabaseUnavailable
 from triggers.events import store as event_store
+from triggers.fairness.room import Room
 from triggers.inboxes import lease_queue
 from triggers.inboxes import store as inbox_store
 from triggers.node.health import Health
@@ -25,7 +26,6 @@ from triggers.node.housekeeping import EXPIRY_CHUNK, Housekeeping
 from triggers.postgres import partitions
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
-from triggers.room import Room
 
 
 async def send(client: httpx.AsyncClient, *types: str) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from harness import Node, Tenant
 from triggers.errors import OperatorError
+from triggers.fairness.room import acting_for
 from triggers.guides import rendering
 from triggers.guides import routes as guides
 from triggers.http.problems import KINDS
@@ -20,7 +21,6 @@ from triggers.node.metrics_server import MetricsServer
 from triggers.node.operator_routes import OperatorRoutes
 from triggers.node.settings import Settings
 from triggers.postgres import migrate
-from triggers.room import acting_for
 
 
 def handler_of(node: Node, path: str) -> Any:

@@ -9,9 +9,9 @@ import pytest
 
 from harness import eventually
 from triggers.errors import DatabaseUnavailable
+from triggers.fairness.room import acting_for
 from triggers.postgres import database as pools
 from triggers.postgres.database import Database
-from triggers.room import acting_for
 
 POOL = 10
 """The size of the pool that tests have."""

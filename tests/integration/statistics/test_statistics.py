@@ -15,7 +15,7 @@ from delivering import NEVER_AGAIN, Subscribe, Workers, post, store_many
 from harness import Node, Tenant, Tenants, eventually
 from receiving import FAILED, OK, Receiver
 from triggers.domain import rfc3339
-from triggers.pace import at_once
+from triggers.fairness.pace import at_once
 from triggers.postgres import partitions
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database

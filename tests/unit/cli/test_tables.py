@@ -11,19 +11,19 @@ import pytest
 from rich.cells import cell_len
 
 from triggers.cli import tables
-from triggers.cli.tables import Column, Kind, Look, print_json, show_details, show_table
+from triggers.cli.tables import ColumnKind, TableColumn, TableLook, print_json, show_details, show_table
 from triggers.cli.times import relative, span
 
 ID = "0197f7c2-6a5e-7c3a-9a44-5ab33f9a1c0d"
 OTHER = "0197f7c2-6a5e-7c3a-9a44-5ab33f9a1c0e"
 COLUMNS = (
-    Column("event", "id", Kind.ID),
-    Column("to", "to", Kind.RECIPIENT),
-    Column("type", "type"),
-    Column("status", "state.status", Kind.STATE),
-    Column("size", "size", Kind.NUMBER),
-    Column("made", "made", Kind.TIME),
-    Column("more", "more", only_wide=True),
+    TableColumn("event", "id", ColumnKind.ID),
+    TableColumn("to", "to", ColumnKind.RECIPIENT),
+    TableColumn("type", "type"),
+    TableColumn("status", "state.status", ColumnKind.STATE),
+    TableColumn("size", "size", ColumnKind.NUMBER),
+    TableColumn("made", "made", ColumnKind.TIME),
+    TableColumn("more", "more", only_wide=True),
 )
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[bold]:bug:\u202e日本"
 ITEMS = [
@@ -64,7 +64,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("width", [80, 60, 200])
 def test_a_table_fits_the_terminal(terminal: Any, capsys: pytest.CaptureFixture[str], width: int) -> None:
     terminal(width)
-    show_table(COLUMNS, ITEMS, Look(wide=False, name_of={OTHER: "billing\x1b"}.get))
+    show_table(COLUMNS, ITEMS, TableLook(wide=False, name_of={OTHER: "billing\x1b"}.get))
     shown = re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out)  # the bold of the titles
     head, first, second = (line.rstrip() for line in shown.splitlines())
     assert max(map(cell_len, (head, first, second))) <= width
@@ -81,7 +81,7 @@ def test_a_table_fits_the_terminal(terminal: Any, capsys: pytest.CaptureFixture[
 def test_states_have_colours(terminal: Any, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     terminal(200)
     monkeypatch.delenv("NO_COLOR")
-    show_table(COLUMNS, ITEMS, Look(wide=False))
+    show_table(COLUMNS, ITEMS, TableLook(wide=False))
     assert "\x1b[31mdead" in capsys.readouterr().out
 
 
@@ -91,7 +91,7 @@ def test_a_table_in_a_pipe_or_wide_is_whole(
 ) -> None:
     if wide:
         terminal(40)
-    show_table(COLUMNS, ITEMS, Look(wide=wide))
+    show_table(COLUMNS, ITEMS, TableLook(wide=wide))
     shown = capsys.readouterr().out
     for text in (ID, OTHER, "x" * 300, "2020-01-01T00:00:00.000Z", "12345", "1, None", '{"a":true}'):
         assert text in shown

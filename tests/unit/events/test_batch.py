@@ -15,7 +15,7 @@ from stepping import MOST_SECONDS, longest_step
 from triggers.domain import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 from triggers.errors import MalformedBody, TooLarge
 from triggers.events import batch
-from triggers.pace import at_once
+from triggers.fairness.pace import at_once
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 

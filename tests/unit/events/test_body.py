@@ -17,7 +17,7 @@ from triggers.domain import MAX_BATCH_EVENTS, MAX_EVENT_BYTES, NewEvent, OrgId
 from triggers.errors import Invalid, MalformedBody, RequestError, TooLarge
 from triggers.events import batch
 from triggers.events import body as event_body
-from triggers.pace import at_once
+from triggers.fairness.pace import at_once
 
 ORG = OrgId(UUID(int=1))
 

@@ -14,7 +14,7 @@ from triggers.domain import MAX_EVENT_BYTES, NewEvent, OrgId
 from triggers.errors import Invalid, MalformedBody, RequestError, TooLarge, UnsupportedMediaType
 from triggers.events import cloudevents
 from triggers.events.reading import parser_of, readers_of_batch
-from triggers.pace import at_once
+from triggers.fairness.pace import at_once
 
 ORG = OrgId(UUID(int=1))
 LEAST = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "order.paid"}

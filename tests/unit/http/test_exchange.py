@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triggers.errors import Overloaded, TooLarge, UnsupportedMediaType
+from triggers.fairness.room import Room
 from triggers.http import exchange
 from triggers.http.exchange import Held
-from triggers.room import Room
 
 
 async def read(

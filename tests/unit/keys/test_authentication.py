@@ -11,9 +11,9 @@ import pytest
 
 from triggers.domain import Caller, KeyId, OrgId, Plan
 from triggers.errors import Unauthenticated, Unavailable
+from triggers.fairness.room import acting_for
 from triggers.keys import authentication, lookups
 from triggers.keys.authentication import KeyCache, key_from
-from triggers.room import acting_for
 
 GOOD = b"zap_live_good"
 CALLER = Caller(

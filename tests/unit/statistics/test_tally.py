@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from triggers.domain import LaneId, OrgId
-from triggers.pace import at_once
+from triggers.fairness.pace import at_once
 from triggers.statistics import tally
 from triggers.statistics.tally import PLACES, ROWS, WHOLE, Row, Tally
 

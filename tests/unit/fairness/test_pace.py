@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from triggers import pace
-from triggers.pace import Steps, breathe, do, do_first
+from triggers.fairness import pace
+from triggers.fairness.pace import Steps, breathe, do, do_first
 
 ADA, BOB = UUID(int=1), UUID(int=2)
 

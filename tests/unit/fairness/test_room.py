@@ -9,7 +9,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triggers.room import Line, Places, Room
+from triggers.fairness.room import Line, Places, Room
 
 A, B, C, D = (UUID(int=n) for n in range(1, 5))
 
