@@ -153,6 +153,7 @@ _NUMBERS: Final = {
     "max_concurrency": 64,
     "payload_size": 28,
     "default_lease_seconds": 300,
+    "expires_in_seconds": 3_600,
     "requests_per_minute": 1_000,
     "step_seconds": 60,
     "deadline": 259_200,

@@ -40,7 +40,7 @@ async def test_every_guide_is_a_page_with_a_twin_and_working_links(node: Node) -
             assert twin.headers["content-type"] == "text/markdown; charset=utf-8"
             assert twin.text == text or (name == API and twin.text.startswith(text))
             assert f'href="/docs/{name}.md"' in answer.text
-        for path, html in pages.items():
+        for path, html in list(pages.items()):
             for link in set(re.findall(r'href="([^"]+)"', html)):
                 target, _, anchor = urljoin(path, link).partition("#")
                 if target.startswith("/docs") and "/assets/" not in target and not target.endswith(".md"):

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 import pytest
 
 from triggers import errors
-from triggers.http import exchange, problems
-from triggers.http.request import Request
-from triggers.node.operator_routes import OperatorRoutes
+from triggers.http import problems
 
 
 def below(error: type[errors.TriggersError]) -> Iterator[type[errors.TriggersError]]:
@@ -24,13 +21,6 @@ def below(error: type[errors.TriggersError]) -> Iterator[type[errors.TriggersErr
 ALL = sorted(set(below(errors.TriggersError)), key=lambda error: error.__name__)
 OPERATORS = {errors.OperatorError, *below(errors.OperatorError)}
 ABSTRACT = {errors.RequestError}
-REQUEST = Request({"type": "http", "root_path": "/a", exchange.FIELDS: {}}, None, "none")  # type: ignore[arg-type]
-
-
-def operator_routes() -> OperatorRoutes:
-    """Routes without a node, because the pages about errors need none."""
-    nothing: Any = None
-    return OperatorRoutes(nothing, nothing, None, lambda _: b"")
 
 
 OURS = {errors.SealBroken}  # an error of ours like any bug, and no business of the caller's
@@ -77,21 +67,6 @@ def test_slugs_are_stable_and_apart() -> None:
         "unavailable",
         "unsupported-media-type",
     } <= set(slugs)
-
-
-@pytest.mark.parametrize("kind", problems.KINDS.values(), ids=lambda kind: kind.slug)
-async def test_every_slug_has_a_page(kind: problems.Kind) -> None:
-    page = await operator_routes().problem_page(REQUEST, kind.slug)
-    assert kind.title in bytes(page.body).decode().replace("&#39;", "'")
-    assert str(kind.status) in bytes(page.body).decode()
-
-
-async def test_the_list_of_pages_names_them_all() -> None:
-    page = await operator_routes().problem_index(REQUEST)
-    for kind in problems.KINDS.values():
-        assert f'"/a/problems/{kind.slug}"' in bytes(page.body).decode()
-    with pytest.raises(errors.NotFound):
-        await operator_routes().problem_page(REQUEST, "nothing")
 
 
 def test_headers() -> None:
