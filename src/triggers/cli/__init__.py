@@ -11,6 +11,7 @@ import typer
 
 from triggers import __version__
 from triggers.cli import (
+    bench,
     client,
     console,
     demo,
@@ -41,6 +42,7 @@ app.add_typer(secrets.secrets, name="secrets")
 client.add_to(app)
 mending.add_to(app)
 demo.add_to(app)
+bench.add_to(app)
 console.add_to(app)
 routes.add_to(app)
 
