@@ -14,10 +14,11 @@ from triggers.bench_client.report import BenchReport, ReportRow
 
 _WIDTH, _HEIGHT = 960, 460
 _LEFT, _RIGHT, _TOP, _BOTTOM = 72, 24, 56, 56
-_COLOURS: Final = ("#1668b8", "#c2410c", "#15803d", "#7e22ce", "#b91c1c", "#0e7490", "#a16207", "#4b5563")
+_COLOURS: Final = ("#1668b8", "#c2410c", "#15803d", "#7e22ce", "#a16207", "#4b5563", "#be185d", "#0e7490")
 _DASHES: Final = ("", "8 4", "2 4")
 _PERCENTS: Final = (0.0, 50.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 _POINTS: Final = 120
+_MARKS: Final = tuple(digit * 10.0**power for power in range(-2, 6) for digit in (1, 2, 5))
 _LINE: Final = 20
 
 
@@ -44,20 +45,21 @@ def distribution(report: BenchReport, title: str) -> str:
 
 
 def _bounds(rows: list[ReportRow]) -> tuple[float, float]:
-    """Powers of ten around all times, in ms."""
+    """The nearest marks around all times, in ms."""
     times = [t for row in rows for t in (row.recording.percentile_ms(0), row.longest_ms) if t > 0] or [1.0]
-    lowest = 10.0 ** math.floor(math.log10(min(times)))
-    highest = 10.0 ** math.ceil(math.log10(max(times)))
-    return lowest, max(highest, lowest * 10)
+    lowest = max((mark for mark in _MARKS if mark <= min(times)), default=_MARKS[0])
+    highest = min((mark for mark in _MARKS if mark >= max(times) and mark > lowest), default=_MARKS[-1])
+    return lowest, highest
 
 
 def _time_marks(lowest: float, highest: float) -> list[str]:
-    marks, value = [], lowest
-    while value <= highest * 1.001:
-        y = _y(value, (lowest, highest))
+    marks = []
+    for mark in _MARKS:
+        if not lowest <= mark <= highest:
+            continue
+        y = _y(mark, (lowest, highest))
         marks.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
-        marks.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{value:g}</text>')
-        value *= 10
+        marks.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end" fill="#555">{mark:g}</text>')
     return marks
 
 
@@ -105,4 +107,4 @@ def _x(place: float, decades: float) -> float:
 def _y(milliseconds: float, bounds: tuple[float, float]) -> float:
     lowest, highest = map(math.log10, bounds)
     share = (math.log10(max(milliseconds, bounds[0])) - lowest) / (highest - lowest)
-    return _HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - _TOP) * share
+    return _HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - _TOP) * min(share, 1.0)

@@ -6,10 +6,11 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
+from triggers.bench_client.progress import RunProgress
 from triggers.bench_client.service import MeasuredService, reason_of
 from triggers.errors import OperatorError
 
@@ -27,12 +28,12 @@ class BenchOrganisation:
     name: str
     requests_per_minute: int | None
     plan: str = ""
-    remains: str | None = field(default=None)
-    """After the run: what could not be removed, in a sentence."""
 
 
 @asynccontextmanager
-async def organisation_for(service: MeasuredService, *, disposable: bool) -> AsyncIterator[BenchOrganisation]:
+async def organisation_for(
+    service: MeasuredService, progress: RunProgress, *, disposable: bool
+) -> AsyncIterator[BenchOrganisation]:
     """The organisation for a run: one that is made for it if the key has the scope `admin`, else its own.
 
     Raises:
@@ -45,7 +46,7 @@ async def organisation_for(service: MeasuredService, *, disposable: bool) -> Asy
     if status != 200 or "scopes" not in me:
         raise OperatorError(f"The key was not accepted: {status} {reason_of(me)}", status=status)
     if "admin" in me["scopes"]:
-        async with _temporary(service) as made:
+        async with _temporary(service, progress) as made:
             yield made
         return
     if not disposable:
@@ -124,7 +125,7 @@ async def _pages(service: MeasuredService, path: str) -> AsyncIterator[dict[str,
 
 
 @asynccontextmanager
-async def _temporary(operator: MeasuredService) -> AsyncIterator[BenchOrganisation]:
+async def _temporary(operator: MeasuredService, progress: RunProgress) -> AsyncIterator[BenchOrganisation]:
     """An organisation without a limit, which is removed at the end.
 
     An interrupt waits until the organisation is made: else nobody would know that it has to be removed.
@@ -135,17 +136,14 @@ async def _temporary(operator: MeasuredService) -> AsyncIterator[BenchOrganisati
     try:
         path = f"/v1/admin/orgs/{(await asyncio.shield(making))['id']}"
     except asyncio.CancelledError:
-        await _remove(operator, f"/v1/admin/orgs/{(await making)['id']}", name)
+        progress.remains = await _remove(operator, f"/v1/admin/orgs/{(await making)['id']}", name)
         raise
-    made: BenchOrganisation | None = None
     try:
         key = (await operator.ask("POST", f"{path}/keys", {"name": "triggers bench"}))["key"]
-        made = BenchOrganisation(operator.with_key(key), name, None, "enterprise")
-        yield made
+        yield BenchOrganisation(operator.with_key(key), name, None, "enterprise")
     finally:
-        remains = await _remove(operator, path, name)
-        if made is not None:
-            made.remains = remains
+        progress.begin(f"removing {name}", 1)
+        progress.remains = await _remove(operator, path, name)
 
 
 async def _remove(operator: MeasuredService, path: str, name: str) -> str | None:

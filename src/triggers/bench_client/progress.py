@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 @dataclass
 class RunProgress:
-    """The phase that runs, and how much of it is done: requests or seconds."""
+    """The phase that runs, and how much of it is done: requests, messages or seconds."""
 
     phase: str = "preparing"
     done: float = 0.0
     total: float = 1.0
+    remains: str | None = None
+    """A sentence about what the run made and could not remove."""
 
     def begin(self, phase: str, total: float) -> None:
         """Start the next phase."""

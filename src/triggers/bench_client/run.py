@@ -11,7 +11,7 @@ from typing import Final
 
 from triggers.bench_client.generator import ceiling, limits
 from triggers.bench_client.load import Measured
-from triggers.bench_client.organisation import BenchOrganisation, check_quota, organisation_for
+from triggers.bench_client.organisation import check_quota, organisation_for
 from triggers.bench_client.profiles import run_profile
 from triggers.bench_client.progress import RunProgress
 from triggers.bench_client.report import BenchReport, ReportRow
@@ -35,32 +35,29 @@ async def run(
     *,
     disposable: bool = False,
 ) -> BenchReport:
-    """Measure the generator, then the service.
+    """Measure the generator alone, then the service.
 
     Raises:
         OperatorError: the service, the key or the organisation cannot be used. Nothing was sent.
         Interrupted: SIGTERM came.
     """
     with _ended_by_sigterm():
-        most = await ceiling(
-            _CEILING_CONNECTIONS.get(profile, 64), min(CEILING_SECONDS, size.seconds), progress
-        )
-        async with organisation_for(service, disposable=disposable) as organisation:
+        async with organisation_for(service, progress, disposable=disposable) as organisation:
+            connections = _CEILING_CONNECTIONS.get(profile, 64)
+            most = await ceiling(connections, min(CEILING_SECONDS, size.seconds), progress)
             check_quota(organisation, *size.most_requests(profile, most))
             try:
                 measured = await run_profile(profile, size, organisation.service, progress)
             except* OperatorError as errors:  # from one of many callers
                 raise _first(errors) from None
-    return _report(profile, measured, most, organisation)
+    return _report(profile, measured, most, progress)
 
 
-def _report(
-    profile: Profile, measured: list[Measured], most: float, organisation: BenchOrganisation
-) -> BenchReport:
+def _report(profile: Profile, measured: list[Measured], most: float, progress: RunProgress) -> BenchReport:
     rows = [ReportRow.of(phase, endpoint) for phase in measured for endpoint in phase.recordings]
     warnings = [sentence for phase in measured if (sentence := limits(phase, most)) is not None]
-    if organisation.remains is not None:
-        warnings.append(organisation.remains)
+    if progress.remains is not None:
+        warnings.append(progress.remains)
     notes = [f"{phase.phase}: {phase.note}" for phase in measured if phase.note]
     return BenchReport(profile, rows, most, notes, warnings)
 

@@ -141,7 +141,11 @@ def _run(service: MeasuredService, profile: Profile, size: ProfileSize, *, dispo
 
     try:
         return asyncio.run(work())
-    except Interrupted:
+    except BaseException as error:
+        if progress.remains is not None:  # without an error, the report has it
+            typer.echo(progress.remains, err=True)
+        if not isinstance(error, Interrupted):
+            raise
         typer.echo("The benchmark was terminated.", err=True)
         raise typer.Exit(_TERMINATED) from None
 

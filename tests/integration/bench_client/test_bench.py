@@ -193,6 +193,8 @@ async def test_an_interrupt_removes_what_was_made(
             process.kill()
             await process.wait()
     assert process.returncode == code, said
+    assert b"Traceback" not in said
+    assert b"The organisation bench-" in said or not await _bench_organisations(node, admin)
     await _no_key_is_left(database)
 
 
