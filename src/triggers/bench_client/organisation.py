@@ -159,7 +159,7 @@ async def _remove(operator: MeasuredService, path: str, name: str) -> str | None
                 await operator.ask("DELETE", f"{path}/keys/{each['id']}")
     except (OperatorError, TimeoutError) as error:
         said = error.message if isinstance(error, OperatorError) else "The service did not answer in time."
-        return f"The organisation {name} was not deleted: {said}"
+        return f"The organisation {name} was not deleted, and its key may still work: {said}"
     return (
         f"The organisation {name} remains with its events, because this version of the service cannot delete"
         " organisations. Its key is revoked, and its subscriptions are deleted."

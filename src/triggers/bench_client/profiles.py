@@ -14,6 +14,7 @@ from triggers.bench_client.size import (
     HEAVY_CONNECTIONS,
     LEASE_CONSUMERS,
     QUICK_CONNECTIONS,
+    WARM_UP_REQUESTS,
     Profile,
     ProfileSize,
 )
@@ -31,6 +32,12 @@ async def _quick(size: ProfileSize, service: MeasuredService, progress: RunProgr
     work = Workload(service)
     loop = ClosedLoop(service, QUICK_CONNECTIONS, progress)
     alone = f"{size.requests} each"
+    for source in (
+        work.send,
+        work.look,
+        work.acknowledge,
+    ):  # a hundred requests would mostly measure a cold start
+        await loop.run_requests("warm-up", source, WARM_UP_REQUESTS)
     return [
         await loop.run_requests(alone, work.send, size.requests),
         await loop.run_requests(alone, work.look, size.requests),

@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 QUICK_CONNECTIONS: Final = 10
+WARM_UP_REQUESTS: Final = 20
+"""quick: requests to each endpoint that are not measured."""
 HEAVY_CONNECTIONS: Final = (64, 256)
 LEASE_CONSUMERS: Final = 8
 
@@ -62,7 +64,9 @@ class ProfileSize(NamedTuple):
         """
         match profile:
             case Profile.QUICK:
-                return 3 * self.requests + ceiling_per_second * self.seconds, self.seconds
+                return 3 * (
+                    self.requests + WARM_UP_REQUESTS
+                ) + ceiling_per_second * self.seconds, self.seconds
             case Profile.HEAVY:
                 phases = len(HEAVY_CONNECTIONS)
                 return ceiling_per_second * self.seconds * phases, self.seconds * phases

@@ -155,8 +155,11 @@ async def _show_progress(progress: RunProgress) -> None:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return
     # Drawn by this loop and not by a thread of rich, which would take the processor at any time.
-    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
+    with Progress(*columns, console=console, transient=True, auto_refresh=False) as bar:
         task = bar.add_task(progress.phase, total=1.0)
         while True:
             bar.update(task, description=progress.phase, completed=min(1.0, progress.done / progress.total))
