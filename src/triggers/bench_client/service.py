@@ -66,7 +66,8 @@ class MeasuredService:
         try:
             return await connect(self.host, self.port, tls=self.tls)
         except OSError as error:
-            reason = error.strerror or str(error) or type(error).__name__
+            slow = isinstance(error, TimeoutError) and not error.strerror
+            reason = "it took longer than 10 seconds" if slow else error.strerror or str(error)
             raise OperatorError(
                 f"No connection to {self.host}, port {self.port}: {reason}. Check --url, and that"
                 " `triggers serve` is running."

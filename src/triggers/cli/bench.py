@@ -90,6 +90,12 @@ def bench(  # noqa: PLR0913 - the options of a command
     With a key that has the scope admin, the benchmark makes an organisation of its own and deletes it at the
     end. With another key, it uses the organisation of the key, and refuses if the organisation is in use.
     The exit code is 1 if a request failed or a threshold was missed.
+
+    \b
+    Examples:
+      triggers bench quick --p95-ms 100
+      triggers bench open --rate 1000 --seconds 60 --svg latency.svg
+      triggers bench deliver --listen 0.0.0.0:9000 --receiver-url http://10.0.0.7:9000
     """
     from triggers.bench_client import report as reports  # noqa: PLC0415 - only this command needs it
     from triggers.bench_client.service import MeasuredService  # noqa: PLC0415
