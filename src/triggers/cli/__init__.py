@@ -11,6 +11,7 @@ import typer
 
 from triggers import __version__
 from triggers.cli import (
+    bench,
     console,
     deliveries,
     demo,
@@ -66,6 +67,7 @@ orgs.add_to(app)
 serving.add_to(app)
 secrets.add_to(app)
 console.add_to(app)
+bench.add_to(app)
 demo.add_to(app)
 routes.add_to(app)
 

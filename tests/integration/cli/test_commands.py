@@ -20,7 +20,7 @@ from triggers.errors import OperatorError
 HOSTILE = "\u202e\u200b"
 """What the service stores in a name, and a terminal hides."""
 ELSEWHERE = {
-    "api", "check", "console", "db url", "demo", "inbox tail", "keys import", "listen", "migrate",
+    "api", "bench", "check", "console", "db url", "demo", "inbox tail", "keys import", "listen", "migrate",
     "secrets rotate", "serve", "version", "worker",
 }  # fmt: skip
 """Commands that other tests run: they need a process, or the database."""
