@@ -44,7 +44,7 @@ class Budget(NamedTuple):
 BUDGET = Budget(alone=2, ingest=15, inbox=10, ack=10, mixed=10)
 SLOW_BUDGET = Budget(alone=5, ingest=30, inbox=5, ack=5, mixed=10)
 """For bcrypt: less than 60 seconds together."""
-QUICK_BUDGET = Budget(alone=1, ingest=3, inbox=1, ack=1, mixed=2)
+QUICK_BUDGET = Budget(alone=0.5, ingest=2, inbox=1, ack=1, mixed=1)
 
 
 class Timed(NamedTuple):

@@ -50,7 +50,7 @@ def title(count: int) -> str:
 def markdown(stages: Sequence[Stage], events: int) -> str:
     """The three tables. A stage that was not run leaves out the lines that need it."""
     parts = [_headline(stages), _claims(stages), _stages(stages, events)]
-    return "\n".join(part for part in parts if part) + "\n"
+    return "\n".join(part for part in parts if part)
 
 
 def _headline(stages: Sequence[Stage]) -> str:
@@ -85,7 +85,9 @@ def _claims(stages: Sequence[Stage]) -> str:
         gains = [_gain(stages, number, count) for count in counts]
         if any(gain is not None for gain in gains):
             cells = " | ".join(_text(gain, " ms") for gain in gains)
-            lines.append(f"| {number}. {step.title} | {step.claimed} | {cells} | {_verdict(step, gains)} |")
+            lines.append(
+                f"| {number}. {step.title} | {step.claimed} | {cells} | {_verdict(step, counts, gains)} |"
+            )
     if len(lines) == 2:
         return ""
     return (
@@ -100,11 +102,14 @@ def _gain(stages: Sequence[Stage], number: int, organisations: int) -> float | N
     return earlier.taken.alone_ms - later.taken.alone_ms if earlier and later else None
 
 
-def _verdict(step: Step, gains: Sequence[float | None]) -> str:
-    """A step that depends on the number of organisations is judged by the most that it saved."""
-    most = max(gain for gain in gains if gain is not None)
-    if most >= HOLDS * step.at_least_ms:
-        return "yes" if len(gains) == 1 or gains[0] == most else "yes, at most"
+def _verdict(step: Step, counts: Sequence[int], gains: Sequence[float | None]) -> str:
+    """With the fewest organisations, or with the first number that is enough where more of them save more."""
+    judged = [(count, gain) for count, gain in zip(counts, gains, strict=True) if gain is not None]
+    if not step.by_organisations:
+        judged = judged[:1]
+    for count, gain in judged:
+        if gain >= HOLDS * step.at_least_ms:
+            return f"yes, from {count:,} organisations on" if step.by_organisations else "yes"
     return f"no. {step.why_less}"
 
 

@@ -35,13 +35,14 @@ def run(*, quick: bool, peers: Sequence[peer.Peer] = PEERS) -> Findings:
             found.notes.append(f"{each.name} was not measured: {absent}")
             continue
         try:
-            row, durable = measure(each, 3 if quick else 15)
+            row, durable = measure(each, 1 if quick else 15)
         except BenchError as error:
             found.notes.append(f"{each.name} failed: {error}")
             continue
         found.rows.append(row)
         found.facts[each.name] = durable
-        found.notes.append(f"{each.name}: " + ", ".join(f"{name} {value}" for name, value in durable.items()))
+        settings = ", ".join(f"{name} {value}" for name, value in durable.items())
+        found.notes.append(f"{each.name} {each.promise}. {settings}")
     found.page = markdown(found.rows)
     return found
 

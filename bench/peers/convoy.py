@@ -24,6 +24,7 @@ class Convoy:
 
     name = "Convoy"
     programs: Mapping[str, str] = {PROGRAM: "convoy"}
+    promise = "answers once the event is in Redis; a worker stores it"
 
     @contextmanager
     def start(self, place: peer.Place) -> Iterator[RunningConvoy]:

@@ -22,6 +22,7 @@ class Hook0:
 
     name = "Hook0"
     programs: Mapping[str, str] = {API: "hook0-api", WORKER: "hook0-output-worker"}
+    promise = "answers once PostgreSQL has committed the event with its deliveries"
 
     @contextmanager
     def start(self, place: peer.Place) -> Iterator[RunningHook0]:

@@ -32,6 +32,7 @@ class Outpost:
 
     name = "Outpost"
     programs: Mapping[str, str] = {PROGRAM: "outpost", SERVER: "outpost-server"}
+    promise = "answers once RabbitMQ has the deliveries; an event without a destination is stored nowhere"
 
     @contextmanager
     def start(self, place: peer.Place) -> Iterator[RunningOutpost]:

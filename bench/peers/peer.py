@@ -60,6 +60,8 @@ class Peer(Protocol):
     name: str
     programs: Mapping[str, str]
     """Environment variables that name its programs, with what each of them is."""
+    promise: str
+    """What its answer to an event means."""
 
     def start(self, place: Place) -> AbstractContextManager[Running]:
         """Start it with its stores; end all of it afterwards."""

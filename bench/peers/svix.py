@@ -22,6 +22,7 @@ class Svix:
 
     name = "Svix"
     programs: Mapping[str, str] = {PROGRAM: "svix-server"}
+    promise = "answers once PostgreSQL has committed the event, and its delivery is in Redis"
 
     @contextmanager
     def start(self, place: peer.Place) -> Iterator[RunningSvix]:

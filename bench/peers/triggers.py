@@ -17,6 +17,7 @@ class Triggers:
 
     name = "this service"
     programs: Mapping[str, str] = {}
+    promise = "answers once PostgreSQL has committed the event with its deliveries"
 
     @contextmanager
     def start(self, place: peer.Place) -> Iterator[RunningTriggers]:

@@ -1,0 +1,104 @@
+"""The benchmarks that compare this service with others run to their end. No time is judged."""
+
+from __future__ import annotations
+
+import hashlib
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import asyncpg
+import pytest
+from bench import story
+from bench.baselines import environment
+from bench.baselines.stack import redis_server
+from bench.baselines.steps import KEY, PREFIX_LENGTH, STEPS
+from bench.findings import Findings
+from bench.peers import comparison, peer
+from bench.peers.convoy import Convoy
+from bench.peers.hook0 import Hook0
+from bench.peers.outpost import Outpost
+from bench.peers.svix import REDIS, Svix
+from bench.peers.triggers import Triggers
+from bench.processes import BenchError
+
+ROWS = story.Plan((0, len(STEPS)), (1,), 300, quick=True)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Findings, Path]:
+    """A story of three stages: before, after, ours."""
+    try:
+        environment.make()
+    except BenchError as error:
+        pytest.skip(str(error))
+    results = tmp_path_factory.mktemp("results")
+    return story.run(quick=True, plan=ROWS, results=results), results
+
+
+@pytest.mark.timeout(300)
+def test_the_story_measures_both_stacks_and_this_service(told: tuple[Findings, Path]) -> None:
+    found, _ = told
+    assert [row[""] for row in found.rows] == ["before", f"6. {STEPS[5].title} (after)", "this service"]
+    assert all(row["one at a time P50 ms"] > 0 for row in found.rows)
+    loads = ("POST P95 ms", "inbox P95 ms", "ack P95 ms", "mixed P95 ms", "mixed req/s")
+    for row in found.rows[1:]:
+        assert all(row[name] > 0 for name in loads), row
+    assert any("synchronous_commit on" in note for note in found.notes)
+
+
+@pytest.mark.timeout(300)
+def test_the_story_writes_a_page_and_a_chart(told: tuple[Findings, Path]) -> None:
+    found, results = told
+    page = (results / "story.md").read_text()
+    assert page == found.page
+    assert "2,549 → 96 ms" in page
+    assert page.count("\n| this service | 1 |") == 1
+    picture = ET.parse(results / "story.svg").getroot()  # noqa: S314 - it was written a moment ago
+    texts = [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert "before, 1 org." in texts
+    assert "session: before 2,549" in texts
+
+
+def test_the_key_of_the_story_is_that_of_the_session() -> None:
+    hashed = "b56a97e2a1baafad83204376d8f87b8df7b4c6f2abb4d788fd4758c37d964d69"
+    assert (hashlib.sha256(KEY.encode()).hexdigest(), KEY[:PREFIX_LENGTH]) == (hashed, "zap_test_ben")
+
+
+def test_a_peer_without_its_program_is_named_with_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = (Svix(), Outpost(), Convoy(), Hook0())
+    for each in absent:
+        for variable in each.programs:
+            monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("SVIX_SERVER", "/nowhere/svix-server")
+    found = comparison.run(quick=True, peers=absent)
+    assert not found.rows
+    assert found.notes == [
+        "Svix was not measured: set SVIX_SERVER (svix-server) to the path of its program",
+        "Outpost was not measured: set OUTPOST (outpost), OUTPOST_SERVER (outpost-server) "
+        "to the path of its program",
+        "Convoy was not measured: set CONVOY (convoy) to the path of its program",
+        "Hook0 was not measured: set HOOK0_API (hook0-api), HOOK0_WORKER (hook0-output-worker) "
+        "to the path of its program",
+    ]
+
+
+@pytest.mark.timeout(180)
+def test_the_loads_of_the_comparison_reach_a_service() -> None:
+    found = comparison.run(quick=True, peers=(Triggers(),))
+    (row,) = found.rows
+    assert row["delivered %"] == 100
+    assert row["lost"] == 0
+    assert all(row[name] > 0 for name in row if name not in ("", "lost")), row
+    assert any("fsync on" in note for note in found.notes)
+    assert found.page.splitlines()[2].startswith("| this service |")
+
+
+async def test_what_peers_are_given_is_what_the_servers_take(tmp_path: Path, database_url: str) -> None:
+    """The address that programs with another driver get, and the durability that Redis was started with."""
+    connection = await asyncpg.connect(peer.libpq_url(database_url))
+    try:
+        assert await connection.fetchval("select current_database()") in database_url
+    finally:
+        await connection.close()
+    with redis_server(tmp_path, *REDIS) as (url, _):
+        assert peer.redis_durability(url) == {"redis appendonly": "yes", "redis appendfsync": "everysec"}
