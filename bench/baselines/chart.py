@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 
 from bench.baselines.page import Stage
 
-WIDTH, LABEL, BAR, GAP, TOP = 860, 330, 20, 8, 56
+WIDTH, LABEL, BAR, GAP, TOP = 920, 390, 20, 8, 56
 COLOURS = {1: "#2f6fb3", 10: "#7b9fc7", 100: "#b08a3e", 10_000: "#b3502f"}
 """By organisations. Grey for another number."""
 CLAIMED = ((2549, "session: before"), (96, "session: after"))
@@ -58,7 +58,8 @@ def _bar(stage: Stage, y: float, across: Callable[[float], float]) -> list[str]:
 
 def _words(x: float, y: float, text: str, colour: str, *, anchor: str = "start", size: int = 12) -> str:
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}" font-size="{size}">'
+        f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}" font-size="{size}"'
+        ' paint-order="stroke" stroke="#ffffff" stroke-width="3">'
         f"{escape(text)}</text>"
     )
 

@@ -17,10 +17,10 @@ HOLDS = 0.8
 
 
 class Stage(NamedTuple):
-    """One stage with so many organisations; `count` is the number of steps taken, LAST for this service."""
+    """One stage with so many organisations; `steps` is the number of steps taken, LAST for this service."""
 
     title: str
-    count: int
+    steps: int
     organisations: int
     taken: Taken
 
@@ -124,8 +124,8 @@ def _stages(stages: Sequence[Stage], events: int) -> str:
     )
 
 
-def _find(stages: Sequence[Stage], count: int, organisations: int) -> Stage | None:
-    return next((one for one in stages if (one.count, one.organisations) == (count, organisations)), None)
+def _find(stages: Sequence[Stage], steps: int, organisations: int) -> Stage | None:
+    return next((one for one in stages if (one.steps, one.organisations) == (steps, organisations)), None)
 
 
 def _ingest(taken: Taken) -> float | None:

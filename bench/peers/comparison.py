@@ -9,7 +9,6 @@ from typing import Any
 import uvloop
 
 from bench import load
-from bench.cluster import cluster
 from bench.findings import Findings, Row
 from bench.peers import peer
 from bench.peers.convoy import Convoy
@@ -49,17 +48,15 @@ def run(*, quick: bool, peers: Sequence[peer.Peer] = PEERS) -> Findings:
 
 def measure(each: peer.Peer, seconds: float) -> tuple[Row, dict[str, str]]:
     """Accept; accept and deliver; sent → received; memory. Its stores answer how they write."""
-    with place() as home, cluster(home) as postgres, receiver() as nginx:
-        where = peer.Place(home, postgres.url, home / "cluster")
-        with each.start(where) as running:
-            row = {
-                "": each.name,
-                **_accept(running, seconds),
-                **_deliver(running, nginx, seconds),
-                **_latency(running, seconds),
-                "memory MiB": sum(peer.memory_mib(running).values()),
-            }
-            return row, dict(uvloop.run(running.durability()))
+    with place() as home, receiver() as nginx, each.start(home) as running:
+        row = {
+            "": each.name,
+            **_accept(running, seconds),
+            **_deliver(running, nginx, seconds),
+            **_latency(running, seconds),
+            "memory MiB": sum(peer.memory_mib(running).values()),
+        }
+        return row, dict(uvloop.run(running.durability()))
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -27,13 +29,13 @@ class Convoy:
     promise = "answers once the event is in Redis; a worker stores it"
 
     @contextmanager
-    def start(self, place: peer.Place) -> Iterator[RunningConvoy]:
+    def start(self, home: Path) -> Iterator[RunningConvoy]:
         """Migrate, make a user with a key, serve, and start the agent."""
         port, agent_port = free_port(), free_port()
-        with redis_server(place.home, *REDIS) as (redis_url, redis):
+        with peer.place(home) as place, redis_server(home, *REDIS) as (redis_url, redis):
             settings = configuration(place, port, agent_port, redis_url)
             program = peer.path_of(PROGRAM)
-            (place.home / "convoy.json").write_text("{}")
+            (home / "convoy.json").write_text("{}")
             peer.command(place, [program, "migrate", "up"], settings)
             made = peer.command(
                 place, [program, "bootstrap", "--email", "bench@localhost.test", "--with-api-key"], settings
@@ -113,5 +115,5 @@ class RunningConvoy:
         """An event is only in Redis until a worker has stored it."""
         return await peer.postgres_durability(self._place) | peer.redis_durability(self._redis_url)
 
-    def _make(self, path: str, body: Mapping[str, object]) -> Mapping[str, object]:
+    def _make(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return dict(peer.ask(self.port, "POST", path, self._headers, body)["data"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import psutil
@@ -25,14 +26,16 @@ class Hook0:
     promise = "answers once PostgreSQL has committed the event with its deliveries"
 
     @contextmanager
-    def start(self, place: peer.Place) -> Iterator[RunningHook0]:
+    def start(self, home: Path) -> Iterator[RunningHook0]:
         """Serve, which migrates, then start the worker."""
         port = free_port()
-        settings = configuration(place, port)
-        with peer.process(place, [peer.path_of(API)], settings, port) as api:
-            wait_for(lambda: peer.answers_with(port, "/api/v1/swagger.json"), 60, "healthy Hook0")
-            with peer.process(place, [peer.path_of(WORKER)], worker_configuration(place), port) as worker:
-                yield RunningHook0(place, port, settings["MASTER_API_KEY"], (api, worker))
+        with peer.place(home) as place:
+            settings = configuration(place, port)
+            with peer.process(place, [peer.path_of(API)], settings, port) as api:
+                wait_for(lambda: peer.answers_with(port, "/api/v1/swagger.json"), 60, "healthy Hook0")
+                sending = worker_configuration(place)
+                with peer.process(place, [peer.path_of(WORKER)], sending, port) as worker:
+                    yield RunningHook0(place, port, settings["MASTER_API_KEY"], (api, worker))
 
 
 def configuration(place: peer.Place, port: int) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -35,10 +36,14 @@ class Outpost:
     promise = "answers once RabbitMQ has the deliveries; an event without a destination is stored nowhere"
 
     @contextmanager
-    def start(self, place: peer.Place) -> Iterator[RunningOutpost]:
+    def start(self, home: Path) -> Iterator[RunningOutpost]:
         """Migrate, then serve."""
         port = free_port()
-        with redis_server(place.home, *REDIS) as (redis_url, redis), rabbitmq(place) as broker:
+        with (
+            peer.place(home) as place,
+            redis_server(home, *REDIS) as (redis_url, redis),
+            rabbitmq(place) as broker,
+        ):
             settings = configuration(place, port, Stores(redis_url, broker.url))
             peer.command(place, [peer.path_of(PROGRAM), "migrate", "apply", "--yes"], settings)
             with peer.process(place, [peer.path_of(SERVER)], settings, port) as server:

@@ -16,6 +16,7 @@ import msgspec
 import psutil
 import redis
 
+from bench.cluster import cluster
 from bench.processes import BenchError, answers, cpu_seconds, end, postgres_processes, wait_for
 
 NUMBER = "NUMBER"
@@ -63,8 +64,15 @@ class Peer(Protocol):
     promise: str
     """What its answer to an event means."""
 
-    def start(self, place: Place) -> AbstractContextManager[Running]:
+    def start(self, home: Path) -> AbstractContextManager[Running]:
         """Start it with its stores; end all of it afterwards."""
+
+
+@contextmanager
+def place(home: Path) -> Iterator[Place]:
+    """A PostgreSQL for one peer, with its files in the home."""
+    with cluster(home) as own:
+        yield Place(home, own.url, home / "cluster")
 
 
 def missing(peer: Peer) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 
@@ -25,10 +26,10 @@ class Svix:
     promise = "answers once PostgreSQL has committed the event, and its delivery is in Redis"
 
     @contextmanager
-    def start(self, place: peer.Place) -> Iterator[RunningSvix]:
+    def start(self, home: Path) -> Iterator[RunningSvix]:
         """Migrate, make a token, serve."""
         port = free_port()
-        with redis_server(place.home, *REDIS) as (redis_url, redis):
+        with peer.place(home) as place, redis_server(home, *REDIS) as (redis_url, redis):
             settings = configuration(place, port, redis_url)
             program = peer.path_of(PROGRAM)
             peer.command(place, [program, "migrate"], settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 
@@ -20,10 +21,10 @@ class Triggers:
     promise = "answers once PostgreSQL has committed the event with its deliveries"
 
     @contextmanager
-    def start(self, place: peer.Place) -> Iterator[RunningTriggers]:
+    def start(self, home: Path) -> Iterator[RunningTriggers]:
         """Serve, with its private PostgreSQL."""
-        with Service(place.home, **OPEN) as service:
-            yield RunningTriggers(place._replace(database_url=service.database_url), service)
+        with Service(home, **OPEN) as service:
+            yield RunningTriggers(peer.Place(home, service.database_url, service.data_dir), service)
 
 
 class RunningTriggers:
