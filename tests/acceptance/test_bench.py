@@ -15,7 +15,6 @@ from bench import story
 from bench.baselines import environment
 from bench.baselines.stack import redis_server
 from bench.baselines.steps import KEY, PREFIX_LENGTH, STEPS
-from bench.findings import Findings
 from bench.peers import comparison, peer
 from bench.peers.convoy import Convoy
 from bench.peers.hook0 import Hook0
@@ -26,39 +25,30 @@ from bench.processes import ROOT, BenchError
 ROWS = story.Plan((0, len(STEPS)), (1,), 300, quick=True)
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Findings, Path]:
-    """A story of three stages: before, after, ours."""
+@pytest.mark.timeout(300)
+def test_the_story_measures_both_stacks_and_this_service(tmp_path: Path) -> None:
+    """Before, after, and ours; with bcrypt, the short run may end before many requests are answered."""
     try:
         environment.make()
     except BenchError as error:
         pytest.skip(str(error))
-    results = tmp_path_factory.mktemp("results")
-    return story.run(quick=True, plan=ROWS, results=results), results
+    found = story.run(quick=True, plan=ROWS, results=tmp_path)
 
-
-@pytest.mark.timeout(300)
-def test_the_story_measures_both_stacks_and_this_service(told: tuple[Findings, Path]) -> None:
-    found, _ = told
     assert [row[""] for row in found.rows] == ["before", f"6. {STEPS[5].title} (after)", "this service"]
     assert all(row["one at a time P50 ms"] > 0 for row in found.rows)
     loads = ("POST P95 ms", "inbox P95 ms", "ack P95 ms", "mixed P95 ms", "mixed req/s")
     for row in found.rows[1:]:
         assert all(row[name] > 0 for name in loads), row
-    assert any("synchronous_commit on" in note for note in found.notes)
+    assert sum("synchronous_commit on" in note for note in found.notes) == 2
 
-
-@pytest.mark.timeout(300)
-def test_the_story_writes_a_page_and_a_chart(told: tuple[Findings, Path]) -> None:
-    found, results = told
-    page = (results / "story.md").read_text()
+    page = (tmp_path / "story.md").read_text()
     assert page == found.page
     assert "2,549 → 96 ms" in page
     assert page.count("\n| this service | 1 |") == 1
-    picture = ET.parse(results / "story.svg").getroot()  # noqa: S314 - it was written a moment ago
+
+    picture = ET.parse(tmp_path / "story.svg").getroot()  # noqa: S314 - it was written a moment ago
     texts = [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
-    assert "before, 1 org." in texts
-    assert "session: before 2,549" in texts
+    assert {"before, 1 org.", "session: before 2,549"} <= set(texts)
 
 
 def test_the_key_of_the_story_is_that_of_the_session() -> None:
