@@ -46,7 +46,7 @@ class Budget(NamedTuple):
 
 
 BUDGET = Budget(alone=2, ingest=15, inbox=10, ack=10, mixed=10)
-CROWDED_BUDGET = BUDGET._replace(ingest=10, inbox=5, ack=5, mixed=4)
+CROWDED_BUDGET = BUDGET._replace(ingest=10, inbox=8, ack=8, mixed=4)
 """For more than one organisation, which the session did not have, so that all of it fits in 15 minutes."""
 SLOW_BUDGET = Budget(alone=5, ingest=30, inbox=5, ack=5, mixed=10, fresh=True)
 """For bcrypt: less than 60 seconds together."""
