@@ -30,6 +30,8 @@ PARTS = {
     "hostile": "one caller or endpoint attacks while another organisation posts and receives",
     "console": "each page of the console over millions of events, beside 500 events/s",
     "streams": "memory and CPU of the API with 200 open streams",
+    "story": "the two stacks of the performance session, step by step, beside this service",
+    "peers": "Svix, Outpost, Convoy and Hook0 beside this service, given their programs",
     "outage": "PostgreSQL gone for eight seconds, again and again, and a worker killed",
 }
 RESULTS = Path(__file__).parent / "results"

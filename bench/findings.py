@@ -31,6 +31,8 @@ class Findings:
     ratios: list[Ratio] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    page: str = ""
+    """Markdown for the documentation, printed below the rest."""
 
     def at_least(self, name: str, value: float, wanted: float) -> None:
         """Note a figure that should reach `wanted`."""
@@ -56,6 +58,8 @@ class Findings:
             console.print(f"  {ratio.name}: [bold {colour}]{_text(ratio.value)}[/]{wanted}", highlight=False)
         for note in self.notes:
             console.print(f"  {note}", style="dim", highlight=False)
+        if self.page:
+            console.print(f"\n{self.page}", markup=False, highlight=False, soft_wrap=True)
         console.print()
 
     def as_json(self) -> Mapping[str, Any]:

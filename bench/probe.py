@@ -12,6 +12,7 @@ import re
 import statistics
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from bench.findings import Row
@@ -19,7 +20,7 @@ from bench.processes import BenchError
 from triggers.outbound.connection import EndpointConnection
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
-_NUMBER = re.compile(rb'"probe":(\d+)')
+_NUMBER = re.compile(rb'"probe": ?(\d+)')
 _ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 PATIENCE_SECONDS = 30
 
@@ -54,11 +55,26 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-class Probe:
-    """`async with Probe() as probe`: listens on `probe.url`; `send` posts and waits for arrivals."""
+def event_request(number: int, key: str) -> bytes:
+    """POST /v1/events of this service, with the number of a probe."""
+    body = b'{"type":"bench.probe","payload":{"probe":%d}}' % number
+    head = (
+        f"POST /v1/events HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
-    def __init__(self) -> None:
+
+class Probe:
+    """`async with Probe() as probe`: listens on `probe.url`; `send` posts and waits for arrivals.
+
+    Another service than this one gets what `request` makes of a number and a key, and answers `status`.
+    """
+
+    def __init__(self, request: Callable[[int, str], bytes] = event_request, status: int = 201) -> None:
         self.url = ""
+        self._request = request
+        self._status = status
         self._arrived: dict[int, float] = {}
         self._next = 0
 
@@ -86,7 +102,7 @@ class Probe:
         self, port: int, key: str, *, rate: float, seconds: float, patience_seconds: float = PATIENCE_SECONDS
     ) -> Taken:
         """The same where probes may be lost; those that are missing at the end are waited for so long."""
-        callers = _Callers(port, key)
+        callers = _Callers(port, lambda number: self._request(number, key), self._status)
         due_at: dict[int, float] = {}
         posts: list[asyncio.Task[None]] = []
         began = time.perf_counter() + 0.1
@@ -124,28 +140,24 @@ class Probe:
 class _Callers:
     """Connections to the API, as many as are needed at once."""
 
-    def __init__(self, port: int, key: str) -> None:
+    def __init__(self, port: int, request: Callable[[int], bytes], status: int) -> None:
         self.accepted: dict[int, float] = {}
         self.refused: dict[int, str] = {}
         self._port = port
-        self._key = key
+        self._request = request
+        self._status = status
         self._free: list[EndpointConnection] = []
         self._opened: list[EndpointConnection] = []
 
     async def post(self, number: int) -> None:
         """Post one event, and note when it was accepted, or why not."""
-        body = b'{"type":"bench.probe","payload":{"probe":%d}}' % number
-        head = (
-            f"POST /v1/events HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {self._key}\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-        )
         try:
             connection = self._free.pop() if self._free else await self._open()
         except OSError as error:
             self.refused[number] = type(error).__name__
             return
-        fault = await connection.exchange(head.encode() + body)
-        if fault is not None or connection.status != 201:
+        fault = await connection.exchange(self._request(number))
+        if fault is not None or connection.status != self._status:
             self.refused[number] = str(fault or connection.status)
         else:
             self.accepted[number] = time.perf_counter()

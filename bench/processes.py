@@ -182,7 +182,7 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         assert self._process is not None
-        postgres = self._postgres()
+        postgres = self.postgres()
         end(self._process, 20)
         for process in postgres:  # only what a serve that had to be killed left behind
             with suppress(psutil.Error):
@@ -267,13 +267,15 @@ class Service:
 
     def cpu(self) -> Cpu:
         """CPU seconds so far. PostgreSQL is everything that works in the data directory."""
+        python = self.family()
+        api = cpu_seconds(python[0])
+        return Cpu(api, sum(map(cpu_seconds, python[1:])), sum(map(cpu_seconds, self.postgres())))
+
+    def family(self) -> list[psutil.Process]:
+        """The process that was started, then its others, without PostgreSQL."""
         assert self._process is not None
         serve = psutil.Process(self._process.pid)
-        ours = [serve, *serve.children(recursive=True)]
-        python = [process for process in ours if not _is_postgres(process)]
-        api = cpu_seconds(serve)
-        worker = sum(cpu_seconds(process) for process in python if process.pid != serve.pid)
-        return Cpu(api, worker, sum(map(cpu_seconds, self._postgres())))
+        return [serve, *[each for each in serve.children(recursive=True) if not _is_postgres(each)]]
 
     def api_memory_mib(self) -> dict[str, float]:
         """Resident memory of the process that answers requests, now and at its highest, in MiB."""
@@ -282,7 +284,8 @@ class Service:
         found = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB", status, re.MULTILINE))
         return {"now": int(found["VmRSS"]) / 1024, "highest": int(found["VmHWM"]) / 1024}
 
-    def _postgres(self) -> list[psutil.Process]:
+    def postgres(self) -> list[psutil.Process]:
+        """The processes of its private PostgreSQL."""
         return postgres_processes(self.data_dir)
 
 
