@@ -67,6 +67,7 @@ NAMES = {
     "InboxView": "Inbox",
     "NotifyingInboxView": "NotifyingInbox",
     "InboxBody": "NewInbox",
+    "NoteBody": "Note",
     "NotificationsView": "Notifications",
     "AckAnswer": "Acknowledgement",
     "AckResult": "AcknowledgementResult",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from uuid import UUID
 
 import pytest
@@ -29,6 +31,36 @@ def work(name: str, steps: int, done: list[str]) -> Steps[str]:
 async def test_the_result_is_that_of_the_work() -> None:
     assert await do(work("a", 3, []), ADA) == "a"
     assert await do_first(work("a", 3, [])) == "a"
+
+
+class Body:
+    """Something large that steps hold."""
+
+
+async def test_work_that_failed_in_line_keeps_nothing_alive() -> None:
+    """Otherwise bodies that are refused stay in memory until a garbage collection, which may be minutes."""
+    bodies: list[weakref.ref[Body]] = []
+
+    def refuse() -> Steps[None]:
+        body = Body()
+        bodies.append(weakref.ref(body))
+        yield
+        raise ValueError(body)
+
+    async def answer() -> str:
+        try:
+            await do(refuse(), ADA)
+        except ValueError as error:
+            return type(error).__name__
+        return ""
+
+    gc.disable()
+    try:
+        assert await asyncio.gather(*[answer() for _ in range(3)]) == ["ValueError"] * 3
+        await asyncio.sleep(0)
+        assert [each() for each in bodies] == [None] * 3
+    finally:
+        gc.enable()
 
 
 async def test_organisations_have_turns_however_much_work_each_has() -> None:

@@ -2,6 +2,14 @@
 
 import type { Attempt } from "./events.js";
 
+/** What the consumer of an inbox reported when it settled the message the last time. */
+export interface ConsumerNote {
+  status_code: number | null;
+  duration_ms: number | null;
+  text: string | null;
+  reported_at: string;
+}
+
 /** One generation of a delivery. The first is 0; each replay or retry of a settled delivery adds 1. */
 export interface DeliveryRecord {
   generation: number;
@@ -23,6 +31,8 @@ export interface DeliveryRecord {
   waiting_for: string | null;
   /** Time of the next attempt, if it depends only on time. */
   next_at: string | null;
+  /** Reported by the consumer of an inbox. Null if no consumer reported anything. */
+  note: ConsumerNote | null;
 }
 
 /** A delivery in a list. */

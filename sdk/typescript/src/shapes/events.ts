@@ -1,6 +1,6 @@
 /** Events: what is sent, and what is shown of them. */
 
-import type { ListedDelivery } from "./deliveries.js";
+import type { ConsumerNote, ListedDelivery } from "./deliveries.js";
 import type { BatchItem } from "./problems.js";
 
 /** An event to accept. `data` is another name for `payload`. One of them is required. */
@@ -74,6 +74,8 @@ export interface DeliveryState {
   attempts: number;
   due_at: string | null;
   settled_at: string | null;
+  /** Reported by the consumer of an inbox. Null if no consumer reported anything. */
+  note: ConsumerNote | null;
 }
 
 /** Why a subscription has a delivery of the event, or has none. */

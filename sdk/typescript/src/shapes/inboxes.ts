@@ -21,7 +21,7 @@ export interface Inbox {
   created_at: string;
   status_at: string;
   /** When the service deletes the inbox. Null: never. */
-  expires_at?: string | null | undefined;
+  expires_at: string | null;
   /** Present only if it was asked for. */
   backlog?: InboxBacklog | undefined;
 }

@@ -2,6 +2,7 @@
 
 from triggers_client.models.deliveries import (
     Attempt,
+    ConsumerNote,
     DeliveryDetail,
     DeliveryRecord,
     EventDelivery,
@@ -70,6 +71,7 @@ __all__ = [
     "ApiKey",
     "Attempt",
     "BatchItem",
+    "ConsumerNote",
     "DeliveryDetail",
     "DeliveryRecord",
     "DeliveryState",

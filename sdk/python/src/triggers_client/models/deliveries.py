@@ -27,6 +27,16 @@ class Attempt(Model):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConsumerNote(Model):
+    """What the consumer of an inbox reported when it settled the message the last time."""
+
+    status_code: int | None
+    duration_ms: int | None
+    text: str | None
+    reported_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeliveryRecord(Model):
     """One generation of a delivery. The first is 0; each replay or retry of a settled delivery adds 1."""
 
@@ -41,6 +51,7 @@ class DeliveryRecord(Model):
     settled_at: datetime | None
     waiting_for: str | None
     next_at: datetime | None
+    note: ConsumerNote | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +69,7 @@ class ListedDelivery(Model):
     settled_at: datetime | None
     waiting_for: str | None
     next_at: datetime | None
+    note: ConsumerNote | None = None
     id: str
     event_id: str
     event_type: str | None
@@ -80,6 +92,7 @@ class DeliveryDetail(Model):
     settled_at: datetime | None
     waiting_for: str | None
     next_at: datetime | None
+    note: ConsumerNote | None = None
     id: str
     event_id: str
     event_type: str | None
@@ -105,6 +118,7 @@ class EventDelivery(Model):
     settled_at: datetime | None
     waiting_for: str | None
     next_at: datetime | None
+    note: ConsumerNote | None = None
     id: str
     event_id: str
     event_type: str | None

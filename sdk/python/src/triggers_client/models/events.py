@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from triggers_client.decoding import Model
+from triggers_client.models.deliveries import ConsumerNote
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,7 @@ class DeliveryState(Model):
     attempts: int
     due_at: datetime | None
     settled_at: datetime | None
+    note: ConsumerNote | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
