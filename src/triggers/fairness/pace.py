@@ -148,8 +148,8 @@ def _step(steps: Steps[Any] | None, result: asyncio.Future[Any]) -> bool:
     except StopIteration as end:
         result.set_result(end.value)
     except Exception as error:  # noqa: BLE001 - it belongs to the caller that waits for the result
-        # Without this frame in the traceback, whose variables have the result. Otherwise error and result would
-        # keep each other alive, with all that the steps held, such as a body, until a garbage collection.
+        # The traceback gets no frame that has the result in a variable. Otherwise error and result would keep
+        # each other alive, with all that the steps held, such as a body, until a garbage collection.
         result.set_exception(error.with_traceback(error.__traceback__ and error.__traceback__.tb_next))
     else:
         return False
