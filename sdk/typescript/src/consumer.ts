@@ -102,7 +102,8 @@ export class Consumer {
       while (!this.#isStopping) {
         const lease = await this.#take();
         const [message] = lease?.messages ?? [];
-        if (lease && message) await this.#process(lease, message);
+        // A lease that could not be confirmed is over, so another consumer may have the message.
+        if (lease && message && !lease.lost.aborted) await this.#process(lease, message);
       }
     } catch (error) {
       if (!this.#isStopping) this.#failure ??= error;
