@@ -143,6 +143,22 @@ export const consuming: Record<string, Test> = {
     same((await inbox.messages({ status: "available" }).toArray()).map((each) => each.id), [id]);
   },
 
+  "a note that the service refuses keeps no message from being acknowledged": async (place) => {
+    const { inbox, send } = await inboxOf(clientOf(place));
+    await send(1);
+    let count = 0;
+    const handler = (message: Message) => {
+      message.note = { text: "x".repeat(1025) };
+      count = message.leaseCount;
+    };
+    const consumer = inbox.consumer(handler, { ...quiet, concurrency: 1 });
+    const running = consumer.run();
+    await eventually(() => count, "message");
+    consumer.stop();
+    await running;
+    same([count, await inbox.messages().toArray()], [1, []]);
+  },
+
   "a consumer of an inbox that does not exist fails": async (place) => {
     const consumer = clientOf(place).inbox(freshName()).consumer(() => undefined, { ...quiet, concurrency: 3 });
     same((await rejected(consumer.run(), Refused)).status, 404);
