@@ -102,7 +102,8 @@ export class Consumer {
       while (!this.#isStopping) {
         const lease = await this.#take();
         const [message] = lease?.messages ?? [];
-        if (lease && message) await this.#process(lease, message);
+        // A lease that could not be confirmed is over, so another consumer may have the message.
+        if (lease && message && !lease.lost.aborted) await this.#process(lease, message);
       }
     } catch (error) {
       if (!this.#isStopping) this.#failure ??= error;
@@ -201,14 +202,16 @@ export class Consumer {
   async #drained(finished: AbortSignal): Promise<void> {
     await new Promise((resolve) => this.#stopping.signal.addEventListener("abort", resolve, { once: true }));
     await pause(this.#options.drainSeconds, finished).catch(() => undefined);
-    await Promise.all([...this.#held].map((lease) => giveBack(lease)));
+    await Promise.all([...this.#held].map((lease) => this.#giveBack(lease)));
   }
-}
 
-/** Tell the handler that it has lost the message, after the message was released. */
-async function giveBack(lease: Lease): Promise<void> {
-  await lease.release().catch(() => undefined); // it is available when the lease ends
-  lease.lose("The consumer stops.");
+  /** Tell the handler to stop before another consumer can have its message. A settlement under way ends first. */
+  async #giveBack(lease: Lease): Promise<void> {
+    await lease.settled();
+    if (lease.id === null || lease.messages.every((each) => each.isSettled)) return;
+    lease.lose("The consumer stops.");
+    await this.#giveUp(lease.id);
+  }
 }
 
 function reportError(error: unknown, message?: Message): void {

@@ -50,7 +50,7 @@ export class InboxHandle {
     for (;;) {
       const lease = await this.lease({ wait_seconds: 20, ...options, lease_limit: 1 });
       const [message] = lease.messages;
-      if (message === undefined) continue;
+      if (message === undefined || lease.lost.aborted) continue; // another consumer may have it
       let isDone = false;
       try {
         yield message;

@@ -1,5 +1,6 @@
 /** A leased message. */
 
+import { Refused } from "./errors.js";
 import type { Lease } from "./lease.js";
 import type { LeasedMessage, Note } from "./shapes/messages.js";
 
@@ -16,7 +17,7 @@ export class Message<T = any> {
   /** How often it was leased, this time included. */
   readonly leaseCount: number;
   readonly lease: Lease;
-  /** What to report when the message is settled. Older services know no note, and refuse it. */
+  /** What to report when the message is settled. `end` leaves out a note that the service refuses. */
   note: Note | undefined;
   #rejection: string | undefined;
 
@@ -65,6 +66,17 @@ export class Message<T = any> {
   /** Settle it as its handler ended: reject it if the handler said so, or else do this. */
   async end(how: "ack" | { delay_seconds: number }): Promise<void> {
     if (this.isSettled) return this.lease.settled();
+    try {
+      await this.#settle(how);
+    } catch (error) {
+      // The note is wrong, or the service is older than notes. The work is done all the same.
+      if (!(error instanceof Refused) || error.status !== 422 || this.note === undefined) throw error;
+      this.note = undefined;
+      await this.#settle(how);
+    }
+  }
+
+  async #settle(how: "ack" | { delay_seconds: number }): Promise<void> {
     const alone = this.#alone();
     if (this.#rejection !== undefined) await this.lease.reject({ ...alone, reason: this.#rejection });
     else if (how === "ack") await this.lease.ack(alone);

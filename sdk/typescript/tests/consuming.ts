@@ -120,20 +120,43 @@ export const consuming: Record<string, Test> = {
   },
 
   "a consumer that stops releases what takes too long": async (place) => {
-    const { inbox, send } = await inboxOf(clientOf(place));
-    const [id] = await send(1);
     let held: Message | undefined;
+    let wasToldFirst: boolean | undefined;
+    const client = clientOf(place, {
+      fetch: (url, init) => {
+        if (url.endsWith("/release")) wasToldFirst ??= held?.leaseLost.aborted;
+        return fetch(url, init);
+      },
+    });
+    const { inbox, send } = await inboxOf(client);
+    const [id] = await send(1);
     const handler = (message: Message) => {
       held = message;
       return new Promise(() => undefined);
     };
-    const consumer = inbox.consumer(handler, { ...quiet, drainSeconds: 0.1 });
+    const consumer = inbox.consumer(handler, { ...quiet, concurrency: 1, drainSeconds: 0.1 });
     const running = consumer.run();
     await eventually(() => held, "message");
     consumer.stop();
     await running;
-    check(held?.leaseLost.aborted, "the handler is told");
+    check(wasToldFirst, "the handler is told before another consumer can have the message");
     same((await inbox.messages({ status: "available" }).toArray()).map((each) => each.id), [id]);
+  },
+
+  "a note that the service refuses keeps no message from being acknowledged": async (place) => {
+    const { inbox, send } = await inboxOf(clientOf(place));
+    await send(1);
+    let count = 0;
+    const handler = (message: Message) => {
+      message.note = { text: "x".repeat(1025) };
+      count = message.leaseCount;
+    };
+    const consumer = inbox.consumer(handler, { ...quiet, concurrency: 1 });
+    const running = consumer.run();
+    await eventually(() => count, "message");
+    consumer.stop();
+    await running;
+    same([count, await inbox.messages().toArray()], [1, []]);
   },
 
   "a consumer of an inbox that does not exist fails": async (place) => {

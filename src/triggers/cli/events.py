@@ -17,7 +17,7 @@ from triggers.cli.times import moment_of
 events = typer.Typer(no_args_is_help=True, help="List events, and show what became of them.")
 
 EventId = Annotated[
-    str, typer.Argument(metavar="EVENT", help="The event: its id, or the last 6 or more characters of it.")
+    str, typer.Argument(metavar="EVENT", help="The event: its id, or the last 8 or more characters of it.")
 ]
 SINCE = "RFC 3339 time, or a duration such as 1h for the time so long ago."
 

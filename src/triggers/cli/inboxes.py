@@ -1,4 +1,4 @@
-"""`triggers inboxes`: inboxes themselves. Their messages are in `inbox.py`."""
+"""`triggers inboxes`: inboxes themselves. Their messages are in `messages.py` and `leases.py`."""
 
 from __future__ import annotations
 

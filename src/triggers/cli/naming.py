@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LEAST: Final = 6
 """Minimum number of characters of an ending of an id."""
+_SEARCHED: Final = 8
+"""Number of characters of the ending of an event's id for which the service searches."""
 MOST_LOOKED_AT: Final = 10_000
 """Maximum number of items among which a name is looked for."""
 _MOST_LISTED: Final = 20
@@ -55,7 +57,7 @@ def find_event(session: CommandSession, text: str) -> str:
     """The id of the event whose id is `text` or ends with it. Raises as `find`."""
     if parse_id(text) is not None or len(text) < LEAST or not _ENDING.fullmatch(text.lower()):
         return text  # the service says what is wrong with it
-    hits = session.ask("GET", "/v1/search", params={"q": text.lower()})["data"]
+    hits = session.ask("GET", "/v1/search", params={"q": text.lower()[-_SEARCHED:]})["data"]
     ids = [hit["id"] for hit in hits if hit["kind"] == "event" and _ends(hit["id"], text)]
     if len(ids) > 1:
         raise OperatorError(
@@ -64,8 +66,8 @@ def find_event(session: CommandSession, text: str) -> str:
         )
     if not ids:
         raise OperatorError(
-            f"No event was found whose id ends with {text!r}. Only the newest events are searched by the end"
-            " of their ids, so use the whole id of an older one."
+            f"No event was found whose id ends with {text!r}. Give at least the last {_SEARCHED} characters."
+            " Only the newest events are searched by the end of their ids, so use the whole id of older ones."
         )
     return str(ids[0])
 

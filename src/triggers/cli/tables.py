@@ -6,6 +6,7 @@ width. With `--wide`, and in a pipe, it has all columns, whole ids and exact tim
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -196,18 +197,24 @@ def show_details(item: Mapping[str, Any]) -> None:
         typer.echo(f"{inert(name):<{width}}  {text}")
 
 
-_LINE_BREAKS: Final = bytes.maketrans(b"\r\n", b"  ")
-"""A JSON string holds no raw line break, so a space in place of a line break changes no value."""
-_CONTROLS: Final = re.compile(rb"\x7f|\xc2[\x80-\x9f]")
-"""Control characters that JSON does not escape. Others cannot be in a JSON text."""
+IN_ONE_LINE: Final = bytes.maketrans(b"\t\r\n", b"   ")
+"""A JSON string holds no raw tab or line break, so a space in place of one changes no value."""
 
 
 def print_json(text: bytes) -> None:
     """Print a JSON text as one line. Numbers and strings keep the bytes that the service sent.
 
-    On a terminal, control characters are escaped as JSON escapes them.
+    On a terminal, characters that it would obey or hide are escaped as JSON escapes them.
     """
-    line = bytes(text).translate(_LINE_BREAKS)
-    if sys.stdout.isatty():
-        line = _CONTROLS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), line)
-    typer.echo(line)
+    line = bytes(text).translate(IN_ONE_LINE)
+    typer.echo(inert_json(line.decode(errors="backslashreplace")) if sys.stdout.isatty() else line)
+
+
+def inert_json(line: str) -> str:
+    """A JSON text in one line, with JSON's escapes for what a terminal would obey or hide.
+
+    Such characters are only inside of strings.
+    """
+    if line.isprintable():
+        return line
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in line)

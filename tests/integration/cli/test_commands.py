@@ -142,6 +142,7 @@ async def test_every_command_runs(
     assert "billing" in shown or box["id"] in shown
     assert (await shell.json("events", "show", event))["payload"] == {"total": 70}
     assert "matched by order.*" in await shell("events", "explain", event)
+    assert "matched by order.*" in await shell("events", "explain", event[-14:])
     assert {"default", "billing"} < {each["key"] for each in await shell.lines("events", "explain", event)}
     assert await shell("events", "payload", event) == '{"total": 70}'
     assert "matches" in await shell("events", "dry-run", "order.paid", "--data", "{}")

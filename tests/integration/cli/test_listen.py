@@ -379,6 +379,16 @@ async def test_the_answers_of_a_receiver(
     await forwarder.close()
 
 
+async def test_a_receiver_gets_no_cookies_of_before(receiver: Receiver, clock: DatabaseClock) -> None:
+    receiver.answer = lambda _: status(204, "set-cookie: a=b")
+    forwarder = Forwarder(receiver.url, read_secret(generate_secret()))
+    event = ReceivedEvent(id=clock.mint(), type="a", payload=b"1")
+    for _ in range(2):
+        assert (await forwarder.send(event, "inbox")).is_success
+    assert ["cookie" in hook.headers for hook in receiver.hooks] == [False, False]
+    await forwarder.close()
+
+
 def test_listening_loads_no_database_driver_and_no_public_key_cryptography() -> None:
     program = (
         "import sys, triggers.cli.listening.command\n"

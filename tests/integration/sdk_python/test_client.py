@@ -298,6 +298,10 @@ async def test_another_program_is_recognised() -> None:
     async with client_of(Faulty(answer=b"{}"), retry_seconds=0) as client:
         with pytest.raises(OutcomeUnknown, match="lacks id"):
             await client.events.get("1")
+    for wrong in (b"<html>", b"{}", b"[]", b'{"results": []}'):
+        async with client_of(Faulty(answer=wrong), retry_seconds=0) as client:
+            (item,) = (await client.events.send_many([{"type": "n", "payload": 1}])).failed
+        assert isinstance(item.error, OutcomeUnknown)
 
 
 async def test_a_limit_is_reported(node: Node, tenants: Tenants) -> None:

@@ -218,9 +218,29 @@ def test_a_receiver_handles_each_delivery_once(make: Callable[..., Receive]) -> 
 
 
 def test_memory_of_what_was_seen_is_bounded() -> None:
+    def is_new(seen: SeenInMemory, key: str) -> bool:
+        if found := seen.claim(key):
+            seen.finish(key)
+        return found
+
     seen = SeenInMemory(most=2)
-    assert [seen.claim(key) for key in "abcab"] == [True, True, True, True, True]
-    assert not seen.claim("b")
-    assert SeenInMemory(seconds=0).claim("a")
+    assert [is_new(seen, key) for key in "abcab"] == [True, True, True, True, True]
+    assert not is_new(seen, "b")
     briefly = SeenInMemory(seconds=0)
-    assert [briefly.claim("a"), briefly.claim("a")] == [True, True]
+    assert [is_new(briefly, "a"), is_new(briefly, "a")] == [True, True]
+
+
+@pytest.mark.parametrize("make", [starlette_app, fastapi_app, flask_app, django_app])
+def test_a_second_attempt_is_not_answered_with_success_while_the_first_is_handled(
+    make: Callable[..., Receive],
+) -> None:
+    """The service gives an attempt up after a while. The handler of the first one may still fail."""
+    secret = new_secret()
+    seen = SeenInMemory()
+    first = signed_sample(secret)
+    key = verify(first.headers, first.body, secret).key
+    receive = make(lambda _: None, secret, seen)
+    assert seen.claim(key)  # as the first attempt does
+    assert receive(first.headers, first.body) == 503
+    seen.forget(key)
+    assert receive(first.headers, first.body) == 204

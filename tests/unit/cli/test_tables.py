@@ -105,10 +105,10 @@ def test_details_and_json_are_inert(terminal: Any, capsys: pytest.CaptureFixture
     assert "\\x1b]0;owned\\x07" in shown
     assert "d ago)" in shown
     assert "nothing" not in shown
-    print_json('{"a":"\x9b31m\x7f",\n"b":1.0}'.encode())
+    print_json('{"a":"\x9b31m\x7f\u202e日",\n\t"b":1.0}'.encode())
     line = capsys.readouterr().out
-    assert line == '{"a":"\\u009b31m\\u007f", "b":1.0}\n'
-    assert json.loads(line)["a"] == "\x9b31m\x7f"
+    assert line == '{"a":"\\u009b31m\\u007f\\u202e日",  "b":1.0}\n'
+    assert json.loads(line)["a"] == "\x9b31m\x7f\u202e日"
 
 
 def test_times_are_relative() -> None:

@@ -7,8 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from triggers_client.calls import Answer, envelope, refusal
-from triggers_client.decoding import decode
-from triggers_client.errors import AnsweredWithProblem, RateLimited, TriggersError, Unavailable
+from triggers_client.decoding import NotOurs, decode
+from triggers_client.errors import (
+    AnsweredWithProblem,
+    OutcomeUnknown,
+    RateLimited,
+    TriggersError,
+    Unavailable,
+)
 from triggers_client.models import BatchItem
 
 MAX_BATCH_EVENTS = 1_000
@@ -76,13 +82,21 @@ def batches(waiting: Iterable[Waiting]) -> Iterator[list[Waiting]]:
 
 
 def outcomes(batch: list[Waiting], answer: Answer) -> list[SentItem]:
-    """The outcome of each event of a batch, from an answer or a problem with `results`."""
-    found = answer.json()["results"]
-    items = [decode(BatchItem, each) for each in found]
-    return [_outcome(batch[item.index], item, answer.request_id) for item in items]
+    """The outcome of each event of a batch, from an answer or a problem with `results`.
+
+    An event of which the answer says nothing may have been stored or not.
+    """
+    try:
+        items = {item.index: item for item in (decode(BatchItem, each) for each in answer.json()["results"])}
+    except (KeyError, TypeError, NotOurs, TriggersError):  # another program sent the answer
+        items = {}
+    return [_outcome(waiting, items.get(place), answer.request_id) for place, waiting in enumerate(batch)]
 
 
-def _outcome(waiting: Waiting, item: BatchItem, request_id: str) -> SentItem:
+def _outcome(waiting: Waiting, item: BatchItem | None, request_id: str) -> SentItem:
+    if item is None:
+        unknown = OutcomeUnknown("The answer has no outcome of this event.", request_id=request_id)
+        return SentItem(waiting.index, waiting.dedup_id, error=unknown)
     if item.problem is None:
         return SentItem(waiting.index, waiting.dedup_id, item.id, duplicate=item.status == 200)
     return SentItem(waiting.index, waiting.dedup_id, error=refusal(item.problem, request_id))

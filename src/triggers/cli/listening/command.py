@@ -49,7 +49,7 @@ def run(options: ListenOptions) -> None:
         async with open_async_client(options.url, options.key) as client:
             link = ServiceLink(client, lines.tell)
             inbox = TemporaryInbox(link, options.wanted, lines.tell)
-            shown = f"{client.base_url.scheme}://{client.base_url.netloc.decode()}"
+            shown = f"{client.base_url.scheme}://{client.base_url.netloc.decode()}{client.base_url.path.rstrip('/')}"
 
             async def begin() -> None:
                 await inbox.create()

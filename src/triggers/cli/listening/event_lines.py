@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
@@ -11,6 +10,7 @@ import msgspec
 import typer
 
 from triggers.cli.listening.forwarding import ReceivedEvent, ReceiverAnswer
+from triggers.cli.tables import IN_ONE_LINE, inert_json
 from triggers.domain import rfc3339
 from triggers.terminal import inert
 
@@ -102,14 +102,6 @@ def _json(handled: Handled) -> str:
         status=None if answer is None else answer.status,
         failure=None if answer is None else answer.failure,
         ms=None if answer is None else answer.milliseconds,
-        payload=msgspec.Raw(event.payload.translate(_IN_ONE_LINE)),
+        payload=msgspec.Raw(event.payload.translate(IN_ONE_LINE)),
     )
-    text = msgspec.json.encode(line).decode()
-    if text.isprintable():
-        return text
-    # Such characters are only inside of strings, where JSON can escape them.
-    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
-
-
-_IN_ONE_LINE: Final = bytes.maketrans(b"\t\r\n", b"   ")
-"""A JSON string holds no raw tab or line break, so a space in place of one changes no value."""
+    return inert_json(msgspec.json.encode(line).decode())

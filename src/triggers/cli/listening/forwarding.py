@@ -103,6 +103,7 @@ class Forwarder:
     async def send(self, event: ReceivedEvent, inbox_id: str) -> ReceiverAnswer:
         """Send an event once. Every failure is a value."""
         prepared = self.prepare(event, inbox_id)
+        self._client.cookies.clear()  # those of earlier answers, which the worker would not send either
         began = time.monotonic()
         status, text, failure = None, b"", None
         try:

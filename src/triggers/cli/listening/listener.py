@@ -17,7 +17,7 @@ import msgspec
 
 from triggers.cli.listening import keyboard
 from triggers.cli.listening.event_lines import EventLines, Handled, Outcome
-from triggers.cli.listening.forwarding import Forwarder, ReceivedEvent, ReceiverAnswer
+from triggers.cli.listening.forwarding import ATTEMPT_SECONDS, Forwarder, ReceivedEvent, ReceiverAnswer
 from triggers.cli.listening.service_link import ServiceLink
 from triggers.cli.listening.temporary_inbox import HeldMessage, TemporaryInbox
 from triggers.domain import parse_time
@@ -108,6 +108,9 @@ class EventListener:
         if self._forwarder is None:
             self._lines.show(Handled(event=event, answer=None, outcome=Outcome.SHOWN, attempt=attempt))
             await self._inbox.settle(held, "ack")
+            return
+        # After an outage the lease may be over, and the message leased by another slot.
+        if held.left_seconds < ATTEMPT_SECONDS and not await self._inbox.extend(held):
             return
         answer = await self._forwarder.send(event, self._inbox.id)
         outcome, fields, remark = self._judge(answer, attempt)

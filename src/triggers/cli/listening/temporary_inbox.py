@@ -7,6 +7,7 @@ import re
 import secrets
 import socket
 import string
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -23,7 +24,7 @@ EXPIRY_SECONDS: Final = 120
 RENEWAL_SECONDS: Final = 30
 """Several renewals may fail before the inbox expires."""
 LEASE_SECONDS: Final = 60
-"""Longer than the receiver may take to answer."""
+"""Longer than a lease may be waited for, and the receiver then take to answer."""
 _WAIT_SECONDS: Final = 20
 _ALPHABET: Final = string.ascii_lowercase + string.digits
 
@@ -62,6 +63,13 @@ class HeldMessage(NamedTuple):
 
     lease_id: UUID
     message: LeasedEvent
+    asked_at: float
+    """Monotonic time before the lease was asked for the first time. It cannot have begun earlier."""
+
+    @property
+    def left_seconds(self) -> float:
+        """For how long the lease certainly lasts."""
+        return self.asked_at + LEASE_SECONDS - time.monotonic()
 
 
 class TemporaryInbox:
@@ -109,7 +117,7 @@ class TemporaryInbox:
 
         A request whose answer was lost is repeated with the same id of the lease, so it leases nothing twice.
         """
-        lease_id = uuid.uuid4()
+        lease_id, asked_at = uuid.uuid4(), time.monotonic()
         body = {
             "lease_id": str(lease_id),
             "lease_limit": 1,
@@ -128,7 +136,7 @@ class TemporaryInbox:
                 await asyncio.sleep(1)
                 return None
         found = decode(checked(answer), LeaseAnswer).results
-        return HeldMessage(lease_id, found[0]) if found else None
+        return HeldMessage(lease_id, found[0], asked_at) if found else None
 
     async def settle(self, held: HeldMessage, verb: str, **fields: Any) -> bool:
         """Acknowledge, release or reject a message. False if the lease or the inbox is gone."""
@@ -139,6 +147,10 @@ class TemporaryInbox:
             return False
         checked(answer)
         return True
+
+    async def extend(self, held: HeldMessage) -> bool:
+        """Extend the lease of a message. False if it is gone."""
+        return await self.settle(held, "extend", lease_seconds=LEASE_SECONDS)
 
     async def replay(self, since: str) -> None:
         """Have past events delivered too: those that were accepted from `since` until the inbox was made.

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from triggers_client._async.transport import AsyncTransport
 from triggers_client.calls import Call
-from triggers_client.errors import ConnectionFailed, RateLimited, Unavailable
+from triggers_client.errors import ConnectionFailed, OutcomeUnknown, RateLimited, Unavailable
 from triggers_client.frames import Frame, FrameReader
 
 _PAUSE_SECONDS = 1.0
@@ -27,7 +27,7 @@ class AsyncStream:
                 async for line in self._transport.lines(self._call, reader.last_id):
                     if (frame := reader.read(line)) is not None:
                         yield frame
-            except (ConnectionFailed, RateLimited, Unavailable):
-                pass  # the service restarts, or other streams have to end first
+            except (ConnectionFailed, OutcomeUnknown, RateLimited, Unavailable):
+                pass  # the service or a proxy in front of it restarts, or other streams have to end first
             reader.restart()
             await asyncio.sleep(_PAUSE_SECONDS)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from triggers_client._sync.transport import Transport
 from triggers_client.calls import Call
-from triggers_client.errors import ConnectionFailed, RateLimited, Unavailable
+from triggers_client.errors import ConnectionFailed, OutcomeUnknown, RateLimited, Unavailable
 from triggers_client.frames import Frame, FrameReader
 
 _PAUSE_SECONDS = 1.0
@@ -28,7 +28,7 @@ class Stream:
                 for line in self._transport.lines(self._call, reader.last_id):
                     if (frame := reader.read(line)) is not None:
                         yield frame
-            except (ConnectionFailed, RateLimited, Unavailable):
-                pass  # the service restarts, or other streams have to end first
+            except (ConnectionFailed, OutcomeUnknown, RateLimited, Unavailable):
+                pass  # the service or a proxy in front of it restarts, or other streams have to end first
             reader.restart()
             time.sleep(_PAUSE_SECONDS)

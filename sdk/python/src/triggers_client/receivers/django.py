@@ -7,7 +7,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from triggers_client.errors import VerificationFailed
-from triggers_client.receivers.seen import Seen
+from triggers_client.receivers.seen import Seen, StillHandled
 from triggers_client.receivers.turns import SyncHandler, take_turn
 from triggers_client.webhooks import verify
 
@@ -23,7 +23,10 @@ def receiver(secrets: str | Sequence[str], *, seen: Seen | None = None) -> Calla
                 webhook = verify(request.headers, request.body, secrets)
             except VerificationFailed as error:
                 return HttpResponse(error.message, status=401, content_type="text/plain")
-            take_turn(webhook, handler, seen)
+            try:
+                take_turn(webhook, handler, seen)
+            except StillHandled as error:
+                return HttpResponse(error.message, status=503, content_type="text/plain")
             return HttpResponse(status=204)
 
         checked: View = csrf_exempt(require_POST(view))

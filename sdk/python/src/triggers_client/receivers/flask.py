@@ -6,7 +6,7 @@ from functools import wraps
 from flask import Response, request
 
 from triggers_client.errors import VerificationFailed
-from triggers_client.receivers.seen import Seen
+from triggers_client.receivers.seen import Seen, StillHandled
 from triggers_client.receivers.turns import SyncHandler, take_turn
 from triggers_client.webhooks import verify
 
@@ -23,7 +23,10 @@ def receiver(
                 webhook = verify(request.headers, request.get_data(), secrets)
             except VerificationFailed as error:
                 return Response(error.message, 401, mimetype="text/plain")
-            take_turn(webhook, handler, seen)
+            try:
+                take_turn(webhook, handler, seen)
+            except StillHandled as error:
+                return Response(error.message, 503, mimetype="text/plain")
             return Response(status=204)
 
         return endpoint

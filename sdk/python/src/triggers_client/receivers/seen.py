@@ -8,12 +8,31 @@ from collections import OrderedDict
 from collections.abc import Awaitable
 from typing import Protocol
 
+from triggers_client.errors import TriggersError
+
+
+class StillHandled(TriggersError):
+    """Another attempt of the same delivery is being handled. Nobody knows yet whether its handler returns."""
+
 
 class Seen(Protocol):
-    """What has been received, by keys such as `<webhook-id>.<subscription>.<generation>`."""
+    """What has been received, by keys such as `<webhook-id>.<subscription>.<generation>`.
+
+    new ──`claim`──▶ being handled ──`finish`──▶ handled
+     ◀─────────────`forget`─┘
+    """
 
     def claim(self, key: str) -> bool:
-        """Note a key, and return whether it is new. At most one of several callers may get True."""
+        """Return True if the handler is to be called, and False if it has returned for this key before.
+
+        At most one of several callers may get True. A claim must end by itself if its process dies.
+
+        Raises:
+            StillHandled: another caller has the claim.
+        """
+
+    def finish(self, key: str) -> None:
+        """Note that the handler has returned."""
 
     def forget(self, key: str) -> None:
         """Forget a key, because its handler raised. The next attempt is handled."""
@@ -24,6 +43,9 @@ class AsyncSeen(Protocol):
 
     def claim(self, key: str) -> Awaitable[bool]:
         """As `Seen.claim`."""
+
+    def finish(self, key: str) -> Awaitable[None]:
+        """As `Seen.finish`."""
 
     def forget(self, key: str) -> Awaitable[None]:
         """As `Seen.forget`."""
@@ -38,19 +60,30 @@ class SeenInMemory:
         self._most = most
         self._lock = threading.Lock()
         self._ends: OrderedDict[str, float] = OrderedDict()
+        self._claimed: set[str] = set()
 
     def claim(self, key: str) -> bool:
-        """Note a key, and return whether it is new."""
+        """Return whether the handler is to be called. Raises StillHandled as `Seen.claim` says."""
         now = time.monotonic()
         with self._lock:
-            while self._ends and (next(iter(self._ends.values())) <= now or len(self._ends) >= self._most):
+            while self._ends and next(iter(self._ends.values())) <= now:
                 self._ends.popitem(last=False)
             if key in self._ends:
                 return False
-            self._ends[key] = now + self._seconds
+            if key in self._claimed:
+                raise StillHandled("Another attempt of this delivery is being handled.")
+            self._claimed.add(key)
             return True
+
+    def finish(self, key: str) -> None:
+        """Note that the handler has returned."""
+        with self._lock:
+            self._claimed.discard(key)
+            self._ends[key] = time.monotonic() + self._seconds
+            while len(self._ends) > self._most:
+                self._ends.popitem(last=False)
 
     def forget(self, key: str) -> None:
         """Forget a key."""
         with self._lock:
-            self._ends.pop(key, None)
+            self._claimed.discard(key)

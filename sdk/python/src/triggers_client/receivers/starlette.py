@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from triggers_client.errors import VerificationFailed
-from triggers_client.receivers.seen import AsyncSeen, Seen
+from triggers_client.receivers.seen import AsyncSeen, Seen, StillHandled
 from triggers_client.receivers.turns import AnyHandler, take_turn_async
 from triggers_client.webhooks import verify
 
@@ -24,7 +24,10 @@ def receiver(
                 webhook = verify(request.headers, await request.body(), secrets)
             except VerificationFailed as error:
                 return PlainTextResponse(error.message, status_code=401)
-            await take_turn_async(webhook, handler, seen)
+            try:
+                await take_turn_async(webhook, handler, seen)
+            except StillHandled as error:
+                return PlainTextResponse(error.message, status_code=503)
             return Response(status_code=204)
 
         return endpoint

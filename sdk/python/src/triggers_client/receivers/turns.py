@@ -1,4 +1,4 @@
-"""The turn of one webhook, without a framework: claimed before the handler, forgotten if it raises."""
+"""The turn of one webhook, without a framework: claimed before the handler, then finished or forgotten."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ AnyHandler = Callable[[Webhook], Awaitable[object] | object]
 
 
 def take_turn(webhook: Webhook, handler: SyncHandler, seen: Seen | None) -> None:
-    """Call the handler, unless another attempt of the same delivery was handled."""
+    """Call the handler, unless another attempt of the same delivery was handled.
+
+    Raises:
+        StillHandled: another attempt is being handled. To answer 2xx would lose it if its handler fails.
+    """
     if seen is not None and not seen.claim(webhook.key):
         return
     try:
@@ -23,6 +27,8 @@ def take_turn(webhook: Webhook, handler: SyncHandler, seen: Seen | None) -> None
         if seen is not None:
             seen.forget(webhook.key)
         raise
+    if seen is not None:
+        seen.finish(webhook.key)
 
 
 async def take_turn_async(webhook: Webhook, handler: AnyHandler, seen: Seen | AsyncSeen | None) -> None:
@@ -35,6 +41,8 @@ async def take_turn_async(webhook: Webhook, handler: AnyHandler, seen: Seen | As
         if seen is not None:
             await _result(seen.forget(webhook.key))
         raise
+    if seen is not None:
+        await _result(seen.finish(webhook.key))
 
 
 async def _result(found: Any) -> Any:
