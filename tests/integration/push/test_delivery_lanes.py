@@ -405,7 +405,7 @@ async def test_what_is_settled_is_left_to_no_collector(
     try:
         await post_and_settle(20)
         await post_and_settle(1)  # the settler holds its last batch until there is another
-        await eventually(lambda: sum(isinstance(each, Ended) for each in gc.get_objects()) <= 1)
+        await eventually(lambda: sum(type(each) is Ended for each in gc.get_objects()) <= 1)
     finally:
         gc.enable()
 

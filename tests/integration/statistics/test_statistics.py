@@ -337,7 +337,7 @@ async def test_a_page_of_subscriptions_has_their_numbers_by_hour(
             (await client.post("/v1/subscriptions", json={"target_url": "https://example.com/"})).json()["id"]
             for _ in range(3)
         ]
-        for hour, delivered in ((30, 100), (23, 1), (5, 2), (5, 3), (0, 4)):
+        for hour, delivered in ((24, 100), (23, 1), (5, 2), (5, 3), (0, 4)):
             for org_id in (mine.id, other.id):
                 await insert_minute(
                     database, org_id, hours_ago(hour), subscription_id=UUID(ids[1]), delivered=delivered
