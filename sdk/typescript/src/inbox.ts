@@ -132,7 +132,9 @@ export class InboxHandle {
   /** Make quarantined messages available again. */
   redrive(body: RedriveBody = {}): Promise<Redriven> {
     const path = `${this.#path}/messages/redrive`;
-    return this.#transport.json<Redriven>({ method: "POST", path, body, repeatable: true });
+    // Without ids, a repetition would make the next 1,000 messages available.
+    const repeatable = body.message_ids != null;
+    return this.#transport.json<Redriven>({ method: "POST", path, body, repeatable });
   }
 
   /** Follow how many messages become available. Nothing is leased. */

@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from triggers.domain import OrgId, SubscriptionStatus, check_inbox_key
-from triggers.errors import Conflict, NameTaken, NotFound
+from triggers.errors import Conflict, DatabaseUnavailable, NameTaken, NotFound
 from triggers.inboxes.store import DEFAULT_LEASE_SECONDS, Inbox, inbox_of
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database, Row, statements
@@ -154,13 +154,23 @@ async def expire(database: Database, limit: int) -> list[tuple[UUID, UUID]]:
     """Delete inboxes whose time is over, at most `limit`, each in a transaction of its own.
 
     Returns the organisations and the ids of those that this call deleted.
+
+    Raises:
+        DatabaseUnavailable: one could not be deleted. All others of the call were tried before.
     """
-    deleted = []
+    deleted, failure = [], None
     for row in await database.fetch(_SQL["expired"], limit):
         org_id = OrgId(row["org_id"])
-        async with changing(database, org_id, row["id"]) as change:
-            if await _end_expired(change, org_id, row["id"]):
-                deleted.append((row["org_id"], row["id"]))
+        try:
+            async with changing(database, org_id, row["id"]) as change:
+                if await _end_expired(change, org_id, row["id"]):
+                    deleted.append((row["org_id"], row["id"]))
+        except (
+            DatabaseUnavailable
+        ) as error:  # such as a lock that somebody holds: the others do not wait for it
+            failure = error
+    if failure is not None:
+        raise failure
     return deleted
 
 

@@ -106,7 +106,8 @@ class AsyncInboxHandle(AsyncResource):
     async def redrive(self, **fields: Unpack[RedriveFields]) -> Redriven:
         """Make quarantined messages available again."""
         path = f"{self._path}/messages/redrive"
-        return await self._call(Redriven, "POST", path, body=fields, repeatable=True)
+        # Without ids, a repetition would make the next 1,000 messages available.
+        return await self._call(Redriven, "POST", path, body=fields, repeatable="message_ids" in fields)
 
     def watch(self) -> AsyncStream:
         """Follow how many messages become available. Nothing is leased."""
