@@ -165,9 +165,7 @@ async def expire(database: Database, limit: int) -> list[tuple[UUID, UUID]]:
             async with changing(database, org_id, row["id"]) as change:
                 if await _end_expired(change, org_id, row["id"]):
                     deleted.append((row["org_id"], row["id"]))
-        except (
-            DatabaseUnavailable
-        ) as error:  # such as a lock that somebody holds: the others do not wait for it
+        except DatabaseUnavailable as error:  # somebody holds its lock: the others do not wait
             failure = error
     if failure is not None:
         raise failure

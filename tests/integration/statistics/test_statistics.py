@@ -210,6 +210,7 @@ async def test_hours_are_made_once_and_are_read_instead_of_their_minutes(
             at = hours_ago(hour) + timedelta(minutes=minute)
             await insert_minute(database, tenant.id, at)
             await insert_minute(database, tenant.id, at, delivered=2)
+    await node.background.stop()  # so that this test does what the duties do
     await database.fetch("delete from statistics_progress")
     upkeep = Upkeep(database)
     made = 0
