@@ -78,6 +78,7 @@ def run(commands: list[Fence], place: Path, environment: dict[str, str], ports: 
             status = -1
         finally:
             _end(shell.pid, place)
+            shell.wait()
     printed = log.read_text(errors="replace").replace("\r", "")
     assert status == 0, printed
     parts = re.split(r"\n@@\d+\n", printed)[1:]
