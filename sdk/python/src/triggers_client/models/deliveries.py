@@ -28,7 +28,7 @@ class Attempt(Model):
 
 @dataclass(frozen=True, kw_only=True)
 class ConsumerNote(Model):
-    """What the consumer of an inbox reported when it settled the message the last time."""
+    """The report of the consumer of an inbox when it settled the message the last time."""
 
     status_code: int | None
     duration_ms: int | None
@@ -55,21 +55,9 @@ class DeliveryRecord(Model):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListedDelivery(Model):
+class ListedDelivery(DeliveryRecord):
     """A delivery in a list."""
 
-    generation: int
-    status: str
-    reason: str | None
-    attempts: int
-    lease_count: int
-    accepted_at: datetime
-    first_attempt_at: datetime | None
-    due_at: datetime | None
-    settled_at: datetime | None
-    waiting_for: str | None
-    next_at: datetime | None
-    note: ConsumerNote | None = None
     id: str
     event_id: str
     event_type: str | None
@@ -78,52 +66,18 @@ class ListedDelivery(Model):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeliveryDetail(Model):
+class DeliveryDetail(ListedDelivery):
     """The latest generation of a delivery, its last attempt, and the earlier generations."""
 
-    generation: int
-    status: str
-    reason: str | None
-    attempts: int
-    lease_count: int
-    accepted_at: datetime
-    first_attempt_at: datetime | None
-    due_at: datetime | None
-    settled_at: datetime | None
-    waiting_for: str | None
-    next_at: datetime | None
-    note: ConsumerNote | None = None
-    id: str
-    event_id: str
-    event_type: str | None
-    subscription_id: str
-    kind: str
     target_url: str | None
     last_attempt: Attempt | None
     earlier: list[DeliveryRecord]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EventDelivery(Model):
+class EventDelivery(ListedDelivery):
     """The latest generation of a delivery, with its subscription."""
 
-    generation: int
-    status: str
-    reason: str | None
-    attempts: int
-    lease_count: int
-    accepted_at: datetime
-    first_attempt_at: datetime | None
-    due_at: datetime | None
-    settled_at: datetime | None
-    waiting_for: str | None
-    next_at: datetime | None
-    note: ConsumerNote | None = None
-    id: str
-    event_id: str
-    event_type: str | None
-    subscription_id: str
-    kind: str
     name: str
     target_url: str | None
     retry_delays: list[float] | None
