@@ -34,6 +34,8 @@ export interface ConsumerOptions {
 }
 
 const LONGEST_RELEASE_SECONDS = 300;
+/** Maximum time for which a `Retry-After` of the service, or of a proxy before it, idles a slot. */
+const LONGEST_PAUSE_SECONDS = 60;
 const PAUSED_SECONDS = 5;
 const RACE_SECONDS = 0.3;
 
@@ -139,7 +141,8 @@ export class Consumer {
         return undefined;
       }
       this.#options.onError(error);
-      await pause(pauseSeconds(error, failures), this.#stopping.signal);
+      const seconds = Math.min(pauseSeconds(error, failures), LONGEST_PAUSE_SECONDS);
+      await pause(seconds, this.#stopping.signal);
       return "again";
     }
   }

@@ -13,7 +13,7 @@ from triggers.bench_client.connection import HttpAnswer, LoadConnection
 from triggers.bench_client.load import Measured, exchange, open_connections
 from triggers.bench_client.progress import RunProgress
 from triggers.bench_client.recording import Recording
-from triggers.bench_client.service import MeasuredService, members_of
+from triggers.bench_client.service import MeasuredService, object_in
 from triggers.bench_client.workload import Call, Workload
 from triggers.errors import OperatorError
 
@@ -96,7 +96,7 @@ class LeaseRun:
             await exchange(connection, lease._replace(answered=leased.append), began, tried)
             if not leased:
                 raise OperatorError(f"A lease failed: {_reasons(tried)}.")
-            took, found = time.perf_counter() - began, members_of(leased[0])
+            took, found = time.perf_counter() - began, object_in(leased[0])
             if found.get("lease_id") is None:
                 await asyncio.sleep(
                     _PAUSE_SECONDS

@@ -11,6 +11,7 @@ import msgspec
 
 from triggers.bench_client.connection import HttpAnswer, LoadConnection, connect
 from triggers.errors import OperatorError
+from triggers.terminal import inert
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class MeasuredService:
             raise OperatorError(f"No answer to {method} {path}: {error}") from None
         finally:
             connection.abort()
-        return answer.status, members_of(answer)
+        return answer.status, object_in(answer)
 
     async def ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """The same for a request that has to succeed.
@@ -101,7 +102,7 @@ class MeasuredService:
         return members
 
 
-def members_of(answer: HttpAnswer) -> dict[str, Any]:
+def object_in(answer: HttpAnswer) -> dict[str, Any]:
     """The members of a JSON object; none if the answer is something else."""
     try:
         found = msgspec.json.decode(answer.body)
@@ -111,7 +112,7 @@ def members_of(answer: HttpAnswer) -> dict[str, Any]:
 
 
 def reason_of(problem: dict[str, Any]) -> str:
-    """What an error answer says is wrong. Control characters of a stranger are escaped."""
+    """The reason that an error answer gives. Control characters of a stranger are escaped."""
     wrong = [
         f"{each.get('pointer', '')}: {each.get('detail', '')}"
         for each in problem.get("errors") or ()
@@ -120,4 +121,4 @@ def reason_of(problem: dict[str, Any]) -> str:
     said = " ".join(wrong) or str(
         problem.get("detail", "The answer does not come from Triggers. Check --url.")
     )
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in said[:500])
+    return inert(said[:500])

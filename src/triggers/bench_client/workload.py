@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from triggers.bench_client.connection import HttpAnswer
-from triggers.bench_client.service import MeasuredService, members_of
+from triggers.bench_client.service import MeasuredService, object_in
 
 SEND: Final = "POST /events"
 LIST: Final = "GET /inbox"
@@ -85,6 +85,6 @@ class Workload:
         return self.look() if chance < 0.9 else self.acknowledge()
 
     def _remember(self, answer: HttpAnswer) -> None:
-        found = members_of(answer).get("id")
+        found = object_in(answer).get("id")
         if isinstance(found, str) and found.isascii() and found.replace("-", "").isalnum():
             self.ids.append(found)

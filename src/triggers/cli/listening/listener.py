@@ -20,6 +20,7 @@ from triggers.cli.listening.event_lines import EventLines, Handled, Outcome
 from triggers.cli.listening.forwarding import ATTEMPT_SECONDS, Forwarder, ReceivedEvent, ReceiverAnswer
 from triggers.cli.listening.service_link import ServiceLink
 from triggers.cli.listening.temporary_inbox import HeldMessage, TemporaryInbox
+from triggers.cli.service import decode
 from triggers.domain import parse_time
 from triggers.push.retry import DEFAULT_SCHEDULE
 
@@ -119,7 +120,7 @@ class EventListener:
             self._lines.tell(f"The lease of {str(event.id)[-8:]} had ended. The message may come again.")
 
     def _judge(self, answer: ReceiverAnswer, attempt: int) -> tuple[Outcome, dict[str, Any], str]:
-        """What follows an answer, the fields of the request that settles the message, and words for it."""
+        """The outcome of an answer, the fields of the request that settles the message, and words for it."""
         most = self._limits.attempts
         if answer.is_success:
             return Outcome.ACKNOWLEDGED, {}, ""
@@ -135,14 +136,14 @@ class EventListener:
         )
 
     async def _event_of(self, held: HeldMessage) -> ReceivedEvent:
-        """The event of a message, with what only the event itself shows, if the API key may read it."""
+        """The event of a message. Its time and generation are known only if the key may read the event."""
         message = held.message
         occurred_at: datetime | None = None
         generation = 0
         if self._forwarder is not None:
             answer = await self._link.ask("GET", f"/v1/events/{message.id}")
             if answer.is_success:
-                shown = msgspec.json.decode(answer.content, type=_EventShown)
+                shown = decode(answer, _EventShown)
                 occurred_at = parse_time(shown.occurred_at) if shown.occurred_at else None
                 ours = [each for each in shown.deliveries if each.subscription_id == self._inbox.id]
                 generation = max((each.generation for each in ours), default=0)
