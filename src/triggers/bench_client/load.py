@@ -23,12 +23,12 @@ _PATIENCE_SECONDS: Final = 30
 
 
 class Measured:
-    """What one phase measured, and how busy the generator was."""
+    """The measurements of one phase, and how busy the generator was."""
 
     def __init__(self, phase: str) -> None:
         self.phase = phase
         self.note = ""
-        """What else is worth saying, such as messages per second."""
+        """Further facts of the phase, such as messages per second."""
         self.recordings: dict[str, Recording] = defaultdict(Recording)
         self.lateness = Recording()
         """In an open loop: from the planned time of a request until it was sent or began to wait."""

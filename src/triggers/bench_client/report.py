@@ -1,4 +1,4 @@
-"""What a run found, as values: rows of a table, JSON, and the thresholds that it missed."""
+"""The findings of a run, as values: rows of a table, JSON, and the thresholds that it missed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class BenchReport(NamedTuple):
 
 
 class Thresholds(NamedTuple):
-    """What every row has to keep: percentiles in ms at most, and a rate at least. None: no such threshold."""
+    """Thresholds for every row: maximum percentiles in ms, and a minimum rate. None: no threshold."""
 
     p50_ms: float | None = None
     p95_ms: float | None = None

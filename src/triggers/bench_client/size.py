@@ -13,7 +13,7 @@ LEASE_CONSUMERS: Final = 8
 
 
 class Profile(StrEnum):
-    """What is measured."""
+    """The kind of measurement."""
 
     QUICK = "quick"
     HEAVY = "heavy"

@@ -33,7 +33,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def bench(  # noqa: PLR0913 - the options of a command
-    profile: Annotated[Profile, typer.Argument(help="What to measure.")] = Profile.QUICK,
+    profile: Annotated[Profile, typer.Argument(help="Kind of measurement.")] = Profile.QUICK,
     key: Key = ...,  # type: ignore[assignment]
     url: Url = DEFAULT_URL,
     *,

@@ -66,7 +66,7 @@ class Action(NamedTuple):
     suffix: str
     help: str
     done: str
-    """What is said after it if the answer is empty."""
+    """Text that is printed if the answer is empty."""
 
 
 def one_of(noun: Noun) -> Any:

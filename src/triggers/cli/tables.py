@@ -1,4 +1,4 @@
-"""What commands print: tables that fit the terminal, details of one thing, and JSON.
+"""The output of commands: tables that fit the terminal, details of one thing, and JSON.
 
 A noun declares its columns once. On a terminal a table has short ids, names and relative times, and fits its
 width. With `--wide`, and in a pipe, it has all columns, whole ids and exact times, so they can be copied.

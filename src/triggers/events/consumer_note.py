@@ -27,7 +27,7 @@ class NoteBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class ConsumerNote(msgspec.Struct, kw_only=True):
-    """What a consumer reported when it acknowledged, released or rejected the message the last time."""
+    """The report of a consumer when it acknowledged, released or rejected the message the last time."""
 
     status_code: int | None
     duration_ms: int | None

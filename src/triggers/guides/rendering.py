@@ -45,7 +45,7 @@ _EXAMPLE_FACTS: Final[Mapping[type[errors.TriggersError], Mapping[str, Any]]] = 
 
 
 class Site(NamedTuple):
-    """What all pages of a node have in common: the path and the URL of the node, and its optional parts."""
+    """Values that all pages of a node share: the path and the URL of the node, and its optional parts."""
 
     root_path: str
     url: str

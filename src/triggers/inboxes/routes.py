@@ -54,7 +54,7 @@ MOST_COUNTED_INBOXES: Final = 100
 
 
 class InboxPolicy(NamedTuple):
-    """What the operator allows: addresses that notifications are sent to, and seconds for which default
+    """The settings of the operator: addresses that notifications are sent to, and seconds for which default
     inboxes keep messages."""
 
     notified: OutboundPolicy

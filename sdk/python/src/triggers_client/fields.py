@@ -1,4 +1,4 @@
-"""What requests may contain. A field that is not given is not sent, so the service's default applies."""
+"""The fields of requests. A field that is not given is not sent, so the service's default applies."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Page(TypedDict, total=False):
 
 
 class EventQuery(Page, total=False):
-    """Which events to list. `undelivered` takes `pending`, `dead` or both."""
+    """The events to list. `undelivered` takes `pending`, `dead` or both."""
 
     type: str
     subject: str
@@ -60,7 +60,7 @@ class EventQuery(Page, total=False):
 
 
 class SubscriptionQuery(Page, total=False):
-    """Which subscriptions to list."""
+    """The subscriptions to list."""
 
     key: str
     status: Status
@@ -76,7 +76,7 @@ class SampleQuery(TypedDict, total=False):
 
 
 class InboxQuery(Page, total=False):
-    """Which inboxes to list. With `backlog` their messages are counted."""
+    """The inboxes to list. With `backlog` their messages are counted."""
 
     key: str
     status: InboxStatus
@@ -84,19 +84,19 @@ class InboxQuery(Page, total=False):
 
 
 class MessageQuery(Page, total=False):
-    """Which messages of an inbox to list."""
+    """The messages of an inbox to list."""
 
     status: MessageStatus
 
 
 class DefaultInboxQuery(MessageQuery, total=False):
-    """Which messages of the default inbox to list."""
+    """The messages of the default inbox to list."""
 
     order: Order
 
 
 class DeliveryQuery(Page, total=False):
-    """Which deliveries to list; the pending ones by default."""
+    """The deliveries to list; the pending ones by default."""
 
     status: DeliveryStatus
     subscription_id: str
@@ -106,20 +106,20 @@ class DeliveryQuery(Page, total=False):
 
 
 class AttemptQuery(Page, total=False):
-    """Which attempts of an event to list."""
+    """The attempts of an event to list."""
 
     subscription_id: str
 
 
 class UndeliveredQuery(Page, total=False):
-    """Which subscriptions with undelivered events to list; those that push by default."""
+    """The subscriptions with undelivered events to list; those that push by default."""
 
     kind: Kind
     subscription_id: str
 
 
 class ReplayQuery(Page, total=False):
-    """Which replays to list."""
+    """The replays to list."""
 
     subscription_id: str
     status: str
@@ -199,7 +199,7 @@ class LeaseFields(TypedDict, total=False):
 
 
 class Note(TypedDict, total=False):
-    """What a consumer reports of its work on a message. `text` has at most 1 KiB."""
+    """The report of a consumer on its work on a message. `text` has at most 1 KiB."""
 
     status_code: int
     duration_ms: int
@@ -207,7 +207,7 @@ class Note(TypedDict, total=False):
 
 
 class SettleFields(TypedDict, total=False):
-    """Which messages of a lease are meant; all of them by default. Older services know no `note`."""
+    """The messages of a lease to settle; all of them by default. Older services know no `note`."""
 
     message_ids: Sequence[str]
     note: Note
@@ -220,14 +220,14 @@ class ReleaseFields(SettleFields, total=False):
 
 
 class RedriveFields(TypedDict, total=False):
-    """Which quarantined messages to re-drive; the oldest 1,000 by default."""
+    """The quarantined messages to redrive; the oldest 1,000 by default."""
 
     message_ids: Sequence[str]
     cursor: str
 
 
 class ReplayFields(TypedDict, total=False):
-    """Which events to replay, and how fast, in deliveries a second."""
+    """The events to replay, and how fast, in deliveries a second."""
 
     since: Time
     until: Time

@@ -1,4 +1,4 @@
-"""What became of each event of `send_many`, and how events are put into batches."""
+"""The result of each event of `send_many`, and how events are put into batches."""
 
 from __future__ import annotations
 

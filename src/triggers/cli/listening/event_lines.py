@@ -1,4 +1,4 @@
-"""What a listener prints: one line for each event. No text of a stranger can control the terminal."""
+"""The output of a listener: one line for each event. No text of a stranger can control the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from triggers.terminal import inert
 
 
 class Outcome(StrEnum):
-    """What a listener did with a message."""
+    """The way in which a listener settled a message."""
 
     SHOWN = "shown"
     ACKNOWLEDGED = "acknowledged"

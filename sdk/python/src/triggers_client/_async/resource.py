@@ -1,4 +1,4 @@
-"""What all resources share: one call with a decoded answer, and lists that are read page by page."""
+"""The base of all resources: one call with a decoded answer, and lists that are read page by page."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ _PAUSE_SECONDS = 1.0
 
 
 class Stream:
-    """What happens from now on, as frames. It connects again when the connection ends, until you stop."""
+    """The frames of a stream, from now on. It connects again when the connection ends, until you stop."""
 
     def __init__(self, transport: Transport, call: Call) -> None:
         self._transport = transport

@@ -88,7 +88,7 @@ class Subscriptions(Resource):
         return self._call(TestDelivery, "POST", path)
 
     def dry_run(self, **rules: Unpack[DryRunFields]) -> DryRun:
-        """Which of the last events these types and this filter would match."""
+        """List those of the last events that these types and this filter would match."""
         return self._call(DryRun, "POST", "/v1/subscriptions/dry-run", body=rules, repeatable=True)
 
     def attempts(self, subscription_id: str, **query: Unpack[Page]) -> Pages[Attempt]:

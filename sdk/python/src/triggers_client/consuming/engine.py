@@ -180,7 +180,7 @@ class Engine:
                 call.exception()  # asyncio complains of one that nobody has seen
 
     def _judge(self, message: Message, call: asyncio.Future[Any]) -> Settlement:
-        """What becomes of a message whose handler has ended."""
+        """Choose how to settle a message whose handler has ended."""
         error = asyncio.CancelledError() if call.cancelled() else call.exception()
         if message.rejection is not None:
             return Reject(message.rejection)

@@ -27,7 +27,7 @@ class Message:
     lease_id: str
     inbox: str
     note: Note | None = field(default=None, repr=False)
-    """What to report with the acknowledgement. A note that the service refuses is left out."""
+    """The note to send with the acknowledgement. A note that the service refuses is left out."""
     lease_lost: threading.Event = field(default_factory=threading.Event, repr=False)
     """Set when another consumer may get the message. Stop then, and have no more effects."""
     rejection: str | None = field(default=None, repr=False)

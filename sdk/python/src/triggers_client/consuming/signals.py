@@ -15,7 +15,7 @@ _before: dict[int, Any] = {}
 
 
 class Stoppable(Protocol):
-    """What a signal stops."""
+    """A consumer, as signals stop it."""
 
     def stop(self, *, now: bool = False) -> None:
         """Stop soon, or at once."""

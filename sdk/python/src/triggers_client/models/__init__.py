@@ -1,4 +1,4 @@
-"""What the service answers, read-only. `raw` also has the fields that this version does not know."""
+"""The answers of the service, read-only. `raw` also has the fields that this version does not know."""
 
 from triggers_client.models.deliveries import (
     Attempt,

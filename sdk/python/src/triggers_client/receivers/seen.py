@@ -16,7 +16,7 @@ class StillHandled(TriggersError):
 
 
 class Seen(Protocol):
-    """What has been received, by keys such as `<webhook-id>.<subscription>.<generation>`.
+    """The received webhooks, by keys such as `<webhook-id>.<subscription>.<generation>`.
 
     new ──`claim`──▶ being handled ──`finish`──▶ handled
      ◀─────────────`forget`─┘
