@@ -50,7 +50,7 @@ STEPS = (
         "50 pooled connections to Redis",
         "~2–5 ms",
         2,
-        "A new connection to a Redis on the same machine costs less than a millisecond.",
+        "A new connection to a Redis on the same machine costs less than one over a network.",
     ),
     Step(
         "no-refresh",
