@@ -216,7 +216,7 @@ async def test_a_newer_schema(launch: Callable[..., Service]) -> None:
     await connection.close()
 
     def notices() -> bool:
-        """The result of the check is kept for half a second, so the first answer may be the one from before."""
+        """The result of the check is kept for half a second, so the first answer may be an old one."""
         status, answer = ask(service.port, "/readyz")
         return status == 503 and "9999" in answer["checks"]["database"]
 

@@ -43,8 +43,9 @@ from triggers.events import store as event_store
 from triggers.http.parameters import Query
 from triggers.http.route import Answer, Method, Route
 from triggers.http.views import (
-    Cursor,
+    FIRST_PAGE,
     Limit,
+    PageQuery,
     Timestamp,
     moment_of,
     page_request,
@@ -91,11 +92,11 @@ class DeliveryRoutes:
         self._wakeup = wakeup
 
     async def list_subscription_attempts(
-        self, caller: Caller, subscription_id: str, limit: Limit = 100, cursor: Cursor = None
+        self, caller: Caller, subscription_id: str, asked: PageQuery = FIRST_PAGE
     ) -> AttemptList:
         """List the delivery attempts of a subscription, newest first."""
         to = await delivery_store.recipient(self._database, caller.org_id, parse_id(subscription_id))
-        page = page_request(cursor, limit)
+        page = page_request(asked)
         found = await delivery_store.attempts_of_subscription(self._database, caller.org_id, to.id, page)
         return attempts_view(found, page)
 
@@ -104,14 +105,13 @@ class DeliveryRoutes:
         caller: Caller,
         event_id: str,
         only: SubscriptionId = None,
-        limit: Limit = 100,
-        cursor: Cursor = None,
+        asked: PageQuery = FIRST_PAGE,
     ) -> AttemptList:
         """List the delivery attempts of an event, newest first."""
         event = parse_id(event_id)
         if event is None or await event_store.one(self._database, caller.org_id, event) is None:
             raise NotFound("No event has this id.")
-        page = page_request(cursor, limit)
+        page = page_request(asked)
         found = await delivery_store.attempts_of_event(
             self._database, caller.org_id, event, subscription_of(only), page
         )

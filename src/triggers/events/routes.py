@@ -36,9 +36,9 @@ from triggers.fairness.room import Places
 from triggers.http.parameters import Query
 from triggers.http.route import Answer, Route
 from triggers.http.views import (
-    Cursor,
-    Limit,
+    FIRST_PAGE,
     Order,
+    PageQuery,
     Timestamp,
     make_cursor,
     moment_of,
@@ -153,8 +153,7 @@ class EventRoutes:
         since: Annotated[str, Meta(description="Accepted at or after this time.")] | None = None,
         until: Annotated[str, Meta(description="Accepted before this time.")] | None = None,
         order: Order = "desc",
-        limit: Limit = 100,
-        cursor: Cursor = None,
+        asked: PageQuery = FIRST_PAGE,
     ) -> EventPage:
         """List events, newest first by default.
 
@@ -168,16 +167,16 @@ class EventRoutes:
                 check_text(text, name, longest=255)
         newest_first = order == "desc"
         within = _range(
-            read_cursor(cursor), moment_of(since, "since"), moment_of(until, "until"), newest_first
+            read_cursor(asked.cursor), moment_of(since, "since"), moment_of(until, "until"), newest_first
         )
         if undelivered is not None and not newest_first:
             raise Invalid("Must be `desc` together with `undelivered`.", pointer="order")
         if undelivered is None and wanted == EventFilter():
-            page = await listing.page_of(self._database, caller.org_id, within, wanted, limit)
+            page = await listing.page_of(self._database, caller.org_id, within, wanted, asked.limit)
         else:
             find = listing.page_of if undelivered is None else listing.undelivered
             async with self._pages.hold(caller.org_id):
-                page = await find(self._database, caller.org_id, within, wanted, limit)
+                page = await find(self._database, caller.org_id, within, wanted, asked.limit)
         return EventPage(
             [EventView(**_members(event)) for event in page.events],
             make_cursor(page.looked_to if page.more else None),

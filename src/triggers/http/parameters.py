@@ -2,7 +2,8 @@
 
 `request` is the request, `caller` is what admission noted in it, and `data` is the body. An argument that the
 path names in braces is a part of the path. Every other argument is a parameter of the query, and optional if
-it has a default. Types are those that msgspec converts, with `Meta` for bounds and descriptions.
+it has a default. Types are those that msgspec converts, with `Meta` for bounds and descriptions. A NamedTuple
+stands for several parameters, its fields.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class RequestParameter(NamedTuple):
     type: Any
     in_path: bool
     default: Any = _REQUIRED
+    group: str | None = None
+    """The argument of the handler that has this one as a field."""
 
     @property
     def required(self) -> bool:
@@ -70,10 +73,16 @@ class Signature:
         self.body: Body | None = None
         if "data" in taken:
             self.body = Body(_without_none(hints["data"]), taken["data"].default is _REQUIRED)
+        others = [name for name in taken if name not in ("self", "request", "caller", "data")]
+        self._groups = {name: hints[name] for name in others if _is_group(hints[name])}
         self.parameters = tuple(
-            _parameter(argument, hints[argument], argument in in_path, taken[argument].default)
-            for argument in taken
-            if argument not in ("self", "request", "caller", "data")
+            each
+            for name in others
+            for each in (
+                _fields(name, hints[name])
+                if name in self._groups
+                else [_parameter(name, hints[name], name in in_path, taken[name].default)]
+            )
         )
         self._in_query = {each.name for each in self.parameters if not each.in_path}
 
@@ -97,12 +106,14 @@ class Signature:
             Invalid: names each that is missing or wrong.
         """
         found: dict[str, Any] = {}
+        fields: dict[str, dict[str, Any]] = {name: {} for name in self._groups}
         wrong: dict[str, str] = {}
-        for name, argument, wanted, in_path, default in self.parameters:
+        for name, argument, wanted, in_path, default, group in self.parameters:
             text = (path if in_path else query).get(name)
             if text is not None:
                 try:
-                    found[argument] = msgspec.convert(text, wanted, strict=False)
+                    value = msgspec.convert(text, wanted, strict=False)
+                    (found if group is None else fields[group])[argument] = value
                 except msgspec.ValidationError as error:
                     wrong[name] = f"{str(error).removesuffix(', got `str`')}."
             elif default is _REQUIRED:
@@ -114,7 +125,7 @@ class Signature:
                 errors=[{"pointer": name, "detail": detail} for name, detail in wrong.items()],
                 logged=re.sub(r"'.*'", "'…'", message),
             )
-        return found
+        return found | {name: make(**fields[name]) for name, make in self._groups.items()}
 
 
 def names_in(path: str) -> list[str]:
@@ -135,6 +146,21 @@ def read_query(query: bytes) -> dict[str, str]:
     except ValueError:
         raise Invalid(f"The query has more than {MAX_PARAMETERS} parameters.") from None
     return dict(found)
+
+
+def _is_group(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields")
+
+
+def _fields(group: str, made: Any) -> list[RequestParameter]:
+    """The parameters that are the fields of a NamedTuple."""
+    hints = get_type_hints(made, include_extras=True)
+    return [
+        _parameter(name, hint, in_path=False, default=made._field_defaults.get(name, _REQUIRED))._replace(
+            group=group
+        )
+        for name, hint in hints.items()
+    ]
 
 
 def _parameter(argument: str, hint: Any, in_path: bool, default: Any) -> RequestParameter:

@@ -6,7 +6,7 @@ import base64
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
@@ -61,9 +61,19 @@ class Listed(Protocol):
         """Its place in the list."""
 
 
-def page_request(cursor: str | None, limit: int) -> PageRequest:
+class PageQuery(NamedTuple):
+    """The parameters of a list that say which part of it is wanted."""
+
+    limit: Limit = 100
+    cursor: Cursor = None
+
+
+FIRST_PAGE: Final = PageQuery()
+
+
+def page_request(asked: PageQuery) -> PageRequest:
     """The page that a query asks for. Raises Invalid if the cursor is not one that a list gave out."""
-    return PageRequest(read_cursor(cursor), limit)
+    return PageRequest(read_cursor(asked.cursor), asked.limit)
 
 
 def next_cursor(found: Sequence[Listed], page: PageRequest) -> str | None:

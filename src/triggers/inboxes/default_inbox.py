@@ -14,9 +14,9 @@ from triggers.errors import NotFound
 from triggers.events import store as event_store
 from triggers.http.route import Answer, Route
 from triggers.http.views import (
-    Cursor,
-    Limit,
+    FIRST_PAGE,
     Order,
+    PageQuery,
     Timestamp,
     make_cursor,
     page_request,
@@ -89,8 +89,7 @@ class DefaultInboxRoutes:
         caller: Caller,
         status: MessageStatus = None,
         order: Order = "asc",
-        limit: Limit = 100,
-        cursor: Cursor = None,
+        asked: PageQuery = FIRST_PAGE,
     ) -> InboxPage:
         """List the events of the default inbox that are not acknowledged, oldest first.
 
@@ -107,7 +106,7 @@ class DefaultInboxRoutes:
         page = await inbox_store.messages(
             self._database,
             inbox,
-            page_request(cursor, limit),
+            page_request(asked),
             status=status,
             newest_first=order == "desc",
         )

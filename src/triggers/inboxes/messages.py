@@ -24,8 +24,8 @@ from triggers.http.request import Request
 from triggers.http.response import JsonResponse
 from triggers.http.route import Answer
 from triggers.http.views import (
-    Cursor,
-    Limit,
+    FIRST_PAGE,
+    PageQuery,
     make_cursor,
     optional_timestamp,
     page_request,
@@ -86,13 +86,12 @@ class MessageRoutes:
         caller: Caller,
         inbox: str,
         status: MessageStatus = None,
-        limit: Limit = 100,
-        cursor: Cursor = None,
+        asked: PageQuery = FIRST_PAGE,
     ) -> MessageList:
         """List messages without their payloads, oldest first. Nothing is changed."""
         found = await inbox_store.find(self._database, caller.org_id, inbox)
         page = await inbox_store.messages(
-            self._database, found, page_request(cursor, limit), status=status, newest_first=False
+            self._database, found, page_request(asked), status=status, newest_first=False
         )
         types = await event_store.types(
             self._database, caller.org_id, [message.event_id for message in page.messages]
@@ -102,16 +101,14 @@ class MessageRoutes:
             make_cursor(page.last),
         )
 
-    async def list_leases(
-        self, caller: Caller, inbox: str, limit: Limit = 100, cursor: Cursor = None
-    ) -> LeaseList:
+    async def list_leases(self, caller: Caller, inbox: str, asked: PageQuery = FIRST_PAGE) -> LeaseList:
         """List the leases of an inbox that have not ended, in the order of their ids.
 
         Ids that the service chose are in the order of time. A page looks at 5,000 leased messages at most. It
         may therefore have fewer than `limit` leases, even none, and still a `next_cursor`.
         """
         found = await inbox_store.find(self._database, caller.org_id, inbox)
-        page = await inbox_store.leases(self._database, found, page_request(cursor, limit))
+        page = await inbox_store.leases(self._database, found, page_request(asked))
         return LeaseList(
             [_lease(lease) for lease in page.leases],
             make_cursor(page.last),

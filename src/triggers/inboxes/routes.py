@@ -22,8 +22,8 @@ from triggers.errors import Conflict, NameTaken, NotFound
 from triggers.http.response import JsonResponse
 from triggers.http.route import Answer, Method, Route
 from triggers.http.views import (
-    Cursor,
-    Limit,
+    FIRST_PAGE,
+    PageQuery,
     next_cursor,
     optional_timestamp,
     page_request,
@@ -84,13 +84,14 @@ class InboxRoutes:
         key: Annotated[str, Meta(max_length=100)] | None = None,
         status: Annotated[str, Meta(pattern="^(active|paused|deleting)$")] | None = None,
         backlog: WithBacklog = None,
-        limit: Limit = 100,
-        cursor: Cursor = None,
+        asked: PageQuery = FIRST_PAGE,
     ) -> InboxList:
         """List inboxes in the order of their creation. With `backlog`, a page has at most 100 inboxes."""
         if key is not None:
             check_text(key, "key", longest=100)
-        page = page_request(cursor, limit if backlog is None else min(limit, MOST_COUNTED_INBOXES))
+        page = page_request(asked)
+        if backlog is not None:
+            page = page._replace(limit=min(page.limit, MOST_COUNTED_INBOXES))
         found = await inbox_store.listed(self._database, caller.org_id, page, key=key, status=status)
         views = [_seen(view, caller) for view in await self._views(found)]
         if backlog is not None:

@@ -23,8 +23,8 @@ from triggers.domain import (
 from triggers.errors import Forbidden, Invalid, NotFound
 from triggers.http.route import Answer, Route
 from triggers.http.views import (
-    Cursor,
-    Limit,
+    FIRST_PAGE,
+    PageQuery,
     Timestamp,
     moment_of,
     next_cursor,
@@ -145,9 +145,9 @@ class KeyRoutes:
             scopes=sorted(caller.scopes),
         )
 
-    async def list_keys(self, caller: Caller, limit: Limit = 100, cursor: Cursor = None) -> ApiKeyList:
+    async def list_keys(self, caller: Caller, asked: PageQuery = FIRST_PAGE) -> ApiKeyList:
         """List the API keys of the organisation in the order of their creation, including revoked keys."""
-        return await self._listed(caller.org_id, limit, cursor)
+        return await self._listed(caller.org_id, asked)
 
     async def create_key(self, caller: Caller, data: ApiKeyBody) -> NewApiKey:
         """Create an API key. Only this answer contains it.
@@ -178,12 +178,10 @@ class KeyRoutes:
             caller.require(Scope.ADMIN)
         return _view(await api_keys.revoke(self._database, caller.org_id, found.id))
 
-    async def admin_list_orgs(
-        self, caller: Caller, limit: Limit = 100, cursor: Cursor = None
-    ) -> OrganisationList:
+    async def admin_list_orgs(self, caller: Caller, asked: PageQuery = FIRST_PAGE) -> OrganisationList:
         """List all organisations in the order of their creation."""
         del caller
-        page = page_request(cursor, limit)
+        page = page_request(asked)
         found = await organisations.listed(self._database, page)
         return OrganisationList(
             [_organisation(each) for each in found],
@@ -212,12 +210,10 @@ class KeyRoutes:
         )
         return _organisation(changed)
 
-    async def admin_list_keys(
-        self, caller: Caller, org_id: str, limit: Limit = 100, cursor: Cursor = None
-    ) -> ApiKeyList:
+    async def admin_list_keys(self, caller: Caller, org_id: str, asked: PageQuery = FIRST_PAGE) -> ApiKeyList:
         """List the API keys of an organisation."""
         del caller
-        return await self._listed(OrgId((await self._organisation_of(org_id)).id), limit, cursor)
+        return await self._listed(OrgId((await self._organisation_of(org_id)).id), asked)
 
     async def admin_create_key(self, caller: Caller, org_id: str, data: ApiKeyBody) -> NewApiKey:
         """Create an API key for an organisation. By default it has all scopes except `admin` and `act`."""
@@ -242,8 +238,8 @@ class KeyRoutes:
             key = await api_keys.create(connection, self._clock, org_id, new)
         return _new(key)
 
-    async def _listed(self, org_id: OrgId, limit: int, cursor: str | None) -> ApiKeyList:
-        page = page_request(cursor, limit)
+    async def _listed(self, org_id: OrgId, asked: PageQuery) -> ApiKeyList:
+        page = page_request(asked)
         found = await api_keys.listed(self._database, org_id, page)
         return ApiKeyList([_view(key) for key in found], next_cursor(found, page))
 

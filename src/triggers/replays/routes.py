@@ -19,8 +19,8 @@ from triggers.http.request import Request
 from triggers.http.response import JsonResponse
 from triggers.http.route import Answer, Route
 from triggers.http.views import (
-    Cursor,
-    Limit,
+    FIRST_PAGE,
+    PageQuery,
     Timestamp,
     moment_of,
     next_cursor,
@@ -150,11 +150,10 @@ class ReplayRoutes:
         caller: Caller,
         subscription_id: Annotated[str, Meta(max_length=36)] | None = None,
         status: Annotated[str, Meta(pattern="^(running|done|cancelled|failed)$")] | None = None,
-        limit: Limit = 100,
-        cursor: Cursor = None,
+        asked: PageQuery = FIRST_PAGE,
     ) -> ReplayList:
         """List replays and backfills, newest first."""
-        page = page_request(cursor, limit)
+        page = page_request(asked)
         found = await replay_store.listed(
             self._database,
             caller.org_id,

@@ -14,7 +14,7 @@ from triggers.domain import Caller, Scope, check_text, parse_id, rfc3339
 from triggers.errors import Forbidden, Invalid, NotFound
 from triggers.http.request import Request
 from triggers.http.route import Answer, Route
-from triggers.http.views import Cursor, Limit, Timestamp, next_cursor, page_request
+from triggers.http.views import FIRST_PAGE, PageQuery, Timestamp, next_cursor, page_request
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.sessions import store
@@ -101,9 +101,9 @@ class SessionRoutes:
             expires_at=rfc3339(link.expires_at),
         )
 
-    async def list_sessions(self, caller: Caller, limit: Limit = 100, cursor: Cursor = None) -> SessionList:
+    async def list_sessions(self, caller: Caller, asked: PageQuery = FIRST_PAGE) -> SessionList:
         """List the open sessions in the console, in the order in which they were opened."""
-        page = page_request(cursor, limit)
+        page = page_request(asked)
         found = await store.listed(self._database, caller.org_id, page)
         return SessionList([_view(each) for each in found], next_cursor(found, page))
 

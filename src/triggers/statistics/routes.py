@@ -14,7 +14,7 @@ from triggers.errors import NotFound
 from triggers.fairness.room import Places
 from triggers.http.parameters import Query
 from triggers.http.route import Route
-from triggers.http.views import Cursor, make_cursor, next_cursor, page_request
+from triggers.http.views import Cursor, PageQuery, make_cursor, next_cursor, page_request
 from triggers.postgres.database import Database, Row
 from triggers.statistics import store
 from triggers.statistics.body import (
@@ -112,7 +112,7 @@ class StatisticsRoutes:
         The order and the cursors are those of `GET /v1/subscriptions`, so the same `limit` and `cursor` give
         the numbers of the same page.
         """
-        page = page_request(cursor, limit)
+        page = page_request(PageQuery(limit, cursor))
         now, hours_until = await store.now(self._database)
         since = _floor(now, HOUR) - HOUR * (HOURS - 1)
         async with self._pages.hold(caller.org_id):
@@ -130,7 +130,7 @@ class StatisticsRoutes:
 
         The cursors are those of `/v1/admin/orgs`.
         """
-        page = page_request(cursor, limit)
+        page = page_request(PageQuery(limit, cursor))
         now, hours_until = await store.now(self._database)
         since = _floor(now, HOUR) - 23 * HOUR
         async with self._pages.hold(caller.org_id):

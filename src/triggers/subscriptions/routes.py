@@ -24,7 +24,14 @@ from triggers.domain import (
 from triggers.errors import Conflict, Invalid, NameTaken
 from triggers.http.response import JsonResponse
 from triggers.http.route import Answer, Method, Route
-from triggers.http.views import Cursor, Limit, moment_of, next_cursor, optional_timestamp, page_request
+from triggers.http.views import (
+    FIRST_PAGE,
+    PageQuery,
+    moment_of,
+    next_cursor,
+    optional_timestamp,
+    page_request,
+)
 from triggers.outbound.addresses import OutboundPolicy
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
@@ -110,13 +117,12 @@ class SubscriptionRoutes:
         key: Annotated[str, Meta(max_length=100)] | None = None,
         status: Annotated[str, Meta(pattern="^(active|paused|disabled)$")] | None = None,
         failing: Failing = False,
-        limit: Limit = 100,
-        cursor: Cursor = None,
+        asked: PageQuery = FIRST_PAGE,
     ) -> SubscriptionList:
         """List subscriptions in the order of their creation."""
         if key is not None:
             check_text(key, "key", longest=100)
-        page = page_request(cursor, limit)
+        page = page_request(asked)
         wanted = subscription_store.WantedSubscriptions(key, status, failing)
         found = await subscription_store.listed(self._database, self._key_ring, caller.org_id, page, wanted)
         return SubscriptionList([view_for(caller, each) for each in found], next_cursor(found, page))

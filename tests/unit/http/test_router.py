@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import pytest
@@ -25,6 +25,13 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
     name: str
 
 
+class Within(NamedTuple):
+    """Two parameters of a query, of which one may be left out."""
+
+    until: int
+    since: Annotated[int, Meta(ge=0)] = 1
+
+
 class Things:
     """Handlers that say what they were called with."""
 
@@ -44,6 +51,10 @@ class Things:
     async def part(self, thing: str, part: int, since: str) -> list[Any]:
         """Show a part."""
         return [thing, part, since]
+
+    async def between(self, thing: str, within: Within, kind: str = "any") -> list[Any]:
+        """Show what was within a range."""
+        return [thing, within.since, within.until, kind]
 
     async def special(self) -> str:
         """Is a path of its own."""
@@ -78,6 +89,7 @@ TABLE = (
     Route("PUT", "/things/{thing}", Things.change, None),
     Route("DELETE", "/things/{thing}", Things.delete, None, 204),
     Route("GET", "/things/{thing}/parts/{part}", Things.part, None),
+    Route("GET", "/things/{thing}/within", Things.between, None),
     Route("POST", "/things/special", Things.special, "write", 201),
     Route("GET", "/things/special/parts", Things.special, None),
     Route("POST", "/fail", Things.fail, PUBLIC),
@@ -155,6 +167,8 @@ def asked() -> Asked:
         ("/things/special/parts", "special"),
         ("/things/special/parts/2?since=now", ["special", 2, "now"]),
         ("/things/x/parts/2?since=now", ["x", 2, "now"]),
+        ("/things/x/within?until=9", ["x", 1, 9, "any"]),
+        ("/things/x/within?since=0&until=9&kind=a", ["x", 0, 9, "a"]),
     ],
 )
 async def test_a_path_is_found_however_it_is_written(asked: Asked, target: str, value: Any) -> None:
@@ -263,6 +277,9 @@ async def test_parameters_have_the_types_of_the_arguments(asked: Asked, query: s
         ("/things?caller=a&limit=x", {"caller": "Unknown parameter."}),
         ("/things/x/parts/y", {"part": "Expected `int`.", "since": "The parameter is missing."}),
         ("/things/x/parts/1?thing=y&since=now", {"thing": "Unknown parameter."}),
+        ("/things/x/within?since=-1&until=", {"since": "Expected `int` >= 0.", "until": "Expected `int`."}),
+        ("/things/x/within", {"until": "The parameter is missing."}),
+        ("/things/x/within?within=1&until=9", {"within": "Unknown parameter."}),
     ],
 )
 async def test_every_wrong_parameter_is_named(asked: Asked, target: str, errors: dict[str, str]) -> None:
