@@ -46,9 +46,10 @@ def _rounds(found: Findings, peers: Sequence[peer.Peer], quick: bool) -> dict[st
             continue
         try:
             row, durable = measure(each, QUICK_SECONDS if quick else SECONDS)
-        except BenchError as error:
+        except Exception as error:  # noqa: BLE001 - a peer that breaks must not cost the others their figures
             failed.add(each.name)
-            found.notes.append(f"{each.name} failed: {error}")
+            kind = "" if isinstance(error, BenchError) else f"{type(error).__name__}: "
+            found.notes.append(f"{each.name} failed: {kind}{error}")
             continue
         rounds[each.name].append(row)
         if each.name not in found.facts:

@@ -97,6 +97,13 @@ def test_the_loads_of_the_comparison_reach_a_service() -> None:
     assert "synchronous_commit on" in done.stdout
 
 
+def test_a_peer_that_does_not_start_is_named_with_what_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SVIX_SERVER", "/bin/false")
+    found = comparison.run(quick=False, peers=(Svix(),))
+    assert not found.rows
+    assert found.notes == [f"Svix failed: {Path('/bin/false').resolve()} migrate: "]
+
+
 def test_a_figure_that_a_peer_does_not_have_is_left_open() -> None:
     rows = [{"": "this service", "accepted/s": 1234.5, "lost": 0.0}, {"": "Outpost", "lost": 0.5}]
     lines = comparison.markdown(rows).splitlines()
