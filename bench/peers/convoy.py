@@ -27,6 +27,8 @@ class Convoy:
     name = "Convoy"
     programs: Mapping[str, str] = {PROGRAM: "convoy"}
     promise = "answers once the event is in Redis; a worker stores it"
+    events = "convoy.events"
+    stores_unmatched = True
 
     @contextmanager
     def start(self, home: Path) -> Iterator[RunningConvoy]:
@@ -54,7 +56,7 @@ def configuration(place: peer.Place, port: int, agent_port: int, redis_url: str)
     """Its settings: what it comes with, but for addresses and the level of the log."""
     host, _, redis_port = redis_url.removeprefix("redis://").removesuffix("/0").partition(":")
     return {
-        "CONVOY_DB_DSN": peer.libpq_url(place.database_url),
+        "CONVOY_DB_DSN": peer.go_url(place.database_url),
         "CONVOY_REDIS_SCHEME": "redis",
         "CONVOY_REDIS_HOST": host,
         "CONVOY_REDIS_PORT": redis_port,
@@ -84,7 +86,7 @@ class RunningConvoy:
         redis_url: str,
     ) -> None:
         self.port = port
-        self._place = place
+        self.place = place
         self._headers = {"Authorization": f"Bearer {user['api_key']}", "Content-Type": "application/json"}
         self._server, self._agent, self._redis = processes
         self._redis_url = redis_url
@@ -107,13 +109,13 @@ class RunningConvoy:
         """Server and agent together, PostgreSQL and Redis."""
         return {
             "server": [*peer.family(self._server), *peer.family(self._agent)],
-            "postgres": peer.postgres(self._place),
+            "postgres": peer.postgres(self.place),
             "redis": peer.family(self._redis),
         }
 
     async def durability(self) -> Mapping[str, str]:
         """An event is only in Redis until a worker has stored it."""
-        return await peer.postgres_durability(self._place) | peer.redis_durability(self._redis_url)
+        return await peer.postgres_durability(self.place) | peer.redis_durability(self._redis_url)
 
     def _make(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return dict(peer.ask(self.port, "POST", path, self._headers, body)["data"])

@@ -24,6 +24,8 @@ class Hook0:
     name = "Hook0"
     programs: Mapping[str, str] = {API: "hook0-api", WORKER: "hook0-output-worker"}
     promise = "answers once PostgreSQL has committed the event with its deliveries"
+    events = "event.event"
+    stores_unmatched = True
 
     @contextmanager
     def start(self, home: Path) -> Iterator[RunningHook0]:
@@ -44,7 +46,7 @@ def configuration(place: peer.Place, port: int) -> dict[str, str]:
         "IP": "127.0.0.1",
         "PORT": str(port),
         "CORS_ALLOWED_ORIGINS": "http://localhost",
-        "DATABASE_URL": peer.libpq_url(place.database_url),
+        "DATABASE_URL": peer.rust_url(place.database_url),
         "SMTP_CONNECTION_URL": "smtp://127.0.0.1:9",
         "EMAIL_SENDER_ADDRESS": "bench@localhost.test",
         "APP_URL": "http://localhost",
@@ -58,7 +60,7 @@ def configuration(place: peer.Place, port: int) -> dict[str, str]:
 def worker_configuration(place: peer.Place) -> dict[str, str]:
     """Settings of the worker, which may send to this machine."""
     return {
-        "DATABASE_URL": peer.libpq_url(place.database_url),
+        "DATABASE_URL": peer.rust_url(place.database_url),
         "WORKER_NAME": "default",
         "CONCURRENT": CONCURRENCY,
         "DISABLE_TARGET_IP_CHECK": "true",
@@ -72,7 +74,7 @@ class RunningHook0:
 
     def __init__(self, place: peer.Place, port: int, key: str, processes: tuple[psutil.Process, ...]) -> None:
         self.port = port
-        self._place = place
+        self.place = place
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         self._api, self._worker = processes
         self._organisation = self._make("organizations", {"name": "bench"})["organization_id"]
@@ -106,12 +108,12 @@ class RunningHook0:
         """API and worker together, and PostgreSQL."""
         return {
             "server": [*peer.family(self._api), *peer.family(self._worker)],
-            "postgres": peer.postgres(self._place),
+            "postgres": peer.postgres(self.place),
         }
 
     async def durability(self) -> Mapping[str, str]:
         """Events and attempts are in PostgreSQL."""
-        return await peer.postgres_durability(self._place)
+        return await peer.postgres_durability(self.place)
 
     def _make(self, what: str, body: Mapping[str, object]) -> Mapping[str, object]:
         return dict(peer.ask(self.port, "POST", f"/api/v1/{what}/", self._headers, body))

@@ -42,6 +42,7 @@ class Place(NamedTuple):
 class Running(Protocol):
     """A peer that answers."""
 
+    place: Place
     port: int
     accepted: int
 
@@ -63,6 +64,10 @@ class Peer(Protocol):
     """Environment variables that name its programs, with what each of them is."""
     promise: str
     """What its answer to an event means."""
+    events: str
+    """The table in its PostgreSQL that has one row for each event."""
+    stores_unmatched: bool
+    """Whether it stores an event that goes to nobody."""
 
     def start(self, home: Path) -> AbstractContextManager[Running]:
         """Start it with its stores; end all of it afterwards."""
@@ -170,19 +175,43 @@ async def postgres_durability(place: Place) -> dict[str, str]:
         await connection.close()
 
 
+async def count(place: Place, table: str) -> int:
+    """The rows of a table."""
+    connection = await asyncpg.connect(place.database_url)
+    try:
+        return int(await connection.fetchval(f"select count(*) from {table}"))  # noqa: S608 - the name is ours
+    finally:
+        await connection.close()
+
+
 def redis_durability(url: str) -> dict[str, str]:
-    """What Redis says of when it writes to disk."""
+    """What Redis says of when it writes to disk, and its version."""
     with redis.Redis.from_url(url, decode_responses=True) as client:
-        return {f"redis {name}": str(client.config_get(name)[name]) for name in ("appendonly", "appendfsync")}
+        found = {"redis": str(client.info("server")["redis_version"])}
+        for name in ("appendonly", "appendfsync"):
+            found[f"redis {name}"] = str(client.config_get(name)[name])
+        return found
 
 
-def libpq_url(url: str) -> str:
-    """The same database for programs that know fewer parameters: user, password, socket and port."""
+def go_url(url: str) -> str:
+    """The same database for drivers of Go: the directory of the socket is a parameter."""
+    who, found, path = _parts(url)
+    where = urlencode({"host": found["host"], "port": found["port"], "sslmode": "disable"})
+    return f"postgres://{who}@{path}?{where}"
+
+
+def rust_url(url: str) -> str:
+    """The same database for sqlx, which knows no URL without a host: the socket stands in its place."""
+    who, found, path = _parts(url)
+    return f"postgres://{who}@{quote(found['host'], safe='')}:{found['port']}{path}?sslmode=disable"
+
+
+def _parts(url: str) -> tuple[str, dict[str, str], str]:
+    """User with password, the parameters, and the path."""
     parts = urlsplit(url)
     found = dict(parse_qsl(parts.query))
     who = ":".join(quote(found[name], safe="") for name in ("user", "password") if name in found)
-    where = urlencode({"host": found["host"], "port": found["port"], "sslmode": "disable"})
-    return f"postgres://{who}@{parts.path}?{where}"
+    return who, found, parts.path
 
 
 def postgres(place: Place) -> list[psutil.Process]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -23,15 +24,16 @@ class Broker(NamedTuple):
     settings: Mapping[str, str]
 
     def durability(self, place: peer.Place) -> dict[str, str]:
-        """The queues that are not durable, and how many are."""
+        """Which queues are durable, by type. A quorum queue writes each message before it confirms it."""
         tool = shutil.which("rabbitmqctl", path=SERVER) or program("rabbitmqctl", "rabbitmq-server")
-        listed = peer.command(
-            place, [tool, "--quiet", "--no-table-headers", "list_queues", "name", "durable"], self.settings
-        )
+        asked = ["--quiet", "--no-table-headers", "list_queues", "durable", "type", "name"]
+        listed = peer.command(place, [tool, *asked], self.settings)
         queues = [line.split() for line in listed.splitlines() if line.strip()]
-        passing = [name for name, durable in queues if durable != "true"]
+        durable = Counter(kind for lasts, kind, _ in queues if lasts == "true")
+        passing = [name for lasts, _, name in queues if lasts != "true"]
         return {
-            "durable queues": str(len(queues) - len(passing)),
+            "rabbitmq": peer.command(place, [tool, "version"], self.settings).strip(),
+            "durable queues": ", ".join(f"{number} {kind}" for kind, number in durable.items()) or "none",
             "other queues": " ".join(passing) or "none",
         }
 

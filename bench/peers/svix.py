@@ -24,6 +24,8 @@ class Svix:
     name = "Svix"
     programs: Mapping[str, str] = {PROGRAM: "svix-server"}
     promise = "answers once PostgreSQL has committed the event, and its delivery is in Redis"
+    events = "message"
+    stores_unmatched = True
 
     @contextmanager
     def start(self, home: Path) -> Iterator[RunningSvix]:
@@ -33,7 +35,8 @@ class Svix:
             settings = configuration(place, port, redis_url)
             program = peer.path_of(PROGRAM)
             peer.command(place, [program, "migrate"], settings)
-            token = peer.command(place, [program, "jwt", "generate"], settings).split()[-1]
+            printed = peer.command(place, [program, "jwt", "generate"], settings)
+            token = printed.partition("Token (Bearer): ")[2].split()[0]
             with peer.process(place, [program], settings, port) as server:
                 wait_for(lambda: peer.answers_with(port, "/api/v1/health/"), 30, "healthy Svix")
                 yield RunningSvix(place, port, token, (server, redis), redis_url)
@@ -43,15 +46,14 @@ def configuration(place: peer.Place, port: int, redis_url: str) -> dict[str, str
     """Its settings: what it comes with, but for addresses, and receivers on this machine."""
     return {
         "SVIX_LISTEN_ADDRESS": f"127.0.0.1:{port}",
-        "SVIX_DB_DSN": peer.libpq_url(place.database_url),
-        "SVIX_DB_POOL_MAX_SIZE": "50",
+        "SVIX_DB_DSN": peer.rust_url(place.database_url),
         "SVIX_REDIS_DSN": redis_url.removesuffix("/0"),
         "SVIX_QUEUE_TYPE": "redis",
         "SVIX_CACHE_TYPE": "memory",
         "SVIX_JWT_SECRET": secrets.token_hex(16),
         "SVIX_MAIN_SECRET": secrets.token_hex(16),
         "SVIX_WHITELIST_SUBNETS": "[127.0.0.0/8]",
-        "SVIX_LOG_LEVEL": "error",
+        "RUST_LOG": "error",
     }
 
 
@@ -64,7 +66,7 @@ class RunningSvix:
         self, place: peer.Place, port: int, token: str, processes: tuple[psutil.Process, ...], redis_url: str
     ) -> None:
         self.port = port
-        self._place = place
+        self.place = place
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._server, self._redis = processes
         self._redis_url = redis_url
@@ -81,10 +83,10 @@ class RunningSvix:
         """Its own, PostgreSQL and Redis."""
         return {
             "server": peer.family(self._server),
-            "postgres": peer.postgres(self._place),
+            "postgres": peer.postgres(self.place),
             "redis": peer.family(self._redis),
         }
 
     async def durability(self) -> Mapping[str, str]:
         """Messages are in PostgreSQL; what is to be sent is only in Redis."""
-        return await peer.postgres_durability(self._place) | peer.redis_durability(self._redis_url)
+        return await peer.postgres_durability(self.place) | peer.redis_durability(self._redis_url)

@@ -19,6 +19,8 @@ class Triggers:
     name = "this service"
     programs: Mapping[str, str] = {}
     promise = "answers once PostgreSQL has committed the event with its deliveries"
+    events = "events"
+    stores_unmatched = True
 
     @contextmanager
     def start(self, home: Path) -> Iterator[RunningTriggers]:
@@ -34,7 +36,7 @@ class RunningTriggers:
 
     def __init__(self, place: peer.Place, service: Service) -> None:
         self.port = service.port
-        self._place = place
+        self.place = place
         self._service = service
 
     def tenant(self, url: str | None) -> peer.Tenant:
@@ -56,4 +58,4 @@ class RunningTriggers:
 
     async def durability(self) -> Mapping[str, str]:
         """Events, deliveries and attempts are in PostgreSQL."""
-        return await peer.postgres_durability(self._place)
+        return await peer.postgres_durability(self.place)

@@ -92,17 +92,33 @@ def test_the_loads_of_the_comparison_reach_a_service() -> None:
     found = dict(zip(names.split("|")[1:-1], row.split("|")[1:-1], strict=True))
     figures = {name.strip(): float(value.replace(",", "")) for name, value in list(found.items())[1:]}
     assert row.startswith("| this service |")
-    assert (figures["delivered %"], figures.pop("lost")) == (100, 0)
+    assert (figures.pop("lost"), figures.pop("repeated")) == (0, 0)
     assert all(figures.values()), figures
     assert "synchronous_commit on" in done.stdout
 
 
+def test_a_peer_that_does_not_start_is_named_with_what_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SVIX_SERVER", "/bin/false")
+    found = comparison.run(quick=False, peers=(Svix(),))
+    assert not found.rows
+    assert found.notes == [f"Svix failed: {Path('/bin/false').resolve()} migrate: "]
+
+
+def test_a_figure_that_a_peer_does_not_have_is_left_open() -> None:
+    rows = [{"": "this service", "accepted/s": 1234.5, "lost": 0.0}, {"": "Outpost", "lost": 0.5}]
+    lines = comparison.markdown(rows).splitlines()
+    assert lines[2:] == ["| this service | 1,234 | 0.0 |", "| Outpost | – | 0.5 |"]
+
+
 async def test_what_peers_are_given_is_what_the_servers_take(tmp_path: Path, database_url: str) -> None:
     """The address that programs with another driver get, and the durability that Redis was started with."""
-    connection = await asyncpg.connect(peer.libpq_url(database_url))
-    try:
-        assert await connection.fetchval("select current_database()") in database_url
-    finally:
-        await connection.close()
+    for url in (peer.go_url(database_url), peer.rust_url(database_url)):
+        connection = await asyncpg.connect(url)
+        try:
+            assert await connection.fetchval("select current_database()") in database_url
+        finally:
+            await connection.close()
     with redis_server(tmp_path, *REDIS) as (url, _):
-        assert peer.redis_durability(url) == {"redis appendonly": "yes", "redis appendfsync": "everysec"}
+        found = peer.redis_durability(url)
+        assert found.pop("redis")[0].isdigit()
+        assert found == {"redis appendonly": "yes", "redis appendfsync": "everysec"}
