@@ -33,6 +33,8 @@ log = structlog.get_logger()
 
 CHUNK = 1_000
 EXPIRY_CHUNK = 5_000
+SWEEP_CHUNK = 100
+"""Deleted subscriptions for which one statement looks into every partition."""
 INBOX_CHUNK = 50
 """Inboxes that are deleted one after the other, each in a transaction."""
 
@@ -71,6 +73,7 @@ class Housekeeping:
             Duty("subscription expiry", 2, self._expire_subscriptions),
             Duty("inbox expiry", 2, self._expire_inboxes),
             Duty("ended subscriptions", 2, self._follow_ends),
+            Duty("deleted subscriptions sweep", 30, self._sweep_subscriptions),
             Duty("ends of organisations", 2, self._end_organisations),
             Duty("rows of deleted organisations", 2, self._empty_organisations),
             Duty("disk space", 2, self.watch_disk),
@@ -119,6 +122,9 @@ class Housekeeping:
 
     async def _follow_ends(self) -> bool:
         return await ending.follow(self._database, CHUNK) > 0
+
+    async def _sweep_subscriptions(self) -> bool:
+        return await subscription_changes.sweep_deleted(self._database, SWEEP_CHUNK) == SWEEP_CHUNK
 
     async def _end_organisations(self) -> None:
         await deletion.finish_begun(self._database)
