@@ -227,16 +227,21 @@ class Service:
         """The key that the first run wrote to a file, because its output was not a terminal."""
         return (self.data_dir / "first-key").read_text().strip()
 
-    def tenant(self, plan: str = "enterprise", **more: Any) -> str:
-        """A key of a new organisation."""
+    def admin_key(self) -> str:
+        """A key with the scope `admin`, of the organisation of the first run."""
         if self._admin_key is None:
             made = self.command("keys", "create", "--org", "default", "--scope", "admin", "--json")
             assert made.returncode == 0, made.stderr
-            self._admin_key = msgspec.json.decode(made.stdout)["key"]
+            self._admin_key = str(msgspec.json.decode(made.stdout)["key"])
+        return self._admin_key
+
+    def tenant(self, plan: str = "enterprise", **more: Any) -> str:
+        """A key of a new organisation."""
+        admin = self.admin_key()
         name = f"org {os.getpid()} {next(_numbers)}"
-        status, org = ask(self.port, "/v1/admin/orgs", self._admin_key, {"name": name, "plan": plan, **more})
+        status, org = ask(self.port, "/v1/admin/orgs", admin, {"name": name, "plan": plan, **more})
         assert status == 201, org
-        status, key = ask(self.port, f"/v1/admin/orgs/{org['id']}/keys", self._admin_key, {})
+        status, key = ask(self.port, f"/v1/admin/orgs/{org['id']}/keys", admin, {})
         assert status == 201, key
         return str(key["key"])
 

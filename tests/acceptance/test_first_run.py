@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from pathlib import Path
 
 import asyncpg
 import msgspec
+import psutil
 import pytest
 
 from triggers.cli.demo import Receiver
@@ -188,6 +190,26 @@ def assert_refused(service: Service, *words: str, flags: tuple[str, ...] = ()) -
     assert len(lines) == 1, lines
     for word in words:
         assert word in lines[0]
+
+
+def test_a_demo_that_is_terminated_leaves_nothing_running() -> None:
+    demo = subprocess.Popen([TRIGGERS, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "the API listens on" in line:
+                break
+        started = psutil.Process(demo.pid).children(recursive=True)
+        assert "postgres" in {process.name() for process in started}
+        data_dir = Path(started[0].environ()["TRIGGERS_DATA_DIR"])
+        demo.terminate()
+        _, said = demo.communicate(timeout=40)
+    finally:
+        demo.kill()
+    assert demo.returncode == 143, said
+    assert "Traceback" not in said
+    wait_for(lambda: not any(process.is_running() for process in started), 10, "end of its processes")
+    assert not data_dir.exists()
 
 
 def test_a_port_in_use(shared: Service, launch: Callable[..., Service]) -> None:

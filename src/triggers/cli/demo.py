@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 DEADLINE_SECONDS = 60.0
+_TERMINATED = 143
+"""Exit code after SIGTERM."""
 
 
 class Arrival(NamedTuple):
@@ -100,7 +102,7 @@ def demo() -> None:
     """
     receiver = Receiver()
     try:
-        with _service() as client:
+        with _ended_by_sigterm(), _service() as client:
             _deliver(client, receiver)
             _recover(client, receiver)
             _replay(client, receiver)
@@ -207,6 +209,21 @@ def _until(what: str, look: Callable[[], T | None]) -> T:
 
 def _waited(what: str) -> str:
     return f"The demo waited {DEADLINE_SECONDS:g} seconds in vain for {what}."
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """End the block at SIGTERM as at Ctrl-C, so that the service is stopped and its files are deleted."""
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is stopped is stopped only once
+        raise SystemExit(_TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

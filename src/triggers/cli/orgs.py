@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from triggers.cli.access import Access, Beside, with_access
-from triggers.cli.naming import find
-from triggers.cli.nouns import Noun
-from triggers.cli.service import segment
+from triggers.cli.naming import choose, find
+from triggers.cli.nouns import Noun, one_of
+from triggers.cli.service import members, segment
 from triggers.cli.session import CommandSession, with_session
 from triggers.cli.tables import ColumnKind, TableColumn
-from triggers.domain import Plan
+from triggers.domain import Plan, parse_id
+from triggers.errors import OperatorError
+from triggers.terminal import inert
 
 if TYPE_CHECKING:
     from triggers.cli.tenants import DatabaseOrganisations
@@ -63,6 +66,25 @@ class ApiOrganisations:
         """Change the plan of an organisation."""
         path = f"{ORGANISATION.path}/{segment(find(self._session, ORGANISATION, name))}/plan"
         return self._session.call("PUT", path, {"plan": plan, "requests_per_minute": requests_per_minute})
+
+    def find(self, text: str) -> dict[str, Any]:
+        """The organisation that a person names."""
+        return one_called(text, self.listed())
+
+    def delete(self, org_id: str) -> bytes:
+        """Delete an organisation."""
+        return self._session.call("DELETE", f"{ORGANISATION.path}/{segment(org_id)}")
+
+
+def one_called(text: str, listed: list[bytes]) -> dict[str, Any]:
+    """The organisation with this name, this id or this ending of its id.
+
+    Raises:
+        OperatorError: there is none, or several.
+    """
+    found = [members(each) for each in listed]
+    chosen = choose(ORGANISATION, text, found)
+    return next(each for each in found if each["id"] == chosen)
 
 
 def _organisations(access: Access) -> ApiOrganisations | DatabaseOrganisations:
@@ -129,6 +151,40 @@ def set_plan(
       triggers orgs set-plan acme enterprise --requests-per-minute 50000
     """
     access.show(_organisations(access).set_plan(name, plan, requests_per_minute))
+
+
+@orgs.command("delete")
+@with_access()
+def delete(
+    access: Access,
+    organisation: one_of(ORGANISATION),  # type: ignore[valid-type]
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking for confirmation.")] = False,
+) -> None:
+    """Delete an organisation with its keys, events, subscriptions and inboxes. This cannot be undone.
+
+    Its keys are refused within a second, and its undelivered events are not delivered any more. Its rows are
+    deleted in the background. The organisation of the API key, and the last one that has a key with the scope
+    admin, cannot be deleted.
+
+    \b
+    Example:
+      triggers orgs delete acme
+    """
+    place = _organisations(access)
+    # A whole id is not looked for, so that a command that was interrupted can be repeated.
+    is_id = parse_id(organisation) is not None
+    found = {"id": organisation, "name": organisation} if is_id else place.find(organisation)
+    if not yes:
+        _confirm(found["name"])
+    access.show(place.delete(found["id"]))
+
+
+def _confirm(name: str) -> None:
+    if not sys.stdin.isatty():
+        raise OperatorError("An organisation is deleted for good. To confirm that, add --yes.")
+    question = f"Delete the organisation {inert(name)} with all its events, subscriptions, inboxes and keys?"
+    if not typer.confirm(question, err=True):
+        raise typer.Exit(1)
 
 
 def add_to(app: typer.Typer) -> None:

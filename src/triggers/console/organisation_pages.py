@@ -11,7 +11,7 @@ from triggers.console.desk import Desk, Form, page_route, shown
 from triggers.console.forms import wrong_fields
 from triggers.console.scopes import word_of
 from triggers.domain import PLAN_QUOTAS, Scope, parse_id
-from triggers.errors import Invalid, NameTaken, NotFound
+from triggers.errors import Conflict, Invalid, NameTaken, NotFound
 from triggers.http.request import Request
 from triggers.keys.routes import KeyRoutes, NewApiKey
 from triggers.sessions.sessions import Session
@@ -85,6 +85,16 @@ class OrganisationPages:
         return self.desk.to(request, f"/organisations?cursor={cursor}" if cursor else "/organisations")
 
     @shown
+    async def delete(self, request: Request, org_id: str) -> Response:
+        """Delete an organisation."""
+        session, _ = await self.desk.posted(request)
+        try:
+            await self.desk.api.ask(session.caller, KeyRoutes.admin_delete_org, org_id=org_id)
+        except Conflict as error:
+            return await self._list(request, session, "", said=error.message)
+        return self.desk.to(request, "/organisations")
+
+    @shown
     async def act(self, request: Request, org_id: str) -> Response:
         """Act for an organisation from now on."""
         session, _ = await self.desk.posted(request)
@@ -95,7 +105,12 @@ class OrganisationPages:
         return self.desk.to(request, "/events")
 
     async def _list(
-        self, request: Request, session: Session, cursor: str, refused: PlanForm | None = None
+        self,
+        request: Request,
+        session: Session,
+        cursor: str,
+        refused: PlanForm | None = None,
+        said: str = "",
     ) -> Response:
         page: dict[str, str | None] = {"limit": _PAGE, "cursor": cursor or None}
         found = await self.desk.api.ask(session.caller, KeyRoutes.admin_list_orgs, **page)
@@ -105,7 +120,7 @@ class OrganisationPages:
             request,
             session,
             "organisations.html",
-            200 if refused is None else 422,
+            409 if said else 200 if refused is None else 422,
             rows=[(each, by_id.get(each.id)) for each in found.data],
             accepted=sum(each.accepted for each in use.data),
             since=use.since,
@@ -113,6 +128,7 @@ class OrganisationPages:
             next_cursor=found.next_cursor,
             plans=_PLANS,
             refused=refused,
+            said=said,
         )
 
     async def _new(self, request: Request, session: Session, form: Form, wrong: Form) -> Response:
@@ -146,5 +162,6 @@ ROUTES = (
     page_route("POST", "/organisations/new", OrganisationPages.create_organisation),
     page_route("POST", "/organisations/{org_id}/keys", OrganisationPages.create_key),
     page_route("POST", "/organisations/{org_id}/plan", OrganisationPages.set_plan),
+    page_route("POST", "/organisations/{org_id}/delete", OrganisationPages.delete),
     page_route("POST", "/organisations/{org_id}/act", OrganisationPages.act),
 )

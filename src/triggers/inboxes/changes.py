@@ -133,6 +133,19 @@ async def patch(
         return Changed(changed, await _notify(change, clock, ring, changed))
 
 
+async def renew(database: Database, inbox: Inbox, seconds: int) -> Inbox | None:
+    """Let an inbox expire `seconds` from now. None if it has expired or was deleted meanwhile."""
+    async with changing(database, inbox.org_id, inbox.id) as change:
+        try:
+            await _locked(change, inbox)
+        except (NotFound, Conflict):
+            return None
+        row = await change.connection.fetchrow(
+            _SQL["renew"], inbox.org_id, inbox.id, change.now, _expiry(change, seconds)
+        )
+        return inbox_of(row)
+
+
 async def pause(database: Database, ring: KeyRing, inbox: Inbox, reason: str) -> Inbox:
     """Pause an inbox: only present messages can be leased, and no notifications are sent."""
     return await _move(database, ring, inbox, SubscriptionStatus.PAUSED, reason)

@@ -30,6 +30,10 @@ set changed_at = $3, event_types = $4, type_names = $5, type_prefixes = $6, all_
 where org_id = $1 and id = $2
 returning *, false as expired
 
+-- name: renew
+update subscriptions set changed_at = $3, expires_at = $4 where org_id = $1 and id = $2
+returning *, false as expired
+
 -- name: set_status
 update subscriptions set status = $4, status_reason = $5, status_at = $3, changed_at = $3, emptied_at = null
 where org_id = $1 and id = $2

@@ -111,7 +111,7 @@ class InboxRoutes:
         expire, it then expires `expires_in_seconds` from now.
         """
         check_inbox_key(data.key)  # before the look-up, where an id would find another inbox
-        for _ in range(3):  # made and deleted by others in between, at worst
+        for _ in range(3):  # made, deleted or expired in between, at worst
             try:
                 found = await inbox_store.find(self._database, caller.org_id, data.key)
             except NotFound:
@@ -124,11 +124,10 @@ class InboxRoutes:
                     f"An inbox with this key exists, with other values of: {', '.join(different)}."
                 )
             if data.expires_in_seconds is not None:
-                renewal = {"expires_in_seconds": data.expires_in_seconds}
-                changed = await inbox_changes.patch(
-                    self._database, self._clock, self._key_ring, found, renewal
-                )
-                found = changed.inbox
+                renewed = await inbox_changes.renew(self._database, found, data.expires_in_seconds)
+                if renewed is None:  # it has expired since it was found
+                    continue
+                found = renewed
             return JsonResponse(await self._view(found), status_code=200)
         raise Conflict("Other requests are creating and deleting this inbox. Try again.")
 

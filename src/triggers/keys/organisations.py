@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from uuid import UUID
+
 from triggers.domain import (
     PLAN_QUOTAS,
     Organisation,
@@ -61,6 +64,11 @@ async def by_id(database: Database, org_id: OrgId) -> Organisation:
     if row is None:
         raise NotFound("No organisation has this id.")
     return _organisation(row)
+
+
+async def existing(database: Database, org_ids: Collection[UUID]) -> set[UUID]:
+    """Return which of these organisations exist."""
+    return {row["id"] for row in await database.fetch(_SQL["existing"], list(org_ids))}
 
 
 async def set_plan(database: Database, org_id: OrgId, plan: Plan, custom_quota: int | None) -> Organisation:

@@ -20,6 +20,9 @@ select id, name, plan, custom_quota, created_at from organisations where name = 
 -- name: by_id
 select id, name, plan, custom_quota, created_at from organisations where id = $1
 
+-- name: existing
+select id from organisations where id = any ($1::uuid[])
+
 -- name: set_plan
 with changed as (
     update organisations set plan = $2, custom_quota = $3 where id = $1

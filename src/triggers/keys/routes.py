@@ -31,7 +31,7 @@ from triggers.http.views import (
     optional_timestamp,
     page_request,
 )
-from triggers.keys import organisations
+from triggers.keys import deletion, organisations
 from triggers.keys import store as api_keys
 from triggers.keys.store import ApiKey
 from triggers.postgres.clock import DatabaseClock
@@ -126,6 +126,15 @@ class OrganisationList(msgspec.Struct):
     next_cursor: str | None
 
 
+class DeletedOrganisationView(msgspec.Struct, kw_only=True):
+    """A deleted organisation. `emptied_at` is null while its rows are being deleted."""
+
+    id: UUID
+    name: str
+    deleted_at: Timestamp
+    emptied_at: Timestamp | None
+
+
 class KeyRoutes:
     """Handlers of this room's URLs."""
 
@@ -209,6 +218,25 @@ class KeyRoutes:
             self._database, OrgId(org.id), data.plan, data.requests_per_minute
         )
         return _organisation(changed)
+
+    async def admin_delete_org(self, caller: Caller, org_id: str) -> DeletedOrganisationView:
+        """Delete an organisation with everything that it has. This cannot be undone.
+
+        Its keys and sessions are refused within a second, and no attempt of its deliveries begins after that.
+        Undelivered events are not delivered any more. Its name is free at once. Its rows are deleted in the
+        background, from some seconds after the answer on. `emptied_at` says when that was done. Deleting it
+        again changes nothing, and shows the same for a day. After that, the answer is 404.
+        """
+        found = parse_id(org_id)
+        if found is None:
+            raise NotFound("No organisation has this id.")
+        deleted = await deletion.delete(self._database, OrgId(found), caller.own_org_id or caller.org_id)
+        return DeletedOrganisationView(
+            id=deleted.id,
+            name=deleted.name,
+            deleted_at=rfc3339(deleted.deleted_at),
+            emptied_at=optional_timestamp(deleted.emptied_at),
+        )
 
     async def admin_list_keys(self, caller: Caller, org_id: str, asked: PageQuery = FIRST_PAGE) -> ApiKeyList:
         """List the API keys of an organisation."""
@@ -319,6 +347,19 @@ ROUTES = (
         (Answer(409, "An organisation with this name exists."),),
     ),
     Route("PUT", "/v1/admin/orgs/{org_id}/plan", KeyRoutes.admin_set_plan, Scope.ADMIN),
+    Route(
+        "DELETE",
+        "/v1/admin/orgs/{org_id}",
+        KeyRoutes.admin_delete_org,
+        Scope.ADMIN,
+        202,
+        (
+            Answer(
+                409,
+                "It is the organisation of the API key, or the last one with a key of the scope `admin`.",
+            ),
+        ),
+    ),
     Route("GET", "/v1/admin/orgs/{org_id}/keys", KeyRoutes.admin_list_keys, Scope.ADMIN),
     Route("POST", "/v1/admin/orgs/{org_id}/keys", KeyRoutes.admin_create_key, Scope.ADMIN, 201),
     Route("DELETE", "/v1/admin/orgs/{org_id}/keys/{key_id}", KeyRoutes.admin_revoke_key, Scope.ADMIN),

@@ -128,7 +128,12 @@ def scopes_of(stored: Iterable[str]) -> frozenset[Scope]:
 
 
 async def create(connection: Connection, clock: DatabaseClock, org_id: OrgId, new: NewKey) -> ApiKey:
-    """Create a key. Only the returned object contains it."""
+    """Create a key. Only the returned object contains it.
+
+    Raises:
+        Invalid: a wrong name, or no scope.
+        NotFound: the organisation was deleted.
+    """
     if new.name is not None:
         check_text(new.name, "/name", longest=255)
     if not new.scopes:
@@ -200,7 +205,7 @@ async def revoke(database: Database, org_id: OrgId, key_id: UUID) -> ApiKey:
 
 
 async def still_valid(database: Database, key_ids: Collection[UUID]) -> set[UUID]:
-    """Return which of these keys, of any organisations, are neither revoked nor expired."""
+    """Return which of these keys, of any organisations that exist, are neither revoked nor expired."""
     return {row["id"] for row in await database.fetch(_SQL["still_valid"], list(key_ids))}
 
 
@@ -228,7 +233,9 @@ async def _insert(connection: Connection, clock: DatabaseClock, org_id: OrgId, n
     )
     if row is None:
         row = await connection.fetchrow(_SQL["by_hash"], new.digest)
-        if row is None or row["org_id"] != org_id:
+        if row is None:
+            raise NotFound("No organisation has this id.")
+        if row["org_id"] != org_id:
             raise Conflict("This key belongs to another organisation.")
     return _api_key(row)
 

@@ -11,7 +11,8 @@ with raised as (
     update versions set version = version + 1 where name = 'keys'
 )
 insert into api_keys (id, org_id, name, prefix, hash, scopes, created_at, expires_at, made_until)
-select $1, $2, $3, $4, $5, $6, now(), $7, $7
+-- The organisation is locked before the row of the version, as its deletion does.
+select $1, o.id, $3, $4, $5, $6, now(), $7, $7 from organisations o where o.id = $2 for key share
 on conflict (hash) do nothing
 returning id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at
 
@@ -48,8 +49,8 @@ where org_id = $1 and id = $2
 returning id, name, prefix, scopes, created_at, expires_at, revoked_at, last_used_at
 
 -- name: still_valid
-select id from api_keys
-where id = any ($1::uuid[]) and revoked_at is null and (expires_at is null or expires_at > now())
+select k.id from api_keys k join organisations o on o.id = k.org_id
+where k.id = any ($1::uuid[]) and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
 
 -- name: touch
 -- Another node may have noted a later use of the same key.

@@ -5,7 +5,9 @@ Every node runs them all; each statement is safe to run twice at once.
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+import time
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -20,6 +22,7 @@ from triggers.events import store as event_store
 from triggers.inboxes import changes as inbox_changes
 from triggers.inboxes import settlement_store
 from triggers.inboxes import store as inbox_store
+from triggers.keys import deletion
 from triggers.node.health import Health
 from triggers.postgres import partitions
 from triggers.postgres.database import Database
@@ -30,6 +33,8 @@ log = structlog.get_logger()
 
 CHUNK = 1_000
 EXPIRY_CHUNK = 5_000
+SWEEP_CHUNK = 100
+"""Deleted subscriptions for which one statement looks into every partition."""
 INBOX_CHUNK = 50
 """Inboxes that are deleted one after the other, each in a transaction."""
 
@@ -55,6 +60,7 @@ class Housekeeping:
         self._inbox_retention = timedelta(seconds=inbox_retention)
         self._expire_from = _FIRST_INBOX
         self._expiry_chunk = EXPIRY_CHUNK
+        self._deletion_chunk = CHUNK
 
     def duties(self) -> list[Duty]:
         """The duties, with their intervals."""
@@ -67,6 +73,9 @@ class Housekeeping:
             Duty("subscription expiry", 2, self._expire_subscriptions),
             Duty("inbox expiry", 2, self._expire_inboxes),
             Duty("ended subscriptions", 2, self._follow_ends),
+            Duty("deleted subscriptions sweep", 30, self._sweep_subscriptions),
+            Duty("ends of organisations", 2, self._end_organisations),
+            Duty("rows of deleted organisations", 2, self._empty_organisations),
             Duty("disk space", 2, self.watch_disk),
         ]
 
@@ -113,6 +122,28 @@ class Housekeeping:
 
     async def _follow_ends(self) -> bool:
         return await ending.follow(self._database, CHUNK) > 0
+
+    async def _sweep_subscriptions(self) -> bool:
+        return await subscription_changes.sweep_deleted(self._database, SWEEP_CHUNK) == SWEEP_CHUNK
+
+    async def _end_organisations(self) -> None:
+        await deletion.finish_begun(self._database)
+
+    async def _empty_organisations(self) -> bool:
+        began = time.monotonic()
+        try:
+            found = await deletion.delete_rows(self._database, self._deletion_chunk)
+        except DatabaseUnavailable:
+            self._deletion_chunk = max(1, self._deletion_chunk // 2)
+            raise
+        self._deletion_chunk = min(CHUNK, self._deletion_chunk * 2)
+        if found is None:
+            return False
+        if found.emptied and found.organisation.emptied_at is None:
+            log.info("organisation_emptied", org_id=str(found.organisation.id), name=found.organisation.name)
+        # Requests and deliveries of others have at least half of the database's time.
+        await asyncio.sleep(time.monotonic() - began)
+        return True
 
     async def watch_disk(self) -> bool:
         """Note whether the disk has less free space than it must have."""

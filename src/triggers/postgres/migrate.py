@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from importlib import resources
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+import asyncpg
+import structlog
 
 from triggers.errors import OperatorError, SchemaTooNew
 from triggers.postgres import partitions
 from triggers.postgres.database import Connection, Database
 
+log = structlog.get_logger()
+
 _LOCK = 0x7472_6967_6765_7273  # "triggers", as an advisory lock's number
 MIGRATION_SECONDS = 600.0
+LOCK_SECONDS: Final = 1.0
+"""Maximum time for which a migration waits for a lock of a table. Everybody else who needs the table waits as
+long: behind a migration that waits, nobody accepts events."""
+PAUSE_SECONDS: Final = 3.0
+"""Pause before a migration is tried again. Accepts go on during it."""
+GIVE_UP_SECONDS: Final = 300.0
+"""Time after which a migration that gets no lock fails. Nothing of it was applied."""
 OLDEST_SERVER = 15
 
 
@@ -41,7 +55,8 @@ async def migrate(database: Database) -> list[Migration]:
 
     Raises:
         SchemaTooNew: the database knows migrations that this version does not.
-        OperatorError: the database is not one that Triggers can use.
+        OperatorError: the database is not one that Triggers can use, or a transaction holds a lock that a
+            migration needs for too long.
     """
     connection = await database.connect(MIGRATION_SECONDS)
     try:
@@ -103,17 +118,61 @@ async def _missing(connection: Connection) -> list[Migration]:
 
 
 async def _apply(connection: Connection, migration: Migration) -> bool:
-    """Apply a migration; False if another node has done that meanwhile."""
+    """Apply a migration; False if another node has applied it meanwhile.
+
+    Raises:
+        OperatorError: it got no lock for GIVE_UP_SECONDS.
+    """
     async with connection.transaction():
+        # Only the node that has this lock tries, so that the pauses between its attempts are pauses of all.
+        await connection.execute("set local lock_timeout = 0")  # the other node has a bound of its own
         await connection.execute("select pg_advisory_xact_lock($1::bigint)", _LOCK)
         if migration not in await _missing(connection):
             return False
-        await connection.execute(
-            "create table if not exists schema_migrations"
-            " (number integer primary key, name text not null, applied_at timestamptz not null)"
-        )
-        await connection.execute(migration.sql)
-        await connection.execute(
-            "insert into schema_migrations values ($1, $2, now())", migration.number, migration.name
-        )
+        began = time.monotonic()
+        while not await _try_to_apply(connection, migration):
+            waited = time.monotonic() - began
+            oldest = await _oldest_transaction(connection)
+            if waited + PAUSE_SECONDS > GIVE_UP_SECONDS:
+                raise OperatorError(
+                    f"Migration {migration.number} got no lock for {waited:.0f} seconds, because another"
+                    f" transaction uses its tables. {oldest} End it, and start again. Nothing was changed."
+                )
+            log.warning(
+                "migration_waits", number=migration.number, waited_seconds=round(waited), oldest=oldest
+            )
+            await asyncio.sleep(PAUSE_SECONDS)
     return True
+
+
+async def _try_to_apply(connection: Connection, migration: Migration) -> bool:
+    """Apply a migration if it gets each of its locks within LOCK_SECONDS. If not, it releases all of them."""
+    try:
+        async with connection.transaction():
+            await connection.execute(f"set local lock_timeout = {LOCK_SECONDS * 1000:.0f}")
+            await connection.execute(
+                "create table if not exists schema_migrations"
+                " (number integer primary key, name text not null, applied_at timestamptz not null)"
+            )
+            await connection.execute(migration.sql)
+            await connection.execute(
+                "insert into schema_migrations values ($1, $2, now())", migration.number, migration.name
+            )
+    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+        return False
+    return True
+
+
+async def _oldest_transaction(connection: Connection) -> str:
+    """The open transaction that is probably in the way, in words."""
+    row = await connection.fetchrow(
+        "select pid, application_name as name, extract(epoch from clock_timestamp() - xact_start) as seconds"
+        " from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+        " and xact_start is not null and backend_type = 'client backend' order by xact_start limit 1"
+    )
+    if row is None:
+        return "No other transaction is open now."
+    return (
+        f"The oldest transaction is that of process {row['pid']} of PostgreSQL ({row['name'] or 'no name'}),"
+        f" open for {row['seconds']:.0f} seconds."
+    )

@@ -32,14 +32,14 @@ with link as (
 )
 insert into sessions (org_id, id, hash, key_id, scopes, return_url, created_at, expires_at)
 select link.org_id, $2, $3, link.key_id, link.scopes, link.return_url, now(), now() + $4
-from link join api_keys k on k.id = link.key_id
+from link join api_keys k on k.id = link.key_id join organisations o on o.id = link.org_id
 where k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
 returning org_id, key_id
 
 -- name: open_with_key
 insert into sessions (org_id, id, hash, key_id, created_at, expires_at)
 select k.org_id, $3, $4, k.id, now(), now() + $5
-from api_keys k
+from api_keys k join organisations o on o.id = k.org_id
 where k.org_id = $1 and k.id = $2 and k.revoked_at is null and (k.expires_at is null or k.expires_at > now())
 returning org_id, key_id
 

@@ -42,11 +42,13 @@ class Output(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """The owner of a stream. The stream ends with the key, and with the session if there is one."""
+    """The owner of a stream. The stream ends with the key, a session if it has one, and the organisation."""
 
     org_id: OrgId
     """The organisation of the key. The stream counts against its share."""
     key_id: KeyId
+    shown_org_id: OrgId
+    """The organisation that the stream is about. It is another one if an operator acts for it."""
     session_id: UUID | None = None
     """The session of the console."""
 

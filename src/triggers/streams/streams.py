@@ -11,6 +11,7 @@ from triggers.background import Duty
 from triggers.domain import Caller, OrgId
 from triggers.errors import DatabaseUnavailable, TooManyStreams, Unavailable
 from triggers.fairness.room import Places, Room
+from triggers.keys import organisations
 from triggers.keys import store as api_keys
 from triggers.observability import streams_open
 from triggers.postgres.clock import DatabaseClock
@@ -72,8 +73,9 @@ class Streams:
     ) -> Stream:
         """Show what becomes visible from the return of this call until `close`.
 
-        `output.end` is called if the key is revoked or expires, if the session ends, if the inbox is deleted,
-        or when the service stops. Then nothing more comes. `close` must be called in any case.
+        `output.end` is called if the key is revoked or expires, if the session ends, if the inbox or the
+        organisation is deleted, or when the service stops. Then nothing more comes. `close` must be called in
+        any case.
 
         Raises:
             TooManyStreams: the organisation, or all of them together, have as many as they may.
@@ -84,7 +86,7 @@ class Streams:
             raise Unavailable("The service is stopping. Connect again, to another node.")
         if self._room.held(org_id) >= self._bounds.an_organisation or not self._room.take(org_id):
             raise TooManyStreams(retry_after=RETRY_AFTER_SECONDS)
-        holder = Holder(org_id, caller.key_id, session_id)
+        holder = Holder(org_id, caller.key_id, caller.org_id, session_id)
         stream = Stream(holder, wanted, output, self._bounds.frames_a_second)
         self._streams[stream] = sources = _sources(caller.org_id, wanted)
         streams_open.inc()
@@ -166,9 +168,12 @@ class Streams:
             keys = await api_keys.still_valid(self._database, {each.key_id for each in checked.values()})
             signed_in = {(each.org_id, each.session_id) for each in checked.values() if each.session_id}
             open_sessions = await sessions.still_open(self._database, signed_in) if signed_in else set()
+            # A key is valid only if its own organisation exists.
+            others = {each.shown_org_id for each in checked.values() if each.shown_org_id != each.org_id}
+            ended = others - await organisations.existing(self._database, others) if others else set()
             for stream, holder in checked.items():
                 is_open = holder.session_id is None or holder.session_id in open_sessions
-                if holder.key_id not in keys or not is_open:
+                if holder.key_id not in keys or not is_open or holder.shown_org_id in ended:
                     stream.end()
         self._checked_at = began
 

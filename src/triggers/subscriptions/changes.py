@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from triggers.domain import OrgId, SubscriptionStatus, parse_id
@@ -28,6 +28,10 @@ from triggers.subscriptions.store import (
 )
 
 _SQL = statements(__name__)
+
+REFERRED_TO_FOR: Final = timedelta(days=1)
+"""Time after which a deleted subscription is looked at again. It also is the time for which deleting one
+again has the same answer, and in which everything that was in flight is written."""
 
 
 class Rotation(NamedTuple):
@@ -188,6 +192,17 @@ async def expire(database: Database, limit: int) -> list[tuple[UUID, UUID]]:
     """
     rows = await database.fetch(_SQL["expire"], limit)
     return [(row["org_id"], row["id"]) for row in rows]
+
+
+async def sweep_deleted(database: Database, limit: int) -> int:
+    """Delete the rows of deleted subscriptions and inboxes to which nothing refers any more.
+
+    At most `limit` are looked at, each once a day, for the first time a day after it was deleted. Returns how
+    many were looked at.
+    """
+    row = await database.row(_SQL["sweep_deleted"], REFERRED_TO_FOR, limit)
+    assert row is not None
+    return int(row["looked_at"])
 
 
 # ---- parts of changes ----------------------------------------------------------------------------

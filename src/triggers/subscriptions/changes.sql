@@ -46,3 +46,38 @@ where (org_id, id) in (
 )
   and s.status in ('active', 'paused')
 returning org_id, id
+
+-- name: sweep_deleted
+-- Of each deleted subscription, the first row of every table that can refer to it is looked up: an `exists` could be
+-- planned as a join that reads whole tables. One to which something refers is looked at again $1 later.
+with old as materialized (
+    select org_id, id from subscriptions
+    where deleted_at is not null and coalesce(referred_to_at, deleted_at) < now() - $1::interval
+    order by coalesce(referred_to_at, deleted_at) limit $2
+    for update skip locked
+), found as materialized (
+    select o.org_id, o.id,
+        (select event_id from deliveries d where d.org_id = o.org_id and d.subscription_id = o.id
+            order by event_id limit 1) is not null
+        or (select event_id from settled_deliveries d where d.org_id = o.org_id and d.subscription_id = o.id
+            order by event_id limit 1) is not null
+        or (select d.id from attempts d where d.org_id = o.org_id and d.subscription_id = o.id
+            order by d.id limit 1) is not null
+        or (select lease_id from finished_leases d where d.org_id = o.org_id and d.subscription_id = o.id
+            order by lease_id limit 1) is not null
+        or (select d.id from replays d where d.org_id = o.org_id and d.subscription_id = o.id
+            order by d.id limit 1) is not null
+        or (select began_at from statistics_minutes d where d.org_id = o.org_id and d.subscription_id = o.id
+            order by began_at limit 1) is not null
+        or (select began_at from statistics_hours d where d.org_id = o.org_id and d.subscription_id = o.id
+            order by began_at limit 1) is not null
+        as is_referred_to
+    from old o
+), swept as (
+    delete from subscriptions s using found f
+    where s.org_id = f.org_id and s.id = f.id and not f.is_referred_to
+), kept as (
+    update subscriptions s set referred_to_at = now() from found f
+    where s.org_id = f.org_id and s.id = f.id and f.is_referred_to
+)
+select count(*) as looked_at, count(*) filter (where not is_referred_to) as swept from found

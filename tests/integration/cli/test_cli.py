@@ -267,6 +267,13 @@ async def test_organisations_and_keys_beside_the_database(
     assert "gold" in await commands.fails("orgs", "create", "b", "--plan", "gold")
     assert [each["name"] for each in await commands.lines("orgs", "list")][1:] == ["acme"]
     assert "acme" in await commands("orgs", "list")
+    await commands.json("orgs", "create", "short-lived")
+    assert "add --yes" in await commands.fails("orgs", "delete", "short-lived")
+    assert "No organisation is called 'short'" in await commands.fails("orgs", "delete", "short", "--yes")
+    gone = await commands.json("orgs", "delete", "short-lived", "--yes")
+    assert (gone["name"], gone["emptied_at"]) == ("short-lived", None)
+    assert (await commands.json("orgs", "delete", gone["id"], "--yes"))["id"] == gone["id"]
+    assert [each["name"] for each in await commands.lines("orgs", "list")][1:] == ["acme"]
 
     made = await commands.json(
         "keys", "create", "--org", "acme", "--live", "--name", "ci", "--expires-in", "90d"

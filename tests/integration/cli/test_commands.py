@@ -222,6 +222,11 @@ async def of_operators(admin: Shell, shell: Shell) -> None:
     assert "another organisation" in await admin.fails("keys", "rotate", "first", "--org", "acme")
     assert "revoked" in await admin("keys", "revoke", "first", "--org", "acme")
     assert "Did you mean 'acme'?" in await admin.fails("keys", "list", "--org", "acmee")
+    assert "Did you mean 'acme'?" in await admin.fails("orgs", "delete", "acmee", "-y")
+    assert "403" in await shell.fails("orgs", "delete", made["id"], "-y")
+    assert "its own organisation" in await admin.fails("orgs", "delete", "operators", "-y")
+    assert "deleted_at" in await admin("orgs", "delete", made["id"][-8:], "--yes")
+    assert "acme" not in await admin("orgs", "list")
     seen = await admin("status")
     for part in (
         "organisation operators",

@@ -79,6 +79,9 @@ async def test_every_screen(
             await page.get_by_label("Change Northwind Traders").click()
             await expect(page.get_by_role("button", name="Act for it").nth(0)).to_be_visible()
             assert await faults_in_both(page) == {}, (width, "organisation")
+            await page.locator("details[open] summary", has_text="Delete…").click()
+            await expect(page.get_by_role("button", name="Delete the organisation")).to_be_visible()
+            assert without_shift(await faults_in_both(page)) == {}, (width, "deletion")
             await sound(page, "/console/organisations/new", "a first key")
             await page.goto("/console/system")
             await expect(page.locator("main")).to_contain_text("has been silent for")
@@ -146,6 +149,30 @@ async def test_keys_without_javascript(
         await page.get_by_role("button", name="End the session").click()
         await expect(page.get_by_label("API key")).to_be_visible()
     assert await database.fetch("select from sessions where org_id = $1", tenant.id) == []
+
+
+async def test_an_operator_deletes_an_organisation_without_javascript(
+    looking: Any, node: Node, database: Database, tenants: Tenants
+) -> None:
+    operator = await tenants.make(scopes=set(Scope), name="operators")
+    victim = await tenants.make(name="victim <b>bold</b>")
+    async with looking.at(operator, scripts=False) as page:
+        await page.goto("/console/organisations")
+        row = page.locator("tr", has_text="victim")
+        await row.locator("summary").first.click()
+        await expect(row.get_by_role("button", name="Delete the organisation")).not_to_be_visible()
+        await row.locator("summary", has_text="Delete…").click()
+        await row.get_by_role("button", name="Delete the organisation").click()
+        await expect(page.locator("tr", has_text="victim")).to_have_count(0)
+        await expect(page.locator("summary", has_text="Delete…")).to_have_count(0)
+    assert await database.fetch("select from organisations where id = $1", victim.id) == []
+    async with signed_in(node, operator) as client:
+        form = {"token": token_in((await client.get("/console/organisations")).text)}
+        own = await client.post(f"/console/organisations/{operator.id}/delete", data=form, headers=OURS)
+        assert own.status_code == 409
+        assert "A key cannot delete its own organisation" in own.text
+        gone = await client.post(f"/console/organisations/{victim.id}/delete", data=form, headers=OURS)
+        assert gone.status_code == 303, "again is as once"
 
 
 async def test_a_link_without_javascript(
@@ -218,6 +245,7 @@ async def test_a_key_that_may_read_sees_no_actions(
             f"organisations/{tenant.id}/plan",
             f"organisations/{tenant.id}/keys",
             f"organisations/{access.others[0].id}/act",
+            f"organisations/{access.others[0].id}/delete",
             "send",
             "send/check",
         ):
@@ -293,7 +321,7 @@ async def test_organisations_without_javascript(
 
         await page.get_by_role("link", name="I have copied it").click()
         row = page.locator("tr", has_text="Fabrikam")
-        await row.locator("summary").click()
+        await row.locator("summary").first.click()
         await row.get_by_label("Plan").select_option("pro")
         await row.get_by_label("Requests a minute").fill("7")
         await row.get_by_role("button", name="Change the plan").click()
@@ -306,7 +334,7 @@ async def test_organisations_without_javascript(
         await expect(row).to_contain_text("Enterprise, 7 requests a minute")
 
         row = page.locator("tr", has_text="Northwind Traders")
-        await row.locator("summary").click()
+        await row.locator("summary").first.click()
         await row.get_by_role("button", name="Act for it").click()
         await expect(page.locator(".banner")).to_contain_text("You are acting for Northwind Traders")
         await expect(page.get_by_role("link", name="invoice.payment_failed")).to_be_visible()

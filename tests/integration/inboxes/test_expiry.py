@@ -175,6 +175,27 @@ async def test_the_key_of_an_expired_inbox_is_free_at_once(
     assert row[0] == 2
 
 
+async def test_a_put_makes_the_inbox_anew_if_it_expires_before_it_is_renewed(
+    client: httpx.AsyncClient, tenant: Tenant, database: Database
+) -> None:
+    made = await make(client)
+    async with database.connection() as holding, holding.transaction():
+        await holding.execute("select from organisations where id = $1 for no key update", tenant.id)
+        putting = asyncio.create_task(
+            client.put("/v1/inboxes", json={"key": "brief", "expires_in_seconds": 600})
+        )
+        await eventually(lambda: is_waited_for(holding))
+        # Before the transaction that waits began, because that judges by the time of its beginning.
+        await database.fetch(
+            "update subscriptions set expires_at = now() - interval '1 minute' where id = $1",
+            UUID(made["id"]),
+        )
+    answer = await putting
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["id"] != made["id"]
+    assert seconds_left(answer.json()) > 590
+
+
 async def test_nodes_that_sweep_at_the_same_time_delete_each_inbox_once(
     client: httpx.AsyncClient, tenant: Tenant, database: Database
 ) -> None:

@@ -195,6 +195,10 @@ STEPS: tuple[Step, ...] = (
     step("GET", "/v1/admin/orgs/{org_id}/keys", 200),
     step("POST", "/v1/admin/orgs/{org_id}/keys", 201, {"scopes": ["inbox"]}, key_id="id"),
     step("DELETE", "/v1/admin/orgs/{org_id}/keys/{key_id}", 200),
+    step("POST", "/v1/admin/orgs", 201, {"name": "short-lived"}, deleted="id"),
+    step("DELETE", "/v1/admin/orgs/{org_id=deleted}", 202),
+    step("GET", "/v1/org", 200, own="id"),
+    step("DELETE", "/v1/admin/orgs/{org_id=own}", 409),
     step("GET", "/v1/admin/use", 200),
     step("GET", "/v1/admin/system", 200),
     # what every route may answer

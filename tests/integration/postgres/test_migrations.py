@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pytest
 
-from harness import node_settings
+from harness import Node, Tenant, eventually, node_settings
 from triggers.domain import AttemptOutcome, DeliveryStatus, Scope
 from triggers.errors import OperatorError, SchemaTooNew
 from triggers.events.store import learn_time
@@ -180,6 +180,43 @@ async def test_one_that_fails_leaves_nothing_of_itself(
     row = await empty.row("select to_regclass('half') is null")
     assert row is not None
     assert row[0]
+
+
+async def test_accepts_go_on_while_a_migration_waits_for_its_lock(
+    node: Node, tenant: Tenant, database: Database, monkeypatch: pytest.MonkeyPatch, logs: list[Any]
+) -> None:
+    """A transaction of somebody else holds the lock. A migration that waited for it would stop everybody."""
+    known = migrate.migrations()
+    waiting = migrate.Migration(
+        len(known) + 1, "waiting", "alter table subscriptions add column late integer"
+    )
+    monkeypatch.setattr(migrate, "migrations", lambda: [*known, waiting])
+    monkeypatch.setattr(migrate, "LOCK_SECONDS", 0.3)
+    monkeypatch.setattr(migrate, "PAUSE_SECONDS", 0.5)
+
+    def attempts() -> list[Any]:
+        return [each for each in logs if each["event"] == "migration_waits"]
+
+    async with node.client(tenant) as client, database.connection() as holding:
+        async with holding.transaction():
+            pid = await holding.fetchval("select pg_backend_pid() from subscriptions")
+            migrating = asyncio.create_task(migrate.migrate(database))
+            accepted = 0
+            while len(attempts()) < 3:
+                answer = await client.post("/v1/events", json={"type": "a", "payload": 1})
+                assert answer.status_code == 201, answer.text
+                accepted += 1
+            assert accepted > 3
+            assert f"process {pid} of PostgreSQL" in attempts()[-1]["oldest"]
+            assert attempts()[-1]["waited_seconds"] >= 1
+            monkeypatch.setattr(migrate, "GIVE_UP_SECONDS", 0.1)
+            with pytest.raises(OperatorError, match=rf"Migration {waiting.number} got no lock .* {pid} "):
+                await migrating
+            monkeypatch.setattr(migrate, "GIVE_UP_SECONDS", 60)
+            both = [asyncio.create_task(migrate.migrate(database)) for _ in range(2)]
+            await eventually(lambda: len(attempts()) > 5)
+        applied = await asyncio.gather(*both)
+    assert sorted(map(len, applied)) == [0, 1], "one waited for the table, and the other for that one"
 
 
 _C = "locale_provider libc locale 'C'"

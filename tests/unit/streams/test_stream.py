@@ -65,7 +65,9 @@ def test_an_attempt_of_a_deleted_event_has_no_type() -> None:
 
 async def test_what_is_too_much_for_a_second_is_counted_before_what_comes_next() -> None:
     shown: list[Frame] = []
-    stream = Stream(Holder(OrgId(ID), KeyId(ID)), Wanted(), Output(shown.append, lambda: None), most=2)
+    stream = Stream(
+        Holder(OrgId(ID), KeyId(ID), OrgId(ID)), Wanted(), Output(shown.append, lambda: None), most=2
+    )
     for _ in range(5):
         stream.offer(accepted())
     assert [type(frame.about) for frame in shown] == [EventStored, EventStored]
