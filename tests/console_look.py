@@ -16,6 +16,14 @@ VIOLATIONS = """const violations = async (rules) => {
     `${each.id}: ${each.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`);
 };"""
 
+SHIFT = """() => new Promise((resolve) => {
+  new PerformanceObserver((seen) => resolve(seen.getEntries()
+    .filter((each) => !each.hadRecentInput) // a part that was opened by hand moves what follows
+    .reduce((sum, each) => sum + each.value, 0)))
+    .observe({type: "layout-shift", buffered: true});
+  setTimeout(() => resolve(0), 100);
+})"""
+
 LOOK = (
     """async () => {
 """
@@ -33,13 +41,9 @@ LOOK = (
     .filter((each) => [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
     .filter((each) => !sizes.has(getComputedStyle(each).fontSize))
     .map((each) => `${each.tagName}.${each.className} ${getComputedStyle(each).fontSize}`);
-  const shift = await new Promise((resolve) => {
-    new PerformanceObserver((seen) => resolve(seen.getEntries()
-      .filter((each) => !each.hadRecentInput) // a part that was opened by hand moves what follows
-      .reduce((sum, each) => sum + each.value, 0)))
-      .observe({type: "layout-shift", buffered: true});
-    setTimeout(() => resolve(0), 100);
-  });
+  const shift = await ("""
+    + SHIFT
+    + """)();
   const faults = await violations(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]);
   // A relative time that grows by a digit moves its neighbours by less than a thousandth.
   const moved = Math.round(shift * 1000) / 1000;
@@ -74,6 +78,11 @@ async def faults_in_both(page: Page) -> dict[str, Any]:
         found["dark"] = dark
     await page.emulate_media(color_scheme="light")
     return found
+
+
+async def shift_of(page: Page) -> float:
+    """How far the parts of the page have moved by themselves since it was loaded. 0: nothing has."""
+    return float(await page.evaluate(SHIFT))
 
 
 async def _bring_axe(page: Page) -> None:

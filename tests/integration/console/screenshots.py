@@ -36,7 +36,7 @@ async def test_screens(
 ) -> None:
     made = await furnish_undelivered(node, database, clock, tenant)
     scene = made.scene
-    access = await furnish_access(looking.node, database, clock, tenant)
+    access = await furnish_access(node, database, clock, tenant)
     await add_worker(database)
     await count(database, tenant, scene)
     screens = {

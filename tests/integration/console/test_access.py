@@ -39,10 +39,10 @@ def without_shift(faults: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_every_screen(
-    looking: Any, database: Database, clock: DatabaseClock, tenant: Tenant, tenants: Tenants
+    looking: Any, node: Node, database: Database, clock: DatabaseClock, tenant: Tenant, tenants: Tenants
 ) -> None:
     scene = await furnish(database, clock, tenant)
-    access = await furnish_access(looking.node, database, clock, tenant)
+    access = await furnish_access(node, database, clock, tenant)
     await add_worker(database, silent_seconds=60)
     empty = await tenants.make()
     for width in (360, 1440):

@@ -77,7 +77,7 @@ async def test_every_screen(
         async with looking.at(empty, width=width) as page:
             await page.wait_for_url("**/console/overview")
             await expect(page.locator("main")).to_contain_text("No event has been accepted yet.")
-            await expect(page.locator("pre").first).to_contain_text(f"export URL={looking.node.url}")
+            await expect(page.locator("pre").first).to_contain_text(f"export URL={looking.url}")
             assert await faults_in_both(page) == {}, (width, "empty")
     looking.trouble[:] = without_refusals(looking.trouble)
 
