@@ -43,7 +43,8 @@ TOKENS = """() => {
     .map((name) => resolved("borderTopLeftRadius", name))]);
   probe.remove();
   const sides = ["top", "right", "bottom", "left"];
-  const spacing = ["row-gap", "column-gap", ...sides.flatMap((side) => [`padding-${side}`, `margin-${side}`])];
+  const around = sides.flatMap((side) => [`padding-${side}`, `margin-${side}`]);
+  const spacing = ["row-gap", "column-gap", ...around];
   const found = new Set();
   for (const each of document.querySelectorAll("main, main *, header, header *")) {
     if (!each.checkVisibility() || each.closest("svg, option")) continue;
@@ -63,7 +64,7 @@ TOKENS = """() => {
       if (value.unit === "px" && !spaces.has(Math.abs(value.value))) wrong.push(`${name} ${value}`);
     }
     if (["hidden", "clip"].includes(style.overflowX) && text && each.scrollWidth > each.clientWidth + 1
-        && !each.title && !each.matches(".unseen"))
+        && !each.title && !each.closest(".unseen, summary")) // a summary opens, and shows all of its text
       wrong.push("clipped");
     for (const fault of wrong) found.add(`${each.tagName.toLowerCase()}.${each.className}: ${fault}`);
   }

@@ -123,7 +123,7 @@ async def looking_at(chromium: str, url: str) -> AsyncIterator[Looking]:
         found = Looking(browser, url)
         yield found
         await browser.close()
-    assert not found.trouble
+    assert not found.trouble, found.trouble
 
 
 @pytest.fixture

@@ -41,7 +41,13 @@ http {{
 }}
 """
 # What a browser says of a node that is not there. The page itself has no trouble.
-_GONE = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_INCOMPLETE_CHUNKED", "ERR_EMPTY_RESPONSE")
+_GONE = (
+    "htmx:sse:error",
+    "ERR_CONNECTION_REFUSED",
+    "ERR_CONNECTION_RESET",
+    "ERR_INCOMPLETE_CHUNKED",
+    "ERR_EMPTY_RESPONSE",
+)
 
 
 @contextmanager
@@ -94,12 +100,15 @@ async def test_the_page_of_an_event_comes_back_after_its_node_was_killed(
 ) -> None:
     service, node, tenant = started(launch)
     async with Receiver(lambda _: status(503)) as receiver:
-        wanted: dict[str, Any] = {"target_url": receiver.url, "name": "billing", "delays": [3600]}
+        wanted: dict[str, Any] = {"target_url": receiver.url, "name": "billing", "retry": {"delays": [3600]}}
         made = ask(service.port, "/v1/subscriptions", tenant.key, wanted)
         assert made[0] == 201, made
         event_id = send(service, tenant, "order.paid")
         await eventually(lambda: receiver.hooks, 20)
-        async with looking_at(chromium, f"http://127.0.0.1:{node.port}") as looking, looking.at(tenant) as page:
+        async with (
+            looking_at(chromium, f"http://127.0.0.1:{node.port}") as looking,
+            looking.at(tenant) as page,
+        ):
             await page.set_viewport_size({"width": 1440, "height": 400})
             await page.goto(f"/console/events/{event_id}")
             await expect(page.locator(".story")).to_contain_text("attempt 1 of 2")

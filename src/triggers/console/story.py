@@ -148,6 +148,8 @@ def _lead(pushes: Sequence[Standing], arrived: int) -> list[Piece]:
             if only.settled_at is not None:
                 took = f" in {duration((only.settled_at - only.accepted_at).total_seconds())}"
             return [Piece("Delivered to "), Piece(only.name, "name"), Piece(f"{took}.")]
+        case 2 if arrived == 2:
+            return [Piece("Delivered to both.")]
         case total if arrived == total:
             return [Piece(f"Delivered to all {total:,}.")]
         case total:
