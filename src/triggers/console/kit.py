@@ -183,7 +183,7 @@ _VALUES: Final[dict[str, Values]] = {
     "empty": [None] * 60,
     "one": [*[None] * 30, 0.5, *[None] * 29],
     "many, with a gap": [None if 30 <= place < 36 else 2 + place % 7 for place in range(60)],
-    "too long": [place * 1e15 for place in range(60)],
+    "too long": [place * 1e9 for place in range(60)],
 }
 _BARS: Final = {
     "empty": [[0] * 24, [0] * 24],
