@@ -64,7 +64,7 @@ TOKENS = """() => {
       if (value.unit === "px" && !spaces.has(Math.abs(value.value))) wrong.push(`${name} ${value}`);
     }
     if (["hidden", "clip"].includes(style.overflowX) && text && each.scrollWidth > each.clientWidth + 1
-        && !each.title && !each.closest(".unseen, summary")) // a summary opens, and shows all of its text
+        && !each.closest("[title], .unseen, summary")) // a summary opens, and shows all of its text
       wrong.push("clipped");
     for (const fault of wrong) found.add(`${each.tagName.toLowerCase()}.${each.className}: ${fault}`);
   }

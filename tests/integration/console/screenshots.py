@@ -97,7 +97,9 @@ async def test_screens(
         await take(page, "subscription-menu", f"subscriptions/{scene.billing}", ".rotate summary")
         await page.goto("/console/events")
         await page.keyboard.press("?")
-        await page.screenshot(path=PLACE / f"keys-{width}-light.png")
+        for theme in THEMES:
+            await page.emulate_media(color_scheme=theme)
+            await page.screenshot(path=PLACE / f"keys-{width}-{theme}.png")
     async with looking.at(access.operator, width=width) as page:
         await take(page, "organisations", "organisations")
         await take(page, "organisations-new", "organisations/new")
