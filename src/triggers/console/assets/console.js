@@ -118,8 +118,8 @@
   }
 
   const on = (name, work) => document.addEventListener(name, work);
-  const reading = tail ? ["scroll", "pointerover", "focusin", "focusout", "selectionchange"] : [];
-  for (const name of reading) on(name, () => setTimeout(release));
+  const reading = ["scroll", "pointerover", "focusin", "focusout", "selectionchange"];
+  if (tail) for (const name of reading) on(name, () => setTimeout(release));
   on("htmx:sse:before:message", (event) => {
     if (event.target !== tail || event.detail.message.event || !isRead()) return;
     held = event.detail.message.data;
@@ -129,13 +129,13 @@
   on("reload", () => location.reload());
   on("htmx:sse:after:connection", () => streaming("on"));
 
-  // A page that was opened in the background has no stream until it is looked at.
+  // Only a page that is looked at has a stream. If it did not open, the page tries again.
   const show = () => document.hidden || live?.dispatchEvent(new Event("shown"));
-  // A stream that was open connects again by itself. If it did not open, the page tries again.
   const lost = (event) => event.target === live && (streaming("off"), setTimeout(show, 10000));
   for (const name of ["refused", "htmx:sse:error", "htmx:error", "htmx:response:error"]) on(name, lost);
   document.addEventListener("htmx:after:process", show, { once: true });
   on("visibilitychange", show);
+  addEventListener("pagehide", () => live && htmx.trigger(live, "htmx:abort")); // browsers keep left pages
 
   // ---- the page, now and after each part that is swapped ----------------------------------------
 
