@@ -1,4 +1,4 @@
-"""Judges how a page of the console looks: sizes, overflow, shift of layout, and accessibility."""
+"""Judges how a page of the console looks: tokens, sizes, overflow, shift of layout, and accessibility."""
 
 from __future__ import annotations
 
@@ -16,6 +16,61 @@ VIOLATIONS = """const violations = async (rules) => {
     `${each.id}: ${each.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | ")}`);
 };"""
 
+SHIFT = """() => new Promise((resolve) => {
+  new PerformanceObserver((seen) => resolve(seen.getEntries()
+    .filter((each) => !each.hadRecentInput) // a part that was opened by hand moves what follows
+    .reduce((sum, each) => sum + each.value, 0)))
+    .observe({type: "layout-shift", buffered: true});
+  setTimeout(() => resolve(0), 100);
+})"""
+
+# Sizes, spaces, radii and colours come from the tokens. Positions, such as the top of a mark, do not.
+TOKENS = """() => {
+  const probe = document.body.appendChild(document.createElement("i"));
+  const rules = [...document.styleSheets].flatMap((sheet) => [...sheet.cssRules]);
+  const names = rules.filter((rule) => rule.selectorText === ":root").flatMap((rule) => [...rule.style])
+    .filter((name) => name.startsWith("--"));
+  const resolved = (property, name) => {
+    probe.style[property] = `var(${name})`;
+    return getComputedStyle(probe)[property];
+  };
+  const colours = new Set(["rgba(0, 0, 0, 0)", ...names.map((name) => resolved("color", name))]);
+  const sizes = new Set(names.filter((name) => name.startsWith("--size-"))
+    .map((name) => resolved("fontSize", name)));
+  const spaces = new Set([0, ...names.filter((name) => name.startsWith("--space-"))
+    .map((name) => parseFloat(resolved("paddingTop", name)))]);
+  const radii = new Set(["0px", "50%", ...names.filter((name) => name.startsWith("--radius-"))
+    .map((name) => resolved("borderTopLeftRadius", name))]);
+  probe.remove();
+  const sides = ["top", "right", "bottom", "left"];
+  const around = sides.flatMap((side) => [`padding-${side}`, `margin-${side}`]);
+  const spacing = ["row-gap", "column-gap", ...around];
+  const found = new Set();
+  for (const each of document.querySelectorAll("main, main *, header, header *")) {
+    if (!each.checkVisibility() || each.closest("svg, option")) continue;
+    const style = getComputedStyle(each);
+    const text = [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    const wrong = [];
+    if (text && !sizes.has(style.fontSize)) wrong.push(`font-size ${style.fontSize}`);
+    if (text && !colours.has(style.color)) wrong.push(`color ${style.color}`);
+    if (!colours.has(style.backgroundColor)) wrong.push(`background ${style.backgroundColor}`);
+    if (!radii.has(style.borderTopLeftRadius)) wrong.push(`radius ${style.borderTopLeftRadius}`);
+    for (const side of sides)
+      if (style[`border-${side}-width`] !== "0px" && !colours.has(style[`border-${side}-color`]))
+        wrong.push(`border ${style[`border-${side}-color`]}`);
+    const specified = each.computedStyleMap(); // a margin of `auto` has another used value on each screen
+    for (const name of spacing) {
+      const value = specified.get(name);
+      if (value.unit === "px" && !spaces.has(Math.abs(value.value))) wrong.push(`${name} ${value}`);
+    }
+    if (["hidden", "clip"].includes(style.overflowX) && text && each.scrollWidth > each.clientWidth + 1
+        && !each.closest("[title], .unseen, summary")) // a summary opens, and shows all of its text
+      wrong.push("clipped");
+    for (const fault of wrong) found.add(`${each.tagName.toLowerCase()}.${each.className}: ${fault}`);
+  }
+  return [...found];
+}"""
+
 LOOK = (
     """async () => {
 """
@@ -27,23 +82,16 @@ LOOK = (
     .map((each) => [each.textContent.trim() || each.name, each.getBoundingClientRect()])
     .filter(([, box]) => box.width < 24 || box.height < 24)
     .map(([name, box]) => `${name}: ${box.width} × ${box.height}`);
-  const sizes = new Set(["12px", "13px", "14px", "16px", "20px", "28px"]);
-  const odd = [...document.querySelectorAll("main *, header *")]
-    .filter((each) => each.checkVisibility())
-    .filter((each) => [...each.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
-    .filter((each) => !sizes.has(getComputedStyle(each).fontSize))
-    .map((each) => `${each.tagName}.${each.className} ${getComputedStyle(each).fontSize}`);
-  const shift = await new Promise((resolve) => {
-    new PerformanceObserver((seen) => resolve(seen.getEntries()
-      .filter((each) => !each.hadRecentInput) // a part that was opened by hand moves what follows
-      .reduce((sum, each) => sum + each.value, 0)))
-      .observe({type: "layout-shift", buffered: true});
-    setTimeout(() => resolve(0), 100);
-  });
+  const odd = ("""
+    + TOKENS
+    + """)();
+  const shift = await ("""
+    + SHIFT
+    + """)();
   const faults = await violations(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]);
   // A relative time that grows by a digit moves its neighbours by less than a thousandth.
   const moved = Math.round(shift * 1000) / 1000;
-  return {over: root.scrollWidth - root.clientWidth, small, odd: [...new Set(odd)], shift: moved, faults};
+  return {over: root.scrollWidth - root.clientWidth, small, odd, shift: moved, faults};
 }"""
 )
 
@@ -74,6 +122,11 @@ async def faults_in_both(page: Page) -> dict[str, Any]:
         found["dark"] = dark
     await page.emulate_media(color_scheme="light")
     return found
+
+
+async def shift_of(page: Page) -> float:
+    """How far the parts of the page have moved by themselves since it was loaded. 0: nothing has."""
+    return float(await page.evaluate(SHIFT))
 
 
 async def _bring_axe(page: Page) -> None:

@@ -1,4 +1,4 @@
-"""One Chromium for all tests of pages, in which the pages of a node are looked at."""
+"""One Chromium for all tests of pages, in which the pages of a service are looked at."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from harness import Node, Tenant
 
 
 class Looking:
-    """Opens pages of a node, and remembers what went wrong in them."""
+    """Opens pages of a service, and remembers what went wrong in them."""
 
-    def __init__(self, browser: Browser, node: Node) -> None:
+    def __init__(self, browser: Browser, url: str) -> None:
         self._browser = browser
-        self.node = node
+        self.url = url
         self.trouble: list[str] = []
 
     @asynccontextmanager
@@ -41,7 +41,7 @@ class Looking:
             color_scheme="dark" if dark else "light",
             java_script_enabled=scripts,
             reduced_motion="reduce",
-            base_url=self.node.url,
+            base_url=self.url,
             **options,
         )
         context.set_default_timeout(15_000)
@@ -115,12 +115,19 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.stderr.close()
 
 
+@asynccontextmanager
+async def looking_at(chromium: str, url: str) -> AsyncIterator[Looking]:
+    """A browser for the pages below this URL, which has no trouble at the end."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.connect_over_cdp(chromium)
+        found = Looking(browser, url)
+        yield found
+        await browser.close()
+    assert not found.trouble, found.trouble
+
+
 @pytest.fixture
 async def looking(node: Node, chromium: str) -> AsyncIterator[Looking]:
     """A browser for the node's pages. The test fails if a page broke a rule of its security policy."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.connect_over_cdp(chromium)
-        found = Looking(browser, node)
+    async with looking_at(chromium, node.url) as found:
         yield found
-        await browser.close()
-    assert not found.trouble

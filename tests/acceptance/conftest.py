@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 
+from looking import chromium
 from triggers.postgres import embedded_cluster
 from triggers.postgres.embedded import EmbeddedPostgres
 
 from .processes import Service
+
+__all__ = ["chromium"]
 
 _services: list[Service] = []
 

@@ -214,7 +214,8 @@ def tell_inbox(inbox: InboxView, now: datetime) -> list[Piece]:
             told.append(Piece(f" The oldest has waited for {_since(held.oldest_message, now)}."))
     if held.quarantined:
         number = capped(held.quarantined, exact=held.quarantined_exact)
-        told.append(Piece(f" {number} {'is' if number == '1' else 'are'} quarantined."))
+        of_these = "message is" if number == "1" else "messages are"
+        told.append(Piece(f" {number} {of_these} quarantined."))
     if inbox.status == "paused":
         told.append(Piece(" It is paused: consumers get only messages from before the pause."))
     if inbox.expires_at is not None and inbox.status != "deleting":

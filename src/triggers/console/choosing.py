@@ -60,10 +60,12 @@ async def do_each(
 def said_of(made: int, done: str, refusals: Counter[str], noun: str = "delivery") -> Remark:
     """Say how many rows were changed, and why others were not."""
     nouns = {"delivery": "deliveries"}.get(noun, f"{noun}s")
-    told = [f"{made:,} {noun} was {done}." if made == 1 else f"{made:,} {nouns} were {done}."] if made else []
+    told = [f"{counted(made, noun, nouns)} {_was(made)} {done}."] if made else []
     if others := refusals.total():
         reason, _ = refusals.most_common(1)[0]
-        told.append(
-            f"{counted(others, noun) if others == 1 else f'{others:,} {nouns}'} not changed: {reason}"
-        )
+        told.append(f"{counted(others, noun, nouns)} {_was(others)} not changed: {reason}")
     return Remark(" ".join(told), "arrived" if not others else "waiting" if made else "failed")
+
+
+def _was(number: int) -> str:
+    return "was" if number == 1 else "were"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -27,13 +27,17 @@ _AGAIN_SECONDS: Final = (5, 30)
 
 
 class Story(NamedTuple):
-    """One attempt in words: its result, and the reasons for the waits before and after it."""
+    """One attempt in words: its result, and the reasons for the waits before and after it.
+
+    `same_as` is the number of a later attempt that got exactly the same answer, or None.
+    """
 
     attempt: AttemptView
     met: str
     state: State
     before: str
     after: str
+    same_as: int | None
 
 
 class ShownRow(NamedTuple):
@@ -68,6 +72,13 @@ class EventShown(NamedTuple):
     chart: Chart
     again_seconds: int | None
 
+    @property
+    def leading(self) -> Standing | None:
+        """The worst delivery, whose state stands for the event. Messages of inboxes count less."""
+        standings = [row.standing for row in self.rows]
+        pushes = [each for each in standings if each.kind == "push"]
+        return next(iter(pushes or standings), None)
+
 
 class Unshown(NamedTuple):
     """The number of further deliveries, and of subscriptions without one. None: the caller may not see it."""
@@ -76,7 +87,7 @@ class Unshown(NamedTuple):
     unsent: int | None
 
 
-class _Found(NamedTuple):
+class FoundDelivery(NamedTuple):
     """A delivery. Only a caller who may list deliveries sees its subscription and its attempts."""
 
     delivery: DeliveryView | EventDelivery
@@ -98,7 +109,7 @@ async def gather(api: Api, caller: Caller, event_id: str, now: datetime) -> Even
         latest = {each.subscription_id: each for each in event.deliveries}  # their generations are in order
         rows = sorted(latest.values(), key=_urgency)[:MAX_ROWS]
         return arrange(
-            event, [_Found(each, []) for each in rows], now, Unshown(len(latest) - len(rows), None)
+            event, [FoundDelivery(each, []) for each in rows], now, Unshown(len(latest) - len(rows), None)
         )
     listed = await api.ask(
         caller, OverviewRoutes.list_event_deliveries, event_id=event_id, limit=str(MAX_ROWS)
@@ -109,11 +120,13 @@ async def gather(api: Api, caller: Caller, event_id: str, now: datetime) -> Even
     attempts: dict[UUID, list[AttemptView]] = {}
     for each in reversed(made.data):
         attempts.setdefault(each.subscription_id, []).append(each)
-    found = [_Found(each, attempts.get(each.subscription_id, [])) for each in listed.data]
+    found = [FoundDelivery(each, attempts.get(each.subscription_id, [])) for each in listed.data]
     return arrange(event, found, now, Unshown(listed.total - len(found), listed.unsent))
 
 
-def arrange(event: EventDetail, found: Sequence[_Found], now: datetime, unshown: Unshown) -> EventShown:
+def arrange(
+    event: EventDetail, found: Sequence[FoundDelivery], now: datetime, unshown: Unshown
+) -> EventShown:
     """Sort and describe the deliveries that were found, as the page shows them. Pure."""
     accepted_at = parse_time(event.created_at)
     standings = {each.delivery.subscription_id: _standing(each, accepted_at) for each in found}
@@ -143,7 +156,7 @@ def _urgency(delivery: DeliveryView) -> int:
     return order.index(delivery.status) if delivery.status in order else len(order)
 
 
-def _standing(found: _Found, accepted_at: datetime) -> Standing:
+def _standing(found: FoundDelivery, accepted_at: datetime) -> Standing:
     delivery, detail = found.delivery, found.detail
     last = found.attempts[-1] if found.attempts else None
     met = None
@@ -173,7 +186,7 @@ def _delays(delivery: EventDelivery) -> tuple[float, ...]:
     return DEFAULT_SCHEDULE.delays if chosen is None else tuple(chosen)
 
 
-def _course(found: _Found, standing: Standing) -> Course:
+def _course(found: FoundDelivery, standing: Standing) -> Course:
     tries = [
         Try(
             began_at=parse_time(each.began_at),
@@ -195,7 +208,9 @@ def _course(found: _Found, standing: Standing) -> Course:
     )
 
 
-def _row(found: _Found, standing: Standing, course: Course, marks: list[Mark], gaps: list[Pause]) -> ShownRow:
+def _row(
+    found: FoundDelivery, standing: Standing, course: Course, marks: list[Mark], gaps: list[Pause]
+) -> ShownRow:
     return ShownRow(
         subscription_id=found.delivery.subscription_id,
         standing=standing,
@@ -222,7 +237,8 @@ def _action(standing: Standing) -> str | None:
 
 
 def _stories(attempts: Sequence[AttemptView], course: Course, standing: Standing) -> list[Story]:
-    stories = []
+    stories: list[Story] = []
+    newest = {_answer_of(each): each.attempt for each in attempts}
     for place, (attempt, each) in enumerate(zip(attempts, course.tries, strict=True)):
         before = course.tries[place - 1] if place else None
         later = course.tries[place + 1] if place + 1 < len(attempts) else None
@@ -241,9 +257,20 @@ def _stories(attempts: Sequence[AttemptView], course: Course, standing: Standing
                 state=State.ARRIVED if attempt.outcome == "delivered" else State.FAILED,
                 before=gap if gap in ("sent again", "worker lost", "retried by hand") else "",
                 after=after,
+                same_as=_same_as(attempt, newest),
             )
         )
     return stories[::-1]
+
+
+def _answer_of(attempt: AttemptView) -> tuple[int, int | None, str | None]:
+    return attempt.generation, attempt.status_code, attempt.response
+
+
+def _same_as(attempt: AttemptView, newest: Mapping[tuple[int, int | None, str | None], int]) -> int | None:
+    """Return the number of the newest attempt with the same answer. Each generation has its own numbers."""
+    number = newest[_answer_of(attempt)]
+    return number if attempt.response and number != attempt.attempt else None
 
 
 def _again_seconds(standings: Sequence[Standing], now: datetime) -> int | None:

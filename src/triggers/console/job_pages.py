@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -11,7 +12,7 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from triggers.console.backlog_words import VERBS, name_of_job, state_of_job, tell_job, tell_plan
-from triggers.console.desk import Desk, Form, page_route, shown
+from triggers.console.desk import Desk, page_route, shown
 from triggers.console.live import Drawn, Live, LivePart
 from triggers.errors import Conflict, Invalid
 from triggers.http.request import Request
@@ -23,18 +24,22 @@ _PAGE: Final = "50"
 _AGAIN_SECONDS: Final = 2
 """No frame of a stream tells of the progress of a job, so its page is drawn again after this time."""
 Text = Annotated[str, Meta(max_length=300)]
-Types = Annotated[str, Meta(max_length=2_000)]
 
 
 class AskedJob(NamedTuple):
-    """The fields of the form that plans a job."""
+    """A job that somebody plans, as texts. Empty ones are not used."""
 
-    subscription_id: str
-    action: str
-    since: str
-    until: str
-    types: str
-    rate: str
+    subscription_id: str = ""
+    action: str = "replay"
+    since: str = ""
+    until: str = ""
+    types: str = ""
+    rate: str = ""
+
+    @classmethod
+    def of(cls, given: Mapping[str, str]) -> AskedJob:
+        """Return the job in a query or a form. The API says which of its texts are wrong."""
+        return cls(**{name: given[name].strip() for name in cls._fields if name in given})
 
     def body(self, *, plan_only: bool) -> dict[str, Any]:
         """Return the body of the request to the API.
@@ -86,26 +91,16 @@ class JobPages:
         )
 
     @shown
-    async def plan(
-        self,
-        request: Request,
-        subscription_id: Text = "",
-        action: Text = "replay",
-        since: Text = "",
-        until: Text = "",
-        types: Types = "",
-        rate: Text = "",
-    ) -> Response:
+    async def plan(self, request: Request) -> Response:
         """Show what a job would do. Nothing is changed."""
         session = await self.desk.session(request)
-        asked = AskedJob(subscription_id, action, since.strip(), until.strip(), types.strip(), rate.strip())
-        return await self._plan(request, session, asked)
+        return await self._plan(request, session, AskedJob.of(request.query_params))
 
     @shown
     async def create(self, request: Request) -> Response:
         """Create the job that a plan described, and show its progress."""
         session, form = await self.desk.posted(request)
-        asked = _asked(form)
+        asked = AskedJob.of(form)
         try:
             answer = await self.desk.api.ask(
                 session.caller, ReplayRoutes.create_replay, asked.body(plan_only=False), request
@@ -178,10 +173,6 @@ class JobPages:
             said=said,
             now=now,
         )
-
-
-def _asked(form: Form) -> AskedJob:
-    return AskedJob(*[form.get(name, "").strip() for name in AskedJob._fields])
 
 
 ROUTES = (

@@ -148,6 +148,8 @@ def _lead(pushes: Sequence[Standing], arrived: int) -> list[Piece]:
             if only.settled_at is not None:
                 took = f" in {duration((only.settled_at - only.accepted_at).total_seconds())}"
             return [Piece("Delivered to "), Piece(only.name, "name"), Piece(f"{took}.")]
+        case 2 if arrived == 2:
+            return [Piece("Delivered to both.")]
         case total if arrived == total:
             return [Piece(f"Delivered to all {total:,}.")]
         case total:
@@ -155,8 +157,10 @@ def _lead(pushes: Sequence[Standing], arrived: int) -> list[Piece]:
 
 
 def _failure_of(standing: Standing) -> str:
-    """The last failure with its endpoint. Only a status is an answer, so only a status is `from` somebody."""
-    met, host = standing.failed_with or "no answer", standing.host or "its endpoint"
+    """The last failure with its endpoint, empty if it is not known. Only a status comes from somebody."""
+    if standing.failed_with is None:
+        return ""
+    met, host = standing.failed_with, standing.host or "its endpoint"
     return f"{met} from {host}" if met.isdecimal() else f"{met} ({host})"
 
 
@@ -167,7 +171,8 @@ def _of_push(standing: Standing, now: datetime) -> list[Piece]:
     match standing.status, standing.waiting_for:
         case "dead", _:
             tried = counted(standing.attempts, "attempt")
-            return [Piece("The delivery to "), name, Piece(f" failed after {tried}: {met}.")]
+            why = f": {met}" if met else ""
+            return [Piece("The delivery to "), name, Piece(f" failed after {tried}{why}.")]
         case "cancelled", _:
             why = f": {standing.reason}" if standing.reason else ""
             return [Piece("The delivery to "), name, Piece(f" was cancelled{why}.")]
@@ -177,7 +182,8 @@ def _of_push(standing: Standing, now: datetime) -> list[Piece]:
             state = why.removeprefix("subscription_").replace("deleting", "being deleted")
             return [name, Piece(f" is {state}, so nothing is sent to it."), *_last_met(standing, met)]
         case _, waiting_for if standing.attempts:
-            said = f" is failing: {met}, attempt {standing.attempts}{of}."
+            tried = f"attempt {standing.attempts}{of}"
+            said = f" is failing: {met}, {tried}." if met else f" is failing: {tried}."
             return [name, Piece(said), *_next(waiting_for, standing.next_at, now)]
         case _, "failing_endpoint":
             said = " is failing, so this event waits."
@@ -197,7 +203,7 @@ def _of_push(standing: Standing, now: datetime) -> list[Piece]:
 
 
 def _last_met(standing: Standing, met: str) -> list[Piece]:
-    return [Piece(f" The last attempt failed: {met}.")] if standing.attempts else []
+    return [Piece(f" The last attempt failed: {met}.")] if met else []
 
 
 def _next(waiting_for: str | None, next_at: datetime | None, now: datetime) -> list[Piece]:

@@ -21,6 +21,9 @@ _FIRST, _LAST = 1.5, 98.0
 """The beginning and the end of the axis, in percent of the width."""
 _TICK_APART: Final = 9.0
 _TICK_APART_NARROW: Final = 24.0
+_EDGE: Final = 6.0
+"""A label so near to an end of the axis, in percent, is beside its tick. The others are centred below it."""
+_TICK_APART_FROM_EDGE: Final = 12.0
 _JITTER: Final = 0.2
 _PX_A_CHARACTER: Final = 6.0
 _PX_BESIDE: Final = 14
@@ -213,7 +216,7 @@ def _ticks(
     ticks = []
     for moment in wanted:
         place = places[moment]
-        if any(abs(place - other) < _TICK_APART for other in taken):
+        if any(abs(place - other) < _apart(place, other) for other in taken):
             continue
         narrow = all(abs(place - other) >= _TICK_APART_NARROW for other in taken_narrow)
         taken.append(place)
@@ -221,6 +224,11 @@ def _ticks(
             taken_narrow.append(place)
         ticks.append(Tick(place, _tick_label(moment, accepted_at, now, is_open), moment, narrow))
     return sorted(ticks)
+
+
+def _apart(place: float, other: float) -> float:
+    at_edge = any(not _EDGE <= each <= 100 - _EDGE for each in (place, other))
+    return _TICK_APART_FROM_EDGE if at_edge else _TICK_APART
 
 
 def _tick_label(moment: datetime, accepted_at: datetime, now: datetime, is_open: bool) -> str:

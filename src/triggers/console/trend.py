@@ -18,7 +18,7 @@ from triggers.statistics.body import Point, Statistics
 
 Chosen = Annotated[str, Query("range"), Meta(pattern="^(1h|24h|14d)$")]
 """The time range of the charts of a page."""
-MARKED_EVERY: Final = {"1h": timedelta(minutes=15), "24h": timedelta(hours=6), "14d": timedelta(days=7)}
+MARKED_EVERY: Final = {"1h": timedelta(minutes=30), "24h": timedelta(hours=6), "14d": timedelta(days=7)}
 LENGTHS: Final = {"1h": "1 h", "24h": "24 h", "14d": "14 d"}
 _LEAST_SECONDS: Final = 60.0
 """The rate of a step that began less than this time ago is not shown, because it says little."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Final, NamedTuple
 from urllib.parse import urlencode
@@ -18,7 +19,7 @@ from triggers.console.backlog_words import (
     tell_undelivered,
 )
 from triggers.console.choosing import NOTHING_CHOSEN, PAGE_ROWS, Remark, chosen_in, do_each
-from triggers.console.desk import Desk, Form, page_route, shown
+from triggers.console.desk import Desk, page_route, shown
 from triggers.console.health import health_of, name_of
 from triggers.deliveries.overview_routes import OverviewRoutes, UndeliveredView
 from triggers.deliveries.routes import DeliveryRoutes
@@ -44,6 +45,12 @@ class Asked(NamedTuple):
     since: str = ""
     until: str = ""
     cursor: str = ""
+
+    @classmethod
+    def of(cls, given: Mapping[str, str]) -> Asked:
+        """Return what a query or a form asks for. The API says which of its times are wrong."""
+        asked = cls(**{name: given[name].strip() for name in cls._fields if name in given})
+        return asked if asked.status in TABS else asked._replace(status="")
 
     def link(self, **changed: str) -> str:
         """Return the query of a page that differs in some of these."""
@@ -74,25 +81,16 @@ class UndeliveredPages:
         )
 
     @shown
-    async def group(
-        self,
-        request: Request,
-        subscription_id: str,
-        status: Text = "",
-        since: Text = "",
-        until: Text = "",
-        cursor: Text = "",
-    ) -> Response:
+    async def group(self, request: Request, subscription_id: str) -> Response:
         """List the deliveries of one subscription that did not arrive."""
         session = await self.desk.session(request)
-        asked = Asked(status if status in TABS else "", since.strip(), until.strip(), cursor)
-        return await self._group(request, session, subscription_id, asked)
+        return await self._group(request, session, subscription_id, Asked.of(request.query_params))
 
     @shown
     async def chosen(self, request: Request, subscription_id: str) -> Response:
         """Act on the chosen deliveries. For all that match, show the plan of a job instead."""
         session, form = await self.desk.posted(request)
-        asked = _asked(form)
+        asked = Asked.of(form)
         action = form.get("action", "")
         if action not in _ACTIONS:
             raise Invalid("The form names no action.")
@@ -161,12 +159,6 @@ class UndeliveredPages:
             may_plan=api.may(caller, ReplayRoutes.create_replay),
             now=now,
         )
-
-
-def _asked(form: Form) -> Asked:
-    status = form.get("status", "")
-    given = Asked(status, form.get("since", ""), form.get("until", ""), form.get("cursor", ""))
-    return given if status in TABS else given._replace(status="")
 
 
 def _range(asked: Asked) -> dict[str, str]:

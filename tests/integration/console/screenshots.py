@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from console_scene_access import add_worker, furnish_access
 from console_scene_overview import count
 from console_scene_undelivered import furnish_undelivered
 from harness import Node, Tenant, Tenants
+from looking import looking_at
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 
@@ -31,12 +33,14 @@ async def test_screens(
     clock: DatabaseClock,
     tenant: Tenant,
     tenants: Tenants,
+    make_node: Callable[..., Any],
+    chromium: str,
     *,
     width: int,
 ) -> None:
     made = await furnish_undelivered(node, database, clock, tenant)
     scene = made.scene
-    access = await furnish_access(looking.node, database, clock, tenant)
+    access = await furnish_access(node, database, clock, tenant)
     await add_worker(database)
     await count(database, tenant, scene)
     screens = {
@@ -69,8 +73,10 @@ async def test_screens(
         "send-copy": f"send?event={scene.failing}",
     }
 
-    async def take(page: Any, name: str, path: str) -> None:
+    async def take(page: Any, name: str, path: str, click: str | None = None) -> None:
         await page.goto(f"/console/{path}")
+        if click is not None:
+            await page.locator(click).first.click()
         for theme in THEMES:
             await page.emulate_media(color_scheme=theme)
             place = PLACE / f"{name}-{width}-{theme}.png"
@@ -81,14 +87,28 @@ async def test_screens(
     async with looking.at(await tenants.make(), width=width) as page:
         await take(page, "events-empty", "events")
         await take(page, "overview-empty", "overview")
+        for name in ("subscriptions", "undelivered", "jobs", "inboxes/default", "search?q=nothing"):
+            await take(page, f"{name.partition('?')[0].replace('/', '-')}-empty", name)
     async with looking.at(tenant, width=width) as page:
         for name, path in screens.items():
             await take(page, name, path)
+        await take(page, "access-menu", "access", "summary[aria-label^=Change]")
+        await take(page, "event-menu", f"events/{scene.failing}", ".attempts .confirm summary")
+        await take(page, "subscription-menu", f"subscriptions/{scene.billing}", ".rotate summary")
+        await page.goto("/console/events")
+        await page.keyboard.press("?")
+        for theme in THEMES:
+            await page.emulate_media(color_scheme=theme)
+            await page.screenshot(path=PLACE / f"keys-{width}-{theme}.png")
     async with looking.at(access.operator, width=width) as page:
         await take(page, "organisations", "organisations")
         await take(page, "organisations-new", "organisations/new")
+        await take(page, "organisations-menu", "organisations", "summary[aria-label^=Change]")
         await take(page, "system", "system")
     looking.trouble.clear()
+    dev = await make_node(dev=True)
+    async with looking_at(chromium, dev.url) as others, others.at(None, width=width) as page:
+        await take(page, "kit", "_kit")
 
 
 async def test_readme(

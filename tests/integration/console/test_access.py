@@ -39,10 +39,10 @@ def without_shift(faults: dict[str, Any]) -> dict[str, Any]:
 
 
 async def test_every_screen(
-    looking: Any, database: Database, clock: DatabaseClock, tenant: Tenant, tenants: Tenants
+    looking: Any, node: Node, database: Database, clock: DatabaseClock, tenant: Tenant, tenants: Tenants
 ) -> None:
     scene = await furnish(database, clock, tenant)
-    access = await furnish_access(looking.node, database, clock, tenant)
+    access = await furnish_access(node, database, clock, tenant)
     await add_worker(database, silent_seconds=60)
     empty = await tenants.make()
     for width in (360, 1440):
@@ -180,7 +180,7 @@ async def test_a_link_without_javascript(
 ) -> None:
     async with looking.at(tenant, scripts=False) as page:
         await page.goto("/console/access/link")
-        await page.get_by_role("button", name="Make the link").click()
+        await page.get_by_role("button", name="Create the link").click()
         await expect(page.locator("main")).to_contain_text("It can be used once, and expires at")
         assert await faults_of_without_scripts(page) == []
         url = await page.locator(".once code").inner_text()
@@ -304,14 +304,14 @@ async def test_organisations_without_javascript(
     async with looking.at(access.operator, scripts=False) as page:
         await page.get_by_role("link", name="Organisations").click()
         await expect(page.locator("tr", has_text="Northwind Traders")).to_contain_text("100,000+")
-        await page.get_by_role("link", name="Make an organisation").click()
+        await page.get_by_role("link", name="Create an organisation").click()
         await page.get_by_label("Name").fill("Contoso")
         await page.get_by_label("Plan").select_option("business")
-        await page.get_by_role("button", name="Make the organisation").click()
+        await page.get_by_role("button", name="Create the organisation").click()
         await expect(page.locator("#name-wrong")).to_contain_text("already exists")
         assert await page.get_by_label("Plan").input_value() == "business"
         await page.get_by_label("Name").fill("Fabrikam")
-        await page.get_by_role("button", name="Make the organisation").click()
+        await page.get_by_role("button", name="Create the organisation").click()
         await expect(page.locator("h1")).to_contain_text("The first key of Fabrikam")
         key = await page.locator(".once code").inner_text()
         async with node.client(Tenant(tenant.id, "", key, tenant.key_id)) as client:
@@ -340,7 +340,7 @@ async def test_organisations_without_javascript(
         await expect(page.get_by_role("link", name="invoice.payment_failed")).to_be_visible()
         await expect(page.get_by_role("link", name="Organisations")).to_have_count(0)
         await page.get_by_role("link", name="Access").click()
-        await expect(page.get_by_role("link", name="Make a link")).to_have_count(0)
+        await expect(page.get_by_role("link", name="Create a link")).to_have_count(0)
         await page.get_by_role("button", name="Back to your own organisation").click()
         await expect(page.locator(".banner")).to_have_count(0)
         await expect(page.get_by_role("link", name="Organisations")).to_be_visible()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from console_look import faults_in_both, faults_of
 from console_scene import furnish
 from delivering import Workers, subscribe
 from harness import Node, Tenant, Tenants, eventually
+from looking import looking_at
 from receiving import Receiver, status
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
@@ -56,6 +58,16 @@ async def test_every_screen(
                 await expect(page.locator("main")).to_contain_text(shown)
                 assert await faults_in_both(page) == {}, (width, path, "empty")
     looking.trouble[:] = [each for each in looking.trouble if "404" not in each and "422" not in each]
+
+
+async def test_the_kit(make_node: Callable[..., Any], chromium: str) -> None:
+    node = await make_node(dev=True)
+    async with looking_at(chromium, node.url) as looking:
+        for width in (360, 1440):
+            async with looking.at(None, width=width) as page:
+                await page.goto("/console/_kit")
+                await expect(page.locator("main")).to_contain_text("too long")
+                assert await faults_in_both(page) == {}, width
 
 
 async def test_a_hostile_payload_and_answer_are_inert(

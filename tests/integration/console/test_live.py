@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from playwright.async_api import Page, expect
 
-from console_look import faults_in_both
+from console_look import faults_in_both, shift_of
 from console_scene import furnish
 from console_scene_access import furnish_access
 from console_scene_undelivered import furnish_undelivered
@@ -22,11 +22,6 @@ from triggers.domain import Scope
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 
-SHIFT = """() => new Promise((resolve) => {
-  new PerformanceObserver((seen) => resolve(seen.getEntries().reduce((sum, each) => sum + each.value, 0)))
-    .observe({type: "layout-shift", buffered: true});
-  setTimeout(() => resolve(0), 100);
-})"""
 COUNT = """() => {
   window.came = 0;
   document.addEventListener("htmx:sse:before:message",
@@ -81,7 +76,7 @@ async def test_the_live_tail_shows_new_events_and_waits_for_who_reads(
         await send(node, tenant, "other.type")
         await expect(rows.first).to_contain_text("order.first")
         await expect(page.get_by_role("status")).to_have_text("1 new event.")
-        assert await page.evaluate(SHIFT) == 0
+        assert await shift_of(page) == 0
 
         # The reader points at the list, then moves through it with keys, then scrolls.
         await rows.nth(3).hover()

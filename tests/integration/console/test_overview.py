@@ -77,7 +77,7 @@ async def test_every_screen(
         async with looking.at(empty, width=width) as page:
             await page.wait_for_url("**/console/overview")
             await expect(page.locator("main")).to_contain_text("No event has been accepted yet.")
-            await expect(page.locator("pre").first).to_contain_text(f"export URL={looking.node.url}")
+            await expect(page.locator("pre").first).to_contain_text(f"export URL={looking.url}")
             assert await faults_in_both(page) == {}, (width, "empty")
     looking.trouble[:] = without_refusals(looking.trouble)
 
@@ -224,12 +224,12 @@ async def test_a_secret_is_rotated_and_shown_once(
             await page.get_by_label("The old secret also signs").select_option(label=overlap)
             await page.get_by_role("button", name="Rotate", exact=True).click()
             await expect(page.locator(".story")).to_contain_text(told)
-            shown = await page.locator(".secret code").first.inner_text()
+            shown = await page.locator(".once code").first.inner_text()
             assert (await stored())[0] == (shown, True)
             assert ((old, False) in await stored()) is (overlap == "for 7 days")
             if scripts:
                 assert await faults_of(page) == {}
-            await page.get_by_role("link", name="Back to the subscription").click()
+            await page.get_by_role("link", name="I have copied it").click()
             assert shown not in await page.content()
             if overlap == "for 7 days":
                 await expect(page.locator(".settings")).to_contain_text("also with the old secret until")

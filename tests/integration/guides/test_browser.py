@@ -48,7 +48,7 @@ async def test_code_is_copied_and_results_come_while_a_search_is_typed(looking: 
         await page.keyboard.type("poison")
         await page.locator("[data-found] a").first.click()
         found = "/docs/consume-an-inbox#when-a-message-always-fails"
-        await expect(page).to_have_url(looking.node.url + found)
+        await expect(page).to_have_url(looking.url + found)
 
 
 async def test_without_javascript(looking: Any) -> None:

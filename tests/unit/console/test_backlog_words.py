@@ -197,7 +197,7 @@ def test_an_inbox_in_a_sentence() -> None:
     )
     assert plain(tell_inbox(inbox, NOW)) == (
         "orders holds 1,000+ messages, of which 1 is leased. The oldest has waited for 1 h."
-        " 2 are quarantined. It is paused: consumers get only messages from before the pause."
+        " 2 messages are quarantined. It is paused: consumers get only messages from before the pause."
         " It expires in 2 min (12:02:00) unless its consumer renews it. Then it is deleted, and its"
         " messages are cancelled."
     )

@@ -95,9 +95,8 @@
 
   document.addEventListener("keydown", (event) => {
     const typing = event.target.closest("textarea, select, input:not([type=checkbox], [type=radio])");
-    if (event.key === "Escape") {
-      close(event.target);
-    } else if (!typing && !event.ctrlKey && !event.metaKey && !event.altKey && keys[event.key]) {
+    if (event.key === "Escape") close(event.target);
+    else if (!typing && !event.ctrlKey && !event.metaKey && !event.altKey && keys[event.key]) {
       event.preventDefault();
       keys[event.key]();
     }
@@ -105,8 +104,8 @@
 
   // ---- the stream of the page -------------------------------------------------------------------
 
+  const live = document.getElementById("live");
   const tail = document.querySelector("[data-tail]");
-  const told = document.querySelector("[data-told]");
   const streaming = (state) => (document.documentElement.dataset.stream = state);
   let held = null; // the last fragment that came while somebody read the list
   const isRead = () => scrollY > 8 || !getSelection().isCollapsed || tail.matches(":hover, :focus-within");
@@ -120,21 +119,23 @@
 
   const on = (name, work) => document.addEventListener(name, work);
   const reading = ["scroll", "pointerover", "focusin", "focusout", "selectionchange"];
-  for (const name of tail ? reading : []) on(name, () => setTimeout(release));
+  if (tail) for (const name of reading) on(name, () => setTimeout(release));
   on("htmx:sse:before:message", (event) => {
     if (event.target !== tail || event.detail.message.event || !isRead()) return;
     held = event.detail.message.data;
     event.detail.cancelled = true;
   });
-  on("told", (event) => (told.textContent = event.detail.data));
+  on("told", (event) => (document.querySelector("[data-told]").textContent = event.detail.data));
   on("reload", () => location.reload());
-  for (const name of ["refused", "htmx:sse:error"]) on(name, () => streaming("off"));
-  on("htmx:sse:after:message", (event) => event.detail.message.event || streaming("on"));
+  on("htmx:sse:after:connection", () => streaming("on"));
 
-  // A page that was opened in the background has no stream until it is looked at.
-  const show = () => document.hidden || document.getElementById("live")?.dispatchEvent(new Event("shown"));
+  // Only a page that is looked at has a stream. If it did not open, the page tries again.
+  const show = () => document.hidden || live?.dispatchEvent(new Event("shown"));
+  const lost = (event) => event.target === live && (streaming("off"), setTimeout(show, 10000));
+  for (const name of ["refused", "htmx:sse:error", "htmx:error", "htmx:response:error"]) on(name, lost);
   document.addEventListener("htmx:after:process", show, { once: true });
   on("visibilitychange", show);
+  addEventListener("pagehide", () => live && htmx.trigger(live, "htmx:abort")); // browsers keep left pages
 
   // ---- the page, now and after each part that is swapped ----------------------------------------
 
@@ -143,7 +144,6 @@
     for (const button of all("[data-copy][hidden], [data-copy-url][hidden]")) button.hidden = false;
   }
 
-  streaming("on");
   prepare();
   on("htmx:after:swap", prepare);
   setInterval(() => document.hidden || tellTimes(), 10000);
