@@ -313,7 +313,7 @@ async def _fitting(database: Database, inbox: Inbox, found: Sequence[Message]) -
 # ---- the end of messages -----------------------------------------------------------------------
 
 
-async def expire(
+async def expire_messages(
     database: Database, start: tuple[UUID, UUID], limit: int, retention: timedelta
 ) -> tuple[int, tuple[UUID, UUID] | None]:
     """Expire messages of default inboxes older than `retention`, at most `limit`, looking at as many inboxes.
@@ -321,7 +321,7 @@ async def expire(
     Begins with the inbox `start`, by organisation and id. Returns how many, and with which inbox the
     next piece begins, None after the last.
     """
-    row = await database.row(_SQL["expire"], *start, limit, retention)
+    row = await database.row(_SQL["expire_messages"], *start, limit, retention)
     assert row is not None
     if row["found"] == limit:
         return row["expired"], tuple(row["stopped"])

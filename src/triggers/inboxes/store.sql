@@ -185,7 +185,7 @@ order by s.event_id limit $4
 on conflict do nothing
 returning event_id
 
--- name: expire
+-- name: expire_messages
 -- Of one default inbox after the other the oldest messages beyond the retention, but none that somebody
 -- holds, until there are $3, of all inboxes together. The order in which the slice is gone through is its own;
 -- were it another, what is passed over is found the next time round.

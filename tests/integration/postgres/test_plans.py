@@ -327,7 +327,12 @@ async def test_expiry_reads_what_expires(database: Database, connection: Connect
     await fill(database, tenant, BACKLOG)
     await connection.execute("analyze")
     plan = await explained(
-        connection, inbox_store._SQL["expire"], uuid.UUID(int=0), uuid.UUID(int=0), 1000, timedelta(days=7)
+        connection,
+        inbox_store._SQL["expire_messages"],
+        uuid.UUID(int=0),
+        uuid.UUID(int=0),
+        1000,
+        timedelta(days=7),
     )
     assert "deliveries" not in scanned(plan)
     assert read(plan) < 200
