@@ -72,6 +72,8 @@ class Message(NamedTuple):
     reason: str | None = None
     lease_id: UUID | None = None
     consumer: str | None = None
+    given_back: bool = False
+    """Whether a consumer released it in a lease that does not count."""
 
 
 class MessagePage(NamedTuple):
@@ -337,7 +339,7 @@ def _id_ceiling(moment: datetime) -> UUID:
 
 def leased_message(row: Row) -> Message:
     """The message that a row of `deliveries` describes, which is leased."""
-    return Message(row["event_id"], "leased", row["lease_count"], row["due_at"])
+    return Message(row["event_id"], "leased", row["lease_count"], row["due_at"], given_back=row["given_back"])
 
 
 def _listed(row: Row) -> Message:
@@ -349,6 +351,7 @@ def _listed(row: Row) -> Message:
         row["due_at"] if leased else None,
         lease_id=row["lease_id"] if leased else None,
         consumer=row["consumer"] if leased else None,
+        given_back=row["given_back"],
     )
 
 
