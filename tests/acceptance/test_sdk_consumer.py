@@ -111,9 +111,11 @@ class Consumers:
         return [process.wait(40) for process in self._running]
 
     def close(self) -> None:
+        """End all. What they said is shown if the test fails."""
         for process in self._running:
             process.kill()
             process.wait()
+        print(self._errors.read_text(errors="replace")[-8_000:])
 
     def turns(self) -> list[Turn]:
         """Every call of the handler. One in a process that was killed ended with it."""
@@ -195,7 +197,7 @@ def story(service: Service, plan: Plan) -> Iterator[Ending]:
             end(service, plan.outage_seconds)
             if plan.ends_leases:
                 # Their leases ended late, so older messages go before them.
-                wait_for(lambda: consumers.repeated(messages), 100, "message that is handled again")
+                wait_for(lambda: consumers.repeated(messages), 30, "message that is handled again")
             return messages
 
         half = plan.messages // 2

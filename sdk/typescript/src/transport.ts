@@ -99,7 +99,7 @@ export class Transport {
   /** The outcome of sending it once. Throws only the reason of the caller's signal. */
   async #attempt(call: Call, requestId: string): Promise<Answer | TriggersError> {
     const seconds = (call.timeoutSeconds ?? this.#options.timeoutSeconds) + (call.waitSeconds ?? 0);
-    const limit = AbortSignal.timeout(seconds * 1000);
+    const limit = AbortSignal.timeout(Math.ceil(seconds * 1000)); // Node takes only whole numbers
     call.signal?.throwIfAborted();
     try {
       const answer = await read(await this.#fetch(call, requestId, limit), requestId);

@@ -151,7 +151,7 @@ export const requests: Record<string, Test> = {
 
   "an answer that takes too long is given up": async (place) => {
     const client = clientOf(place, {
-      timeoutSeconds: 0.05,
+      timeoutSeconds: 0.0333,
       retrySeconds: 0,
       fetch: (_, init) => new Promise((_, reject) => init.signal?.addEventListener("abort", () => reject(init.signal?.reason))),
     });
