@@ -1,32 +1,55 @@
-"""A consumer of ten lines, and a handler that writes down when it begins, ends and loses its lease.
+"""A consumer of ten lines. Its handler writes down when it begins, ends and is told that its lease is lost.
 
-All processes of the test run on one machine, so `time.time_ns` reads the clock that the database reads.
+`python sdk_consumer.py LEASE_SECONDS threads|tasks` writes lines to its standard output, each with one call
+of the system: what happened, the message, its number of leases, the process, and the time.
+
+The time is that of the monotonic clock, which is the same for all processes of a machine and is never set.
+The clock of PostgreSQL, which decides about leases, runs on this machine too, at the same rate.
 """
 
+import asyncio
 import os
 import sys
 import time
 
-from triggers_client import Message, Triggers
+from triggers_client import AsyncTriggers, Message, Triggers
 
-journal = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-client = Triggers()
+options = {"concurrency": 8, "lease_seconds": int(sys.argv[1])}
 
 
 def note(what: str, message: Message) -> None:
-    line = f"{what} {message.id} {message.lease_count} {os.getpid()} {time.time_ns()}\n"
-    os.write(journal, line.encode())
+    os.write(1, f"{what} {message.id} {message.lease_count} {os.getpid()} {time.monotonic_ns()}\n".encode())
 
 
-@client.inbox("work").consumer(concurrency=8, lease_seconds=int(sys.argv[2]))
-def work(message: Message) -> None:
+def seconds_of(message: Message) -> float:
+    """How long a handler takes. Only the first one may take long."""
+    return message.payload["seconds"] if message.lease_count == 1 else 0.05
+
+
+# Both handlers go on after they were told, as one does that does not look.
+
+
+def work_in_thread(message: Message) -> None:
     note("begin", message)
-    began = time.monotonic()
-    seconds = message.payload["seconds"]
-    if message.lease_lost.wait(seconds):
+    ends = time.monotonic() + seconds_of(message)
+    if message.lease_lost.wait(seconds_of(message)):
         note("lost", message)
-        time.sleep(max(began + seconds - time.monotonic(), 0))  # a handler that does not look goes on
+        time.sleep(max(ends - time.monotonic(), 0))
     note("end", message)
 
 
-work.run()
+async def work_in_task(message: Message) -> None:
+    note("begin", message)
+    ends = time.monotonic() + seconds_of(message)
+    try:
+        await asyncio.sleep(seconds_of(message))
+    except asyncio.CancelledError:
+        note("lost", message)
+        await asyncio.sleep(max(ends - time.monotonic(), 0))
+    note("end", message)
+
+
+if sys.argv[2] == "tasks":
+    asyncio.run(AsyncTriggers().inbox("work").consumer(**options)(work_in_task).run())
+else:
+    Triggers().inbox("work").consumer(**options)(work_in_thread).run()

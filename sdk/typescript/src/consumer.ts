@@ -1,6 +1,6 @@
 /** Consumes an inbox: leases, calls the handler, and settles. */
 
-import { Refused, TriggersError } from "./errors.js";
+import { RateLimited, Refused, TriggersError } from "./errors.js";
 import type { InboxHandle } from "./inbox.js";
 import type { Lease } from "./lease.js";
 import type { Message } from "./message.js";
@@ -19,7 +19,10 @@ export interface ConsumerOptions {
   leaseSeconds?: number;
   /** For how long the lease of a message is renewed at most. Default: 600. */
   maxSeconds?: number;
-  /** A message is rejected if the handler fails in this lease of it. Default: 10. */
+  /**
+   * A message is rejected if the handler fails in this lease of it. Leases of consumers that only stopped do not
+   * count. Default: 10.
+   */
   maxAttempts?: number;
   /** How long one request waits for a message. Default: 20. */
   waitSeconds?: number;
@@ -34,10 +37,14 @@ export interface ConsumerOptions {
 }
 
 const LONGEST_RELEASE_SECONDS = 300;
-/** Maximum time for which a `Retry-After` of the service, or of a proxy before it, idles a slot. */
-const LONGEST_PAUSE_SECONDS = 60;
+/** Maximum time for which a `Retry-After` of a 429 idles a slot. */
+const LONGEST_RATE_LIMIT_SECONDS = 60;
+const LONGEST_PAUSE_SECONDS = 2;
 const PAUSED_SECONDS = 5;
 const RACE_SECONDS = 0.3;
+const GIVE_BACK_SECONDS = 2;
+/** For so long a consumer that gives up tries to release its messages. */
+const END_SECONDS = 4;
 
 /** A consumer of one inbox. */
 export class Consumer {
@@ -45,6 +52,7 @@ export class Consumer {
   readonly #handler: Handler;
   readonly #options: Required<Omit<ConsumerOptions, "name">> & { name: string | undefined };
   readonly #stopping = new AbortController();
+  readonly #givingUp = new AbortController();
   readonly #held = new Set<Lease>();
   #failure: unknown;
   #isRunning = false;
@@ -79,7 +87,7 @@ export class Consumer {
     if (this.#isRunning) throw new TriggersError("This consumer runs already. Make another one.");
     this.#isRunning = true;
     const finished = new AbortController();
-    const forget = this.#options.handleSignals ? stopSignals(() => this.stop()) : () => undefined;
+    const forget = this.#options.handleSignals ? stopSignals((options) => this.stop(options)) : () => undefined;
     try {
       const slots = Array.from({ length: this.#options.concurrency }, () => this.#slot());
       await Promise.race([Promise.all(slots), this.#drained(finished.signal)]);
@@ -90,9 +98,13 @@ export class Consumer {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
-  /** Take no more messages. `run()` returns when those in work are settled. */
-  stop(): void {
+  /**
+   * Take no more messages. `run()` returns when those in work are settled. With `now`, handlers get no time to
+   * finish.
+   */
+  stop(options: { now?: boolean } = {}): void {
     this.#stopping.abort(new TriggersError("The consumer stops."));
+    if (options.now) this.#givingUp.abort(this.#stopping.signal.reason);
   }
 
   get #isStopping(): boolean {
@@ -104,8 +116,10 @@ export class Consumer {
       while (!this.#isStopping) {
         const lease = await this.#take();
         const [message] = lease?.messages ?? [];
-        // A lease that could not be confirmed is over, so another consumer may have the message.
-        if (lease && message && !lease.lost.aborted) await this.#process(lease, message);
+        if (!lease || !message) continue;
+        // If a lease could not be confirmed, another consumer may have the message.
+        if (lease.lost.aborted || this.#isStopping) await this.#giveUp(lease);
+        else await this.#process(lease, message);
       }
     } catch (error) {
       if (!this.#isStopping) this.#failure ??= error;
@@ -122,7 +136,7 @@ export class Consumer {
         if (found !== "again") return found;
       }
     } catch (error) {
-      if (this.#isStopping) await this.#giveUp(id);
+      if (this.#isStopping) await this.#release(id);
       throw error;
     }
   }
@@ -131,7 +145,7 @@ export class Consumer {
   async #tryToTake(id: string, failures: number): Promise<Lease | undefined | "again"> {
     try {
       const lease = await this.#lease(id);
-      if (failures && lease.messages.length) await lease.renew();
+      if (failures) await lease.confirm(); // an earlier try may have begun it
       return lease;
     } catch (error) {
       if (!(error instanceof TriggersError) || this.#isStopping) throw error;
@@ -141,8 +155,8 @@ export class Consumer {
         return undefined;
       }
       this.#options.onError(error);
-      const seconds = Math.min(pauseSeconds(error, failures), LONGEST_PAUSE_SECONDS);
-      await pause(seconds, this.#stopping.signal);
+      const longest = error instanceof RateLimited ? LONGEST_RATE_LIMIT_SECONDS : LONGEST_PAUSE_SECONDS;
+      await pause(Math.min(pauseSeconds(error, failures), longest), this.#stopping.signal);
       return "again";
     }
   }
@@ -155,21 +169,31 @@ export class Consumer {
       lease_seconds: leaseSeconds,
       wait_seconds: waitSeconds,
       maxSeconds,
+      retrySeconds: 0, // `#take` repeats it
       ...(name === undefined ? {} : { consumer: name }),
       signal: this.#stopping.signal,
     });
   }
 
-  /** Release a lease that may have been taken at the moment when its request was cut off. */
-  async #giveUp(id: string): Promise<void> {
+  /** Release a lease without counting it. It may have been taken at the moment when its request was cut off. */
+  async #release(id: string): Promise<void> {
+    const options = { retrySeconds: 0, timeoutSeconds: GIVE_BACK_SECONDS };
+    let body: { counted?: boolean } = { counted: false };
     for (let tries = 0; tries < 2; tries++) {
       try {
-        await this.#inbox.release(id, {}, { retrySeconds: 0 });
+        await this.#inbox.release(id, body, options);
         return;
-      } catch {
-        await pause(RACE_SECONDS); // nothing was leased, or it is about to be
+      } catch (error) {
+        if (error instanceof Refused && error.status === 422) body = {}; // the service is older than `counted`
+        else await pause(RACE_SECONDS); // nothing was leased, or it is about to be
       }
     }
+  }
+
+  /** Release the message of a lease that nobody works on any more. */
+  async #giveUp(lease: Lease): Promise<void> {
+    lease.lose("The consumer stops.");
+    if (lease.id !== null) await this.#release(lease.id);
   }
 
   async #process(lease: Lease, message: Message): Promise<void> {
@@ -196,7 +220,7 @@ export class Consumer {
       return "ack";
     } catch (error) {
       onError(error, message);
-      if (message.leaseCount >= maxAttempts && message.rejection === undefined) message.reject(String(error));
+      if (message.leaseCount >= maxAttempts && message.rejection === undefined) message.reject(textOf(error));
       return { delay_seconds: Math.min(LONGEST_RELEASE_SECONDS, 2 ** Math.min(message.leaseCount - 1, 20)) };
     }
   }
@@ -204,16 +228,24 @@ export class Consumer {
   /** Resolves when a stop has waited long enough for handlers, and their messages are released. */
   async #drained(finished: AbortSignal): Promise<void> {
     await new Promise((resolve) => this.#stopping.signal.addEventListener("abort", resolve, { once: true }));
-    await pause(this.#options.drainSeconds, finished).catch(() => undefined);
-    await Promise.all([...this.#held].map((lease) => this.#giveBack(lease)));
+    const signal = AbortSignal.any([finished, this.#givingUp.signal]);
+    await pause(this.#options.drainSeconds, signal).catch(() => undefined);
+    const released = Promise.all([...this.#held].map((lease) => this.#giveBack(lease)));
+    await Promise.race([released, pause(END_SECONDS, finished).catch(() => undefined)]);
   }
 
   /** Tell the handler to stop before another consumer can have its message. A settlement under way ends first. */
   async #giveBack(lease: Lease): Promise<void> {
     await lease.settled();
-    if (lease.id === null || lease.messages.every((each) => each.isSettled)) return;
-    lease.lose("The consumer stops.");
-    await this.#giveUp(lease.id);
+    if (!lease.messages.every((each) => each.isSettled)) await this.#giveUp(lease);
+  }
+}
+
+function textOf(error: unknown): string {
+  try {
+    return String(error);
+  } catch {
+    return "The handler threw something that has no text.";
   }
 }
 

@@ -63,7 +63,7 @@ export class AnsweredWithProblem extends TriggersError {
   }
 }
 
-/** 429: a limit of the organisation is reached. */
+/** 429: a limit of the organisation is reached. Nothing was done. */
 export class RateLimited extends AnsweredWithProblem {
   /** The seconds after which the service asks to try again. */
   readonly retryAfterSeconds: number;
@@ -78,7 +78,7 @@ export class RateLimited extends AnsweredWithProblem {
   }
 }
 
-/** 503: the service cannot process the request now. */
+/** 503: the service cannot process the request now. It may have been carried out or not. */
 export class Unavailable extends AnsweredWithProblem {
   /** The seconds after which the service asks to try again. */
   readonly retryAfterSeconds: number;

@@ -1,6 +1,7 @@
 /** One inbox: messages, leases, and the consumer. */
 
 import { Consumer, type ConsumerOptions, type Handler } from "./consumer.js";
+import { OutcomeUnknown } from "./errors.js";
 import { Lease, type LeaseOptions } from "./lease.js";
 import type { Message } from "./message.js";
 import type { Pages } from "./pages.js";
@@ -68,7 +69,7 @@ export class InboxHandle {
    * has none. `await using lease = await inbox.lease()` releases at the end what was not settled.
    */
   async lease(options: LeaseOptions = {}): Promise<Lease> {
-    const { maxSeconds = 600, signal, ...given } = options;
+    const { maxSeconds = 600, retrySeconds, signal, ...given } = options;
     const seconds = given.lease_seconds ?? 60;
     const body = { lease_id: crypto.randomUUID(), ...given, lease_seconds: seconds };
     const path = `${this.#path}/messages/lease`;
@@ -81,12 +82,16 @@ export class InboxHandle {
       waitSeconds,
       signal,
       repeatable: true,
+      ...(retrySeconds === undefined ? {} : { retrySeconds }),
     });
+    if (!Array.isArray(taken?.results)) {
+      throw new OutcomeUnknown("The answer does not come from Triggers: it is not a lease. Check TRIGGERS_URL.");
+    }
     // The lease began at any time since it was asked for. If that is long ago, only an extension tells its end.
     const passed = (performance.now() - askedAt) / 1000;
     const isFresh = passed < seconds / 3;
     const lease = new Lease(this, taken, { seconds, maxSeconds, leftSeconds: isFresh ? seconds - passed : seconds });
-    if (!isFresh && lease.messages.length) await lease.renew();
+    if (!isFresh) await lease.confirm();
     return lease;
   }
 
@@ -158,5 +163,7 @@ export class InboxHandle {
 export interface SettleOptions {
   /** For how long the request is repeated. Default: that of the client. */
   retrySeconds?: number;
+  /** How long one try may take. Default: that of the client. */
+  timeoutSeconds?: number;
   signal?: AbortSignal;
 }

@@ -17,6 +17,8 @@ export interface LeaseOptions extends Omit<LeaseRequest, "lease_seconds" | "leas
   wait_seconds?: number | undefined;
   /** For how long the lease is renewed. 0: it is not renewed. Default: 600. */
   maxSeconds?: number | undefined;
+  /** For how long the request is repeated if it fails. Default: that of the client. */
+  retrySeconds?: number | undefined;
   /** Stops waiting for a message. */
   signal?: AbortSignal | undefined;
 }
@@ -27,6 +29,9 @@ export interface LeaseTerm {
   maxSeconds: number;
   leftSeconds: number;
 }
+
+/** How long one try to settle messages may take. */
+const CALL_SECONDS = 10;
 
 type Body<T> = Omit<T, "lease_id">;
 
@@ -84,7 +89,10 @@ export class Lease {
     if (this.id === null) return undefined;
     const seconds = body.lease_seconds ?? this.#seconds;
     const began = performance.now();
-    const extended = await this.#inbox.extend(this.id, { lease_seconds: seconds }, this.#patience());
+    // A try that hangs must leave time for another one before the lease ends.
+    const timeoutSeconds = Math.max(1, this.#seconds / 3);
+    const options = { ...this.#patience(), timeoutSeconds };
+    const extended = await this.#inbox.extend(this.id, { lease_seconds: seconds }, options);
     if (this.#unsettled.size) this.#holdFor(seconds - (performance.now() - began) / 1000);
     return extended;
   }
@@ -96,6 +104,19 @@ export class Lease {
     } catch (error) {
       if (!(error instanceof TriggersError)) throw error;
       if (error instanceof Refused && this.#unsettled.size) this.lose(error.message);
+    }
+  }
+
+  /**
+   * Extend it, because it may have begun long ago. If that fails, another consumer may have its messages, and `lost`
+   * is aborted.
+   */
+  async confirm(): Promise<void> {
+    try {
+      if (this.messages.length) await this.extend();
+    } catch (error) {
+      if (!(error instanceof TriggersError)) throw error;
+      this.lose(error.message);
     }
   }
 
@@ -148,8 +169,8 @@ export class Lease {
   }
 
   /** Requests about the lease are repeated while it may live. */
-  #patience(): { retrySeconds: number; signal: AbortSignal } {
-    return { retrySeconds: this.#seconds, signal: this.#over.signal };
+  #patience(): { retrySeconds: number; timeoutSeconds: number; signal: AbortSignal } {
+    return { retrySeconds: this.#seconds, timeoutSeconds: CALL_SECONDS, signal: this.#over.signal };
   }
 
   async #beat(until: number): Promise<void> {

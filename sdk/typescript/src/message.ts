@@ -14,7 +14,7 @@ export class Message<T = any> {
   readonly type: string | null;
   readonly payload: T;
   readonly createdAt: string;
-  /** How often it was leased, this time included. */
+  /** How often it was leased, this time included. Leases of consumers that only stopped do not count. */
   readonly leaseCount: number;
   readonly lease: Lease;
   /** What to report when the message is settled. `end` leaves out a note that the service refuses. */

@@ -31,7 +31,10 @@ export class SendReport {
     return this.items.filter((item) => item.error === undefined);
   }
 
-  /** The events with an error. After an OutcomeUnknown, send it again with the same `dedup_id`. */
+  /**
+   * The events with an error. After OutcomeUnknown or Unavailable, an event may be stored or not: send it again with
+   * the same `dedup_id`.
+   */
   get failed(): SentItem[] {
     return this.items.filter((item) => item.error !== undefined);
   }
@@ -51,10 +54,18 @@ const utf8 = new TextEncoder();
 
 /** The event with a `dedup_id`. Throws a TriggersError if JSON cannot express its payload. */
 export function withDedupId(event: EventToSend): Identified {
-  if (JSON.stringify(event.payload) === undefined) {
+  if (!isExpressible(event.payload)) {
     throw new TriggersError("An event needs a payload that JSON can express. To send no data, give {} or null.");
   }
   return { ...event, dedup_id: event.dedup_id ?? crypto.randomUUID() };
+}
+
+function isExpressible(payload: unknown): boolean {
+  try {
+    return JSON.stringify(payload) !== undefined;
+  } catch {
+    return false; // it refers to itself, or contains a BigInt
+  }
 }
 
 /** Send events in batches. Throws nothing but a TriggersError for an event that JSON cannot express. */
@@ -86,8 +97,8 @@ async function outcomes(transport: Transport, waiting: Waiting[]): Promise<SentI
   try {
     const call = { method: "POST", path: "/v1/events/batch", body, repeatable: true } as const;
     const answer = await transport.send(call);
-    const { results } = answer.json<BatchAnswer>();
-    return waiting.map((each, place) => sentItem(each, results[place], answer.requestId));
+    const results = answer.json<Partial<BatchAnswer> | null>()?.results; // none if another program answered
+    return waiting.map((each, place) => sentItem(each, results?.[place], answer.requestId));
   } catch (error) {
     if (!(error instanceof TriggersError)) throw error;
     // If no event was accepted, the answer is a problem that still has the outcome of each event.

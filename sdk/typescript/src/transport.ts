@@ -17,6 +17,8 @@ export interface Call {
   repeatable?: boolean;
   /** How long the service may wait before it answers, in addition to the timeout. */
   waitSeconds?: number;
+  /** How long one try may take. Default: that of the client. */
+  timeoutSeconds?: number;
   /** How long it is repeated. Default: that of the client. */
   retrySeconds?: number;
   headers?: Record<string, string>;
@@ -76,7 +78,7 @@ export class Transport {
       if (!isWorthRepeating(outcome, call) || performance.now() + seconds * 1000 > until) {
         throw final(outcome, sentBefore);
       }
-      sentBefore ||= outcome instanceof OutcomeUnknown || outcome instanceof Unavailable;
+      sentBefore ||= call.method !== "GET" && (outcome instanceof OutcomeUnknown || outcome instanceof Unavailable);
       await pause(seconds, call.signal);
     }
   }
@@ -96,8 +98,8 @@ export class Transport {
 
   /** The outcome of sending it once. Throws only the reason of the caller's signal. */
   async #attempt(call: Call, requestId: string): Promise<Answer | TriggersError> {
-    const seconds = this.#options.timeoutSeconds + (call.waitSeconds ?? 0);
-    const limit = AbortSignal.timeout(seconds * 1000);
+    const seconds = (call.timeoutSeconds ?? this.#options.timeoutSeconds) + (call.waitSeconds ?? 0);
+    const limit = AbortSignal.timeout(Math.ceil(seconds * 1000)); // Node takes only whole numbers
     call.signal?.throwIfAborted();
     try {
       const answer = await read(await this.#fetch(call, requestId, limit), requestId);
@@ -154,7 +156,7 @@ export function isWorthRepeating(error: TriggersError, call: Call): boolean {
 
 /** The error to throw. If an earlier try may have been carried out, the last one does not tell. */
 function final(error: TriggersError, sentBefore: boolean): TriggersError {
-  if (!sentBefore || error instanceof OutcomeUnknown || error instanceof Refused) return error;
+  if (!sentBefore || !(error instanceof ConnectionFailed || error instanceof RateLimited)) return error;
   const message = `An earlier try may have been carried out. The last one: ${error.message}`;
   return new OutcomeUnknown(message, { requestId: error.requestId, cause: error });
 }

@@ -143,6 +143,80 @@ export const consuming: Record<string, Test> = {
     same((await inbox.messages({ status: "available" }).toArray()).map((each) => each.id), [id]);
   },
 
+  "a handler is told of an outage before another consumer begins": async (place) => {
+    let isDown = false;
+    const cutOff = clientOf(place, {
+      fetch: (url, init) => (isDown ? Promise.reject(new TypeError("fetch failed")) : fetch(url, init)),
+    });
+    const { name, inbox, send } = await inboxOf(cutOff);
+    await send(1);
+    const order: string[] = [];
+    const handler = async (message: Message) => {
+      isDown = true;
+      message.leaseLost.addEventListener("abort", () => order.push("told"), { once: true });
+      await eventually(() => order.includes("begun"), "handler of the other consumer"); // it goes on
+      first.stop();
+    };
+    const options = { ...quiet, concurrency: 1, leaseSeconds: 1 };
+    const first = inbox.consumer(handler, options);
+    const second = clientOf(place).inbox(name).consumer(() => {
+      order.push("begun");
+      second.stop();
+    }, options);
+    const running = first.run();
+    await eventually(() => isDown, "message");
+    await second.run();
+    isDown = false;
+    await running;
+    same([order, await inbox.messages().toArray()], [["told", "begun"], []]);
+  },
+
+  "a message is not handled in a lease of which it is not known when it began": async (place) => {
+    const leases: string[] = [];
+    const client = clientOf(place, {
+      fetch: async (url, init) => {
+        if (url.endsWith("/extend")) throw new TypeError("fetch failed");
+        const answer = await fetch(url, init);
+        if (!url.endsWith("/lease")) return answer;
+        leases.push((JSON.parse(init.body as string) as { lease_id: string }).lease_id);
+        if (leases.length === 1) throw new TypeError("fetch failed"); // the answer is lost
+        return answer;
+      },
+    });
+    const { inbox, send } = await inboxOf(client);
+    await send(1);
+    let handled: string | null = null;
+    const consumer = inbox.consumer((message) => {
+      handled = message.lease.id;
+      consumer.stop();
+    }, { ...quiet, concurrency: 1, leaseSeconds: 1 });
+    await consumer.run();
+    check(leases[0] === leases[1] && handled !== leases[0], "the lease is asked for again, and given up");
+    same(await inbox.messages().toArray(), []);
+  },
+
+  "a lease of a consumer that stops does not count": async (place) => {
+    const { inbox, send } = await inboxOf(clientOf(place));
+    await send(1);
+    const counts: number[] = [];
+    for (let deployment = 1; deployment <= 3; deployment++) {
+      const handler = (message: Message) => {
+        counts.push(message.leaseCount);
+        return new Promise(() => undefined);
+      };
+      const consumer = inbox.consumer(handler, { ...quiet, concurrency: 1, maxAttempts: 1 });
+      const running = consumer.run();
+      await eventually(() => counts.length === deployment, "message");
+      consumer.stop();
+      consumer.stop({ now: true });
+      await running;
+    }
+    same(counts, [1, 1, 1]);
+    const [left] = await inbox.messages().toArray();
+    same(left?.status, "available");
+    same([left?.message_attributes.lease_count, left?.message_attributes.possible_duplicate_data], [0, true]);
+  },
+
   "a note that the service refuses keeps no message from being acknowledged": async (place) => {
     const { inbox, send } = await inboxOf(clientOf(place));
     await send(1);

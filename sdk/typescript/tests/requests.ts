@@ -73,7 +73,9 @@ export const requests: Record<string, Test> = {
   "what cannot be right is refused before anything is sent": async (place) => {
     const client = clientOf(place, { fetch: () => Promise.reject(new Error("asked")) });
     for (const id of ["", ".", ".."]) await rejected((async () => client.events.get(id))(), TriggersError);
-    await rejected(client.events.send("a", undefined), TriggersError);
+    const circular: unknown[] = [];
+    circular.push(circular);
+    for (const payload of [undefined, 1n, circular]) await rejected(client.events.send("a", payload), TriggersError);
     for (const apiKey of ["", "two words", "line\nbreak"]) {
       await rejected((async () => new Triggers({ ...place, apiKey }))(), TriggersError);
     }
@@ -149,11 +151,44 @@ export const requests: Record<string, Test> = {
 
   "an answer that takes too long is given up": async (place) => {
     const client = clientOf(place, {
-      timeoutSeconds: 0.05,
+      timeoutSeconds: 0.0333,
       retrySeconds: 0,
       fetch: (_, init) => new Promise((_, reject) => init.signal?.addEventListener("abort", () => reject(init.signal?.reason))),
     });
     await rejected(client.events.send("a", 1), OutcomeUnknown);
+  },
+
+  "another program is recognised": async (place) => {
+    for (const body of ["{}", "null", "[]", "<html>"]) {
+      const answer = () => new Response(body, { headers: { "content-type": "application/json" } });
+      const client = clientOf(place, { fetch: () => Promise.resolve(answer()), retrySeconds: 0 });
+      const report = await client.events.sendMany([{ type: "a", payload: 1 }]);
+      check(report.failed[0]?.error instanceof OutcomeUnknown, body);
+      await rejected(client.inbox("a").lease(), OutcomeUnknown);
+    }
+  },
+
+  "a try that was not answered makes the outcome unknown, unless it only reads": async (place) => {
+    let tries = 0;
+    const headers = { ...json, "retry-after": "0" };
+    const client = clientOf(place, {
+      retrySeconds: 0.2,
+      fetch: () => {
+        if (tries++ % 2) return Promise.reject(Object.assign(new TypeError("refused"), { code: "ECONNREFUSED" }));
+        return Promise.resolve(new Response("{}", { status: 503, headers }));
+      },
+    });
+    const lastOf = async (promise: Promise<unknown>) => {
+      tries = 0;
+      return (await rejected(promise, TriggersError)).name;
+    };
+    same(await lastOf(client.service.organisation()), "ConnectionFailed");
+    same(await lastOf(client.events.send("a", 1)), "OutcomeUnknown");
+    const unavailable = clientOf(place, {
+      retrySeconds: 0,
+      fetch: () => Promise.resolve(new Response("{}", { status: 503, headers })),
+    });
+    same(await lastOf(unavailable.events.send("a", 1)), "Unavailable");
   },
 
   "a redirect is refused, because the key is for this service alone": async (place) => {

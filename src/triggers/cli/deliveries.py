@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from triggers.cli.completion import names_of
 from triggers.cli.naming import find, find_event
 from triggers.cli.recipients import RECIPIENT
 from triggers.cli.service import members, segment
@@ -24,7 +25,11 @@ DeliveryName = Annotated[str, typer.Argument(metavar="DELIVERY", help=f"A delive
 DeliveryNames = Annotated[list[str], typer.Argument(metavar="DELIVERY", help=f"Deliveries: {DELIVERY}.")]
 SubscriptionOption = Annotated[
     str | None,
-    typer.Option("--subscription", help="Only items of this subscription or inbox: its id, name or key."),
+    typer.Option(
+        "--subscription",
+        help="Only items of this subscription or inbox: its id, name or key.",
+        autocompletion=names_of(RECIPIENT),
+    ),
 ]
 _DELIVERIES = (
     TableColumn("event", "event_id", ColumnKind.ID),

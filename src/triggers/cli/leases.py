@@ -141,6 +141,9 @@ def release(
     delay: Annotated[
         float, typer.Option(min=0, max=86_400, help="Seconds until they are available again.")
     ] = 0,
+    counted: Annotated[
+        bool, typer.Option("--counted/--not-counted", help="Whether the lease counts for the lease count.")
+    ] = True,
 ) -> None:
     """Give messages of a lease back, so that they are available again.
 
@@ -148,7 +151,8 @@ def release(
     Example:
       triggers inbox release 3f9a1c0d --inbox billing --delay 30
     """
-    _settle(session, inbox, "release", lease, messages, delay_seconds=delay)
+    more = {} if counted else {"counted": False}  # older services do not know it
+    _settle(session, inbox, "release", lease, messages, delay_seconds=delay, **more)
 
 
 @inbox.command("extend")

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from triggers.cli.completion import names_of
 from triggers.cli.inboxes import INBOX
 from triggers.cli.service import call, members, segment
 from triggers.cli.session import CommandSession, Limit, with_session
@@ -20,7 +21,12 @@ from triggers.terminal import inert
 inbox = typer.Typer(no_args_is_help=True, help="Look at the messages of an inbox, lease and settle them.")
 
 InboxName = Annotated[
-    str, typer.Option("--inbox", help="The inbox: its key, its id, or an ending of its id.")
+    str,
+    typer.Option(
+        "--inbox",
+        help="The inbox: its key, its id, or an ending of its id.",
+        autocompletion=names_of(INBOX),
+    ),
 ]
 Payloads = Annotated[bool, typer.Option("--payload", help="Also print the payload of each message.")]
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from triggers.cli.completion import names_of
 from triggers.cli.naming import find
 from triggers.cli.service import segment
 from triggers.cli.session import CommandSession, Limit, json_of, option, with_session
@@ -23,6 +24,12 @@ class Filter(NamedTuple):
     values: Any = str
     noun: Noun | None = None
     """The noun that the option names, if it names one. Its id is sent."""
+
+    @property
+    def annotation(self) -> Any:
+        """The type of the option."""
+        complete = names_of(self.noun) if self.noun else None
+        return Annotated[self.values | None, typer.Option(self.flag, help=self.help, autocompletion=complete)]
 
 
 class Noun(NamedTuple):
@@ -72,7 +79,8 @@ class Action(NamedTuple):
 def one_of(noun: Noun) -> Any:
     """The type of the argument that names one thing."""
     by = " or ".join([*noun.names, "the last 6 or more characters of its id"])
-    return Annotated[str, typer.Argument(metavar=noun.metavar, help=f"The {noun.word}: its id, {by}.")]
+    text = f"The {noun.word}: its id, {by}."
+    return Annotated[str, typer.Argument(metavar=noun.metavar, help=text, autocompletion=names_of(noun))]
 
 
 def add_list(app: typer.Typer, noun: Noun, order: str, command: str = "list") -> None:
@@ -85,10 +93,7 @@ def add_list(app: typer.Typer, noun: Noun, order: str, command: str = "list") ->
             asked[each.parameter] = find(session, each.noun, value) if each.noun and value else value
         session.show_list(noun.columns, session.items(noun.path, limit, member=noun.member, **asked))
 
-    options = [
-        option(each.parameter, Annotated[each.values | None, typer.Option(each.flag, help=each.help)], None)
-        for each in noun.filters
-    ]
+    options = [option(each.parameter, each.annotation, None) for each in noun.filters]
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [option("session", CommandSession), *options, option("limit", Limit, 100)]
     )

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from triggers.cli.completion import names_of
 from triggers.cli.inboxes import INBOX
 from triggers.cli.nouns import Noun
 from triggers.cli.subscriptions import SUBSCRIPTION
@@ -24,5 +25,6 @@ Recipient = Annotated[
     typer.Argument(
         metavar="SUBSCRIPTION",
         help="A subscription or an inbox: its id, name, key, or the last 6 or more characters of its id.",
+        autocompletion=names_of(RECIPIENT),
     ),
 ]

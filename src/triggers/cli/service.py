@@ -47,7 +47,7 @@ def open_client(url: str, key: str) -> httpx.Client:
             headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
             timeout=TIMEOUT_SECONDS,
             # With a transport of its own, httpx does not look for a proxy.
-            transport=httpx.HTTPTransport() if _is_local(base.host) else None,
+            transport=httpx.HTTPTransport() if is_local(base.host) else None,
         )
     except (ImportError, OSError, ValueError, httpx.InvalidURL):
         raise OperatorError(
@@ -66,7 +66,7 @@ def open_async_client(url: str, key: str) -> httpx.AsyncClient:
             base_url=alike.base_url,
             headers=alike.headers,
             timeout=TIMEOUT_SECONDS,
-            transport=httpx.AsyncHTTPTransport() if _is_local(alike.base_url.host) else None,
+            transport=httpx.AsyncHTTPTransport() if is_local(alike.base_url.host) else None,
         )
 
 
@@ -196,7 +196,7 @@ def _shown(url: httpx.URL) -> str:
     return f"{url.scheme}://{url.netloc.decode()}"
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
     """Whether the host is this machine, which is reached without a proxy."""
     try:
         return ipaddress.ip_address(host).is_loopback

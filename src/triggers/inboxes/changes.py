@@ -163,7 +163,7 @@ async def delete(database: Database, inbox: Inbox) -> Inbox:
         return await _end(change, before, "deleted by request")
 
 
-async def expire(database: Database, limit: int) -> list[tuple[UUID, UUID]]:
+async def delete_expired(database: Database, limit: int) -> list[tuple[UUID, UUID]]:
     """Delete inboxes whose time is over, at most `limit`, each in a transaction of its own.
 
     Returns the organisations and the ids of those that this call deleted.

@@ -78,7 +78,8 @@ class LeaseQueue:
                     self._room.give_back(inbox.org_id)
             # No other request was answered with a lease whose id the service chose.
             if messages and gone.done() and asked.lease_id is None:
-                await settlement_store.release(self._database, inbox, LeasedMessages(lease_id), 0)
+                unseen = LeasedMessages(lease_id)
+                await settlement_store.release(self._database, inbox, unseen, 0, counted=False)
                 self._wakeup.give({inbox.org_id})
                 return inbox, []
             return inbox, messages

@@ -76,6 +76,13 @@ class ReleaseBody(SettleBody, forbid_unknown_fields=True, kw_only=True):
     """
 
     delay_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 0
+    counted: Annotated[
+        bool,
+        Meta(
+            description="Whether the lease counts for `lease_count`, and so for `max_leases`. False: the"
+            " consumer did not fail, but stops, or never began."
+        ),
+    ] = True
 
 
 class RevokeBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -109,10 +116,14 @@ class RedriveBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class MessageAttributes(msgspec.Struct, kw_only=True):
     """Attributes of a message."""
 
-    lease_count: int
+    lease_count: Annotated[
+        int, Meta(description="Number of leases, without those that were released with `counted` false.")
+    ]
     event_type: str | None
     error_message: str | None = None
-    possible_duplicate_data: bool
+    possible_duplicate_data: Annotated[
+        bool, Meta(description="Whether a consumer had the message before, and may have processed it.")
+    ]
 
 
 class MessageView(msgspec.Struct, kw_only=True):

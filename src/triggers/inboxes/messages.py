@@ -179,11 +179,13 @@ class MessageRoutes:
     async def release_messages(self, caller: Caller, inbox: str, data: ReleaseBody) -> JsonResponse[Released]:
         """Release messages of a lease, so that they can be leased again.
 
-        Their lease count stays as it is. If all the messages were acknowledged before, the answer is 200.
+        Their lease count stays as it is, unless the lease does not count (`counted`). If all the messages
+        were acknowledged before, the answer is 200.
         """
         found = await inbox_store.find(self._database, caller.org_id, inbox)
+        held = _held(data, self._clock)
         released = await settlement_store.release(
-            self._database, found, _held(data, self._clock), data.delay_seconds
+            self._database, found, held, data.delay_seconds, counted=data.counted
         )
         if released and not data.delay_seconds:
             self._wakeup.give({caller.org_id})
@@ -305,7 +307,7 @@ def _message(message: Message, event_type: str | None) -> dict[str, Any]:
             lease_count=message.lease_count,
             event_type=event_type,
             error_message=message.reason,
-            possible_duplicate_data=message.lease_count > 1,
+            possible_duplicate_data=message.lease_count > 1 or message.given_back,
         ),
     }
 

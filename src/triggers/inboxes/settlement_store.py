@@ -36,10 +36,15 @@ async def acknowledge_lease(database: Database, inbox: Inbox, held: LeasedMessag
     return [Message(row["event_id"], "acked", row["lease_count"]) for row in rows]
 
 
-async def release(database: Database, inbox: Inbox, held: LeasedMessages, delay: float) -> list[Message]:
-    """Release messages of a lease that has not ended. They are available again after `delay` seconds."""
+async def release(
+    database: Database, inbox: Inbox, held: LeasedMessages, delay: float, *, counted: bool = True
+) -> list[Message]:
+    """Release messages of a lease that has not ended. They are available again after `delay` seconds.
+
+    If the lease is not `counted`, it is taken off their number of leases.
+    """
     rows = await database.fetch(
-        _SQL["release"], inbox.org_id, inbox.id, held.lease_id, held.ids, timedelta(seconds=delay), held.note
+        _SQL["release"], inbox.org_id, inbox.id, *held[:2], timedelta(seconds=delay), held.note, counted
     )
     return [Message(row["event_id"], "available", row["lease_count"]) for row in rows]
 

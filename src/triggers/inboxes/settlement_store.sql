@@ -32,8 +32,12 @@ where not exists (select from deliveries d where d.org_id = $1 and d.subscriptio
 on conflict do nothing
 
 -- name: release
+-- A lease that does not count is taken off the number of leases. The reason keeps the fact that there was one,
+-- because its consumer may have begun the work.
 update deliveries set status = 'pending', lease_id = null, consumer = null, due_at = now() + $5::interval,
-    note = coalesce($6, note)
+    note = coalesce($6, note),
+    lease_count = lease_count - case when $7 then 0 else 1 end,
+    reason = case when $7 then reason else 'given back by its consumer in a lease that does not count' end
 where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
   and ($4::uuid[] is null or event_id = any ($4))
 returning event_id, lease_count
@@ -54,7 +58,7 @@ select event_id, lease_count from held order by event_id
 -- name: extend
 update deliveries set due_at = now() + $4::interval
 where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
-returning event_id, lease_count, due_at
+returning event_id, lease_count, due_at, reason is not null as given_back
 
 -- name: acknowledge
 -- If this statement takes the last message of a lease that has not ended, it records that the lease is finished.

@@ -72,6 +72,8 @@ class Message(NamedTuple):
     reason: str | None = None
     lease_id: UUID | None = None
     consumer: str | None = None
+    given_back: bool = False
+    """Whether a consumer released it in a lease that does not count."""
 
 
 class MessagePage(NamedTuple):
@@ -313,7 +315,7 @@ async def _fitting(database: Database, inbox: Inbox, found: Sequence[Message]) -
 # ---- the end of messages -----------------------------------------------------------------------
 
 
-async def expire(
+async def expire_messages(
     database: Database, start: tuple[UUID, UUID], limit: int, retention: timedelta
 ) -> tuple[int, tuple[UUID, UUID] | None]:
     """Expire messages of default inboxes older than `retention`, at most `limit`, looking at as many inboxes.
@@ -321,7 +323,7 @@ async def expire(
     Begins with the inbox `start`, by organisation and id. Returns how many, and with which inbox the
     next piece begins, None after the last.
     """
-    row = await database.row(_SQL["expire"], *start, limit, retention)
+    row = await database.row(_SQL["expire_messages"], *start, limit, retention)
     assert row is not None
     if row["found"] == limit:
         return row["expired"], tuple(row["stopped"])
@@ -337,7 +339,7 @@ def _id_ceiling(moment: datetime) -> UUID:
 
 def leased_message(row: Row) -> Message:
     """The message that a row of `deliveries` describes, which is leased."""
-    return Message(row["event_id"], "leased", row["lease_count"], row["due_at"])
+    return Message(row["event_id"], "leased", row["lease_count"], row["due_at"], given_back=row["given_back"])
 
 
 def _listed(row: Row) -> Message:
@@ -349,6 +351,7 @@ def _listed(row: Row) -> Message:
         row["due_at"] if leased else None,
         lease_id=row["lease_id"] if leased else None,
         consumer=row["consumer"] if leased else None,
+        given_back=row["given_back"],
     )
 
 

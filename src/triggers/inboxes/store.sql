@@ -41,7 +41,7 @@ with due as materialized (
     where d.org_id = c.org_id and d.subscription_id = c.subscription_id
       and d.event_id = c.event_id and d.generation = c.generation
       and ($8::integer is null or c.lease_count < $8)
-    returning d.event_id, d.lease_count, d.due_at, c.due_at as was_due_at
+    returning d.event_id, d.lease_count, d.due_at, d.reason is not null as given_back, c.due_at as was_due_at
 ), worn as (
     delete from deliveries d using chosen c
     where d.org_id = c.org_id and d.subscription_id = c.subscription_id
@@ -55,9 +55,9 @@ with due as materialized (
         now(), note
     from worn
 )
-select event_id, lease_count, due_at, was_due_at, now() as now from leased
+select event_id, lease_count, due_at, given_back, was_due_at, now() as now from leased
 union all
-select event_id, lease_count, null, was_due_at, now() from worn
+select event_id, lease_count, null, null, was_due_at, now() from worn
 order by was_due_at, event_id
 
 -- name: claim_paused
@@ -85,7 +85,7 @@ with due as materialized (
     where d.org_id = c.org_id and d.subscription_id = c.subscription_id
       and d.event_id = c.event_id and d.generation = c.generation
       and ($8::integer is null or c.lease_count < $8)
-    returning d.event_id, d.lease_count, d.due_at, c.due_at as was_due_at
+    returning d.event_id, d.lease_count, d.due_at, d.reason is not null as given_back, c.due_at as was_due_at
 ), worn as (
     delete from deliveries d using chosen c
     where d.org_id = c.org_id and d.subscription_id = c.subscription_id
@@ -99,9 +99,9 @@ with due as materialized (
         now(), note
     from worn
 )
-select event_id, lease_count, due_at, was_due_at, now() as now from leased
+select event_id, lease_count, due_at, given_back, was_due_at, now() as now from leased
 union all
-select event_id, lease_count, null, was_due_at, now() from worn
+select event_id, lease_count, null, null, was_due_at, now() from worn
 order by was_due_at, event_id
 
 -- name: holds_any
@@ -112,7 +112,7 @@ select (
 ) is not null
 
 -- name: held
-select event_id, lease_count, due_at from deliveries
+select event_id, lease_count, due_at, reason is not null as given_back from deliveries
 where org_id = $1 and subscription_id = $2 and lease_id = $3 and due_at > now()
 order by event_id
 
@@ -133,11 +133,15 @@ from looked_at group by lease_id order by lease_id
 delete from finished_leases where org_id = $1 and subscription_id = $2 and lease_id = $3
 
 -- name: oldest_first
-select event_id, status, due_at, lease_count, payload_size, due_at <= now() as due, lease_id, consumer from deliveries
+select event_id, status, due_at, lease_count, payload_size, due_at <= now() as due, lease_id, consumer,
+    reason is not null as given_back
+from deliveries
 where org_id = $1 and subscription_id = $2 and event_id > $3 order by event_id limit $4
 
 -- name: newest_first
-select event_id, status, due_at, lease_count, payload_size, due_at <= now() as due, lease_id, consumer from deliveries
+select event_id, status, due_at, lease_count, payload_size, due_at <= now() as due, lease_id, consumer,
+    reason is not null as given_back
+from deliveries
 where org_id = $1 and subscription_id = $2 and event_id < $3 order by event_id desc limit $4
 
 -- name: quarantined_oldest_first
@@ -185,7 +189,7 @@ order by s.event_id limit $4
 on conflict do nothing
 returning event_id
 
--- name: expire
+-- name: expire_messages
 -- Of one default inbox after the other the oldest messages beyond the retention, but none that somebody
 -- holds, until there are $3, of all inboxes together. The order in which the slice is gone through is its own;
 -- were it another, what is passed over is found the next time round.

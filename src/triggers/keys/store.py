@@ -192,7 +192,7 @@ async def rotate(
             expires_at=made["made_until"],
         )
         successor = await create(connection, clock, org_id, new)
-        await connection.execute(_SQL["expire"], org_id, old.id, overlap)
+        await connection.execute(_SQL["end_after_overlap"], org_id, old.id, overlap)
     return successor
 
 

@@ -33,7 +33,7 @@ from api_keys where org_id = $1 and id = $2
 -- and a revocation wait for each other and never in a ring.
 select made_until, revoked_at from api_keys where org_id = $1 and id = $2 for update
 
--- name: expire
+-- name: end_after_overlap
 with raised as (
     update versions set version = version + 1 where name = 'keys'
 )

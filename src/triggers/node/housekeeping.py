@@ -70,8 +70,8 @@ class Housekeeping:
             Duty("finished leases sweep", 15, self._sweep_finished_leases),
             Duty("ended sessions sweep", 60, self._sweep_sessions),
             Duty("message expiry", 30, self._expire_messages),
-            Duty("subscription expiry", 2, self._expire_subscriptions),
-            Duty("inbox expiry", 2, self._expire_inboxes),
+            Duty("subscription expiry", 2, self._disable_subscriptions),
+            Duty("inbox expiry", 2, self._delete_inboxes),
             Duty("ended subscriptions", 2, self._follow_ends),
             Duty("deleted subscriptions sweep", 30, self._sweep_subscriptions),
             Duty("ends of organisations", 2, self._end_organisations),
@@ -96,7 +96,7 @@ class Housekeeping:
 
     async def _expire_messages(self) -> bool:
         try:
-            expired, following = await inbox_store.expire(
+            expired, following = await inbox_store.expire_messages(
                 self._database, self._expire_from, self._expiry_chunk, self._inbox_retention
             )
         except DatabaseUnavailable:
@@ -108,14 +108,14 @@ class Housekeeping:
         self._expire_from = following or _FIRST_INBOX
         return following is not None
 
-    async def _expire_subscriptions(self) -> bool:
-        expired = await subscription_changes.expire(self._database, CHUNK)
+    async def _disable_subscriptions(self) -> bool:
+        expired = await subscription_changes.disable_expired(self._database, CHUNK)
         for org_id, subscription_id in expired:
             log.info("subscription_expired", org_id=str(org_id), subscription_id=str(subscription_id))
         return len(expired) == CHUNK
 
-    async def _expire_inboxes(self) -> bool:
-        expired = await inbox_changes.expire(self._database, INBOX_CHUNK)
+    async def _delete_inboxes(self) -> bool:
+        expired = await inbox_changes.delete_expired(self._database, INBOX_CHUNK)
         for org_id, inbox_id in expired:
             log.info("inbox_expired", org_id=str(org_id), inbox_id=str(inbox_id))
         return len(expired) == INBOX_CHUNK

@@ -94,7 +94,7 @@ class EndpointConnection(asyncio.Protocol):
             self._burst.write(self.transport, request)
         return done
 
-    def expire(self) -> None:
+    def time_out(self) -> None:
         """End the exchange, because its time limit has passed."""
         self.abort(_LATE.get(self.stage, Reason.TIMEOUT))
 

@@ -46,6 +46,6 @@ class Deadlines:
         self._timer = None
         now = self._loop.time()
         for connection in [connection for connection, deadline in self._under_way.items() if deadline <= now]:
-            connection.expire()
+            connection.time_out()
         if self._under_way:
             self._timer = self._loop.call_later(self._tick_seconds, self._tick)

@@ -86,7 +86,7 @@ class EgressProxy:
                 raise
             raise NoConnection(Reason.PROXY, "The egress proxy cannot be reached.") from None
         _, connection = await loop.create_connection(lambda: _Tunnel(loop), sock=sock)
-        timer = loop.call_at(deadline, connection.expire)
+        timer = loop.call_at(deadline, connection.time_out)
         opened = False
         try:
             opened = await self._ask(

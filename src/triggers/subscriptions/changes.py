@@ -185,12 +185,12 @@ async def end_notices(change: Change, org_id: OrgId, inbox_id: UUID) -> None:
 # ---- duties --------------------------------------------------------------------------------------
 
 
-async def expire(database: Database, limit: int) -> list[tuple[UUID, UUID]]:
+async def disable_expired(database: Database, limit: int) -> list[tuple[UUID, UUID]]:
     """Disable subscriptions whose time is over, at most `limit`; return their organisations and ids.
 
     No version is raised: accept looks at the status itself, and one judgement too many harms nothing.
     """
-    rows = await database.fetch(_SQL["expire"], limit)
+    rows = await database.fetch(_SQL["disable_expired"], limit)
     return [(row["org_id"], row["id"]) for row in rows]
 
 

@@ -37,7 +37,7 @@ returning *
 update replays set status = 'cancelled', reason = 'subscription deleted', updated_at = $3, finished_at = $3
 where org_id = $1 and subscription_id = $2 and status in ('running', 'acting')
 
--- name: expire
+-- name: disable_expired
 update subscriptions s set status = 'disabled', status_reason = 'expired', status_at = now(), changed_at = now()
 where (org_id, id) in (
     select org_id, id from subscriptions

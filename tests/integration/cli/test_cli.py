@@ -433,8 +433,10 @@ async def test_the_messages_of_an_inbox(commands: Commands, client: httpx.AsyncC
     assert [message["id"] for message in lease["results"]] == ids[:1]
     [leased] = await commands.lines("inbox", "peek", "--status", "leased")
     assert leased["id"] == ids[0]
-    released = await commands.json("inbox", "release", lease["lease_id"], "--delay", "0")
+    released = await commands.json("inbox", "release", lease["lease_id"], "--delay", "0", "--not-counted")
     assert released["results"] == [{"id": ids[0], "status": "available"}]
+    counts = [each["message_attributes"]["lease_count"] for each in await commands.lines("inbox", "peek")]
+    assert counts == [1, 1, 1], "the lease that was revoked counts, and the one that was released does not"
     acked = await commands.json("inbox", "ack", "--event", ids[0], "--event", ids[1])
     assert acked["acknowledged"] == 2
     assert "either a lease" in await commands.fails("inbox", "ack")

@@ -540,7 +540,11 @@ async def test_a_claim_under_way_whose_lease_nobody_else_can_know_is_released(
         await half_close(node, writer)
     status, body = await told(reader, writer)
     assert (status, body["results"]) == (200, [])
-    assert await lease_counts(client) == [("available", 1)]
+    assert await lease_counts(client) == [("available", 0)], (
+        "nobody has seen the message, so it does not count"
+    )
+    (message,) = (await client.get("/v1/inboxes/default/messages")).json()["data"]
+    assert message["message_attributes"]["possible_duplicate_data"], "it was leased, and released"
 
 
 async def test_the_end_of_what_a_caller_sends_does_not_end_a_lease_that_it_has(

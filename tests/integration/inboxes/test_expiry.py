@@ -96,7 +96,7 @@ async def test_an_expired_inbox_answers_as_a_deleted_one_before_it_is_swept(
     async def nothing(*_: object) -> list[Any]:
         return []
 
-    monkeypatch.setattr(inbox_changes, "expire", nothing)  # the duty comes later
+    monkeypatch.setattr(inbox_changes, "delete_expired", nothing)  # the duty comes later
     await let_expire(database, expired)
     other_id = await send(client)
     seen = [await _answers(client, each) for each in (expired, deleted)]
@@ -208,7 +208,7 @@ async def test_nodes_that_sweep_at_the_same_time_delete_each_inbox_once(
         await holding.execute("select from organisations where id = $1 for no key update", tenant.id)
         for each in made:
             await let_expire(database, each)
-        sweeps = [asyncio.create_task(inbox_changes.expire(database, 3)) for _ in range(4)]
+        sweeps = [asyncio.create_task(inbox_changes.delete_expired(database, 3)) for _ in range(4)]
         await eventually(lambda: is_waited_for(holding))
     deleted = [each for sweep in sweeps for each in await sweep]
 

@@ -524,8 +524,8 @@ async def test_the_unread_of_default_inboxes_expire_with_the_retention(
             first_id_at(now - ages[-1]),
         )
     first = (uuid.UUID(int=0), uuid.UUID(int=0))
-    assert await inbox_store.expire(database, first, 1000, timedelta(days=7)) == (1, None)
-    assert await inbox_store.expire(database, first, 1000, timedelta(days=3)) == (4, None)
+    assert await inbox_store.expire_messages(database, first, 1000, timedelta(days=7)) == (1, None)
+    assert await inbox_store.expire_messages(database, first, 1000, timedelta(days=3)) == (4, None)
     left = await database.fetch(
         "select s.org_id, s.key, array_agg(d.event_id order by d.event_id desc) as ids"
         " from deliveries d join subscriptions s on s.id = d.subscription_id group by 1, 2"
@@ -582,7 +582,7 @@ async def test_expiry_goes_in_bounded_chunks_over_all_inboxes(database: Database
     start: tuple[uuid.UUID, uuid.UUID] | None = (uuid.UUID(int=0), uuid.UUID(int=0))
     chunks = []
     while start is not None:
-        expired, start = await inbox_store.expire(database, start, 10, timedelta(days=7))
+        expired, start = await inbox_store.expire_messages(database, start, 10, timedelta(days=7))
         chunks.append(expired)
     assert (max(chunks), sum(chunks)) == (10, 36)
     assert len(chunks) <= 5, "what is done with is not gone through again"
@@ -603,7 +603,7 @@ async def test_expiry_goes_on_over_inboxes_that_have_nothing(
     total = 0
     for _ in range(10):
         if start is not None:
-            expired, start = await inbox_store.expire(database, start, limit, timedelta(days=7))
+            expired, start = await inbox_store.expire_messages(database, start, limit, timedelta(days=7))
             total += expired
     assert (total, start) == (1, None)
 
@@ -615,7 +615,7 @@ async def test_expiry_that_fails_tries_less_and_gets_on(
     for _ in range(4):
         await tenants.make()
     await old_messages(database, 25)
-    expire, tried = inbox_store.expire, []
+    expire, tried = inbox_store.expire_messages, []
 
     async def slow(
         database: Database, start: tuple[uuid.UUID, uuid.UUID], limit: int, retention: timedelta
@@ -625,7 +625,7 @@ async def test_expiry_that_fails_tries_less_and_gets_on(
             raise DatabaseUnavailable
         return await expire(database, start, limit, retention)
 
-    monkeypatch.setattr(inbox_store, "expire", slow)
+    monkeypatch.setattr(inbox_store, "expire_messages", slow)
     duties = Housekeeping(
         database, Health(database), data_dir=None, min_free_mib=0, inbox_retention=7 * 86_400
     )

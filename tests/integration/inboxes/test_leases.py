@@ -127,3 +127,46 @@ async def test_a_revoked_lease_settles_nothing_and_its_messages_come_back_at_onc
     assert await settle(client, "revoke", str(uuid4())) == 409
     assert [each["consumer"] for each in (await leases(client))["data"]] == ["next"]
     assert await settle(client, "ack", taken["lease_id"]) == 201
+
+
+async def attributes(client: httpx.AsyncClient) -> tuple[str, int, bool]:
+    """The state of the only message: its status, its number of leases, and whether it may be a duplicate."""
+    (message,) = (await client.get(MESSAGES)).json()["data"]
+    found = message["message_attributes"]
+    return message["status"], found["lease_count"], found["possible_duplicate_data"]
+
+
+async def test_a_lease_that_does_not_count_uses_up_none_of_max_leases(client: httpx.AsyncClient) -> None:
+    inbox = {"key": "jobs", "event_types": ["job"], "max_leases": 2}
+    assert (await client.post("/v1/inboxes", json=inbox)).status_code == 201
+    await client.post("/v1/events", json={"type": "job", "payload": 1})
+    messages = "/v1/inboxes/jobs/messages"
+
+    async def take_and_release(**more: Any) -> Any:
+        taken = (await client.post(f"{messages}/lease", json={})).json()
+        released = await client.post(f"{messages}/release", json={"lease_id": taken["lease_id"], **more})
+        assert released.status_code == 201, released.text
+        found = taken["results"][0]["message_attributes"]
+        return found["lease_count"], found["possible_duplicate_data"]
+
+    assert [await take_and_release(counted=False) for _ in range(4)] == [(1, False)] + [(1, True)] * 3
+    (listed,) = (await client.get(messages)).json()["data"]
+    assert listed["message_attributes"]["lease_count"] == 0
+    assert listed["message_attributes"]["possible_duplicate_data"]
+    assert [await take_and_release() for _ in range(2)] == [(1, True), (2, True)]
+    assert (await client.post(f"{messages}/lease", json={})).json()["results"] == []
+    (dead,) = (await client.get(messages, params={"status": "quarantined"})).json()["data"]
+    assert dead["message_attributes"]["error_message"] == "leased as often as max_leases allows"
+
+
+async def test_a_lease_is_taken_off_the_count_once(client: httpx.AsyncClient) -> None:
+    await send(client, 1)
+    held = await lease(client, 1)
+    assert await settle(client, "release", held, counted=False) == 201
+    assert await settle(client, "release", held, counted=False) == 409
+    assert await settle(client, "release", str(uuid4()), counted=False) == 409
+    assert await attributes(client) == ("available", 0, True)
+    held = await lease(client, 1)
+    assert await settle(client, "extend", held) == 201
+    assert await attributes(client) == ("leased", 1, True)
+    assert await settle(client, "ack", held) == 201

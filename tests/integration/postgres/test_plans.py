@@ -193,7 +193,7 @@ async def test_the_hot_statements_use_their_indexes(
         ("held", inbox_sql["held"], (*who, lease_id), 200),
         ("ack", settlement_sql["ack"], (*who, lease_id, None, None), 2_000),
         ("ack of some", settlement_sql["ack"], (*who, lease_id, ids[:5], "{}"), 1_000),
-        ("release", settlement_sql["release"], (*who, lease_id, None, timedelta(0), None), 2_500),
+        ("release", settlement_sql["release"], (*who, lease_id, None, timedelta(0), None, True), 2_500),
         ("reject", settlement_sql["reject"], (*who, lease_id, ids[:5], "poison", None), 1_000),
         ("extend", settlement_sql["extend"], (*who, lease_id, timedelta(seconds=9)), 2_500),
         ("acknowledge", settlement_sql["acknowledge"], (*who, ids[:10]), 600),
@@ -327,7 +327,12 @@ async def test_expiry_reads_what_expires(database: Database, connection: Connect
     await fill(database, tenant, BACKLOG)
     await connection.execute("analyze")
     plan = await explained(
-        connection, inbox_store._SQL["expire"], uuid.UUID(int=0), uuid.UUID(int=0), 1000, timedelta(days=7)
+        connection,
+        inbox_store._SQL["expire_messages"],
+        uuid.UUID(int=0),
+        uuid.UUID(int=0),
+        1000,
+        timedelta(days=7),
     )
     assert "deliveries" not in scanned(plan)
     assert read(plan) < 200

@@ -300,11 +300,11 @@ async def test_an_inbox_is_replayed_and_keeps_what_it_got(world: World) -> None:
     )
     await world.done(await world.replay(inbox, only="all"))
     nothing = (UUID(int=0), UUID(int=0))
-    assert (await inbox_store.expire(world.database, nothing, 100, timedelta(days=1)))[0] == 0
+    assert (await inbox_store.expire_messages(world.database, nothing, 100, timedelta(days=1)))[0] == 0
     listed = (await world.client.get("/v1/inbox")).json()["events"]
     assert [event["id"] for event in listed] == [str(each) for each in events]
     await world.database.fetch("update deliveries set accepted_at = now() - interval '2 days'")
-    assert (await inbox_store.expire(world.database, nothing, 100, timedelta(days=1)))[0] == 3
+    assert (await inbox_store.expire_messages(world.database, nothing, 100, timedelta(days=1)))[0] == 3
 
 
 async def test_all_that_is_kept_may_be_asked_for_by_any_time_in_the_past(world: World) -> None:

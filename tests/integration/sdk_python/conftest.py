@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from harness import Node, Tenant
+from relaying import Relay
 from triggers_client import AsyncTriggers, Triggers
 
 
@@ -21,3 +22,10 @@ async def triggers(node: Node, tenant: Tenant) -> AsyncIterator[AsyncTriggers]:
 def blocking(node: Node, tenant: Tenant) -> Triggers:
     """The synchronous half, for threads: the node answers in the test's own loop."""
     return Triggers(node.url, tenant.key, retry_seconds=1)
+
+
+@pytest.fixture
+async def relay(node: Node) -> AsyncIterator[Relay]:
+    """A way to the node that the test can cut."""
+    async with Relay(int(node.url.rpartition(":")[2])) as relay:
+        yield relay

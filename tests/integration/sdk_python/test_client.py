@@ -240,6 +240,21 @@ async def test_nothing_is_repeated_that_might_be_done_twice() -> None:
     assert (len(app.bodies), len(app_of_conflicts.bodies)) == (1, 1)
 
 
+async def test_a_try_that_was_not_answered_makes_the_outcome_unknown_unless_it_only_reads() -> None:
+    def unanswered() -> Faulty:
+        return Faulty((503, [(b"retry-after", b"0")]), (429, [(b"retry-after", b"3600")]))
+
+    async with client_of(unanswered()) as client:
+        with pytest.raises(OutcomeUnknown):
+            await client.events.send("n", 1)
+    async with client_of(unanswered()) as client:
+        with pytest.raises(RateLimited):
+            await client.events.get("1")
+    async with client_of(unanswered(), retry_seconds=0) as client:
+        with pytest.raises(Unavailable):
+            await client.events.send("n", 1)
+
+
 async def test_a_long_wait_is_left_to_the_caller() -> None:
     app = Faulty((429, [(b"retry-after", b"3600")]))
     async with client_of(app) as client:
@@ -327,9 +342,19 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("TRIGGERS_API_KEY")
     with pytest.raises(TriggersError, match="TRIGGERS_API_KEY"):
         Triggers()
-    with pytest.raises(TriggersError, match="TRIGGERS_URL") as wrong:
-        Triggers("ftp://user:password@host", "key")
-    assert "password" not in str(wrong.value)
+    for url in ("ftp://host", "http://user:password@host", "http://host?q", "http://"):
+        with pytest.raises(TriggersError, match="TRIGGERS_URL") as wrong:
+            Triggers(url, "key")
+        assert "password" not in str(wrong.value)
+
+
+async def test_no_name_leads_to_another_path() -> None:
+    client = AsyncTriggers("http://127.0.0.1:1", "key", retry_seconds=0)
+    for name in ("", ".", ".."):
+        with pytest.raises(TriggersError, match="is not an id or a key"):
+            await client.events.get(name)
+        with pytest.raises(TriggersError, match="is not an id or a key"):
+            client.inbox(name)
 
 
 def test_httpx_is_imported_at_the_first_call_and_nothing_of_the_service_ever() -> None:

@@ -7,11 +7,14 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Any
 
+import httpx
 import pytest
 
 from harness import Node, Tenant, eventually
+from relaying import Relay
 from triggers_client import AsyncConsumer, AsyncTriggers, Consumer, Message, Refused, Triggers
 from triggers_client.consuming.message import as_reason
 from triggers_client.consuming.settings import ConsumerSettings, delay_seconds
@@ -213,6 +216,116 @@ async def test_a_handler_in_a_thread_is_told_that_its_lease_is_lost(
     assert told[0] - begun[0] < 1.9
 
 
+async def test_an_outage_is_told_before_another_consumer_begins(
+    node: Node, tenant: Tenant, relay: Relay, triggers: AsyncTriggers, jobs: Any
+) -> None:
+    held: list[Message] = []
+    told: list[float] = []
+    begun: list[float] = []
+    may_end = asyncio.Event()
+
+    @AsyncTriggers(relay.url, tenant.key).inbox("work").consumer(lease_seconds=LEASE_SECONDS, concurrency=1)
+    async def cut_off(message: Message) -> None:
+        held.append(message)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            told.append(time.monotonic())
+            await may_end.wait()  # a handler that does not obey goes on
+
+    @Triggers(relay.url, tenant.key).inbox("work").consumer(lease_seconds=LEASE_SECONDS, concurrency=1)
+    def cut_off_thread(message: Message) -> None:
+        held.append(message)
+        assert message.lease_lost.wait(10)
+        told.append(time.monotonic())
+
+    @triggers.inbox("work").consumer(lease_seconds=LEASE_SECONDS)
+    async def other(message: Message) -> None:
+        begun.append(time.monotonic())
+
+    await jobs(1, 2)
+    async with running(cut_off_thread), running(cut_off):
+        await eventually(lambda: len(held) == 2, 10)
+        relay.passes.clear()
+        async with running(other):
+            await eventually(lambda: len(begun) == 2, 10)
+        assert len(told) == 2
+        assert max(told) < min(begun)
+        may_end.set()
+        relay.passes.set()
+    assert await statuses(triggers) == []
+
+
+async def test_a_consumer_stops_although_the_service_is_silent(
+    tenant: Tenant, relay: Relay, triggers: AsyncTriggers, jobs: Any
+) -> None:
+    begun = asyncio.Event()
+
+    @AsyncTriggers(relay.url, tenant.key).inbox("work").consumer(concurrency=2)
+    async def work(message: Message) -> None:
+        relay.passes.clear()
+        begun.set()
+        await asyncio.sleep(60)
+
+    await jobs(1)
+    run = asyncio.create_task(work.run())
+    await asyncio.wait_for(begun.wait(), 10)
+    began = time.monotonic()
+    work.stop(now=True)
+    await asyncio.wait_for(run, 10)
+    assert time.monotonic() - began < 7
+
+
+async def test_no_error_of_a_handler_ends_the_consumer(
+    triggers: AsyncTriggers, blocking: Triggers, jobs: Any
+) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    errors = [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), Mute(), GeneratorExit()]
+
+    @triggers.inbox("work").consumer(max_attempts=1)
+    async def work(message: Message) -> None:
+        raise errors[message.payload]
+
+    @blocking.inbox("work").consumer(max_attempts=1)
+    def work_in_threads(message: Message) -> None:
+        raise errors[message.payload]
+
+    async def rejected(count: int) -> bool:
+        return [status for status, *_ in await statuses(triggers)] == ["quarantined"] * count
+
+    await jobs(*range(5))
+    async with running(work):
+        await eventually(lambda: rejected(5), 10)
+    await jobs(*range(5))
+    async with running(work_in_threads):
+        await eventually(lambda: rejected(10), 10)
+    assert ("quarantined", 1, "Mute") in await statuses(triggers)
+
+
+async def test_a_number_that_python_refuses_does_not_stop_the_consumer(
+    node: Node, tenant: Tenant, triggers: AsyncTriggers, jobs: Any
+) -> None:
+    handled: list[Any] = []
+    digits = "9" * 20_000
+    body = f'{{"type": "job", "payload": {{"number": {digits}, "other": 1}}}}'
+    async with httpx.AsyncClient(base_url=node.url) as client:
+        sent = await client.post(
+            "/v1/events", content=body, headers={"authorization": f"Bearer {tenant.key}"}
+        )
+    assert sent.status_code == 201
+
+    @triggers.inbox("work").consumer()
+    async def work(message: Message) -> None:
+        handled.append(message.payload)
+
+    async with running(work):
+        await eventually(settled(triggers), 10)
+    assert handled == [{"number": Decimal(digits), "other": 1}]
+
+
 async def test_stopping_lets_handlers_finish_and_releases_the_rest(
     triggers: AsyncTriggers, jobs: Any
 ) -> None:
@@ -237,7 +350,9 @@ async def test_stopping_lets_handlers_finish_and_releases_the_rest(
         work.stop()
         stopped.set()
     assert (finished, cancelled) == (["short"], ["long"])
-    assert await statuses(triggers) == [("available", 1, None), ("available", 0, None)]
+    assert await statuses(triggers) == [("available", 0, None)] * 2, (
+        "a lease that only stopped does not count"
+    )
 
 
 async def test_a_handler_in_a_thread_that_is_stopped_acknowledges_nothing(
@@ -253,7 +368,30 @@ async def test_a_handler_in_a_thread_that_is_stopped_acknowledges_nothing(
     await jobs(1)
     async with running(work):
         await eventually(lambda: begun)
-    assert await statuses(triggers) == [("available", 1, None)]
+    assert await statuses(triggers) == [("available", 0, None)]
+
+
+async def test_a_message_that_outlives_its_consumers_is_not_rejected(
+    triggers: AsyncTriggers, jobs: Any
+) -> None:
+    counts: list[int] = []
+    may_end = asyncio.Event()
+
+    @triggers.inbox("work").consumer(concurrency=1, max_attempts=1)
+    async def work(message: Message) -> None:
+        counts.append(message.lease_count)
+        await may_end.wait()
+
+    await jobs("long")
+    for deployment in range(3):
+        run = asyncio.create_task(work.run())
+        await eventually(lambda deployment=deployment: len(counts) == deployment + 1)
+        work.stop(now=True)
+        await asyncio.wait_for(run, 5)
+    may_end.set()
+    async with running(work):
+        await eventually(settled(triggers), 10)
+    assert counts == [1, 1, 1, 1]
 
 
 async def test_a_long_poll_that_is_stopped_keeps_no_message(triggers: AsyncTriggers, jobs: Any) -> None:

@@ -16,12 +16,14 @@ from urllib.parse import quote, urlsplit
 from triggers_client.decoding import Model, NotOurs, decode
 from triggers_client.errors import (
     AnsweredWithProblem,
+    ConnectionFailed,
     OutcomeUnknown,
     RateLimited,
     Refused,
     TriggersError,
     Unavailable,
 )
+from triggers_client.json_text import read_json
 from triggers_client.models import Problem
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -68,6 +70,7 @@ def _checked_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        good = good and "@" not in parts.netloc and not parts.query and not parts.fragment
     except ValueError:
         good = False
     if not good:
@@ -114,7 +117,13 @@ class Call:
 
 
 def segment(text: str) -> str:
-    """A text as one segment of a path."""
+    """A text as one segment of a path.
+
+    Raises:
+        TriggersError: a URL would take it for another path.
+    """
+    if text in {"", ".", ".."}:
+        raise TriggersError(f"{text!r} is not an id or a key.")
     return quote(text, safe="")
 
 
@@ -160,7 +169,7 @@ class Answer:
     def json(self) -> Any:
         """The decoded body. Raises OutcomeUnknown if it is not JSON."""
         try:
-            return json.loads(self.content)
+            return read_json(self.content)
         except ValueError:
             raise _not_ours("it is not JSON", self.request_id) from None
 
@@ -196,7 +205,7 @@ def refusal(problem: Problem, request_id: str | None) -> AnsweredWithProblem:
 
 def _problem(answer: Answer) -> Problem | None:
     try:
-        return decode(Problem, json.loads(answer.content))
+        return decode(Problem, read_json(answer.content))
     except ValueError:
         return None
 
@@ -239,7 +248,7 @@ def is_worth_repeating(error: TriggersError, call: Call) -> bool:
 
 def final(error: TriggersError, *, sent_before: bool) -> TriggersError:
     """The error to raise. If an earlier try may have been carried out, the last one does not tell."""
-    if not sent_before or isinstance(error, (OutcomeUnknown, Refused)):
+    if not sent_before or not isinstance(error, (ConnectionFailed, RateLimited)):
         return error
     return OutcomeUnknown(
         f"An earlier try may have been carried out. The last one: {error.message}",

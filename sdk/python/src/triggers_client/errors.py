@@ -57,11 +57,11 @@ class _TryAgainLater(AnsweredWithProblem):
 
 
 class RateLimited(_TryAgainLater):
-    """429: a limit of the organisation is reached."""
+    """429: a limit of the organisation is reached. Nothing was done."""
 
 
 class Unavailable(_TryAgainLater):
-    """503: the service cannot process the request now."""
+    """503: the service cannot process the request now. It may have been carried out or not."""
 
 
 class Refused(AnsweredWithProblem):

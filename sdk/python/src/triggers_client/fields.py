@@ -214,9 +214,13 @@ class SettleFields(TypedDict, total=False):
 
 
 class ReleaseFields(SettleFields, total=False):
-    """As `SettleFields`, and after how many seconds the messages are available again."""
+    """As `SettleFields`, and after how many seconds the messages are available again.
+
+    `counted=False`: the lease does not count for `lease_count`. Older services do not know this field.
+    """
 
     delay_seconds: float
+    counted: bool
 
 
 class RedriveFields(TypedDict, total=False):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
+
+from triggers_client.json_text import read_json
 
 
 @dataclass(frozen=True)
@@ -47,4 +48,4 @@ class FrameReader:
         self.restart()
         if not data:
             return None
-        return Frame(event, json.loads("\n".join(data)), self.last_id)
+        return Frame(event, read_json("\n".join(data)), self.last_id)

@@ -48,7 +48,9 @@ class SendReport:
 
     @property
     def failed(self) -> list[SentItem]:
-        """The events with an error. After an `OutcomeUnknown`, send it again with the same `dedup_id`."""
+        """The events with an error. After `OutcomeUnknown` or `Unavailable`, an event may be stored or not:
+        send it again with the same `dedup_id`.
+        """
         return [item for item in self.items if item.error is not None]
 
     def raise_for_failures(self) -> None:

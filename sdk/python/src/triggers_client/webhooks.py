@@ -6,7 +6,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from triggers_client.errors import ExtraMissing, VerificationFailed
+from triggers_client.json_text import read_json
 
 TOLERANCE_SECONDS = 300
 _MOST_SIGNATURES = 20
@@ -62,12 +62,14 @@ def verify(
     Raises:
         VerificationFailed: it was not signed with one of them, or long ago.
         ExtraMissing: a `whpk_` key is given, and the extra `ed25519` is not installed.
-        ValueError: a secret is malformed. The message does not show it.
+        ValueError: a secret is malformed, or there is none. The message does not show it.
     """
     if not isinstance(body, (bytes, bytearray, memoryview)):
         raise TypeError("The body must be the bytes as they arrived, before anything decodes them.")
     body = bytes(body)
     checks = [_check_of(secret) for secret in ([secrets] if isinstance(secrets, str) else secrets)]
+    if not checks:
+        raise ValueError("verify needs at least one secret.")
     given = {name.lower(): value for name, value in headers.items()}
     webhook_id, timestamp, signatures = _signed(given)
     seconds = _seconds(timestamp)
@@ -152,7 +154,7 @@ def _ed25519_check(key: bytes) -> Check:
 
 def _webhook(webhook_id: str, seconds: int, headers: Mapping[str, str], body: bytes) -> Webhook:
     try:
-        found = json.loads(body)
+        found = read_json(body)
     except ValueError:
         raise VerificationFailed("The body of the webhook is not JSON.") from None
     kind, data = _type_and_data(webhook_id, found, headers.get("content-type", ""))

@@ -15,9 +15,11 @@ export interface ListedMessage {
 
 /** Attributes of a message. */
 export interface MessageAttributes {
+  /** Number of leases, without those that were released with `counted` false. */
   lease_count: number;
   event_type: string | null;
   error_message?: string | null | undefined;
+  /** Whether a consumer had the message before, and may have processed it. */
   possible_duplicate_data: boolean;
 }
 
@@ -107,6 +109,11 @@ export interface Released {
 export interface ReleaseBody extends SettleBody {
   /** Default: `0`. */
   delay_seconds?: number | undefined;
+  /**
+   * Whether the lease counts for `lease_count`, and so for `max_leases`. False: the consumer did not fail, but
+   * stops, or never began. Default: `true`. Older services do not know this field.
+   */
+  counted?: boolean | undefined;
 }
 
 /** A lease that has not ended. `consumer` is the name that the consumer gave itself, or null. */

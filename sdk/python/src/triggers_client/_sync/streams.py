@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from triggers_client._sync.transport import Transport
-from triggers_client.calls import Call
+from triggers_client.calls import Call, pause_seconds
 from triggers_client.errors import ConnectionFailed, OutcomeUnknown, RateLimited, Unavailable
 from triggers_client.frames import Frame, FrameReader
 
@@ -24,11 +24,14 @@ class Stream:
     def __iter__(self) -> Iterator[Frame]:
         reader = FrameReader()
         while True:
+            pause = _PAUSE_SECONDS
             try:
                 for line in self._transport.lines(self._call, reader.last_id):
                     if (frame := reader.read(line)) is not None:
                         yield frame
-            except (ConnectionFailed, OutcomeUnknown, RateLimited, Unavailable):
-                pass  # the service or a proxy in front of it restarts, or other streams have to end first
+            except (ConnectionFailed, OutcomeUnknown):
+                pass  # the service or a proxy in front of it restarts
+            except (RateLimited, Unavailable) as error:  # other streams have to end first
+                pause = max(pause_seconds(error, 0), _PAUSE_SECONDS)
             reader.restart()
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(pause)

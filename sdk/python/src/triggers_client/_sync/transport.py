@@ -17,7 +17,7 @@ from triggers_client.calls import (
     is_worth_repeating,
     pause_seconds,
 )
-from triggers_client.errors import ConnectionFailed, OutcomeUnknown, TriggersError
+from triggers_client.errors import ConnectionFailed, OutcomeUnknown, TriggersError, Unavailable
 
 if TYPE_CHECKING:
     import httpx
@@ -59,7 +59,7 @@ class Transport:
                 pause = pause_seconds(error, repetitions)
                 if not is_worth_repeating(error, call) or time.monotonic() + pause > deadline:
                     raise final(error, sent_before=sent_before) from error.__cause__
-                sent_before |= isinstance(error, OutcomeUnknown)
+                sent_before |= call.method != "GET" and isinstance(error, (OutcomeUnknown, Unavailable))
             repetitions += 1
             time.sleep(pause)
 

@@ -51,7 +51,13 @@ class _TaskCalls:
         self._handler = handler
 
     def begin(self, message: Message) -> asyncio.Future[Any]:
-        return asyncio.ensure_future(self._handler(message))
+        return asyncio.ensure_future(self._called(message))
+
+    async def _called(self, message: Message) -> object:
+        try:
+            return await self._handler(message)
+        except (SystemExit, KeyboardInterrupt) as error:  # they would end the loop, and release nothing
+            raise RuntimeError(f"The handler raised {error!r}.") from error
 
     def cancel(self, call: asyncio.Future[Any]) -> None:
         call.cancel()

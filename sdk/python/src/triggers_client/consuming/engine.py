@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from triggers_client.calls import pause_seconds
@@ -19,8 +20,10 @@ from triggers_client.consuming.message import (
     Settlement,
     as_reason,
     message_of,
+    text_of,
 )
 from triggers_client.consuming.settings import ConsumerSettings, delay_seconds
+from triggers_client.consuming.settler import ConsumerSettler
 from triggers_client.errors import RateLimited, Refused, TriggersError
 from triggers_client.models import Lease
 
@@ -30,8 +33,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("triggers_client.consumer")
 _WAIT_SECONDS = 20
 _PAUSED_SECONDS = 5.0
-_RACE_SECONDS = 0.3
 _LAST_SECONDS = 1.0
+"""For so long a handler that was told to stop is waited for."""
+_END_SECONDS = 4.0
+"""For so long a consumer that gives up tries to release its messages."""
 
 
 class Calls(Protocol):
@@ -51,6 +56,7 @@ class Engine:
         self._inbox = inbox
         self._settings = settings
         self._calls = calls
+        self._settler = ConsumerSettler(inbox, settings)
         self._stopping = asyncio.Event()
         self._giving_up = asyncio.Event()
 
@@ -67,7 +73,7 @@ class Engine:
             Refused: there is no such inbox, or the key may not use it.
         """
         workers = [asyncio.ensure_future(self._work()) for _ in range(self._settings.concurrency)]
-        drain = asyncio.ensure_future(self._drain())
+        drain = asyncio.ensure_future(self._drain(workers))
         try:
             await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
             self.stop()
@@ -78,22 +84,27 @@ class Engine:
             raise
         finally:
             drain.cancel()
-            errors = [worker.exception() for worker in workers if worker.done()]
+            errors = [each.exception() for each in workers if each.done() and not each.cancelled()]
         for error in errors:
             if error is not None:
                 raise error
 
-    async def _drain(self) -> None:
+    async def _drain(self, workers: Sequence[asyncio.Future[None]]) -> None:
         await self._stopping.wait()
-        await asyncio.sleep(self._settings.drain_seconds)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._giving_up.wait(), self._settings.drain_seconds)
         self._giving_up.set()
+        await asyncio.sleep(_END_SECONDS)
+        log.warning("The service does not answer. Messages that are not released are available later.")
+        for worker in workers:
+            worker.cancel()
 
     async def _work(self) -> None:
         while not self._stopping.is_set():
             lease_id, asked_at = str(uuid.uuid4()), time.monotonic()
             lease = await self._lease(lease_id)
             if self._stopping.is_set() and lease is not None and lease.results:
-                await self._release_if_leased(lease_id)
+                await self._settler.give_back(lease_id)
                 return
             for leased in lease.results if lease else ():
                 message = message_of(leased, lease_id, self._inbox.name)
@@ -116,7 +127,7 @@ class Engine:
             failures += 1
             await self._before(self._stopping, asyncio.ensure_future(asyncio.sleep(pause)))
         if failures:
-            await self._release_if_leased(lease_id)
+            await self._settler.give_back(lease_id)
         return None
 
     async def _ask(self, lease_id: str) -> Lease:
@@ -133,28 +144,29 @@ class Engine:
         """End a long poll, and release what it may have leased at the same moment."""
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-        await self._release_if_leased(lease_id)
-
-    async def _release_if_leased(self, lease_id: str) -> None:
-        for _ in range(2):
-            try:
-                await self._inbox.release(lease_id)
-                return
-            except TriggersError:  # noqa: PERF203 - nothing was leased, or it is about to be
-                await asyncio.sleep(_RACE_SECONDS)
+        await self._settler.give_back(lease_id)
 
     # ---- handling --------------------------------------------------------------------------------
 
     async def _process(self, message: Message, hold: Hold) -> None:
-        if not await hold.confirm():
+        if not await self._confirmed(hold):
+            await self._settler.give_back(message.lease_id)
             return
         beat = asyncio.ensure_future(hold.keep())
         try:
             settlement = await self._handled(message, beat)
             if settlement is not None:
-                await self._settle(message, settlement, beat)
+                await self._settler.settle(message, settlement, beat)
         finally:
             beat.cancel()
+
+    async def _confirmed(self, hold: Hold) -> bool:
+        """Whether the lease is held, and the consumer does not stop."""
+        confirming = asyncio.ensure_future(hold.confirm())
+        try:
+            return await self._before(self._stopping, confirming) and confirming.result()
+        finally:
+            confirming.cancel()
 
     async def _handled(self, message: Message, beat: asyncio.Future[None]) -> Settlement | None:
         """Have a message handled. Returns None if its lease was lost meanwhile."""
@@ -173,7 +185,7 @@ class Engine:
                 await asyncio.wait({call, given_up}, return_when=asyncio.FIRST_COMPLETED)
                 return None
             await asyncio.wait({call}, timeout=_LAST_SECONDS)
-            return Release()
+            return Release(counted=False)
         finally:
             given_up.cancel()
             if call.done() and not call.cancelled():
@@ -188,36 +200,8 @@ class Engine:
             return Ack()
         log.error("The handler of message %s raised.", message.id, exc_info=error)
         if message.lease_count >= self._settings.max_attempts:
-            return Reject(as_reason(f"{type(error).__name__}: {error}"))
+            return Reject(as_reason(text_of(error)))
         return Release(delay_seconds(message.lease_count))
-
-    async def _settle(self, message: Message, settlement: Settlement, beat: asyncio.Future[None]) -> None:
-        """Settle until the service has answered, or the lease is lost and the message comes again."""
-        failures = 0
-        while True:
-            try:
-                await self._send(message, settlement)
-                return
-            except Refused as error:
-                log.warning("Message %s is not settled: %s", message.id, error)
-                if error.status != 422 or not message.note:
-                    return
-                message.note, pause = None, 0.0  # the note is wrong, or the service is older than notes
-            except TriggersError as error:
-                pause = min(pause_seconds(error, failures), 1.0)
-            if beat.done():
-                log.warning("Message %s is not settled, because its lease is lost.", message.id)
-                return
-            failures += 1
-            await asyncio.wait({beat}, timeout=pause)
-
-    def _send(self, message: Message, settlement: Settlement) -> Awaitable[Any]:
-        more: dict[str, Any] = {"note": message.note} if message.note else {}
-        if isinstance(settlement, Ack):
-            return self._inbox.ack(message.lease_id, **more)
-        if isinstance(settlement, Reject):
-            return self._inbox.reject(message.lease_id, settlement.reason, **more)
-        return self._inbox.release(message.lease_id, delay_seconds=settlement.delay_seconds, **more)
 
     async def _before(self, event: asyncio.Event, work: asyncio.Future[Any]) -> bool:
         """Wait for work or an event, and return whether the work has ended."""

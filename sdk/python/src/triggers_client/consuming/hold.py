@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from triggers_client._async.inbox import AsyncInboxHandle
 
 log = logging.getLogger("triggers_client.consumer")
-_PAUSE_SECONDS = 0.25
 
 
 class Hold:
@@ -39,8 +38,11 @@ class Hold:
         """Return whether the lease is held. After a long poll it may have begun at any time of the wait, so
         it is renewed before the handler begins.
         """
-        fresh = self._ends - time.monotonic() > self._settings.lease_seconds * 2 / 3
-        return fresh or await self._renewed(self._settings.lease_seconds)
+        lease_seconds = self._settings.lease_seconds
+        if self._ends - time.monotonic() > lease_seconds * 2 / 3:
+            return True
+        self._ends = time.monotonic() + lease_seconds  # how long to try: only a renewal tells its end
+        return await self._renewed(lease_seconds)
 
     async def keep(self) -> None:
         """Renew the lease until it is lost, and say so to the handler."""
@@ -59,23 +61,23 @@ class Hold:
 
     async def _renewed(self, seconds: int) -> bool:
         """Try until the lease is renewed, refused, or too close to its end."""
-        longest = max(self._settings.lease_seconds / 3, 1.0)
-        while True:
+        longest, failures = max(self._settings.lease_seconds / 3, 1.0), 0
+        while (left := self._left()) > 0:
             sent_at = time.monotonic()
+            extending = self._inbox.extend(self._message.lease_id, lease_seconds=seconds)
             try:
-                await asyncio.wait_for(
-                    self._inbox.extend(self._message.lease_id, lease_seconds=seconds),
-                    min(max(self._left(), self._settings.margin_seconds), longest),
-                )
+                await asyncio.wait_for(extending, min(left, longest))
             except Refused as error:
                 log.warning("The lease of message %s is lost: %s", self._message.id, error)
                 self._ends = sent_at
                 return False
-            except (TriggersError, asyncio.TimeoutError):
-                if self._left() <= 0:
-                    log.warning("The lease of message %s could not be renewed in time.", self._message.id)
-                    return False
-                await asyncio.sleep(min(_PAUSE_SECONDS, self._left()))
+            except TriggersError as error:
+                await asyncio.sleep(min(self._settings.pause_seconds(error, failures), self._left()))
+                failures += 1
+            except asyncio.TimeoutError:
+                failures += 1
             else:
                 self._ends = sent_at + seconds
                 return True
+        log.warning("The lease of message %s could not be renewed in time.", self._message.id)
+        return False

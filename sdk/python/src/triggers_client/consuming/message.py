@@ -23,7 +23,7 @@ class Message:
     payload: Any = field(repr=False)
     created_at: datetime
     lease_count: int
-    """How often it was leased, this time included."""
+    """How often it was leased, this time included. Leases of consumers that only stopped do not count."""
     lease_id: str
     inbox: str
     note: Note | None = field(default=None, repr=False)
@@ -44,9 +44,13 @@ class Ack:
 
 @dataclass(frozen=True)
 class Release:
-    """The handler raised, or had to stop. The message is leased again after so many seconds."""
+    """The handler raised, or had to stop. The message is leased again after so many seconds.
+
+    `counted`: whether this lease counts for `max_attempts`. It does not if the handler only had to stop.
+    """
 
     delay_seconds: float = 0
+    counted: bool = True
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,14 @@ def message_of(leased: LeasedMessage, lease_id: str, inbox: str) -> Message:
         lease_id=lease_id,
         inbox=inbox,
     )
+
+
+def text_of(error: BaseException) -> str:
+    """The kind of an error and what it says, if it can say anything."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - the handler's own classes may do anything
+        return type(error).__name__
 
 
 def as_reason(text: str) -> str:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypedDict
 
+from triggers_client.calls import pause_seconds
+from triggers_client.errors import RateLimited, TriggersError
+
 _LONGEST_DELAY_SECONDS = 300
+_LONGEST_PAUSE_SECONDS = 1.0
 
 
 class ConsumerOptions(TypedDict, total=False):
@@ -49,6 +53,13 @@ class ConsumerSettings:
     def margin_seconds(self) -> float:
         """So long before its end a lease counts as lost, for the handler to hear of it in time."""
         return min(0.5, self.lease_seconds / 10)
+
+    def pause_seconds(self, error: TriggersError, failures: int) -> float:
+        """How long to wait before a request about a lease is repeated, even if the service asks for a longer
+        pause, so that the lease allows several tries.
+        """
+        longest = self.lease_seconds / 6 if isinstance(error, RateLimited) else _LONGEST_PAUSE_SECONDS
+        return min(pause_seconds(error, failures), longest)
 
 
 def delay_seconds(lease_count: int) -> int:
