@@ -329,11 +329,8 @@ def _check_same(found: Subscription, data: SubscriptionBody) -> None:
     wanted = msgspec.structs.replace(wanted, target_url=stored_url(wanted.target_url, "/target_url"))
     if same_types(found.settings.event_types, check_type_patterns(wanted.event_types)):
         wanted = msgspec.structs.replace(wanted, event_types=found.settings.event_types)
-    different = [
-        name
-        for name in PushSettings.__struct_fields__
-        if getattr(wanted, name) != getattr(found.settings, name)
-    ]
+    names = PushSettings.__struct_fields__
+    different = [name for name in names if getattr(wanted, name) != getattr(found.settings, name)]
     if (data.signature or _scheme_of(data.secret) or "v1") != found.signature:
         different.append("signature")
     if data.secret is not None and data.secret != found.secrets[0].secret:
@@ -343,9 +340,7 @@ def _check_same(found: Subscription, data: SubscriptionBody) -> None:
 
 
 _NO_ROOM = "the organisation has reached its limit of subscriptions"
-_INBOX_FOLLOWED = Answer(
-    409, "The subscription sends the notifications of an inbox. Change the inbox instead."
-)
+_INBOX_FOLLOWED = Answer(409, "The subscription sends an inbox's notifications. Change the inbox instead.")
 _MOVED = Answer(409, "The subscription is disabled, or it sends the notifications of an inbox.")
 
 
