@@ -58,6 +58,14 @@ async def patch(
         return await change_settings(change, ring, before, edit(before.settings))
 
 
+async def try_endpoint(database: Database, org_id: OrgId, subscription_id: UUID) -> None:
+    """Have an endpoint that keeps failing tried at once, and not only when its next probe is due.
+
+    Callers use it after somebody asked for a delivery now, who may have repaired the endpoint.
+    """
+    await database.fetch(_SQL["try_endpoint"], org_id, subscription_id)
+
+
 async def change_settings(
     change: Change, ring: KeyRing, before: Subscription, settings: PushSettings
 ) -> Subscription:
