@@ -91,6 +91,13 @@ async def test_without_scripts_chosen_deliveries_and_pages_of_them_are_sent_agai
         await expect(page.locator(".notice")).to_contain_text("1 delivery was cancelled.")
         assert await _pending(database, audit) == 51
 
+        async with node.client(tenant) as client:
+            assert (await client.post(f"/v1/subscriptions/{audit}/pause")).status_code == 200
+        await page.set_viewport_size({"width": 360, "height": 640})
+        await page.goto(f"/console/undelivered/{audit}?status=pending")
+        row = page.locator(".ticked tbody tr").first
+        await expect(row.get_by_text("paused", exact=True).first).to_be_visible()
+
 
 async def test_all_that_match_become_a_job_that_is_planned_confirmed_watched_and_stopped(
     looking: Any, node: Node, database: Database, clock: DatabaseClock, tenant: Tenant
