@@ -39,6 +39,7 @@ EXEMPT_SCHEMAS = {
             "PlanBody",
             "UseList",
             "OrganisationUse",
+            "DeletedOrganisationView",
         ],
         "only of routes for operators",
     ),
