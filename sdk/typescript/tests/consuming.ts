@@ -116,6 +116,16 @@ export const consuming: Record<string, Test> = {
     same(wasLost, false);
   },
 
+  "a lease is extended whether or not three divides its length": async (place) => {
+    const { inbox, send } = await inboxOf(clientOf(place));
+    await send(3);
+    for (const lease_seconds of [4, 5, 10]) {
+      await using lease = await inbox.lease({ lease_seconds, lease_limit: 1 });
+      same((await lease.extend())?.lease_id, lease.id);
+      await lease.ack();
+    }
+  },
+
   "a handler is told that its lease is gone, and settles nothing then": async (place) => {
     const { inbox, send } = await inboxOf(clientOf(place));
     const [id] = await send(1);
