@@ -1,4 +1,4 @@
-"""Write the generated parts of docs/ from the code: settings, metrics, errors, commands, methods of clients.
+"""Write the generated parts of docs/ from the code: settings, metrics, errors, commands, client libraries.
 
 With `--check` nothing is written, and the exit code is 1 if a part differs from the code.
 """
@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,12 @@ def client_methods() -> str:
     return "\n".join(lines)
 
 
+def readme_of(language: str) -> str:
+    """The README of a client library without its title."""
+    text = (ROOT / "sdk" / language / "README.md").read_text(encoding="utf-8")
+    return text.partition("\n")[2]
+
+
 def _names_of(methods: Iterable[str]) -> str:
     return ", ".join(f"`{each}`" for each in methods)
 
@@ -206,6 +213,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "errors": errors_list,
     "commands": commands,
     "client-methods": client_methods,
+    "python-readme": partial(readme_of, "python"),
+    "typescript-readme": partial(readme_of, "typescript"),
 }
 
 if __name__ == "__main__":
