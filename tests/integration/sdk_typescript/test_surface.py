@@ -35,6 +35,7 @@ EXEMPT_SCHEMAS = {
         [
             "OrganisationList",
             "OrganisationView",
+            "DeletedOrganisationView",
             "OrganisationBody",
             "PlanBody",
             "UseList",
