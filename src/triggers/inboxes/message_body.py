@@ -34,7 +34,7 @@ class LeaseBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     lease_id: (
         Annotated[
             UUID,
-            Meta(description="A random id, so that the request can be repeated. Default: a new one."),
+            Meta(description="A new UUID, so that the request can be repeated. Default: one is made."),
         ]
         | None
     ) = None
