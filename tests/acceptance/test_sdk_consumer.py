@@ -198,7 +198,7 @@ def story(service: Service, plan: Plan) -> Iterator[Ending]:
             end(service, plan.outage_seconds)
             if plan.ends_leases:
                 # Their leases ended late, so older messages go before them.
-                wait_for(lambda: consumers.repeated(messages), 30, "message that is handled again")
+                wait_for(lambda: consumers.repeated(messages), 100, "message that is handled again")
             return messages
 
         half = plan.messages // 2
