@@ -255,7 +255,7 @@ def _planned(job: ReplayView) -> str:
 def _which(plan: ReplayView) -> str:
     kinds = {
         "replay": "all that are dead, cancelled or expired",
-        "retry": "all that wait for their next attempt",
+        "retry": "all that are pending",
         "cancel": "all that are pending",
     }[plan.action]
     types = f", with the types {', '.join(plan.event_types)}" if plan.event_types else ""

@@ -86,6 +86,16 @@ def tell_health(subscription: SubscriptionView, now: datetime) -> list[Piece]:
     return told
 
 
+def tell_due(subscription: SubscriptionView, number: int) -> str:
+    """Say why deliveries that are due now are not all sent at once. Empty if they are."""
+    if subscription.status == "paused":
+        return "The subscription is paused, so nothing is sent until it is resumed."
+    if subscription.status != "active" or subscription.failing_since is None or not number:
+        return ""
+    one = "one delivery" if number == 1 else "one of them"
+    return f"The endpoint is failing, so {one} is sent now as a test, and the others follow when it arrives."
+
+
 def sickest_first(subscriptions: Sequence[SubscriptionView], now: datetime) -> list[SubscriptionView]:
     """Sort subscriptions: those that need attention come first."""
     order = [State.FAILED, State.STOPPED, State.WAITING, State.ARRIVED]

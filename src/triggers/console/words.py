@@ -86,6 +86,11 @@ def relative(moment: datetime, now: datetime) -> str:
     return f"in {words}" if seconds > 0 else f"{words} ago"
 
 
+def due_in(moment: datetime, now: datetime) -> str:
+    """Return the time of the next attempt relative to `now`. One that is past has not begun yet: `now`."""
+    return relative(max(moment, now), now)
+
+
 def clock(moment: datetime, now: datetime) -> str:
     """Return the time of day in UTC, with the date if it differs from that of `now`."""
     moment = moment.astimezone(UTC)

@@ -76,11 +76,11 @@ async def test_without_scripts_chosen_deliveries_and_pages_of_them_are_sent_agai
         await page.locator(".ticked .box input").nth(0).check()
         await page.locator(".ticked .box input").nth(1).check()
         await page.get_by_role("button", name="Send again").click()
-        await expect(page.locator(".notice")).to_contain_text("2 deliveries were retried.")
+        await expect(page.locator(".notice")).to_contain_text("2 deliveries are due now.")
         assert await _pending(database, audit) == 2
         await page.get_by_label("This page (50)").check()
         await page.get_by_role("button", name="Send again").click()
-        await expect(page.locator(".notice")).to_contain_text("50 deliveries were retried.")
+        await expect(page.locator(".notice")).to_contain_text("50 deliveries are due now.")
         assert await _pending(database, audit) == 52
         await expect(page.locator(".story")).to_contain_text(f"{DEAD + 1 - 52} dead and 52 pending")
 
@@ -99,7 +99,7 @@ async def test_all_that_match_become_a_job_that_is_planned_confirmed_watched_and
     audit = made.scene.audit
     async with looking.at(tenant, scripts=False) as page:
         await page.goto(f"/console/undelivered/{audit}")
-        await page.get_by_label("All that match").check()
+        await page.get_by_label("All dead, cancelled and expired").check()
         await page.get_by_role("button", name="Send again").click()
         await page.wait_for_url("**/console/jobs/new?**")
         await expect(page.locator(".story")).to_contain_text(f"This sends {DEAD + 1} deliveries of audit log")
