@@ -25,7 +25,7 @@ async def test_every_screen(
     scene = await furnish(database, clock, tenant)
     empty = await tenants.make()
     screens = {
-        f"/console/events/{scene.failing}": "is failing: 503 from api.example.com, attempt 4 of 9",
+        f"/console/events/{scene.failing}": 'is failing: 503 from api.example.com (“{"error":{"code"',
         f"/console/events/{scene.dead}?view=raw": "Delivered to 2 of 4",
         f"/console/events/{scene.delivered}": "Delivered to",
         "/console/events": "invoice.payment_failed",
