@@ -75,6 +75,7 @@ class SubscriptionPages:
             "subscriptions.html",
             rows=rows,
             failing=sum(health.state is State.FAILED for _, health, _, _ in rows),
+            paused=sum(each.status == "paused" for each in found.data),
             next_cursor=found.next_cursor,
             later=bool(cursor),
             url=self.desk.public_url(request),
