@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import islice
 from typing import Any, Final
@@ -17,7 +17,7 @@ from triggers import __version__
 from triggers.console import words
 from triggers.console.assets import assets
 from triggers.console.visible import visible
-from triggers.domain import parse_time
+from triggers.domain import parse_time, rfc3339
 from triggers.fairness.pace import Steps, at_once
 from triggers.http.pages import environment_of
 
@@ -54,6 +54,7 @@ def _environment() -> Environment:
     environment.globals |= {
         "asset": lambda name: assets()[name].name,
         "moment": moment,
+        "hours_before": lambda now, hours: rfc3339(now - timedelta(hours=hours)),
         "counted_to": lambda number, exact: words.capped(number, exact=exact),
         "waits": words.WAITS,
         "version": __version__,
