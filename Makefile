@@ -32,7 +32,7 @@ bench: setup ## Measure and print every published figure
 fuzz: setup ## Attack a real service for ten minutes, then fuzz its API; ARGS="--seconds 60 --seed 1 --cases 0"
 	@PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
-docs: setup ## Write the generated parts of the docs: commands, settings, metrics, errors
+docs: setup ## Write the generated parts of the docs: commands, settings, metrics, errors, client libraries
 	@$(BIN)/python .ci/generated_docs.py
 
 screenshots: setup ## Write every screen of the console to screenshots/; the README's pictures with ARGS="-k readme"

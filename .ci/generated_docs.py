@@ -1,4 +1,4 @@
-"""Write the generated parts of docs/: settings, metrics, errors and commands, from the code.
+"""Write the generated parts of docs/ from the code: settings, metrics, errors, commands, client libraries.
 
 With `--check` nothing is written, and the exit code is 1 if a part differs from the code.
 """
@@ -6,9 +6,11 @@ With `--check` nothing is written, and the exit code is 1 if a part differs from
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,12 @@ from triggers import observability
 from triggers.cli import app
 from triggers.cli.options import _duration
 from triggers.http.problems import KINDS
+from triggers.node import openapi
 from triggers.node.settings import Setting, env_name, settings_list
 from triggers.push import metrics
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 _PART = re.compile(r"(<!-- begin generated: ([a-z-]+) -->\n).*?(<!-- end generated -->)", re.DOTALL)
 
 
@@ -163,6 +167,41 @@ def _help(parameter: Any) -> str:
     return " ".join(parts)
 
 
+# ---- client libraries ------------------------------------------------------------------------------
+
+
+def client_methods() -> str:
+    """The methods of both client libraries by their route.
+
+    Methods of the TypeScript library have the names of the Python library, but in camelCase.
+    """
+    sys.path.append(str(ROOT / "tests"))
+    from python_surface import methods  # noqa: PLC0415 - it is next to the tests that use it
+
+    typescript = "".join(path.read_text() for path in (ROOT / "sdk/typescript/src").rglob("*.ts"))
+    found = methods()
+    lines = ["| route | Python | TypeScript |", "|---|---|---|"]
+    for path, operations in json.loads(openapi.encoded())["paths"].items():
+        for method in operations:
+            names = found.get(f"{method.upper()} {re.sub('{[^}]*}', '{}', path)}", ())
+            camel = [re.sub("_(.)", lambda letter: letter[1].upper(), name) for name in names]
+            for name in camel:
+                assert re.search(rf"^  (async )?{name.rpartition('.')[2]}\(", typescript, re.MULTILINE), name
+            if names:
+                lines.append(f"| `{method.upper()} {path}` | {_names_of(names)} | {_names_of(camel)} |")
+    return "\n".join(lines)
+
+
+def readme_of(language: str) -> str:
+    """The README of a client library without its title."""
+    text = (ROOT / "sdk" / language / "README.md").read_text(encoding="utf-8")
+    return text.partition("\n")[2]
+
+
+def _names_of(methods: Iterable[str]) -> str:
+    return ", ".join(f"`{each}`" for each in methods)
+
+
 def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
@@ -173,6 +212,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "metrics-of-the-worker": metrics_of_the_worker,
     "errors": errors_list,
     "commands": commands,
+    "client-methods": client_methods,
+    "python-readme": partial(readme_of, "python"),
+    "typescript-readme": partial(readme_of, "typescript"),
 }
 
 if __name__ == "__main__":

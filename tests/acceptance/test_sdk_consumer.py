@@ -120,7 +120,8 @@ class Consumers:
     def turns(self) -> list[Turn]:
         """Every call of the handler. One in a process that was killed ended with it."""
         found: dict[tuple[str, str, str], Turn] = {}
-        for line in self.journal.read_text().splitlines():
+        whole, _, _ = self.journal.read_text().rpartition("\n")  # the last line may be half written
+        for line in whole.splitlines():
             what, message, count, pid, at = line.split()
             key, when = (message, count, pid), int(at)
             if what == "begin":
@@ -236,7 +237,8 @@ def end_postgres(service: Service, outage_seconds: float) -> None:
     service.signal_postgres(signal.SIGCONT)
 
 
-def judge(ending: Ending, plan: Plan, note: Callable[[str], None]) -> None:
+def judge(ending: Ending, plan: Plan, note: Callable[[str], None]) -> list[bool]:
+    """Return for each outage whether one of the handlers that it cut off overlapped with another."""
     turns = ending.consumers.turns()
     found = overlaps(turns)
     assert {turn.message for turn in turns if turn.finished} == ending.sent
@@ -248,10 +250,8 @@ def judge(ending: Ending, plan: Plan, note: Callable[[str], None]) -> None:
     assert not not_told(found)
     if not plan.ends_leases:
         assert not found
-        return
     overlapping = {one.message for one, _ in found}
-    for messages in ending.cut_off:
-        assert messages & overlapping, "no handler went on for longer than its lease in this outage"
+    return [bool(messages & overlapping) for messages in ending.cut_off]
 
 
 @pytest.mark.parametrize("language", ["python", "typescript"])
@@ -260,7 +260,7 @@ def test_no_message_is_lost_and_no_handler_is_left_in_the_dark(
 ) -> None:
     plan = Plan(language, 500, lease_seconds=5, outage_seconds=6)
     with story(launch(), plan) as ending:
-        judge(ending, plan, note)
+        assert judge(ending, plan, note) == [True, True], "an outage tested nothing"
 
 
 @pytest.mark.skipif(not MANY, reason="takes minutes; SDK_KILLS=5000 runs it")
@@ -276,7 +276,8 @@ def test_many_messages(
 ) -> None:
     plan = Plan(language, MANY, lease_seconds, outage_seconds)
     with story(launch(), plan) as ending:
-        judge(ending, plan, note)
+        # Thousands of older messages may go first, for longer than a handler that was cut off goes on.
+        assert any(judge(ending, plan, note)) is plan.ends_leases
 
 
 def test_the_judge_finds_what_it_looks_for() -> None:

@@ -18,6 +18,7 @@ import pytest
 from django.conf import settings
 from django.test import Client as DjangoClient
 
+from triggers_client.receivers.seen import StillHandled
 from triggers_client.testing import RunningService, Sample, new_secret, signed_sample
 
 from .processes import wait_for
@@ -87,13 +88,14 @@ def block(text: str) -> str:
 
 def test_the_readme_begins_with_ten_lines_that_run(example: Callable[..., str]) -> None:
     assert len([line for line in BLOCKS[0].splitlines() if line]) <= 10
-    assert example('inbox("billing")', until="billed 1042") == "billed 1042\n"
+    assert example('inbox("invoices").consumer', until="billed 1042") == "billed 1042\n"
 
 
 def test_the_examples_of_clients_run(example: Callable[..., str]) -> None:
     assert example("order-1-paid") == "True True\n2000 stored, 0 failed\n"
     assert example("refund.made") == "order 7 {'order': 7} ['pending']\n"
     assert example('inbox("paper")', until="printed Main Street 1") == "printed Main Street 1\n"
+    assert example("lease_limit").startswith("[1, 0, 1, 2, ")
     assert example("new, old") == (
         "order.paid {'order': 1}\nNo signature of the webhook belongs to one of the secrets.\n"
     )
@@ -126,6 +128,20 @@ def test_the_examples_of_receivers_run(
     assert capsys.readouterr().out == "paid 5\n"
 
 
+def test_the_example_of_a_table_is_shared_by_processes(tmp_path: Path) -> None:
+    namespace: dict[str, Any] = {"__name__": "example"}
+    exec(block("class SeenInTable"), namespace)  # noqa: S102
+    one, other = (namespace["SeenInTable"](str(tmp_path / "seen.db"), 600) for _ in range(2))
+    assert one.claim("a")
+    with pytest.raises(StillHandled):
+        other.claim("a")
+    one.forget("a")
+    assert other.claim("a")
+    assert namespace["SeenInTable"](str(tmp_path / "seen.db"), -1).claim("a"), "an abandoned claim"
+    other.finish("a")
+    assert not one.claim("a")
+
+
 def test_the_example_of_a_test_runs(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text('pytest_plugins = ["triggers_client.testing.fixtures"]\n')
     (tmp_path / "test_example.py").write_text(block("triggers_service"))
@@ -140,7 +156,7 @@ def test_the_example_of_a_test_runs(tmp_path: Path) -> None:
 
 
 def test_no_example_of_the_readme_is_left_out() -> None:
-    assert len(BLOCKS) == 10, "a new example needs a test here"
+    assert len(BLOCKS) == 12, "a new example needs a test here"
 
 
 def test_the_programs_run(run: Callable[..., str], service: RunningService) -> None:

@@ -5,6 +5,7 @@ import type { InboxHandle } from "./inbox.js";
 import type { Lease } from "./lease.js";
 import type { Message } from "./message.js";
 import { pause } from "./pause.js";
+import type { Note } from "./shapes/messages.js";
 import { stopSignals } from "./stop_signals.js";
 import { pauseSeconds } from "./transport.js";
 
@@ -54,6 +55,7 @@ export class Consumer {
   readonly #stopping = new AbortController();
   readonly #givingUp = new AbortController();
   readonly #held = new Set<Lease>();
+  readonly #leasing = new Set<Promise<Lease | undefined>>();
   #failure: unknown;
   #isRunning = false;
 
@@ -114,17 +116,25 @@ export class Consumer {
   async #slot(): Promise<void> {
     try {
       while (!this.#isStopping) {
-        const lease = await this.#take();
+        const next = this.#next();
+        this.#leasing.add(next);
+        const lease = await next.finally(() => this.#leasing.delete(next));
         const [message] = lease?.messages ?? [];
-        if (!lease || !message) continue;
-        // If a lease could not be confirmed, another consumer may have the message.
-        if (lease.lost.aborted || this.#isStopping) await this.#giveUp(lease);
-        else await this.#process(lease, message);
+        if (lease && message) await this.#process(lease, message);
       }
     } catch (error) {
       if (!this.#isStopping) this.#failure ??= error;
       this.stop();
     }
+  }
+
+  /** A lease whose message can be handled, or undefined if there is none now. */
+  async #next(): Promise<Lease | undefined> {
+    const lease = await this.#take();
+    // If a lease could not be confirmed, another consumer may have the message.
+    if (!lease?.messages.length || !(lease.lost.aborted || this.#isStopping)) return lease;
+    await this.#giveUp(lease);
+    return undefined;
   }
 
   /** A lease of one message, or undefined if there is none now. Throws Refused, or the reason of the stop. */
@@ -176,16 +186,18 @@ export class Consumer {
   }
 
   /** Release a lease without counting it. It may have been taken at the moment when its request was cut off. */
-  async #release(id: string): Promise<void> {
+  async #release(id: string, note?: Note): Promise<void> {
     const options = { retrySeconds: 0, timeoutSeconds: GIVE_BACK_SECONDS };
-    let body: { counted?: boolean } = { counted: false };
-    for (let tries = 0; tries < 2; tries++) {
+    let body: { counted?: boolean; note?: Note } = { counted: false, ...(note && { note }) };
+    for (let failures = 0; failures < 2; ) {
       try {
         await this.#inbox.release(id, body, options);
         return;
       } catch (error) {
-        if (error instanceof Refused && error.status === 422) body = {}; // the service is older than `counted`
-        else await pause(RACE_SECONDS); // nothing was leased, or it is about to be
+        const isWrong = error instanceof Refused && error.status === 422;
+        if (isWrong && body.note) body = { counted: false };
+        else if (isWrong && body.counted === false) body = {}; // the service is older than `counted`
+        else if (++failures < 2) await pause(RACE_SECONDS); // nothing was leased, or it is about to be
       }
     }
   }
@@ -193,7 +205,7 @@ export class Consumer {
   /** Release the message of a lease that nobody works on any more. */
   async #giveUp(lease: Lease): Promise<void> {
     lease.lose("The consumer stops.");
-    if (lease.id !== null) await this.#release(lease.id);
+    if (lease.id !== null) await this.#release(lease.id, lease.messages[0]?.note);
   }
 
   async #process(lease: Lease, message: Message): Promise<void> {
@@ -230,7 +242,8 @@ export class Consumer {
     await new Promise((resolve) => this.#stopping.signal.addEventListener("abort", resolve, { once: true }));
     const signal = AbortSignal.any([finished, this.#givingUp.signal]);
     await pause(this.#options.drainSeconds, signal).catch(() => undefined);
-    const released = Promise.all([...this.#held].map((lease) => this.#giveBack(lease)));
+    // A request for a lease that the stop cut off may have leased a message, which is released too.
+    const released = Promise.allSettled([...this.#leasing, ...[...this.#held].map((lease) => this.#giveBack(lease))]);
     await Promise.race([released, pause(END_SECONDS, finished).catch(() => undefined)]);
   }
 

@@ -165,5 +165,7 @@ export interface SettleOptions {
   retrySeconds?: number;
   /** How long one try may take. Default: that of the client. */
   timeoutSeconds?: number;
+  /** Maximum pause before the request is repeated, even if the service asks for a longer one. */
+  longestPauseSeconds?: number;
   signal?: AbortSignal;
 }

@@ -89,9 +89,9 @@ export class Lease {
     if (this.id === null) return undefined;
     const seconds = body.lease_seconds ?? this.#seconds;
     const began = performance.now();
-    // A try that hangs must leave time for another one before the lease ends.
+    // A try that hangs, or a long pause, must leave time for another one before the lease ends.
     const timeoutSeconds = Math.max(1, this.#seconds / 3);
-    const options = { ...this.#patience(), timeoutSeconds };
+    const options = { ...this.#patience(), timeoutSeconds, longestPauseSeconds: this.#seconds / 6 };
     const extended = await this.#inbox.extend(this.id, { lease_seconds: seconds }, options);
     if (this.#unsettled.size) this.#holdFor(seconds - (performance.now() - began) / 1000);
     return extended;

@@ -21,6 +21,8 @@ export interface Call {
   timeoutSeconds?: number;
   /** How long it is repeated. Default: that of the client. */
   retrySeconds?: number;
+  /** Maximum pause before it is repeated, even if the service asks for a longer one. */
+  longestPauseSeconds?: number;
   headers?: Record<string, string>;
   signal?: AbortSignal | undefined;
 }
@@ -74,7 +76,7 @@ export class Transport {
     for (let repetitions = 0; ; repetitions++) {
       const outcome = await this.#attempt(call, requestId);
       if (outcome instanceof Answer) return outcome;
-      const seconds = pauseSeconds(outcome, repetitions);
+      const seconds = Math.min(pauseSeconds(outcome, repetitions), call.longestPauseSeconds ?? Infinity);
       if (!isWorthRepeating(outcome, call) || performance.now() + seconds * 1000 > until) {
         throw final(outcome, sentBefore);
       }

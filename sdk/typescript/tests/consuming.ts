@@ -94,6 +94,38 @@ export const consuming: Record<string, Test> = {
     same([count, await inbox.messages().toArray()], [1, []]);
   },
 
+  "a lease is kept although the service asks for a longer pause": async (place) => {
+    let extensions = 0;
+    const headers = { "content-type": "application/problem+json", "retry-after": "2" };
+    const client = clientOf(place, {
+      fetch: (url, init) => {
+        if (!url.endsWith("/extend") || extensions++) return fetch(url, init);
+        return Promise.resolve(new Response("{}", { status: 503, headers }));
+      },
+    });
+    const { inbox, send } = await inboxOf(client);
+    await send(1);
+    let wasLost: boolean | undefined;
+    const handler = async (message: Message) => {
+      await eventually(() => extensions > 1 || message.leaseLost.aborted, "second extension");
+      wasLost = message.leaseLost.aborted;
+      consumer.stop();
+    };
+    const consumer = inbox.consumer(handler, { ...quiet, concurrency: 1, leaseSeconds: 3 });
+    await consumer.run();
+    same(wasLost, false);
+  },
+
+  "a lease is extended whether or not three divides its length": async (place) => {
+    const { inbox, send } = await inboxOf(clientOf(place));
+    await send(3);
+    for (const lease_seconds of [4, 5, 10]) {
+      await using lease = await inbox.lease({ lease_seconds, lease_limit: 1 });
+      same((await lease.extend())?.lease_id, lease.id);
+      await lease.ack();
+    }
+  },
+
   "a handler is told that its lease is gone, and settles nothing then": async (place) => {
     const { inbox, send } = await inboxOf(clientOf(place));
     const [id] = await send(1);
@@ -122,9 +154,13 @@ export const consuming: Record<string, Test> = {
   "a consumer that stops releases what takes too long": async (place) => {
     let held: Message | undefined;
     let wasToldFirst: boolean | undefined;
+    let note: unknown;
     const client = clientOf(place, {
       fetch: (url, init) => {
-        if (url.endsWith("/release")) wasToldFirst ??= held?.leaseLost.aborted;
+        if (url.endsWith("/release")) {
+          wasToldFirst ??= held?.leaseLost.aborted;
+          note = (JSON.parse(init.body as string) as { note?: unknown }).note;
+        }
         return fetch(url, init);
       },
     });
@@ -132,6 +168,7 @@ export const consuming: Record<string, Test> = {
     const [id] = await send(1);
     const handler = (message: Message) => {
       held = message;
+      message.note = { text: "half done" };
       return new Promise(() => undefined);
     };
     const consumer = inbox.consumer(handler, { ...quiet, concurrency: 1, drainSeconds: 0.1 });
@@ -140,7 +177,28 @@ export const consuming: Record<string, Test> = {
     consumer.stop();
     await running;
     check(wasToldFirst, "the handler is told before another consumer can have the message");
+    same(note, { text: "half done" });
     same((await inbox.messages({ status: "available" }).toArray()).map((each) => each.id), [id]);
+  },
+
+  "a consumer that stops at once has released what it was about to lease": async (place) => {
+    const ended: string[] = [];
+    let isAsking = false;
+    const client = clientOf(place, {
+      fetch: async (url, init) => {
+        isAsking ||= url.endsWith("/lease");
+        const answer = await fetch(url, init);
+        ended.push(url.slice(url.lastIndexOf("/")));
+        return answer;
+      },
+    });
+    const { inbox } = await inboxOf(client);
+    const consumer = inbox.consumer(() => undefined, { ...quiet, concurrency: 1, waitSeconds: 20 });
+    const running = consumer.run();
+    await eventually(() => isAsking, "request for a lease");
+    consumer.stop({ now: true });
+    await running;
+    check(ended.includes("/release"), "run() does not return before the release");
   },
 
   "a handler is told of an outage before another consumer begins": async (place) => {

@@ -26,6 +26,8 @@ _MOST: Final = 1_000
 """Number of items, the first of a list, whose names are completed."""
 _SHORT: Final = 8
 """Number of characters of the ending of an id."""
+_ELSEWHERE: Final = ("org", "data_dir", "database_url")
+"""Arguments of a command that uses another organisation than that of the API key, or a database."""
 _PLAIN: Final = re.compile(r"\w[\w.+/-]*")
 """A name that means only itself in every shell. Anybody in the organisation may give a name such as
 `$(reboot)`, and bash and zsh would insert it as it is."""
@@ -35,6 +37,8 @@ def names_of(noun: Noun) -> Callable[[typer.Context, str], list[str]]:
     """A function that completes what names one thing: its name or its key, or else the end of its id."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        if any(ctx.params.get(name) for name in _ELSEWHERE):
+            return []
         sources = [each for each in (noun, noun.also) if each is not None]
         names = _in_time(lambda: (name for source in sources for name in _names(source, ctx.params)))
         return sorted({name for name in names if name.startswith(incomplete)})

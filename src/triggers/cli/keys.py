@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from triggers.cli.access import Access, Beside, with_access
+from triggers.cli.completion import names_of
 from triggers.cli.naming import find
 from triggers.cli.nouns import Noun, one_of
 from triggers.cli.orgs import MANY, ORGANISATION
@@ -60,6 +61,7 @@ OrgName = Annotated[
     typer.Option(
         "--org",
         help="Name of the organisation. Default: that of the API key. Without an API key it must be given.",
+        autocompletion=names_of(ORGANISATION),
     ),
 ]
 Scopes = Annotated[

@@ -142,7 +142,7 @@ def release(
         float, typer.Option(min=0, max=86_400, help="Seconds until they are available again.")
     ] = 0,
     counted: Annotated[
-        bool, typer.Option("--counted/--not-counted", help="Whether the lease counts for the lease count.")
+        bool, typer.Option("--counted/--not-counted", help="Whether the lease counts for max_leases.")
     ] = True,
 ) -> None:
     """Give messages of a lease back, so that they are available again.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from triggers.cli.access import Access, Beside, with_access
+from triggers.cli.completion import names_of
 from triggers.cli.naming import choose, find
 from triggers.cli.nouns import Noun, one_of
 from triggers.cli.service import members, segment
@@ -140,7 +141,9 @@ def create(
 @with_access()
 def set_plan(
     access: Access,
-    name: Annotated[str, typer.Argument(help="Name of the organisation.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of the organisation.", autocompletion=names_of(ORGANISATION))
+    ],
     plan: Annotated[Plan, typer.Argument(help="The new plan.")],
     requests_per_minute: Quota = None,
 ) -> None:

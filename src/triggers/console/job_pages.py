@@ -154,11 +154,11 @@ class JobPages:
 
     async def _late(self, session: Session, plan: ReplayView) -> list[Piece]:
         """Say why the deliveries of a plan are not all sent at once, as far as the caller may know."""
-        if plan.action == "cancel" or plan.subscription_kind != "push":
+        if plan.action == "cancel" or not plan.planned or plan.subscription_kind != "push":
             return []
         asked = SubscriptionRoutes.get_subscription
         to = await self.desk.api.ask(session.caller, asked, subscription_id=str(plan.subscription_id))
-        late = tell_due(to, plan.planned or 0)
+        late = tell_due(to, retried=plan.action == "retry")
         return [Piece(f" {late}")] if late else []
 
     async def _plan(

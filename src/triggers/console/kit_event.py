@@ -53,7 +53,7 @@ class EventSamples:
                 ]
             ),
             "too long": self._shown([self._failing(self._long, self._long)], Unshown(1_204, 0)),
-            "failed": self._shown([self._dead("billing")]),
+            "failed": self._shown([self._dead("billing"), self._rejected()]),
             "forbidden": self._shown([self._without_attempts()], Unshown(0, None)),
         }
 
@@ -86,8 +86,16 @@ class EventSamples:
         return self._found(name, tries, status="pending", waiting_for="retry_time", next_at=self._at(-240))
 
     def _dead(self, name: str) -> FoundDelivery:
-        tries = [SampleAttempt(399.0, AttemptOutcome.DEAD, 410, '{"error": "endpoint removed"}')]
-        return self._found(name, tries, status="dead", reason="gone", settled_at=self._at(398))
+        tries = [
+            SampleAttempt(399.0, AttemptOutcome.RETRY, None, "connection refused"),
+            SampleAttempt(394.0, AttemptOutcome.RETRY, None, "connection refused"),
+            SampleAttempt(362.0, AttemptOutcome.DEAD, 410, '{"error": "endpoint removed"}'),
+        ]
+        return self._found(name, tries, status="dead", reason="gone", settled_at=self._at(361))
+
+    def _rejected(self) -> FoundDelivery:
+        ended = {"status": "dead", "reason": "no address", "lease_count": 3, "settled_at": self._at(200)}
+        return self._found("fulfilment", [], kind="inbox", **ended)
 
     def _paused(self, name: str) -> FoundDelivery:
         return self._found(name, [], status="pending", waiting_for="subscription_paused")

@@ -33,7 +33,10 @@ from triggers.subscriptions.routes import SubscriptionRoutes
 
 Text = Annotated[str, Meta(max_length=300)]
 
-_ACTIONS: Final = {"retry": DeliveryRoutes.retry_delivery, "cancel": DeliveryRoutes.cancel_delivery}
+_ACTIONS: Final = {
+    "retry": (DeliveryRoutes.retry_delivery, Done("due now", "is", "are")),
+    "cancel": (DeliveryRoutes.cancel_delivery, Done("cancelled")),
+}
 
 
 class Asked(NamedTuple):
@@ -100,24 +103,26 @@ class UndeliveredPages:
         said = NOTHING_CHOSEN
         if chosen.rows:
             said = await self._act(session.caller, subscription_id, chosen.rows, action)
+            if action == "retry" and said.kind == "arrived":
+                said = await self._due(
+                    session.caller, subscription_id, said, retried=asked.status == "pending"
+                )
         return await self._group(request, session, subscription_id, asked, said)
 
     async def _act(self, caller: Caller, subscription_id: str, rows: list[str], action: str) -> Remark:
-        handler, made = _ACTIONS[action], 0
+        handler, done = _ACTIONS[action]
 
-        async def act(event_id: str) -> None:
-            nonlocal made
-            await self.desk.api.ask(caller, handler, delivery_id=f"{event_id}.{subscription_id}")
-            made += 1
+        async def act(event_id: str) -> object:
+            return await self.desk.api.ask(caller, handler, delivery_id=f"{event_id}.{subscription_id}")
 
-        if action == "cancel":
-            return await do_each(rows, act, Done("cancelled"))
-        said = await do_each(rows, act, Done("due now", "is", "are"))
-        to = await self.desk.api.ask(
-            caller, SubscriptionRoutes.get_subscription, subscription_id=subscription_id
-        )
-        late = tell_due(to, made)
-        return Remark(f"{said.text} {late}", "waiting") if late and said.kind == "arrived" else said
+        return await do_each(rows, act, done)
+
+    async def _due(self, caller: Caller, subscription_id: str, said: Remark, *, retried: bool) -> Remark:
+        """Add to a remark about due deliveries why they are not all sent at once."""
+        asked = SubscriptionRoutes.get_subscription
+        to = await self.desk.api.ask(caller, asked, subscription_id=subscription_id)
+        late = tell_due(to, retried=retried)
+        return Remark(f"{said.text} {late}", "waiting") if late else said
 
     async def _group(
         self,

@@ -51,6 +51,7 @@ from triggers.http.views import (
     page_request,
 )
 from triggers.postgres.database import Database
+from triggers.subscriptions.changes import try_endpoint
 from triggers.subscriptions.routes import subscription_route
 from triggers.wakeups.wakeup import Wakeup
 
@@ -159,8 +160,9 @@ class DeliveryRoutes:
     async def retry_delivery(self, caller: Caller, delivery_id: str) -> DeliveryDetail:
         """Retry a delivery now.
 
-        A pending delivery becomes due immediately. A dead, cancelled or expired delivery is sent again, as
-        its next generation.
+        A pending delivery becomes due immediately. If its endpoint keeps failing, the endpoint is tried at
+        once with one delivery, and the others follow when that one has arrived. A dead, cancelled or expired
+        delivery is sent again, as its next generation.
         """
         event_id, subscription_id = _parsed(delivery_id)
         latest = await self._latest(caller, event_id, subscription_id)
@@ -171,6 +173,7 @@ class DeliveryRoutes:
             raise Conflict("A consumer has leased this message. It is available again when the lease ends.")
         if latest.status in UNSETTLED:
             await delivery_store.make_due(self._database, caller.org_id, event_id, subscription_id)
+            await try_endpoint(self._database, caller.org_id, subscription_id)
         elif latest.status not in UNHAPPY:
             raise Conflict(
                 f"The delivery is {latest.status}. To send it again, create a replay with `only: all`."

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from triggers.domain import EventId, NewEvent, OrgId
-from triggers.errors import DatabaseUnavailable
+from triggers.errors import DatabaseUnavailable, NotFound
 from triggers.events import store as event_store
 from triggers.events.matching import Finding, Judging
 from triggers.events.store import Batch
@@ -37,6 +37,8 @@ class Told(NamedTuple):
 async def tell(connection: Connection, clock: DatabaseClock, judging: Judging, told: Sequence[Told]) -> None:
     """Store each event whose type a subscription of its organisation names, in the current transaction.
 
+    Nothing is stored for an organisation that was deleted meanwhile.
+
     Raises:
         DatabaseUnavailable: the subscriptions changed too often; repeat the transaction.
     """
@@ -52,8 +54,7 @@ async def tell(connection: Connection, clock: DatabaseClock, judging: Judging, t
     for _ in range(ROUNDS):
         if not waiting:
             return
-        for org_id in {event.org_id for event in waiting}:
-            await judging.refresh(org_id)
+        waiting = await _of_existing(judging, waiting)
         judged = [judging.judge(event) for event in waiting]
         findings: dict[str, Finding] = {
             f"{event.id}{subscription_id}": finding
@@ -67,6 +68,17 @@ async def tell(connection: Connection, clock: DatabaseClock, judging: Judging, t
         for event in waiting:
             judging.outdated(event.org_id)
     raise DatabaseUnavailable("Subscriptions changed too often while an event of the service was stored.")
+
+
+async def _of_existing(judging: Judging, events: Sequence[NewEvent]) -> list[NewEvent]:
+    """The events of organisations that exist. Their rules are in memory after this call."""
+    deleted = set()
+    for org_id in {event.org_id for event in events}:
+        try:
+            await judging.refresh(org_id)
+        except NotFound:
+            deleted.add(org_id)
+    return [event for event in events if event.org_id not in deleted]
 
 
 async def _wanted(connection: Connection, told: Sequence[Told]) -> list[Told]:

@@ -113,7 +113,7 @@ class _Reference:
             yield "Also " + ", ".join(f"`{path}`" for path in operation.also) + ".\n"
         yield _scope(detail) + "\n"
         yield f"```sh\n{self._curl(operation)}\n```\n"
-        yield from self._answers(detail["responses"])
+        yield from self._answers(detail)
         if detail.get("parameters"):
             yield "| parameter | type | |\n|---|---|---|"
             for each in detail["parameters"]:
@@ -147,13 +147,14 @@ class _Reference:
         quoted = body.replace("'", "'\\''")
         return f"{command} -H 'Content-Type: application/json' \\\n  -d '{quoted}'"
 
-    def _answers(self, responses: Mapping[str, Any]) -> Iterator[str]:
+    def _answers(self, detail: Mapping[str, Any]) -> Iterator[str]:
         """An example of the first success with a body, then every answer that is not shared."""
+        responses, operation = detail["responses"], detail["operationId"]
         good = {status: each for status, each in sorted(responses.items()) if status < "4"}
         first = "201" if "201" in good else next(iter(good))
-        yield from self._example(first, good.pop(first))
+        yield from self._example(operation, first, good.pop(first))
         for status, answer in good.items():
-            yield from self._example(status, answer)
+            yield from self._example(operation, status, answer)
         own = {
             status: each for status, each in sorted(responses.items()) if status >= "4" and "$ref" not in each
         }
@@ -163,13 +164,13 @@ class _Reference:
                 yield f"| {status} | {_cell(answer['description'])} |"
             yield ""
 
-    def _example(self, status: str, answer: Mapping[str, Any]) -> Iterator[str]:
+    def _example(self, operation: str, status: str, answer: Mapping[str, Any]) -> Iterator[str]:
         yield f"**{status} {_PHRASES.get(status, '')}** {_cell(answer['description'])}\n"
         for media_type, content in answer.get("content", {}).items():
             schema = content.get("schema", {})
             yield f"Body: {_type_of(schema)}\n"
             if media_type == "application/json":
-                yield f"```json\n{written(self._examples.answer(schema))}\n```\n"
+                yield f"```json\n{written(self._examples.answer_of(operation, status, schema))}\n```\n"
 
     def _fields(self, schema: Mapping[str, Any], what: str = "field") -> Iterator[str]:
         yield f"| {'field of the body' if what == 'body' else 'field'} | type | |\n|---|---|---|"

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from msgspec import UNSET
+
 EVENT: Final = "019ab0e4-7c11-7d5f-9f6b-3c2a1e5d8b70"
 SUBSCRIPTION: Final = "019ab0d2-11aa-7c3e-8a51-6f0c9b7e2d14"
 LEASE: Final = "019ab0e5-02d4-7b19-b6c8-2f4e8a0d1c35"
@@ -77,7 +79,7 @@ _TEXTS: Final[Mapping[str, Any]] = {
     "reason": "unavailable",
     "last_reason": "unavailable",
     "response": "upstream is down",
-    "waiting_for": "retry",
+    "waiting_for": "retry_time",
     "subscription_kind": "push",
     "subscription_name": "billing",
     "prefix": "zap_live_4fK",
@@ -109,7 +111,14 @@ _OF_TYPE: Final[Mapping[str, Any]] = {
     "EventAccepted.status": "accepted",
     "AckResult.id": EVENT,
     "AckResult.status": "acknowledged",
-    "SettledMessage.status": "acked",
+    "Acked.results": [{"id": EVENT, "status": "acked"}],
+    "Acked.not_settled": [],
+    "Released.results": [{"id": EVENT, "status": "available"}],
+    "Released.not_settled": [],
+    "Revoked.results": [{"id": EVENT, "status": "available"}],
+    "Rejected.results": [{"id": EVENT, "status": "quarantined"}],
+    "Rejected.not_settled": [],
+    "Redriven.results": [{"id": EVENT, "status": "available"}],
     "LeasedMessage.status": "leased",
     "ListedMessage.status": "leased",
     "InboxView.status": "active",
@@ -124,7 +133,11 @@ _OF_TYPE: Final[Mapping[str, Any]] = {
     "OtherAddressee.status": "active",
     "UnsentAddressee.status": "active",
     "Explanation.status": "active",
+    "ReplayView.id": OTHER,
+    "ReplayView.kind": "replay",
+    "ReplayView.action": "replay",
     "ReplayView.status": "running",
+    "ReplayView.reason": None,
     "SystemState.status": "ready",
     "ReadinessAnswer.status": "ready",
     "HitView.id": EVENT,
@@ -142,11 +155,51 @@ _OF_TYPE: Final[Mapping[str, Any]] = {
     "DeliveryListed.id": f"{EVENT}.{SUBSCRIPTION}",
     "DeliveryDetail.id": f"{EVENT}.{SUBSCRIPTION}",
     "EventDelivery.id": f"{EVENT}.{SUBSCRIPTION}",
+    "BatchItem.index": 0,
     "BatchItem.status": 201,
+    "TestAttempt.outcome": "retry",
 }
 """Values of fields whose name alone is not enough."""
 
+_NOTHING_SETTLED: Final[Mapping[str, Any]] = {"results": [], "not_settled": UNSET}
+_SOME_STORED: Final = {
+    "results": [
+        {"index": 0, "status": 201, "id": EVENT},
+        {
+            "index": 1,
+            "status": 422,
+            "problem": {
+                "type": "/problems/invalid",
+                "title": _TEXTS["title"],
+                "status": 422,
+                "code": "invalid",
+                "detail": _TEXTS["detail"],
+                "pointer": "/1/type",
+            },
+        },
+    ]
+}
+DIFFERENCES: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
+    ("accept_single", "200"): {"duplicate": True},
+    ("accept_batch", "207"): _SOME_STORED,
+    ("lease_messages", "200"): {"lease_id": None, "leased_until": None, "results": []},
+    ("ack_messages", "200"): _NOTHING_SETTLED,
+    ("release_messages", "200"): _NOTHING_SETTLED,
+    ("extend_lease", "200"): {"leased_until": None},
+    ("test_subscription", "202"): {"attempt": None},
+    ("create_replay", "200"): {
+        "id": None,
+        "status": "planned",
+        "made": 0,
+        "progress": 0.0,
+        "created_at": None,
+        "updated_at": None,
+    },
+}
+"""Fields with another value than in the usual answer, by operation and status. UNSET: it is absent."""
+
 _IDS: Final = {"subscription_id": SUBSCRIPTION, "lease_id": LEASE, "event_id": EVENT, "inbox_id": OTHER}
+_IDS_OF_LEASES: Final = dict.fromkeys(("acked_id", "released_id", "rejected_id", "revoked_id"), LEASE)
 _NUMBERS: Final = {
     "status_code": 503,
     "duration_ms": 21,
@@ -213,6 +266,14 @@ class Examples:
         name = _name_of(schema)
         return BODIES[name] if name in BODIES else self.answer(schema)
 
+    def answer_of(self, operation: str, status: str, schema: Mapping[str, Any]) -> Any:
+        """An example of the answer of an operation with this status."""
+        usual = self.answer(schema)
+        different = DIFFERENCES.get((operation, status))
+        if different is None:
+            return usual
+        return {field: value for field, value in {**usual, **different}.items() if value is not UNSET}
+
     def answer(self, schema: Mapping[str, Any], owner: str = "", field: str = "") -> Any:
         """An example of a value with this schema, which is that of a field of the type `owner`."""
         if (name := f"{owner}.{field}") in _OF_TYPE:
@@ -262,7 +323,7 @@ def _text(schema: Mapping[str, Any], field: str) -> str:
     if schema.get("format") == "date-time":
         return _MOMENT
     if schema.get("format") == "uuid":
-        return _IDS.get(field, OTHER if field in ("key_id", "org_id") else EVENT)
+        return (_IDS | _IDS_OF_LEASES).get(field, OTHER if field in ("key_id", "org_id") else EVENT)
     return str(_TEXTS.get(field, "…"))
 
 

@@ -180,6 +180,8 @@ async def delete_expired(database: Database, limit: int) -> list[tuple[UUID, UUI
                     deleted.append((row["org_id"], row["id"]))
         except DatabaseUnavailable as error:  # somebody holds its lock: the others do not wait
             failure = error
+        except NotFound:  # its organisation was deleted, and it will be with it
+            continue
     if failure is not None:
         raise failure
     return deleted

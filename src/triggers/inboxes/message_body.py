@@ -31,7 +31,13 @@ class LeaseBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ) = None
     lease_limit: Annotated[int, Meta(ge=1, le=1000)] = 10
     wait_seconds: Annotated[float, Meta(ge=0, le=60)] = 0
-    lease_id: UUID | None = None
+    lease_id: (
+        Annotated[
+            UUID,
+            Meta(description="A new UUID, so that the request can be repeated. Default: one is made."),
+        ]
+        | None
+    ) = None
     consumer: (
         Annotated[
             str,
@@ -49,7 +55,13 @@ class SettleBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The messages of a lease to acknowledge: without `message_ids`, all messages of the lease."""
 
     lease_id: UUID
-    message_ids: Annotated[list[str], Meta(max_length=1000)] | None = None
+    message_ids: (
+        Annotated[
+            list[str],
+            Meta(max_length=1000, description="Ids of messages of the lease. Default: all of them."),
+        ]
+        | None
+    ) = None
     note: Annotated[
         NoteBody | None,
         Meta(
@@ -122,7 +134,11 @@ class MessageAttributes(msgspec.Struct, kw_only=True):
     event_type: str | None
     error_message: str | None = None
     possible_duplicate_data: Annotated[
-        bool, Meta(description="Whether a consumer had the message before, and may have processed it.")
+        bool,
+        Meta(
+            description="Whether a consumer had the message before, and may have processed it. After a"
+            " redrive or a replay it is false again."
+        ),
     ]
 
 

@@ -272,6 +272,10 @@ def is_data_error(error: BaseException) -> bool:
 
 def is_unavailable(error: BaseException) -> bool:
     """Whether the server or the way to it is to blame, so that the same may work later."""
+    if isinstance(error, asyncpg.InvalidCachedStatementError):
+        # A migration of a newer node gave a table another column. The driver forgets its statements now, but
+        # within a transaction it cannot repeat them.
+        return True
     if isinstance(error, asyncpg.PostgresError):
         sqlstate = error.sqlstate or ""
         return sqlstate.startswith(("08", "25006", "40", "53", "55", "57", "58")) or _lacks_partition(error)

@@ -171,7 +171,8 @@ async def _oldest_transaction(connection: Connection) -> str:
         " and xact_start is not null and backend_type = 'client backend' order by xact_start limit 1"
     )
     if row is None:
-        return "No other transaction is open now."
+        # Without the role pg_read_all_stats, only its own transactions have a time here.
+        return "This role sees no other open transaction. It may be one of another role, or a prepared one."
     return (
         f"The oldest transaction is that of process {row['pid']} of PostgreSQL ({row['name'] or 'no name'}),"
         f" open for {row['seconds']:.0f} seconds."

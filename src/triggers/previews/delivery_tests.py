@@ -28,6 +28,7 @@ from triggers.postgres.database import Database
 from triggers.previews import store as trial_store
 from triggers.secrets.key_ring import KeyRing
 from triggers.subscriptions import store as subscription_store
+from triggers.subscriptions.changes import try_endpoint
 from triggers.subscriptions.routes import subscription_route
 from triggers.wakeups.wakeup import Wakeup
 
@@ -99,6 +100,7 @@ class DeliveryTestRoutes:
             raise Conflict("The subscription is disabled. Enable it first.")
         attempt = None
         if found.status == SubscriptionStatus.ACTIVE:
+            await try_endpoint(self._database, caller.org_id, found.id)
             attempt = await self._first_attempt(caller.org_id, found.id, event_id)
         answer = TestAnswer(
             delivery_id=f"{event_id}.{found.id}",

@@ -42,6 +42,11 @@ class Breaker:
         """Whether an attempt may begin: while open, only one at a time, and not before `probe_at`."""
         return self.probe_at is None or (in_flight == 0 and now >= self.probe_at)
 
+    def try_at(self, moment: datetime) -> None:
+        """Let the next probe go at `moment`, if it would be later."""
+        if self.probe_at is not None:
+            self.probe_at = min(self.probe_at, moment)
+
     def succeeded(self, now: datetime) -> None:
         """An attempt was answered with success."""
         last = self.last_success_at

@@ -166,10 +166,19 @@ class Lane:
     # ---- settings --------------------------------------------------------------------------------
 
     def renew(self, target: Target) -> None:
-        """Use new settings. If the URL or the status has changed, the endpoint's failures are forgotten."""
+        """Use new settings. After another URL or a set status, the endpoint's failures are forgotten.
+
+        After any other change the endpoint is tried at once, because somebody may have repaired it.
+        """
         before, after = self.target.endpoint, target.endpoint
-        if (before.status, before.target_url) != (after.status, after.target_url):
+        if (before.status, before.status_at, before.target_url) != (
+            after.status,
+            after.status_at,
+            after.target_url,
+        ):
             self.breaker = Breaker(None, None, None)
+        elif before.changed_at != after.changed_at:
+            self.breaker.try_at(after.changed_at)
         self.target = target
         self.renewed_at = time.monotonic()
         self.stale = False

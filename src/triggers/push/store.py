@@ -50,6 +50,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     id: UUID
     lane_group: int
     status: str
+    status_at: datetime
     changed_at: datetime
     target_url: str
     format: Format

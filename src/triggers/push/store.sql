@@ -23,8 +23,8 @@ where s.kind = 'push' and s.lane_group = any ($1::smallint[]) and s.status = 'ac
 
 -- name: endpoints
 -- Hints name inboxes too: what is made due may be one's message. They are no lanes.
-select s.org_id, s.id, s.lane_group, s.status, s.changed_at, s.target_url, s.format, s.signature, s.secrets,
-    s.headers, s.ordering, s.max_concurrency, s.rate_limit, s.retry_delays, s.retry_deadline, s.expires_at,
+select s.org_id, s.id, s.lane_group, s.status, s.status_at, s.changed_at, s.target_url, s.format, s.signature,
+    s.secrets, s.headers, s.ordering, s.max_concurrency, s.rate_limit, s.retry_delays, s.retry_deadline, s.expires_at,
     s.failing_since, s.probe_at, s.probe_delay, s.notifies_inbox, s.name, s.key
 from unnest($1::uuid[], $2::uuid[]) as k (org_id, id)
 join subscriptions s on s.org_id = k.org_id and s.id = k.id

@@ -38,6 +38,7 @@ from triggers.replays.job import (
     range_of,
 )
 from triggers.replays.store import Action, Job
+from triggers.subscriptions.changes import try_endpoint
 
 DEFAULT_RATE = 100
 Only = Literal["dead", "all"]
@@ -127,8 +128,9 @@ class ReplayRoutes:
         """Replay events to a subscription or an inbox, or retry or cancel its pending deliveries.
 
         The job runs in the background. A replay creates the next generation of each delivery. Live
-        deliveries go first. A retry makes pending deliveries due now, and counts those that are
-        due already. With `plan_only`, the answer is 200 with the plan, and nothing is created.
+        deliveries go first. `retry` makes pending deliveries due now, and counts those that are due already.
+        An endpoint that is only probed is tried at once with one of them, and gets the others when that one
+        has arrived. With `plan_only`, the answer is 200 with the plan, and nothing is created.
         """
         to = await self._recipient(caller, data.subscription_id, data.action)
         now = datetime.fromtimestamp(self._clock.now(), UTC)
@@ -142,6 +144,8 @@ class ReplayRoutes:
             caller.org_id,
             new_replay(self._clock.mint(), to, chosen, found),
         )
+        if data.action == "retry":
+            await try_endpoint(self._database, caller.org_id, to.id)
         location = f"{request.root_path}/v1/replays/{job.id}"
         return JsonResponse(await self._view(job), status_code=201, headers={"location": location})
 

@@ -58,6 +58,14 @@ async def patch(
         return await change_settings(change, ring, before, edit(before.settings))
 
 
+async def try_endpoint(database: Database, org_id: OrgId, subscription_id: UUID) -> None:
+    """Have an endpoint that keeps failing tried at once, and not only when its next probe is due.
+
+    Callers use it after somebody asked for a delivery now, who may have repaired the endpoint.
+    """
+    await database.fetch(_SQL["try_endpoint"], org_id, subscription_id)
+
+
 async def change_settings(
     change: Change, ring: KeyRing, before: Subscription, settings: PushSettings
 ) -> Subscription:
@@ -121,7 +129,7 @@ async def delete(database: Database, org_id: OrgId, subscription_id: str) -> Non
     """Delete a subscription: it matches no events, and its key is free. Deleting it again changes nothing.
 
     Raises:
-        NotFound: the organisation never had it.
+        NotFound: the organisation never had it, or its row is swept already.
     """
     async with changing(database, org_id, parse_id(subscription_id)) as change:
         row = await change.connection.fetchrow(_SQL["locked"], org_id, parse_id(subscription_id))
@@ -200,9 +208,11 @@ async def sweep_deleted(database: Database, limit: int) -> int:
     At most `limit` are looked at, each once a day, for the first time a day after it was deleted. Returns how
     many were looked at.
     """
-    row = await database.row(_SQL["sweep_deleted"], REFERRED_TO_FOR, limit)
-    assert row is not None
-    return int(row["looked_at"])
+    async with database.connection() as connection, connection.transaction():
+        # A plan is made while a table may be empty, and kept until it is large.
+        await connection.execute("set local enable_seqscan = off")
+        row = await connection.fetchrow(_SQL["sweep_deleted"], REFERRED_TO_FOR, limit)
+        return int(row["looked_at"])
 
 
 # ---- parts of changes ----------------------------------------------------------------------------

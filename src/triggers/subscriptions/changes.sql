@@ -28,6 +28,11 @@ set status = $4, status_reason = $5, status_at = $3, changed_at = $3, emptied_at
 where org_id = $1 and id = $2
 returning *
 
+-- name: try_endpoint
+-- Only one that failed waits for a probe. Its lane follows `changed_at`, and tries the endpoint after every change.
+update subscriptions set changed_at = clock_timestamp(), probe_at = least(probe_at, clock_timestamp())
+where org_id = $1 and id = $2 and kind = 'push' and status = 'active' and probe_at is not null
+
 -- name: set_secrets
 update subscriptions set changed_at = $3, secrets = $4, signature = $5
 where org_id = $1 and id = $2

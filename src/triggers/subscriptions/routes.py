@@ -137,9 +137,9 @@ class SubscriptionRoutes:
     ) -> SubscriptionView:
         """Change a subscription.
 
-        The change applies to events that are accepted from now on. The delivery worker applies it within a
-        second. If the new URL has another scheme, host or port, and the subscription has headers, `headers`
-        is required too.
+        `event_types`, `filter` and `ordering_key` apply to events that are accepted from now on. Other
+        settings also apply to the next attempts of pending deliveries. The worker applies a change within a
+        second. If the new URL has another scheme, host or port, `headers` is required if there are any.
         """
         changes = _settings_in(data, UNSET)
         return await self._followed(

@@ -60,7 +60,13 @@ Delays = Annotated[
 ]
 Deadline = Annotated[
     float,
-    Meta(gt=0, le=30 * 86_400, description="Seconds after the first attempt. No attempt begins later."),
+    Meta(
+        gt=0,
+        le=30 * 86_400,
+        description="Seconds after the first attempt. If the next attempt would begin later by the schedule,"
+        " the delivery is a dead letter at once. While a failing endpoint is only probed, an attempt that was"
+        " planned earlier can begin later.",
+    ),
 ]
 
 

@@ -172,7 +172,7 @@ async def test_an_operator_deletes_an_organisation_without_javascript(
         assert own.status_code == 409
         assert "A key cannot delete its own organisation" in own.text
         gone = await client.post(f"/console/organisations/{victim.id}/delete", data=form, headers=OURS)
-        assert gone.status_code == 303, "again is as once"
+        assert gone.status_code == 303, "deleting it again changes nothing"
 
 
 async def test_a_link_without_javascript(

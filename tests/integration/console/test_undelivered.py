@@ -30,6 +30,7 @@ async def test_every_screen(
         "/console/undelivered/nothing": "No subscription has this id",
         plan: f"This sends {DEAD + 1} deliveries of audit log again",
         f"{plan}&action=cancel": "has no pending deliveries that match",
+        f"/console/jobs/new?subscription_id={scene.billing}&action=retry": "one delivery is sent now as a test",
         f"{plan}&rate=soon": "per second must be a whole number",
         "/console/jobs": "Send again",
         f"/console/jobs/{made.job}": "deliveries of audit log",
@@ -90,6 +91,22 @@ async def test_without_scripts_chosen_deliveries_and_pages_of_them_are_sent_agai
         await page.get_by_role("button", name="Cancel deliveries").click()
         await expect(page.locator(".notice")).to_contain_text("1 delivery was cancelled.")
         assert await _pending(database, audit) == 51
+
+        await page.goto(f"/console/undelivered/{made.scene.billing}?status=pending")
+        await page.get_by_label("All 1 that match").check()
+        await page.locator(".ticked .box input").first.check()
+        await page.get_by_label("Ticked").check()
+        await page.get_by_role("button", name="Retry now").click()
+        await expect(page.locator(".notice")).to_contain_text(
+            "1 delivery is due now. The endpoint is failing"
+        )
+
+        async with node.client(tenant) as client:
+            assert (await client.post(f"/v1/subscriptions/{audit}/pause")).status_code == 200
+        await page.set_viewport_size({"width": 360, "height": 640})
+        await page.goto(f"/console/undelivered/{audit}?status=pending")
+        row = page.locator(".ticked tbody tr").first
+        await expect(row.get_by_text("paused", exact=True).first).to_be_visible()
 
 
 async def test_all_that_match_become_a_job_that_is_planned_confirmed_watched_and_stopped(

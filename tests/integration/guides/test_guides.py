@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 
-from harness import Node
+from harness import Node, Tenant
 from triggers.guides.library import API, INDEX, library
 from triggers.node.routes import ROUTES
 
@@ -67,6 +68,48 @@ async def test_the_reference_has_an_example_for_each_request_and_answer(node: No
             if route.media_type == "application/json" and route.status not in (204, 202):
                 assert "```json\n" in part, route.path
     assert text.count("| 401 |") == 1, "errors of all routes stand there once"
+
+
+async def test_examples_of_an_inbox_are_what_the_service_answers(node: Node, tenant: Tenant) -> None:
+    """The status of messages after each action, and the answers with nothing in them."""
+    reference = await _examples(node)
+    path = "/v1/inboxes/default/messages"
+    async with node.client(tenant) as client:
+
+        async def post(action: str, **body: Any) -> tuple[int, Any]:
+            answer = await client.post(f"{path}/{action}", json=body)
+            return answer.status_code, answer.json()
+
+        async def compared(action: str, **body: Any) -> Any:
+            status, answer = await post(action, **body)
+            example = reference[f"POST /v1/inboxes/{{inbox}}/messages/{action}", status]
+            assert answer.keys() == example.keys()
+            assert [each["status"] for each in answer["results"]] == [
+                each["status"] for each in example["results"]
+            ]
+            assert answer.get("not_settled") == example.get("not_settled")
+            return answer
+
+        assert (await compared("lease"))["lease_id"] is None
+        await client.post("/v1/events", json={"type": "a", "payload": 1})
+        for action, more in (("release", {}), ("revoke", {}), ("reject", {"reason": "wrong"})):
+            leased = await compared("lease")
+            await compared(action, lease_id=leased["lease_id"], **more)
+        await compared("redrive")
+        leased = await compared("lease")
+        for _ in range(2):
+            await compared("ack", lease_id=leased["lease_id"])
+
+
+async def _examples(node: Node) -> dict[tuple[str, int], Any]:
+    """The examples of answers in the reference, by their route and status."""
+    async with node.client() as client:
+        text = (await client.get("/docs/api.md")).text
+    return {
+        (route, int(status)): json.loads(example)
+        for route, part in re.findall(r"(?ms)^### ([A-Z]+ \S+)\n(.*?)(?=^##)", text)
+        for status, example in re.findall(r"(?s)\*\*(\d+) [^\n]*\n\n[^\n]*\n\n```json\n(.*?)\n```", part)
+    }
 
 
 async def test_search(node: Node) -> None:

@@ -12,7 +12,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from delivering import Workers, post, store_many
+from delivering import RING, Workers, post, store_many
 from harness import Node, Tenant, Tenants, eventually, is_waited_for
 from integration.console.test_pages import signed_in
 from integration.keys.test_tenancy import build
@@ -20,11 +20,18 @@ from receiving import Receiver
 from streaming import streaming
 from triggers.domain import TENANT_SCOPES, OrgId, Scope
 from triggers.errors import Conflict
+from triggers.events.matching import Judging
+from triggers.events.service_events import DEAD_LETTER, Told, tell
+from triggers.inboxes import changes as inbox_changes
 from triggers.keys import deletion
 from triggers.node import housekeeping
 from triggers.postgres.clock import DatabaseClock
 from triggers.postgres.database import Database
 from triggers.postgres.time_bounds import ACCEPTS_ENDED
+from triggers.secrets.signing_secrets import generate_secret
+from triggers.subscriptions import store as subscription_store
+from triggers.subscriptions.rules import PushSettings
+from triggers.subscriptions.store import NewSubscription
 
 KEY_COLUMNS = """
 select c.relname as table,
@@ -293,6 +300,31 @@ async def test_a_deletion_that_died_is_finished(
     for each in (victim, *others):
         await eventually(lambda each=each: is_emptied(database, each.id), 30)
         assert not any((await rows_of(database, each.id)).values())
+
+
+async def test_others_are_served_before_its_subscriptions_are_marked(
+    database: Database, clock: DatabaseClock, tenants: Tenants
+) -> None:
+    """A process died between the two steps. Until they are marked, they look as if they were active."""
+    victim, neighbour = await tenants.make(), await tenants.make()
+    hook = PushSettings(target_url="https://example.com/", event_types=["triggers.delivery.dead"])
+    brief = inbox_changes.NewInbox("brief", expires_in_seconds=3_600)
+    for each in (victim, neighbour):
+        new = NewSubscription(hook, "v1", generate_secret())
+        await subscription_store.create(database, clock, RING, each.id, new)
+        await inbox_changes.create(database, clock, RING, each.id, brief)
+    assert await deletion._move(database, victim.id) is not None
+    told = [Told(each.id, DEAD_LETTER, {}) for each in (victim, neighbour)]
+    async with database.connection() as connection, connection.transaction():
+        await tell(connection, clock, Judging(database), told)
+    stored = await database.fetch("select org_id from events where type = $1", DEAD_LETTER)
+    assert [row["org_id"] for row in stored] == [neighbour.id]
+    await database.fetch(
+        "update subscriptions set expires_at = now() - case when org_id = $1 then interval '2 minutes'"
+        " else interval '1 minute' end where key = 'brief'",
+        victim.id,
+    )
+    assert [org_id for org_id, _ in await inbox_changes.delete_expired(database, 10)] == [neighbour.id]
 
 
 async def test_the_last_operator_stays(

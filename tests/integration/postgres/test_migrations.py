@@ -219,6 +219,21 @@ async def test_accepts_go_on_while_a_migration_waits_for_its_lock(
     assert sorted(map(len, applied)) == [0, 1], "one waited for the table, and the other for that one"
 
 
+async def test_a_node_goes_on_after_a_newer_one_added_a_column(
+    node: Node, tenant: Tenant, database: Database
+) -> None:
+    """Its connections know the statements with fewer columns. The first change must be repeated."""
+    async with node.client(tenant) as client:
+
+        async def create(number: int) -> int:
+            return (await client.post("/v1/inboxes", json={"key": f"k{number}"})).status_code
+
+        assert {await create(number) for number in range(5)} == {201}
+        await database.fetch("alter table subscriptions add column later timestamptz")
+        assert [await create(5) for _ in range(2)] == [503, 201]
+        assert {await create(number) for number in range(6, 10)} == {201}
+
+
 _C = "locale_provider libc locale 'C'"
 UNUSABLE = {
     "another encoding": "encoding SQL_ASCII. Create one with UTF8",

@@ -170,6 +170,41 @@ async def test_probes_go_on_when_the_one_that_was_read_is_used_up(
     await eventually(settled)
 
 
+@pytest.mark.parametrize("act", ["retry", "retry all", "test", "pause and resume", "change"])
+async def test_a_repaired_endpoint_is_tried_at_once(
+    client: httpx.AsyncClient,
+    receiver: Receiver,
+    subscribed: Subscribe,
+    workers: Workers,
+    database: Database,
+    act: str,
+) -> None:
+    """Nobody who asks for a delivery now has to wait for the next probe."""
+    subscription = await subscribed(receiver.url, delays=NEVER_AGAIN)
+    await database.fetch(
+        "update subscriptions set failing_since = now(), probe_at = now() + interval '50 s', probe_delay = 60"
+        " where id = $1",
+        subscription.id,
+    )
+    (event_id, *_) = await post(client, [{}] * 5)
+    running = await workers.start()
+    await eventually(lambda: [lane.breaker.open for lane in running.worker.lanes] == [True])
+
+    path = f"/v1/subscriptions/{subscription.id}"
+    requests = {
+        "retry": [("POST", f"/v1/deliveries/{event_id}.{subscription.id}/retry", None)],
+        "retry all": [
+            ("POST", "/v1/replays", {"subscription_id": str(subscription.id), "action": "retry"}),
+        ],
+        "test": [("POST", f"{path}/test", None)],
+        "pause and resume": [("POST", f"{path}/pause", None), ("POST", f"{path}/resume", None)],
+        "change": [("PATCH", path, {"name": "repaired"})],
+    }
+    for method, at, body in requests[act]:
+        assert (await client.request(method, at, json=body)).status_code < 300
+    await eventually(lambda: len(receiver.hooks) >= 5, 10)
+
+
 async def test_failing_for_too_long_disables(
     client: httpx.AsyncClient, receiver: Receiver, subscribed: Subscribe, workers: Workers, states: States
 ) -> None:

@@ -11,18 +11,13 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-import triggers_client
+from python_surface import HALF, library
 from triggers.node import openapi
-from triggers_client import fields as request_fields
 from triggers_client import models
 from triggers_client.decoding import Model
-
-HALF = Path(triggers_client.__file__).parent / "_async"
 
 ROUTES_LEFT_OUT = {
     r"\w+ /v1/admin/.*": "for operators, who use the command line and the console",
@@ -40,16 +35,6 @@ OTHER_BODIES = re.compile(r"application/(cloudevents.*|x-ndjson)")
 """Other forms of bodies that the library sends as JSON."""
 
 
-@dataclass
-class Call:
-    """A call in the library's source."""
-
-    fields: set[str]
-    kind: str | None
-    member: str | None = None
-    where: str = field(default="", compare=False)
-
-
 @cache
 def document() -> dict[str, Any]:
     found: dict[str, Any] = json.loads(openapi.encoded())
@@ -62,70 +47,6 @@ def _operations() -> Iterator[tuple[str, dict[str, Any]]]:
             name = f"{method.upper()} {re.sub(r'{[^}]*}', '{}', path)}"
             if method != "parameters" and not any(re.fullmatch(each, name) for each in ROUTES_LEFT_OUT):
                 yield name, operation
-
-
-# ---- the library's side ------------------------------------------------------------------------------
-
-
-def _text(node: ast.expr, names: dict[str, ast.expr]) -> str:
-    """A path, with `{}` for what is filled in."""
-    match node:
-        case ast.Constant(value=str(text)):
-            return text
-        case ast.JoinedStr(values=parts):
-            return "".join(_text(part, names) for part in parts)
-        case ast.FormattedValue(value=ast.Attribute(attr="_path")):
-            return "/v1/inboxes/{}"
-        case ast.Name(id=name) if name in names:
-            return _text(names[name], names)
-    return "{}"
-
-
-def _known(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
-    """The names of request fields that a function takes or fills in."""
-    arguments = function.args
-    known = {each.arg for each in (*arguments.args, *arguments.kwonlyargs)} - {"self"}
-    for node in ast.walk(function):
-        if isinstance(node, ast.Dict):
-            known |= {each.value for each in node.keys if isinstance(each, ast.Constant)}
-        if isinstance(node, ast.Subscript) and getattr(node.value, "id", "") == "Unpack":
-            given = getattr(request_fields, node.slice.id)  # type: ignore[attr-defined]
-            known |= set(get_type_hints(given))
-    return known
-
-
-def _calls_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[str, Call]]:
-    names = {
-        node.targets[0].id: node.value
-        for node in ast.walk(function)
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
-    for node in ast.walk(function):
-        match node:
-            case ast.Call(func=ast.Attribute(attr="_call"), args=[ast.Name(id=kind), method, path, *_]):
-                yield f"{_text(method, names)} {_text(path, names)}", Call(_known(function), kind)
-            case ast.Call(func=ast.Attribute(attr="_pages"), args=[ast.Name(id=kind), path, _, *rest]):
-                member = _text(rest[0], names) if rest else "data"
-                yield f"GET {_text(path, names)}", Call(_known(function), kind, member)
-            case ast.Call(func=ast.Name(id="Call"), args=[method, path, *_]):
-                yield f"{_text(method, names)} {_text(path, names)}", Call(_known(function), None)
-
-
-@cache
-def library() -> dict[str, list[Call]]:
-    """Every call of the library by its method and path."""
-    found: dict[str, list[Call]] = {}
-    for path in HALF.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                for name, call in _calls_of(node):
-                    if " /" not in name:  # a method that makes the calls of others
-                        continue
-                    call.where = f"{path.name}:{node.name}"
-                    found.setdefault(name, []).append(call)
-    for call in found["POST /v1/events/batch"]:  # a batch is encoded event by event
-        call.fields |= set(get_type_hints(request_fields.NewEvent))
-    return found
 
 
 # ---- comparisons -------------------------------------------------------------------------------------

@@ -35,10 +35,12 @@ EXEMPT_SCHEMAS = {
         [
             "OrganisationList",
             "OrganisationView",
+            "DeletedOrganisationView",
             "OrganisationBody",
             "PlanBody",
             "UseList",
             "OrganisationUse",
+            "DeletedOrganisationView",
         ],
         "only of routes for operators",
     ),

@@ -148,3 +148,30 @@ async def test_it_reads_a_few_rows_of_many(database: Database, clock: DatabaseCl
         assert await connection.fetchval("select 1 from subscriptions where id = $1", found) is None
     plan: dict[str, Any] = json.loads(text)[0]["Plan"]
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 300, text
+
+
+async def test_it_keeps_no_plan_that_reads_a_table_from_end_to_end(
+    database_url: str, database: Database, clock: DatabaseClock, tenant: Tenant
+) -> None:
+    """The tables are empty when the plan is made, and a session keeps it."""
+    await make_deleted(database, clock, tenant, "found")
+    await age(database)
+    await database.fetch("analyze deliveries, finished_leases, replays")
+    looked = (
+        "select sum(seq_scan) as whole, sum(idx_scan) as by_index from pg_stat_user_tables"
+        " where relname in ('deliveries', 'finished_leases', 'replays')"
+    )
+    one = Database(database_url, pool_size=1)  # whose session says at once what it has read
+    await one.open()
+    try:
+        await one.fetch("select pg_stat_force_next_flush()")
+        before = await one.row(looked)
+        assert await sweep_deleted(one, 100) == 1
+        await one.fetch("select pg_stat_force_next_flush()")
+        after = await one.row(looked)
+    finally:
+        await one.close()
+    assert before is not None
+    assert after is not None
+    assert after["by_index"] == before["by_index"] + 3
+    assert after["whole"] == before["whole"]

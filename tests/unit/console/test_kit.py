@@ -24,6 +24,17 @@ def test_each_component_is_in_each_state() -> None:
         assert states >= STATES, (title, STATES - states)
 
 
+def test_an_attempt_without_an_answer_is_not_said_to_have_the_same_answer() -> None:
+    shown = bytes(page("kit.html", "", **kit.samples()).body).decode()
+    assert "The same answer as attempt 3<" in shown
+    assert "The same error as attempt 2<" in shown
+
+
+def test_the_reason_of_a_message_is_told_with_its_state() -> None:
+    shown = bytes(page("kit.html", "", **kit.samples()).body).decode()
+    assert "Consumers lease and acknowledge this message. Failed: no address<" in shown
+
+
 def test_each_macro_of_a_component_is_drawn() -> None:
     text = (TEMPLATES / "kit.html").read_text()
     included = [TEMPLATES / name for name in re.findall(r'include "(\w+\.html)"', text)]

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from guide_fences import pages
-from triggers.guides.examples import BODIES, Examples
+from triggers.guides.examples import BODIES, DIFFERENCES, Examples
 from triggers.guides.library import INDEX, library, menu_of
 from triggers.node import openapi
 
@@ -58,6 +58,22 @@ def test_an_example_is_valid(name: str) -> None:
     examples = Examples(SCHEMAS)
     for example in (examples.answer(schema), examples.body(schema)):
         jsonschema.validate(example, schema, cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize("operation", DIFFERENCES, ids=" ".join)
+def test_an_example_of_a_special_answer_is_valid(operation: tuple[str, str]) -> None:
+    name, status = operation
+    (found,) = [
+        each
+        for methods in DOCUMENT["paths"].values()
+        for each in methods.values()
+        if each["operationId"] == name
+    ]
+    schema = found["responses"][status]["content"]["application/json"]["schema"]
+    example = Examples(SCHEMAS).answer_of(name, status, schema)
+    assert DIFFERENCES[operation].keys() <= {*example, "not_settled"}
+    whole = {**schema, "components": DOCUMENT["components"]}
+    jsonschema.validate(example, whole, cls=jsonschema.Draft202012Validator)
 
 
 def test_no_example_is_for_a_type_that_is_gone() -> None:

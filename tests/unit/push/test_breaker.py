@@ -51,6 +51,19 @@ def test_a_success_between_starts_the_count_anew() -> None:
     assert breaker.failing_since == later(2)
 
 
+def test_a_probe_can_be_asked_for() -> None:
+    breaker = failing(OPENS_AFTER)
+    breaker.try_at(later(-1))
+    assert breaker.may_send(NOW, in_flight=0)
+    breaker.failed(NOW, Reason.TIMEOUT)
+    assert breaker.probe_at == NOW + timedelta(seconds=2 * FIRST_PROBE_SECONDS), "it counts as the probe"
+    breaker.try_at(later(3_600))
+    assert breaker.probe_at == NOW + timedelta(seconds=2 * FIRST_PROBE_SECONDS), "it never goes later"
+    well = Breaker(None, None, None)
+    well.try_at(NOW)
+    assert not well.open
+
+
 def test_probes_grow_rarer_up_to_a_bound_and_a_success_closes() -> None:
     breaker = failing(OPENS_AFTER)
     waits = []

@@ -25,6 +25,7 @@ def make_lane(org_id: UUID, waiting: int, **settings: object) -> Lane:
         "id": lane_id,
         "lane_group": 0,
         "status": "active",
+        "status_at": NOW,
         "changed_at": NOW,
         "target_url": "https://example.com/",
         "format": "raw",
