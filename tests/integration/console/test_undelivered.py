@@ -30,7 +30,7 @@ async def test_every_screen(
         "/console/undelivered/nothing": "No subscription has this id",
         plan: f"This sends {DEAD + 1} deliveries of audit log again",
         f"{plan}&action=cancel": "has no pending deliveries that match",
-        f"/console/jobs/new?subscription_id={scene.billing}&action=retry": "one delivery is sent now as a test",
+        f"/console/jobs/new?subscription_id={scene.billing}&action=retry": "one delivery is sent now",
         f"{plan}&rate=soon": "per second must be a whole number",
         "/console/jobs": "Send again",
         f"/console/jobs/{made.job}": "deliveries of audit log",
