@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from triggers.console.desk import Desk, Form, page_route, shown
 from triggers.console.forms import wrong_fields
+from triggers.console.rendering import CONSOLE
 from triggers.console.scopes import (
     CHOSEN,
     MEANINGS,
@@ -91,7 +92,10 @@ class AccessPages:
             made = await self.desk.api.ask(session.caller, KeyRoutes.create_key, body)
         except Invalid as error:
             return await self._key_form(request, session, form, wrong_fields(error))
-        return await self.desk.page(request, session, "key.html", made=made, may=word_of(made.scopes))
+        may = word_of(made.scopes)
+        return await self.desk.page(
+            request, session, "key.html", made=made, may=may, console=self._console(request)
+        )
 
     @shown
     async def rotate_key(self, request: Request, key_id: str) -> Response:
@@ -109,6 +113,7 @@ class AccessPages:
             "key.html",
             made=made,
             may=word_of(made.scopes),
+            console=self._console(request),
             overlap=OVERLAPS.get(overlap, OVERLAPS["86400"]),
         )
 
@@ -144,6 +149,10 @@ class AccessPages:
         except Invalid as error:
             return await self._link_form(request, session, form, wrong_fields(error))
         return await self.desk.page(request, session, "made_link.html", made=made, may=word_of(scopes))
+
+    def _console(self, request: Request) -> str:
+        """Return the address to give to a person who gets a key."""
+        return f"{self.desk.public_url(request)}{CONSOLE}"
 
     async def _access(
         self,

@@ -42,6 +42,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     failing: Sequence[SubscriptionView]
     disabled: Sequence[SubscriptionView]
+    paused: Sequence[SubscriptionView]
     some: Sequence[SubscriptionView]
     """Any subscriptions, to find those whose attempts are overdue."""
     hour: Statistics
@@ -51,6 +52,8 @@ def matters(facts: Facts, now: datetime) -> list[Matter]:
     """Return what needs attention, the most urgent first."""
     recent = [each for each in facts.disabled if now - parse_time(each.status_at) <= DISABLED_FOR]
     recent.sort(key=lambda each: each.status_at, reverse=True)
+    holding = [each for each in facts.paused if each.oldest_pending is not None]
+    holding.sort(key=lambda each: each.oldest_pending or "")
     failing = sorted(facts.failing, key=lambda each: each.failing_since or "")
     found = [
         *_whole(facts, now),
@@ -58,6 +61,8 @@ def matters(facts: Facts, now: datetime) -> list[Matter]:
         *_others(len(failing) - MOST_NAMED, "failing"),
         *[_disabled(each, now) for each in recent[:MOST_NAMED]],
         *_others(len(recent) - MOST_NAMED, "disabled"),
+        *[_paused(each, now) for each in holding[:MOST_NAMED]],
+        *_others(len(holding) - MOST_NAMED, "paused"),
     ]
     order = [State.FAILED, State.WAITING, State.STOPPED]
     return sorted(found, key=lambda each: order.index(each.state))
@@ -97,11 +102,15 @@ def _whole(facts: Facts, now: datetime) -> list[Matter]:
         found.append((State.FAILED, text))
     if totals.dead:
         number = counted(totals.dead, "delivery", "deliveries")
-        found.append((State.FAILED, f"{number} became dead letters in the last hour. They can be replayed."))
+        text = f"{number} became dead letters in the last hour. Undelivered lists those not sent again."
+        found.append((State.FAILED, text))
     grown = growth([point.backlog for point in facts.hour.points if point.backlog is not None])
     if grown is not None:
         most = "at least " if grown[1] >= BACKLOG_CAP else ""
-        text = f"The backlog grew from {grown[0]:,} to {most}{grown[1]:,} deliveries in the last hour."
+        text = (
+            f"The backlog grew from {grown[0]:,} to {most}{grown[1]:,} deliveries in the last hour"
+            " (medians of its first and its last third)."
+        )
         found.append((State.WAITING, text))
     if totals.lag_p95_seconds is not None and totals.lag_p95_seconds >= LATE_SECONDS:
         late = duration(totals.lag_p95_seconds)
@@ -126,6 +135,12 @@ def _disabled(subscription: SubscriptionView, now: datetime) -> Matter:
     why = f": {subscription.status_reason}" if subscription.status_reason else ""
     told = f" was disabled {relative(parse_time(subscription.status_at), now)}{why}."
     return Matter(State.STOPPED, [_name(subscription), Piece(told)], f"/subscriptions/{subscription.id}")
+
+
+def _paused(subscription: SubscriptionView, now: datetime) -> Matter:
+    age = _length(subscription.oldest_pending, now)
+    told = f" is paused, and events wait for it. The oldest is {age} old."
+    return Matter(State.STOPPED, [_name(subscription), Piece(told)], f"/undelivered/{subscription.id}")
 
 
 def _others(number: int, word: str) -> list[Matter]:

@@ -101,7 +101,7 @@ def tell_group(name: str, found: UndeliveredView | None, now: datetime) -> list[
     """Describe the undelivered events of one subscription."""
     if found is None:
         return [Piece(name, "name"), Piece(" has no pending and no dead deliveries.")]
-    told = [Piece(name, "name"), Piece(f" has {_counts(found)} deliveries.")]
+    told = [Piece(name, "name"), Piece(f" has {_counts(found)} {_deliveries(found)}.")]
     if met := last_failure(found):
         told.append(Piece(f" Last failure: {met}."))
     if found.oldest_pending is not None:
@@ -205,10 +205,8 @@ def tell_inbox(inbox: InboxView, now: datetime) -> list[Piece]:
     else:
         number = capped(held.messages, exact=held.messages_exact)
         noun = "message" if number == "1" else "messages"
-        told = [
-            name,
-            Piece(f" holds {number} {noun}, of which {capped(held.leased, exact=held.leased_exact)} "),
-        ]
+        leased = capped(held.leased, exact=held.leased_exact or not held.leased)
+        told = [name, Piece(f" holds {number} {noun}, of which {leased} ")]
         told.append(Piece("is leased." if held.leased == 1 else "are leased."))
         if held.oldest_message is not None:
             told.append(Piece(f" The oldest has waited for {_since(held.oldest_message, now)}."))
@@ -234,6 +232,11 @@ def _counts(each: UndeliveredView) -> str:
     return " and ".join(filter(None, (dead, pending)))
 
 
+def _deliveries(each: UndeliveredView) -> str:
+    exact = each.dead_exact and each.pending_exact
+    return "delivery" if exact and each.dead + each.pending == 1 else "deliveries"
+
+
 def _met(each: UndeliveredView) -> str:
     met = last_failure(each)
     return f"; last failure: {met}" if met else ""
@@ -255,7 +258,7 @@ def _planned(job: ReplayView) -> str:
 def _which(plan: ReplayView) -> str:
     kinds = {
         "replay": "all that are dead, cancelled or expired",
-        "retry": "all that wait for their next attempt",
+        "retry": "all that are pending",
         "cancel": "all that are pending",
     }[plan.action]
     types = f", with the types {', '.join(plan.event_types)}" if plan.event_types else ""

@@ -23,6 +23,14 @@ class Chosen(NamedTuple):
     all: bool
 
 
+class Done(NamedTuple):
+    """The words that end the sentence about changed rows: `2 deliveries were cancelled`."""
+
+    word: str
+    one: str = "was"
+    many: str = "were"
+
+
 class Remark(NamedTuple):
     """The result of an action, as a notice."""
 
@@ -45,9 +53,9 @@ NOTHING_CHOSEN: Final = Remark(
 
 
 async def do_each(
-    rows: Sequence[str], act: Callable[[str], Awaitable[object]], done: str, noun: str = "delivery"
+    rows: Sequence[str], act: Callable[[str], Awaitable[object]], done: Done, noun: str = "delivery"
 ) -> Remark:
-    """Act on each row, and say how many were changed. `done` ends the sentence, such as `sent again`."""
+    """Act on each row, and say how many were changed."""
     refusals: Counter[str] = Counter()
     for row in rows:
         try:
@@ -57,15 +65,14 @@ async def do_each(
     return said_of(len(rows) - refusals.total(), done, refusals, noun)
 
 
-def said_of(made: int, done: str, refusals: Counter[str], noun: str = "delivery") -> Remark:
+def said_of(made: int, done: Done, refusals: Counter[str], noun: str = "delivery") -> Remark:
     """Say how many rows were changed, and why others were not."""
     nouns = {"delivery": "deliveries"}.get(noun, f"{noun}s")
-    told = [f"{counted(made, noun, nouns)} {_was(made)} {done}."] if made else []
+    told = []
+    if made:
+        told.append(f"{counted(made, noun, nouns)} {done.one if made == 1 else done.many} {done.word}.")
     if others := refusals.total():
         reason, _ = refusals.most_common(1)[0]
-        told.append(f"{counted(others, noun, nouns)} {_was(others)} not changed: {reason}")
+        was = "was" if others == 1 else "were"
+        told.append(f"{counted(others, noun, nouns)} {was} not changed: {reason}")
     return Remark(" ".join(told), "arrived" if not others else "waiting" if made else "failed")
-
-
-def _was(number: int) -> str:
-    return "was" if number == 1 else "were"

@@ -54,7 +54,11 @@ class AskedEvents(NamedTuple):
     @property
     def query(self) -> str:
         """The query of the first page with these filters."""
-        return urlencode({name: text for name, text in self._replace(cursor="")._asdict().items() if text})
+        return self.link(cursor="")
+
+    def link(self, **changed: str) -> str:
+        """Return the query of a page that differs in some of these."""
+        return urlencode({name: text for name, text in (self._asdict() | changed).items() if text})
 
 
 class EventListPages:

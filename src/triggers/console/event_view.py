@@ -11,7 +11,7 @@ from uuid import UUID
 from triggers.console.api import Api
 from triggers.console.story import Piece, Standing, State, tell, worst_first
 from triggers.console.timeline import Chart, Course, Mark, Pause, Try, chart, reason_of_gap, reason_of_wait
-from triggers.console.words import duration, failure
+from triggers.console.words import duration, failure, first_line
 from triggers.deliveries.body import AttemptView
 from triggers.deliveries.overview_routes import EventDelivery, OverviewRoutes
 from triggers.deliveries.routes import DeliveryRoutes
@@ -159,9 +159,9 @@ def _urgency(delivery: DeliveryView) -> int:
 def _standing(found: FoundDelivery, accepted_at: datetime) -> Standing:
     delivery, detail = found.delivery, found.detail
     last = found.attempts[-1] if found.attempts else None
-    met = None
+    met, answer = None, ""
     if last is not None and last.outcome != "delivered":
-        met = failure(last.reason, last.status_code)
+        met, answer = failure(last.reason, last.status_code), first_line(last.response)
     target = None if detail is None else detail.target_url
     name = delivery.key if isinstance(delivery, DeliveryView) else delivery.name
     return Standing(
@@ -173,6 +173,7 @@ def _standing(found: FoundDelivery, accepted_at: datetime) -> Standing:
         most_attempts=None if detail is None or detail.kind == "inbox" else len(_delays(detail)) + 1,
         host=urlsplit(target).hostname if target else None,
         failed_with=met,
+        answer=answer,
         waiting_for=None if detail is None else detail.waiting_for,
         next_at=_time(delivery.due_at if detail is None else detail.next_at),
         accepted_at=accepted_at if detail is None else parse_time(detail.accepted_at),
@@ -230,7 +231,7 @@ def _action(standing: Standing) -> str | None:
             return "again"
         case "pending" if standing.waiting_for == "subscription_paused" and standing.kind == "push":
             return "resume"
-        case "pending" if standing.waiting_for in ("retry_time", "delay"):
+        case "pending" if standing.waiting_for in ("retry_time", "failing_endpoint", "delay"):
             return "retry"
         case _:
             return None

@@ -86,6 +86,20 @@ def tell_health(subscription: SubscriptionView, now: datetime) -> list[Piece]:
     return told
 
 
+def tell_due(subscription: SubscriptionView, *, retried: bool) -> str:
+    """Say why deliveries that are due now are not all sent at once. Empty if they are.
+
+    A retry of pending deliveries lets the service try a failing endpoint at once. Deliveries that are sent
+    again wait for its next probe. Either sends the oldest delivery, which need not be one of these.
+    """
+    if subscription.status == "paused":
+        return "The subscription is paused, so nothing is sent until it is resumed."
+    if subscription.status != "active" or subscription.failing_since is None:
+        return ""
+    test = "one delivery is sent now as a test" if retried else "one delivery is sent with its next probe"
+    return f"The endpoint is failing, so {test}, and the others follow when it arrives."
+
+
 def sickest_first(subscriptions: Sequence[SubscriptionView], now: datetime) -> list[SubscriptionView]:
     """Sort subscriptions: those that need attention come first."""
     order = [State.FAILED, State.STOPPED, State.WAITING, State.ARRIVED]

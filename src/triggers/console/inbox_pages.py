@@ -19,7 +19,7 @@ from triggers.console.backlog_words import (
     tell_inbox,
     tell_inboxes,
 )
-from triggers.console.choosing import NOTHING_CHOSEN, PAGE_ROWS, Remark, chosen_in, do_each, said_of
+from triggers.console.choosing import NOTHING_CHOSEN, PAGE_ROWS, Done, Remark, chosen_in, do_each, said_of
 from triggers.console.desk import Desk, Form, page_route, shown
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import DEFAULT_INBOX, Caller
@@ -99,7 +99,7 @@ class InboxPages:
             answer = await self.desk.api.ask(
                 session.caller, MessageRoutes.revoke_lease, {"lease_id": lease_id}, inbox=inbox
             )
-            said = said_of(len(answer.results), "made available again", Counter(), "message")
+            said = said_of(len(answer.results), Done("made available again"), Counter(), "message")
         except Conflict as error:
             said = Remark(str(error), "failed")
         return await self._inbox(request, session, inbox, AskedMessages(), said)
@@ -215,14 +215,14 @@ class _Doing(NamedTuple):
         )
         others = len(rows) - len(answer.results)
         refusals = Counter({"They are no longer quarantined, or their events are no longer stored.": others})
-        return said_of(len(answer.results), "made available again", +refusals, "message")
+        return said_of(len(answer.results), Done("made available again"), +refusals, "message")
 
     async def ack_default(self, rows: Sequence[str]) -> Remark:
         answer = await self._ask(DefaultInboxRoutes.acknowledge, {"event_ids": list(rows)})
         refusals = Counter(
             {"They were acknowledged before, or are no longer here.": len(rows) - answer.acknowledged}
         )
-        return said_of(answer.acknowledged, "acknowledged", +refusals, "message")
+        return said_of(answer.acknowledged, Done("acknowledged"), +refusals, "message")
 
     async def cancel(self, rows: Sequence[str]) -> Remark:
         found = await self._ask(InboxRoutes.get_inbox, None, inbox=self.inbox)
@@ -230,7 +230,7 @@ class _Doing(NamedTuple):
         async def act(event_id: str) -> object:
             return await self._ask(DeliveryRoutes.cancel_delivery, None, delivery_id=f"{event_id}.{found.id}")
 
-        return await do_each(rows, act, "cancelled", "message")
+        return await do_each(rows, act, Done("cancelled"), "message")
 
     async def _by_lease(self, rows: Sequence[str], handler: Any, more: dict[str, str], done: str) -> Remark:
         """Settle messages through the leases that hold them: one request for each lease."""
@@ -249,7 +249,7 @@ class _Doing(NamedTuple):
             settled = _settled(answer)
             made += settled
             refusals["They are no longer in this lease."] += len(event_ids) - settled
-        return said_of(made, done, +refusals, "message")
+        return said_of(made, Done(done), +refusals, "message")
 
     async def _ask(self, handler: Callable[..., Awaitable[Any]], body: Any, **parameters: str) -> Any:
         return await self.desk.api.ask(self.caller, handler, body, **parameters)

@@ -13,12 +13,15 @@ from starlette.responses import Response
 
 from triggers.console.backlog_words import VERBS, name_of_job, state_of_job, tell_job, tell_plan
 from triggers.console.desk import Desk, page_route, shown
+from triggers.console.health import tell_due
 from triggers.console.live import Drawn, Live, LivePart
+from triggers.console.story import Piece
 from triggers.errors import Conflict, Invalid
 from triggers.http.request import Request
 from triggers.replays.routes import DEFAULT_RATE, ReplayRoutes, ReplayView
 from triggers.sessions.sessions import Session
 from triggers.streams.stream import Wanted
+from triggers.subscriptions.routes import SubscriptionRoutes
 
 _PAGE: Final = "50"
 _AGAIN_SECONDS: Final = 2
@@ -149,15 +152,25 @@ class JobPages:
         )
         return shown_page, again_seconds
 
+    async def _late(self, session: Session, plan: ReplayView) -> list[Piece]:
+        """Say why the deliveries of a plan are not all sent at once, as far as the caller may know."""
+        if plan.action == "cancel" or not plan.planned or plan.subscription_kind != "push":
+            return []
+        asked = SubscriptionRoutes.get_subscription
+        to = await self.desk.api.ask(session.caller, asked, subscription_id=str(plan.subscription_id))
+        late = tell_due(to, retried=plan.action == "retry")
+        return [Piece(f" {late}")] if late else []
+
     async def _plan(
         self, request: Request, session: Session, asked: AskedJob, said: str | None = None
     ) -> Response:
-        now, plan = datetime.now(UTC), None
+        now, plan, sentences = datetime.now(UTC), None, []
         try:
             answer = await self.desk.api.ask(
                 session.caller, ReplayRoutes.create_replay, asked.body(plan_only=True), request
             )
             plan = msgspec.json.decode(bytes(answer.body), type=ReplayView)
+            sentences = [*tell_plan(plan), *await self._late(session, plan)]
         except (Conflict, Invalid) as error:
             said = said or str(error)
         return await self.desk.page(
@@ -168,7 +181,7 @@ class JobPages:
             asked=asked,
             plan=plan,
             verb=VERBS.get(asked.action, "Job"),
-            sentences=[] if plan is None else tell_plan(plan),
+            sentences=sentences,
             default_rate=DEFAULT_RATE,
             said=said,
             now=now,

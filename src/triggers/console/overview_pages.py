@@ -107,6 +107,7 @@ class OverviewPages:
         return Facts(
             failing=(await ask(caller, listed, failing="true", limit="100")).data,
             disabled=(await ask(caller, listed, status="disabled", limit="100")).data,
+            paused=(await ask(caller, listed, status="paused", limit="100")).data,
             some=(await ask(caller, listed, limit="100")).data,
             hour=hour,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import islice
 from typing import Any, Final
@@ -17,7 +17,7 @@ from triggers import __version__
 from triggers.console import words
 from triggers.console.assets import assets
 from triggers.console.visible import visible
-from triggers.domain import parse_time
+from triggers.domain import parse_time, rfc3339
 from triggers.fairness.pace import Steps, at_once
 from triggers.http.pages import environment_of
 
@@ -54,6 +54,7 @@ def _environment() -> Environment:
     environment.globals |= {
         "asset": lambda name: assets()[name].name,
         "moment": moment,
+        "hours_before": lambda now, hours: rfc3339(now - timedelta(hours=hours)),
         "counted_to": lambda number, exact: words.capped(number, exact=exact),
         "waits": words.WAITS,
         "version": __version__,
@@ -81,13 +82,18 @@ def page_in_steps(template: str, root_path: str, status: int = 200, **values: An
     return HTMLResponse(b"".join(parts), status, headers=dict(HEADERS))
 
 
+_STYLES: Final = {"relative": words.relative, "next": words.due_in, "clock": words.clock}
+
+
 def short(text: str | UUID) -> str:
     """Return the last 8 characters of an id. The first ones are a time, so ids of one minute share them."""
     return str(text)[-8:]
 
 
 def moment(at: str | datetime | None, now: datetime, style: str = "relative") -> Markup:
-    """Return an element that shows a time, relative or as a clock, with the absolute time as its title.
+    """Return an element that shows a time, with the absolute time as its title.
+
+    The style is `relative`, `clock`, or `next`: the relative time of something due, which is never `ago`.
 
     Times are in UTC. A script changes them to the time zone of the viewer.
     """
@@ -96,7 +102,7 @@ def moment(at: str | datetime | None, now: datetime, style: str = "relative") ->
     when = parse_time(at) if isinstance(at, str) else at
     when = when.astimezone(UTC)
     absolute = when.strftime("%Y-%m-%d %H:%M:%S UTC")
-    text = words.relative(when, now) if style == "relative" else words.clock(when, now)
+    text = _STYLES[style](when, now)
     return Markup('<time datetime="{}" title="{}" data-style="{}">{}</time>').format(
         when.isoformat(timespec="milliseconds"), absolute, style, text
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from triggers.console import (
     access_pages,
+    back_pages,
     event_list_pages,
     event_pages,
     home_pages,
@@ -20,6 +21,7 @@ from triggers.console import (
     unmatched_pages,
 )
 from triggers.console.access_pages import AccessPages
+from triggers.console.back_pages import BackPages
 from triggers.console.desk import Desk
 from triggers.console.event_list_pages import EventListPages
 from triggers.console.event_pages import EventPages
@@ -54,6 +56,7 @@ ROUTES = (
     *organisation_pages.ROUTES,
     *system_pages.ROUTES,
     *send_pages.ROUTES,
+    *back_pages.ROUTES,
 )
 
 
@@ -76,4 +79,5 @@ def pages(desk: Desk, streams: Streams, send: Send, *, dev: bool) -> tuple[objec
         OrganisationPages(desk),
         SystemPages(desk, live),
         SendPages(desk, send),
+        BackPages(desk),
     )

@@ -19,6 +19,7 @@ MEANINGS: Final = {
 }
 CHOSEN: Final = "chosen"
 """Name of the choice that takes the scopes from the boxes of the form."""
+_LOOKS: Final = "Sees everything except payloads"
 _READS: Final = frozenset({Scope.READ, Scope.EVENTS_READ})
 
 
@@ -42,6 +43,7 @@ def choices_for_key(own: frozenset[Scope]) -> list[Choice]:
             frozenset({Scope.EVENTS_WRITE}),
         ),
         Choice("reads", "Reads everything, changes nothing", "It also sees payloads.", _READS),
+        Choice("looks", _LOOKS, "It changes nothing.", frozenset({Scope.READ})),
         Choice("full", "Full", _everything(grantable == TENANT_SCOPES), grantable),
     ]
     return [each for each in found if each.scopes and each.scopes <= grantable]
@@ -51,6 +53,7 @@ def choices_for_link(own: frozenset[Scope]) -> list[Choice]:
     """Return the sets of scopes that a caller with the scopes `own` can give a link."""
     found = [
         Choice("reads", "Reads everything, changes nothing", "The person also sees payloads.", _READS),
+        Choice("looks", _LOOKS, "The person changes nothing.", frozenset({Scope.READ})),
         Choice("full", "Full", "The person can do everything that you can do.", own),
     ]
     return [each for each in found if each.scopes and each.scopes <= own]
@@ -74,6 +77,8 @@ def word_of(scopes: Collection[Scope]) -> str:
     found = frozenset(scopes)
     if found == _READS:
         return "Reads everything, changes nothing"
+    if found == {Scope.READ}:
+        return _LOOKS
     if found == TENANT_SCOPES:
         return "Full"
     if found >= TENANT_SCOPES:

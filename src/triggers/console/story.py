@@ -36,6 +36,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     host: str | None = None
     failed_with: str | None = None
     """The failure of the last attempt, such as `503`. None if there is none."""
+    answer: str = ""
+    """The first line of the answer to the last attempt. Empty if there is none, or the attempt arrived."""
     waiting_for: str | None = None
     next_at: datetime | None = None
     accepted_at: datetime
@@ -161,7 +163,9 @@ def _failure_of(standing: Standing) -> str:
     if standing.failed_with is None:
         return ""
     met, host = standing.failed_with, standing.host or "its endpoint"
-    return f"{met} from {host}" if met.isdecimal() else f"{met} ({host})"
+    if not met.isdecimal():
+        return f"{met} ({host})"
+    return f"{met} from {host}" + (f" (“{standing.answer}”)" if standing.answer else "")
 
 
 def _of_push(standing: Standing, now: datetime) -> list[Piece]:

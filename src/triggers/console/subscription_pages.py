@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -14,11 +12,18 @@ from starlette.responses import Response
 from triggers.console import trend
 from triggers.console.desk import Desk, page_route, safe_path, shown
 from triggers.console.health import health_of, name_of, sickest_first, tell_health
+from triggers.console.last_attempts import (
+    last_success,
+    results_of,
+    tell_times,
+    tell_waiting,
+    undelivered_words,
+)
 from triggers.console.story import State
 from triggers.console.subscription_edit_pages import OVERLAPS
 from triggers.console.trend import Chosen, sparkline
 from triggers.console.words import duration, failure
-from triggers.deliveries.body import AttemptView
+from triggers.deliveries.overview_routes import OverviewRoutes
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.errors import Conflict, Invalid
 from triggers.http.request import Request
@@ -70,6 +75,7 @@ class SubscriptionPages:
             "subscriptions.html",
             rows=rows,
             failing=sum(health.state is State.FAILED for _, health, _, _ in rows),
+            paused=sum(each.status == "paused" for each in found.data),
             next_cursor=found.next_cursor,
             later=bool(cursor),
             url=self.desk.public_url(request),
@@ -157,6 +163,10 @@ class SubscriptionPages:
             subscription_id=subscription_id,
             limit=_LOOKED_AT,
         )
+        waiting = await api.ask(caller, OverviewRoutes.list_undelivered, subscription_id=subscription_id)
+        group = waiting.data[0] if waiting.data else None
+        last = last_success(found.last_success_at, listed.data)
+        found = msgspec.structs.replace(found, last_success_at=last)
         delays = found.retry.delays
         return await self.desk.page(
             request,
@@ -165,7 +175,9 @@ class SubscriptionPages:
             it=found,
             name=name_of(found),
             health=health_of(found, now),
-            sentences=tell_health(found, now),
+            sentences=[*tell_health(found, now), *tell_waiting(group, listed.data)],
+            undelivered=None if group is None else undelivered_words(group),
+            times=tell_times(listed.data),
             attempts=[(each, failure(each.reason, each.status_code)) for each in listed.data[:_ATTEMPTS]],
             results=results_of(listed.data),
             chosen=chosen,
@@ -180,12 +192,6 @@ class SubscriptionPages:
             may_change=api.may(caller, SubscriptionRoutes.pause_subscription),
             now=now,
         )
-
-
-def results_of(attempts: Sequence[AttemptView]) -> list[tuple[str, bool, int]]:
-    """Return each result of some attempts, whether it is a delivery, and its number. Frequent ones first."""
-    met = Counter((failure(each.reason, each.status_code), each.outcome == "delivered") for each in attempts)
-    return [(text, delivered, number) for (text, delivered), number in met.most_common()]
 
 
 ROUTES = (

@@ -18,9 +18,10 @@ from triggers.console.backlog_words import (
     tell_group,
     tell_undelivered,
 )
-from triggers.console.choosing import NOTHING_CHOSEN, PAGE_ROWS, Remark, chosen_in, do_each
+from triggers.console.choosing import NOTHING_CHOSEN, PAGE_ROWS, Done, Remark, chosen_in, do_each
 from triggers.console.desk import Desk, page_route, shown
-from triggers.console.health import health_of, name_of
+from triggers.console.health import health_of, name_of, tell_due
+from triggers.console.words import capped
 from triggers.deliveries.overview_routes import OverviewRoutes, UndeliveredView
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import Caller
@@ -33,8 +34,8 @@ from triggers.subscriptions.routes import SubscriptionRoutes
 Text = Annotated[str, Meta(max_length=300)]
 
 _ACTIONS: Final = {
-    "retry": (DeliveryRoutes.retry_delivery, "retried"),
-    "cancel": (DeliveryRoutes.cancel_delivery, "cancelled"),
+    "retry": (DeliveryRoutes.retry_delivery, Done("due now", "is", "are")),
+    "cancel": (DeliveryRoutes.cancel_delivery, Done("cancelled")),
 }
 
 
@@ -102,6 +103,10 @@ class UndeliveredPages:
         said = NOTHING_CHOSEN
         if chosen.rows:
             said = await self._act(session.caller, subscription_id, chosen.rows, action)
+            if action == "retry" and said.kind == "arrived":
+                said = await self._due(
+                    session.caller, subscription_id, said, retried=asked.status == "pending"
+                )
         return await self._group(request, session, subscription_id, asked, said)
 
     async def _act(self, caller: Caller, subscription_id: str, rows: list[str], action: str) -> Remark:
@@ -111,6 +116,13 @@ class UndeliveredPages:
             return await self.desk.api.ask(caller, handler, delivery_id=f"{event_id}.{subscription_id}")
 
         return await do_each(rows, act, done)
+
+    async def _due(self, caller: Caller, subscription_id: str, said: Remark, *, retried: bool) -> Remark:
+        """Add to a remark about due deliveries why they are not all sent at once."""
+        asked = SubscriptionRoutes.get_subscription
+        to = await self.desk.api.ask(caller, asked, subscription_id=subscription_id)
+        late = tell_due(to, retried=retried)
+        return Remark(f"{said.text} {late}", "waiting") if late else said
 
     async def _group(
         self,
@@ -150,6 +162,8 @@ class UndeliveredPages:
             group=group,
             sentences=tell_group(name_of(to), group, now),
             tabs=TABS,
+            probe_at=to.next_attempt if to.failing_since else None,
+            all_words=_all_words(asked, group),
             asked=asked,
             found=found,
             rows=[] if found is None else [(each, reason_in_words(each.reason)) for each in found.data],
@@ -163,6 +177,15 @@ class UndeliveredPages:
 
 def _range(asked: Asked) -> dict[str, str]:
     return {name: text for name, text in (("since", asked.since), ("until", asked.until)) if text}
+
+
+def _all_words(asked: Asked, group: UndeliveredView | None) -> str:
+    """Return the text of the choice of all deliveries that match: a job sends those of three statuses."""
+    if asked.status != "pending":
+        return "All dead, cancelled and expired"
+    if group is None or _range(asked):
+        return "All that match"
+    return f"All {capped(group.pending, exact=group.pending_exact)} that match"
 
 
 def _first_tab(group: UndeliveredView | None) -> str:

@@ -9,6 +9,8 @@ from triggers.outbound.result import Reason
 
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
+_LINE: Final = 120
+"""Maximum number of characters of an answer's body within a sentence."""
 _SIZES: Final = ("KiB", "MiB", "GiB", "TiB")
 
 REASONS: Final = {
@@ -86,6 +88,11 @@ def relative(moment: datetime, now: datetime) -> str:
     return f"in {words}" if seconds > 0 else f"{words} ago"
 
 
+def due_in(moment: datetime, now: datetime) -> str:
+    """Return the time of the next attempt relative to `now`. One that is past has not begun yet: `now`."""
+    return relative(max(moment, now), now)
+
+
 def clock(moment: datetime, now: datetime) -> str:
     """Return the time of day in UTC, with the date if it differs from that of `now`."""
     moment = moment.astimezone(UTC)
@@ -109,6 +116,12 @@ def counted(count: int, noun: str, plural: str | None = None) -> str:
 def capped(number: int, *, exact: bool) -> str:
     """Return a number that was counted up to a limit: `12`, `1,000+`."""
     return f"{number:,}" if exact else f"{number:,}+"
+
+
+def first_line(answer: str | None) -> str:
+    """Return the first line of an answer's body, as a part of a sentence. Empty if there is none."""
+    line = next(iter((answer or "").strip().splitlines()), "").strip().rstrip(".")
+    return f"{line[:_LINE]}…" if len(line) > _LINE else line
 
 
 def failure(reason: str | None, status_code: int | None) -> str:

@@ -128,9 +128,9 @@ class ReplayRoutes:
         """Replay events to a subscription or an inbox, or retry or cancel its pending deliveries.
 
         The job runs in the background. A replay creates the next generation of each delivery. Live
-        deliveries go first. `retry` makes pending deliveries due now. An endpoint that is only probed is
-        tried at once with one of them, and gets the others when that one has arrived. With `plan_only`, the
-        answer is 200 with the plan, and nothing is created.
+        deliveries go first. `retry` makes pending deliveries due now, and counts those that are due already.
+        An endpoint that is only probed is tried at once with one of them, and gets the others when that one
+        has arrived. With `plan_only`, the answer is 200 with the plan, and nothing is created.
         """
         to = await self._recipient(caller, data.subscription_id, data.action)
         now = datetime.fromtimestamp(self._clock.now(), UTC)

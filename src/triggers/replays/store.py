@@ -251,7 +251,7 @@ async def lock_waiting(
 
 
 async def make_due(connection: Connection, org_id: UUID, subscription_id: UUID, ids: Sequence[UUID]) -> int:
-    """Make those locked deliveries due that wait for a time. Return their number."""
+    """Make the pending ones of these locked deliveries due. Return how many are due then."""
     return len(await connection.fetch(_SQL["make_due"], org_id, subscription_id, ids))
 
 

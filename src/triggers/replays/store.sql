@@ -113,11 +113,9 @@ where (not $4 or last.status in ('dead', 'cancelled', 'expired'))
   )
 
 -- name: waiting_deliveries
--- The first unsettled deliveries of a range, and whether the action applies to each: a retry applies to those that wait
--- for a time, and a cancellation to those that are not leased.
-select event_id, generation,
-    case when $6 = 'retry' then status = 'pending' and due_at > now() else status = 'pending' or due_at <= now() end
-        as concerned
+-- The first unsettled deliveries of a range, and whether the action applies to each: a retry applies to pending ones,
+-- due or not, and a cancellation to those that are not leased. Those of a failing endpoint wait although they are due.
+select event_id, generation, status = 'pending' or ($6 <> 'retry' and due_at <= now()) as concerned
 from deliveries
 where org_id = $1 and subscription_id = $2 and event_id >= $3 and event_id < $4
 order by event_id, generation limit $5
@@ -130,9 +128,18 @@ where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[])
 order by event_id, generation for update skip locked
 
 -- name: make_due
-update deliveries set due_at = now()
-where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[]) and status = 'pending' and due_at > now()
-returning event_id
+-- Those that are due already keep their place. They count, because a plan counts them too. Both parts see the rows as
+-- they were before the update.
+with made as (
+    update deliveries set due_at = now()
+    where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[]) and status = 'pending'
+      and due_at > now()
+    returning event_id
+)
+select event_id from made
+union all
+select event_id from deliveries
+where org_id = $1 and subscription_id = $2 and event_id = any ($3::uuid[]) and status = 'pending' and due_at <= now()
 
 -- name: cancel_waiting
 with gone as (

@@ -25,7 +25,7 @@ async def test_every_screen(
     scene = await furnish(database, clock, tenant)
     empty = await tenants.make()
     screens = {
-        f"/console/events/{scene.failing}": "is failing: 503 from api.example.com, attempt 4 of 9",
+        f"/console/events/{scene.failing}": 'is failing: 503 from api.example.com (“{"error":{"code"',
         f"/console/events/{scene.dead}?view=raw": "Delivered to 2 of 4",
         f"/console/events/{scene.delivered}": "Delivered to",
         "/console/events": "invoice.payment_failed",
@@ -96,7 +96,7 @@ async def test_without_javascript_from_signing_in_to_the_effect(
 ) -> None:
     scene = await furnish(database, clock, tenant)
     async with looking.at(tenant, scripts=False) as page:
-        await page.get_by_role("link", name="Events").click()
+        await page.get_by_role("link", name="Events", exact=True).click()
         await page.get_by_role("link", name="invoice.created").click()
         await expect(page.locator(".story")).to_contain_text(
             "The delivery to billing failed after 1 attempt: 410"

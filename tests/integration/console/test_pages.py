@@ -67,6 +67,22 @@ async def test_no_page_shows_or_changes_anything_without_a_session(node: Node) -
             assert answer.headers["location"].startswith("/console/sign-in"), path
 
 
+async def test_an_address_of_a_form_leads_to_its_page(node: Node, tenant: Tenant) -> None:
+    """The answer to a form can be a page at its address, which somebody may open again."""
+    forms = {route.path for route in ROUTES if route.method == "POST"}
+    pages = {route.path for route in ROUTES if route.method == "GET"}
+    assert forms - pages == {"/console/sign-out", "/console/act-for-none"}
+    async with signed_in(node, tenant) as client:
+        for path, place in {
+            "/console/subscriptions/x/test": "/console/subscriptions/x",
+            "/console/inboxes/orders/leases/x/revoke": "/console/inboxes/orders",
+            "/console/undelivered/x/chosen": "/console/undelivered/x",
+            "/console/deliveries/x.y/retry": "/console/events/x",
+        }.items():
+            answer = await client.get(path)
+            assert (answer.status_code, answer.headers["location"]) == (303, place)
+
+
 async def test_a_wrong_key_opens_nothing(node: Node) -> None:
     async with node.client() as client:
         for key in ("", "nonsense", "trg_live_" + "x" * 40, "ü" * 600):

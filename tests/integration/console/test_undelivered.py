@@ -30,6 +30,7 @@ async def test_every_screen(
         "/console/undelivered/nothing": "No subscription has this id",
         plan: f"This sends {DEAD + 1} deliveries of audit log again",
         f"{plan}&action=cancel": "has no pending deliveries that match",
+        f"/console/jobs/new?subscription_id={scene.billing}&action=retry": "one delivery is sent now",
         f"{plan}&rate=soon": "per second must be a whole number",
         "/console/jobs": "Send again",
         f"/console/jobs/{made.job}": "deliveries of audit log",
@@ -76,11 +77,11 @@ async def test_without_scripts_chosen_deliveries_and_pages_of_them_are_sent_agai
         await page.locator(".ticked .box input").nth(0).check()
         await page.locator(".ticked .box input").nth(1).check()
         await page.get_by_role("button", name="Send again").click()
-        await expect(page.locator(".notice")).to_contain_text("2 deliveries were retried.")
+        await expect(page.locator(".notice")).to_contain_text("2 deliveries are due now.")
         assert await _pending(database, audit) == 2
         await page.get_by_label("This page (50)").check()
         await page.get_by_role("button", name="Send again").click()
-        await expect(page.locator(".notice")).to_contain_text("50 deliveries were retried.")
+        await expect(page.locator(".notice")).to_contain_text("50 deliveries are due now.")
         assert await _pending(database, audit) == 52
         await expect(page.locator(".story")).to_contain_text(f"{DEAD + 1 - 52} dead and 52 pending")
 
@@ -90,6 +91,15 @@ async def test_without_scripts_chosen_deliveries_and_pages_of_them_are_sent_agai
         await page.get_by_role("button", name="Cancel deliveries").click()
         await expect(page.locator(".notice")).to_contain_text("1 delivery was cancelled.")
         assert await _pending(database, audit) == 51
+
+        await page.goto(f"/console/undelivered/{made.scene.billing}?status=pending")
+        await page.get_by_label("All 1 that match").check()
+        await page.locator(".ticked .box input").first.check()
+        await page.get_by_label("Ticked").check()
+        await page.get_by_role("button", name="Retry now").click()
+        await expect(page.locator(".notice")).to_contain_text(
+            "1 delivery is due now. The endpoint is failing"
+        )
 
         async with node.client(tenant) as client:
             assert (await client.post(f"/v1/subscriptions/{audit}/pause")).status_code == 200
@@ -106,7 +116,7 @@ async def test_all_that_match_become_a_job_that_is_planned_confirmed_watched_and
     audit = made.scene.audit
     async with looking.at(tenant, scripts=False) as page:
         await page.goto(f"/console/undelivered/{audit}")
-        await page.get_by_label("All that match").check()
+        await page.get_by_label("All dead, cancelled and expired").check()
         await page.get_by_role("button", name="Send again").click()
         await page.wait_for_url("**/console/jobs/new?**")
         await expect(page.locator(".story")).to_contain_text(f"This sends {DEAD + 1} deliveries of audit log")

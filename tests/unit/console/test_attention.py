@@ -43,7 +43,7 @@ def hour(backlogs: tuple[int | None, ...] = (), **totals: Any) -> Any:
 
 
 def told(**facts: Any) -> list[str]:
-    given = {"failing": [], "disabled": [], "some": [], "hour": hour(), **facts}
+    given = {"failing": [], "disabled": [], "paused": [], "some": [], "hour": hour(), **facts}
     found = matters(Facts(**given), NOW)
     return [f"{each.state}: {''.join(piece.text for piece in each.pieces)}" for each in found]
 
@@ -64,16 +64,24 @@ DISABLED = subscription("ERP", status="disabled", status_at=ago(120), status_rea
         ({"disabled": [DISABLED]}, ["stopped: ERP was disabled 2 h ago: no success for 5 days."]),
         ({"disabled": [subscription(status="disabled", status_at=ago(15 * 1440))]}, []),
         (
+            {"paused": [subscription(status="paused", oldest_pending=ago(8)), subscription(status="paused")]},
+            ["stopped: billing is paused, and events wait for it. The oldest is 8 min old."],
+        ),
+        (
             {"disabled": [DISABLED], "hour": hour((10,) * 20 + (200,) * 20), "failing": [FAILING]},
             [
                 "failed: billing has been failing for 6 min. Its oldest undelivered event is 7 min old.",
-                "waiting: The backlog grew from 10 to 200 deliveries in the last hour.",
+                "waiting: The backlog grew from 10 to 200 deliveries in the last hour"
+                " (medians of its first and its last third).",
                 "stopped: ERP was disabled 2 h ago: no success for 5 days.",
             ],
         ),
         (
             {"hour": hour((10,) * 20 + (100_000,) * 20)},
-            ["waiting: The backlog grew from 10 to at least 100,000 deliveries in the last hour."],
+            [
+                "waiting: The backlog grew from 10 to at least 100,000 deliveries in the last hour"
+                " (medians of its first and its last third)."
+            ],
         ),
         (
             {"hour": hour(delivered=0, failed=1)},
@@ -83,7 +91,8 @@ DISABLED = subscription("ERP", status="disabled", status_at=ago(120), status_rea
             {"hour": hour(delivered=0, failed=1_200, dead=2)},
             [
                 "failed: Nothing was delivered in the last hour: all 1,200 attempts failed.",
-                "failed: 2 deliveries became dead letters in the last hour. They can be replayed.",
+                "failed: 2 deliveries became dead letters in the last hour."
+                " Undelivered lists those not sent again.",
             ],
         ),
         ({"hour": hour(delivered=0)}, []),  # nothing was due
@@ -134,7 +143,7 @@ def test_growth(backlogs: list[int], expected: tuple[int, int] | None) -> None:
 
 
 def test_the_first_sentences() -> None:
-    found = matters(Facts(failing=[FAILING], disabled=[], some=[], hour=hour()), NOW)
+    found = matters(Facts(failing=[FAILING], disabled=[], paused=[], some=[], hour=hour()), NOW)
     text = "".join(piece.text for piece in tell_overview(found, hour(accepted=1, delivered=2_000)))
     assert text == (
         "1 thing needs attention. In the last hour, 1 event was accepted and 2,000 push deliveries arrived."

@@ -128,7 +128,7 @@ def test_subscriptions_in_a_sentence() -> None:
         ),
         (
             {"action": "retry", "planned": 1, "planned_seconds": 0.0, "event_types": ["a.*", "b"]},
-            "This retries 1 delivery of billing now: all that wait for their next attempt,"
+            "This retries 1 delivery of billing now: all that are pending,"
             " with the types a.*, b. At 100 a second it takes at least 1 s.",
         ),
         (

@@ -24,10 +24,10 @@ def test_every_scope_has_a_sentence() -> None:
 @pytest.mark.parametrize(
     ("own", "expected"),
     [
-        (TENANT_SCOPES, ["sends", "reads", "full"]),
-        (frozenset(Scope), ["sends", "reads", "full"]),
+        (TENANT_SCOPES, ["sends", "reads", "looks", "full"]),
+        (frozenset(Scope), ["sends", "reads", "looks", "full"]),
         (frozenset({Scope.KEYS}), ["full"]),
-        (frozenset({Scope.KEYS, Scope.READ}), ["full"]),
+        (frozenset({Scope.KEYS, Scope.READ}), ["looks", "full"]),
         (frozenset(OPERATOR_SCOPES), []),
     ],
     ids=["tenant", "operator", "keys", "keys and read", "only operator"],
@@ -57,9 +57,10 @@ def test_a_form_asks_for_a_choice_or_for_the_ticked_boxes() -> None:
         (frozenset(Scope), "Full, and act and admin"),
         (READS, "Reads everything, changes nothing"),
         ({Scope.EVENTS_WRITE}, "Sends events"),
+        ({Scope.READ}, "Sees everything except payloads"),
         ({Scope.READ, Scope.INBOX}, "inbox, read"),
     ],
-    ids=["full", "all", "reads", "sends", "some"],
+    ids=["full", "all", "reads", "sends", "looks", "some"],
 )
 def test_scopes_in_words(scopes: frozenset[Scope], word: str) -> None:
     assert word_of(scopes) == word

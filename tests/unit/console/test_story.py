@@ -46,6 +46,11 @@ CASES = {
         "billing is failing: 503 from api.example.com, attempt 4 of 9. The next"
         " attempt is in 4 min (14:32:10).",
     ),
+    "failing, with the answer": (
+        [push(status="pending", attempts=1, failed_with="503", answer="in maintenance", next_at=SOON)],
+        "billing is failing: 503 from api.example.com (“in maintenance”), attempt 1. The next attempt is in"
+        " 4 min (14:32:10).",
+    ),
     "a failure that the key may not see": (
         [push(status="pending", attempts=3, waiting_for="retry_time", next_at=SOON)],
         "billing is failing: attempt 3. The next attempt is in 4 min (14:32:10).",

@@ -26,10 +26,11 @@
     return day(when) === day(new Date()) ? time : `${day(when)} ${time}`;
   }
 
+  const tellers = { relative, clock, next: (when) => relative(Math.max(when, Date.now())) };
   function tellTimes() {
     for (const element of all("time[datetime]")) {
       const when = new Date(element.dateTime);
-      const text = element.dataset.style === "clock" ? clock(when) : relative(when);
+      const text = tellers[element.dataset.style](when);
       if (element.textContent !== text) element.textContent = text;
       element.title = when.toString();
     }
@@ -68,8 +69,7 @@
 
   // ---- keys -----------------------------------------------------------------------------------
 
-  const inRow = "a[href], summary";
-  const keptOpen = "details[data-closes][open]";
+  const [inRow, keptOpen] = ["a[href], summary", "details[data-closes][open]"];
 
   function move(step) {
     const rows = all("[data-row]").filter((row) => row.checkVisibility());
