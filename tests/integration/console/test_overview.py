@@ -91,7 +91,8 @@ async def test_the_charts_show_what_was_counted(
         await page.wait_for_url("**/console/overview")
         story = page.locator(".story")
         await expect(story).to_contain_text("In the last 24 hours, ")
-        await expect(page.locator(".matters li")).to_have_count(3)
+        await expect(page.locator(".matters li")).to_have_count(4)
+        await expect(page.locator(".matters")).to_contain_text("warehouse is paused, and events wait")
         await page.get_by_role("link", name="1 h", exact=True).click()
         await expect(page.get_by_role("img", name="Failed attempts: 18, peak 0.05")).to_be_visible()
         assert await page.locator("rect.missing").count() == 5, "each chart shows the gap"
