@@ -147,6 +147,8 @@ def tell_job(job: ReplayView) -> list[Piece]:
     ]
     if job.status == "cancelled":
         told.append(Piece(" Then the job was cancelled. The others are unchanged."))
+    elif job.status == "done" and job.action != "replay" and job.made < (job.planned or 0):
+        told.append(Piece(" The others had been sent or had ended before the job came to them."))
     elif job.reason:
         told.append(Piece(f" {job.reason}"))
     return told

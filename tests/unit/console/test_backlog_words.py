@@ -154,6 +154,11 @@ def test_a_plan_says_how_many_and_which(changes: dict[str, Any], told: str) -> N
         ),
         ({"status": "done", "made": 1}, "1 delivery of billing was sent again."),
         (
+            {"status": "done", "action": "retry", "made": 0},
+            "0 deliveries of billing were made due."
+            " The others had been sent or had ended before the job came to them.",
+        ),
+        (
             {"status": "cancelled", "action": "cancel", "made": 5, "reason": "cancelled by request"},
             "5 of 1,234 deliveries of billing were cancelled."
             " Then the job was cancelled. The others are unchanged.",
