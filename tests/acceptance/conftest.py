@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from harness import SECRET_KEYS
 from looking import chromium
 from triggers.postgres import embedded_cluster
 from triggers.postgres.embedded import EmbeddedPostgres
@@ -97,7 +98,7 @@ def launch(cluster: Path) -> Iterator[Callable[..., Service]]:
             service = Service(place, **options)
             stack.callback(_end, service)
             if not fresh and "database_url" not in options and not service.data_dir.exists():
-                subprocess.run(["/bin/cp", "-a", cluster, service.data_dir], check=True)
+                _furnish(service, cluster)
             _services.append(service)
             return service
 
@@ -109,11 +110,17 @@ def shared(cluster: Path) -> Iterator[Service]:
     """A running service for tests that leave it in peace; each takes a `tenant` of its own."""
     with ExitStack() as stack:
         service = Service(stack.enter_context(_place()))
-        subprocess.run(["/bin/cp", "-a", cluster, service.data_dir], check=True)
+        _furnish(service, cluster)
         stack.callback(_end, service)
         _services.append(service)
         service.start()
         yield service
+
+
+def _furnish(service: Service, cluster: Path) -> None:
+    """Give it a PostgreSQL that is there already, and the key ring that further nodes have too."""
+    subprocess.run(["/bin/cp", "-a", cluster, service.data_dir], check=True)
+    service.environment["TRIGGERS_SECRET_KEYS"] = SECRET_KEYS
 
 
 def _end(service: Service) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import itertools
 import os
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 import psutil
 
-from harness import free_port
+from harness import SECRET_KEYS, free_port
 
 from .wire import Client
 
@@ -80,7 +79,7 @@ class Service:
         else:
             self._command = "api"
             self.environment["TRIGGERS_DATABASE_URL"] = database_url
-            self.environment["TRIGGERS_SECRET_KEYS"] = base64.b64encode(bytes(32)).decode()
+            self.environment["TRIGGERS_SECRET_KEYS"] = SECRET_KEYS
         self.process: subprocess.Popen[bytes] | None = None
         self.orphans: list[psutil.Process] = []
         self._admin_key: str | None = None

@@ -14,7 +14,7 @@ from typing import Any
 from playwright.async_api import Page, expect
 
 from console_look import shift_of
-from harness import SECRET_KEYS, Tenant, eventually, free_port
+from harness import Tenant, eventually, free_port
 from looking import Looking, looking_at
 from receiving import Receiver, status
 from triggers.domain import OrgId
@@ -76,11 +76,9 @@ def started(launch: Callable[..., Service]) -> tuple[Service, Service, Tenant]:
     service.environment |= {
         "TRIGGERS_OUTBOUND_ALLOW": "127.0.0.0/8",
         "TRIGGERS_OUTBOUND_ALLOW_HTTP": "1",
-        "TRIGGERS_SECRET_KEYS": SECRET_KEYS,
     }
     service.start()
     node = launch(name="node", database_url=service.database_url())
-    node.environment["TRIGGERS_SECRET_KEYS"] = SECRET_KEYS
     node.start()
     return service, node, Tenant(OrgId(uuid.uuid4()), "", service.tenant(), uuid.uuid4())
 
