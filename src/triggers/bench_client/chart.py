@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 from triggers.bench_client.report import BenchReport, ReportRow
 
 _WIDTH, _HEIGHT = 960, 460
-_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 24, 56, 56
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 40, 56, 56
 _COLOURS: Final = ("#1668b8", "#c2410c", "#15803d", "#7e22ce", "#a16207", "#4b5563", "#be185d", "#0e7490")
 _DASHES: Final = ("", "8 4", "2 4")
 _PERCENTS: Final = (0.0, 50.0, 90.0, 95.0, 99.0, 99.9, 99.99)
