@@ -86,18 +86,19 @@ def tell_health(subscription: SubscriptionView, now: datetime) -> list[Piece]:
     return told
 
 
-def tell_due(subscription: SubscriptionView, *, retried: bool) -> str:
-    """Say why deliveries that are due now are not all sent at once. Empty if they are.
+def tell_due(subscription: SubscriptionView) -> str:
+    """Say why deliveries that were asked for are not all sent at once. Empty if they are.
 
-    A retry of pending deliveries lets the service try a failing endpoint at once. Deliveries that are sent
-    again wait for its next probe. Either sends the oldest delivery, which need not be one of these.
+    The service tries a failing endpoint with the oldest delivery, which need not be one of these.
     """
     if subscription.status == "paused":
         return "The subscription is paused, so nothing is sent until it is resumed."
     if subscription.status != "active" or subscription.failing_since is None:
         return ""
-    test = "one delivery is sent now as a test" if retried else "one delivery is sent with its next probe"
-    return f"The endpoint is failing, so {test}, and the others follow when it arrives."
+    return (
+        "The endpoint is failing, so one delivery is sent now as a test, and the others follow when it"
+        " arrives."
+    )
 
 
 def sickest_first(subscriptions: Sequence[SubscriptionView], now: datetime) -> list[SubscriptionView]:

@@ -158,7 +158,7 @@ class JobPages:
             return []
         asked = SubscriptionRoutes.get_subscription
         to = await self.desk.api.ask(session.caller, asked, subscription_id=str(plan.subscription_id))
-        late = tell_due(to, retried=plan.action == "retry")
+        late = tell_due(to)
         return [Piece(f" {late}")] if late else []
 
     async def _plan(

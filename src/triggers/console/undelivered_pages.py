@@ -104,9 +104,7 @@ class UndeliveredPages:
         if chosen.rows:
             said = await self._act(session.caller, subscription_id, chosen.rows, action)
             if action == "retry" and said.kind == "arrived":
-                said = await self._due(
-                    session.caller, subscription_id, said, retried=asked.status == "pending"
-                )
+                said = await self._due(session.caller, subscription_id, said)
         return await self._group(request, session, subscription_id, asked, said)
 
     async def _act(self, caller: Caller, subscription_id: str, rows: list[str], action: str) -> Remark:
@@ -117,11 +115,11 @@ class UndeliveredPages:
 
         return await do_each(rows, act, done)
 
-    async def _due(self, caller: Caller, subscription_id: str, said: Remark, *, retried: bool) -> Remark:
+    async def _due(self, caller: Caller, subscription_id: str, said: Remark) -> Remark:
         """Add to a remark about due deliveries why they are not all sent at once."""
         asked = SubscriptionRoutes.get_subscription
         to = await self.desk.api.ask(caller, asked, subscription_id=subscription_id)
-        late = tell_due(to, retried=retried)
+        late = tell_due(to)
         return Remark(f"{said.text} {late}", "waiting") if late else said
 
     async def _group(

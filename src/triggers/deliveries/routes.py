@@ -160,9 +160,9 @@ class DeliveryRoutes:
     async def retry_delivery(self, caller: Caller, delivery_id: str) -> DeliveryDetail:
         """Retry a delivery now.
 
-        A pending delivery becomes due immediately. If its endpoint keeps failing, the endpoint is tried at
-        once with one delivery, and the others follow when that one has arrived. A dead, cancelled or expired
-        delivery is sent again, as its next generation.
+        A pending delivery becomes due immediately. A dead, cancelled or expired delivery is sent again, as
+        its next generation. If the endpoint keeps failing, it is tried at once with one delivery, and gets
+        the others when that one has arrived.
         """
         event_id, subscription_id = _parsed(delivery_id)
         latest = await self._latest(caller, event_id, subscription_id)
@@ -173,13 +173,13 @@ class DeliveryRoutes:
             raise Conflict("A consumer has leased this message. It is available again when the lease ends.")
         if latest.status in UNSETTLED:
             await delivery_store.make_due(self._database, caller.org_id, event_id, subscription_id)
-            await try_endpoint(self._database, caller.org_id, subscription_id)
         elif latest.status not in UNHAPPY:
             raise Conflict(
                 f"The delivery is {latest.status}. To send it again, create a replay with `only: all`."
             )
         elif not await self._owe_again(to, event_id):
             raise Conflict("The event is no longer stored.")
+        await try_endpoint(self._database, caller.org_id, subscription_id)
         self._wakeup.give({caller.org_id}, [(caller.org_id, subscription_id)])
         return await self._detail(caller, event_id, subscription_id)
 

@@ -168,7 +168,8 @@ class Lane:
     def renew(self, target: Target) -> None:
         """Use new settings. After another URL or a set status, the endpoint's failures are forgotten.
 
-        After any other change the endpoint is tried at once, because somebody may have repaired it.
+        A failing endpoint is probed at once if the change asks for that. A cancelled delivery counts as a
+        change too, but does not ask, because a probe costs another delivery an attempt.
         """
         before, after = self.target.endpoint, target.endpoint
         if (before.status, before.status_at, before.target_url) != (
@@ -177,7 +178,7 @@ class Lane:
             after.target_url,
         ):
             self.breaker = Breaker(None, None, None)
-        elif before.changed_at != after.changed_at:
+        elif before.changed_at != after.changed_at and after.asks_for_probe:
             self.breaker.try_at(after.changed_at)
         self.target = target
         self.renewed_at = time.monotonic()

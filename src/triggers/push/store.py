@@ -70,6 +70,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None
     key: str | None = None
 
+    @property
+    def asks_for_probe(self) -> bool:
+        """Whether the last change asked for a probe at once: then the probe is not later than the change."""
+        return self.probe_at is not None and self.probe_at <= self.changed_at
+
 
 class Due(msgspec.Struct, gc=False):
     """A delivery that may be sent, with the event's content."""

@@ -129,7 +129,7 @@ class ReplayRoutes:
 
         The job runs in the background. A replay creates the next generation of each delivery. Live
         deliveries go first. `retry` makes pending deliveries due now, and counts those that are due already.
-        An endpoint that is only probed is tried at once with one of them, and gets the others when that one
+        An endpoint that is only probed is tried at once with one delivery, and gets the others when that one
         has arrived. With `plan_only`, the answer is 200 with the plan, and nothing is created.
         """
         to = await self._recipient(caller, data.subscription_id, data.action)
@@ -144,7 +144,7 @@ class ReplayRoutes:
             caller.org_id,
             new_replay(self._clock.mint(), to, chosen, found),
         )
-        if data.action == "retry":
+        if data.action != "cancel":
             await try_endpoint(self._database, caller.org_id, to.id)
         location = f"{request.root_path}/v1/replays/{job.id}"
         return JsonResponse(await self._view(job), status_code=201, headers={"location": location})

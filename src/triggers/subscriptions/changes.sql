@@ -5,7 +5,8 @@ select * from subscriptions where org_id = $1 and id = $2 and kind = 'push'
 select id from subscriptions where org_id = $1 and notifies_inbox = $2 and status <> 'deleting'
 
 -- name: change
--- Another URL is another endpoint: what was learnt of the last one is forgotten.
+-- Another URL is another endpoint: what was learnt of the last one is forgotten. One that fails is probed at once, because
+-- it may have failed for its settings.
 update subscriptions
 set changed_at = $3, name = $4, target_url = $5, event_types = $6, type_names = $7, type_prefixes = $8,
     all_types = $9, filter = $10, format = $11, headers = $12, ordering = $13, ordering_pointer = $14,
@@ -13,7 +14,7 @@ set changed_at = $3, name = $4, target_url = $5, event_types = $6, type_names = 
     filter_error = case when filter is not distinct from $10 then filter_error end,
     filter_error_at = case when filter is not distinct from $10 then filter_error_at end,
     failing_since = case when target_url = $5 then failing_since end,
-    probe_at = case when target_url = $5 then probe_at end,
+    probe_at = case when target_url = $5 and probe_at is not null then least(probe_at, $3) end,
     probe_delay = case when target_url = $5 then probe_delay end
 where org_id = $1 and id = $2
 returning *
@@ -29,12 +30,13 @@ where org_id = $1 and id = $2
 returning *
 
 -- name: try_endpoint
--- Only one that failed waits for a probe. Its lane follows `changed_at`, and tries the endpoint after every change.
-update subscriptions set changed_at = clock_timestamp(), probe_at = least(probe_at, clock_timestamp())
+-- Only one that failed waits for a probe. Its lane follows `changed_at`, and probes if `probe_at` is not later than that.
+update subscriptions set changed_at = clock_timestamp(), probe_at = least(probe_at, now())
 where org_id = $1 and id = $2 and kind = 'push' and status = 'active' and probe_at is not null
 
 -- name: set_secrets
-update subscriptions set changed_at = $3, secrets = $4, signature = $5
+update subscriptions set changed_at = $3, secrets = $4, signature = $5,
+    probe_at = case when probe_at is not null then least(probe_at, $3) end
 where org_id = $1 and id = $2
 returning *
 

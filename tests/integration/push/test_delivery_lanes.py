@@ -30,6 +30,7 @@ from triggers.push.sender import Senders
 from triggers.push.settler import Ended
 from triggers.secrets.key_ring import KeyRing
 from triggers.subscriptions import changes as subscription_changes
+from triggers.subscriptions.store import Subscription
 
 
 def after(seconds: float, answer: bytes = OK) -> Callable[[Hook], Awaitable[bytes]]:
@@ -170,7 +171,26 @@ async def test_probes_go_on_when_the_one_that_was_read_is_used_up(
     await eventually(settled)
 
 
-@pytest.mark.parametrize("act", ["retry", "retry all", "test", "pause and resume", "change"])
+async def failing_with_five(
+    client: httpx.AsyncClient, workers: Workers, database: Database, subscription: Subscription
+) -> tuple[list[str], Lane]:
+    """Five events for an endpoint whose next probe is far away, and its lane."""
+    await database.fetch(
+        "update subscriptions set failing_since = now(), probe_at = now() + interval '50 s', probe_delay = 60"
+        " where id = $1",
+        subscription.id,
+    )
+    events = await post(client, [{}] * 5)
+    running = await workers.start()
+    await eventually(lambda: [lane.breaker.open for lane in running.worker.lanes] == [True])
+    (lane,) = running.worker.lanes
+    return events, lane
+
+
+@pytest.mark.parametrize(
+    "act",
+    ["retry", "retry a cancelled one", "retry all", "replay", "test", "pause and resume", "change", "rotate"],
+)
 async def test_a_repaired_endpoint_is_tried_at_once(
     client: httpx.AsyncClient,
     receiver: Receiver,
@@ -181,28 +201,37 @@ async def test_a_repaired_endpoint_is_tried_at_once(
 ) -> None:
     """Nobody who asks for a delivery now has to wait for the next probe."""
     subscription = await subscribed(receiver.url, delays=NEVER_AGAIN)
-    await database.fetch(
-        "update subscriptions set failing_since = now(), probe_at = now() + interval '50 s', probe_delay = 60"
-        " where id = $1",
-        subscription.id,
-    )
-    (event_id, *_) = await post(client, [{}] * 5)
-    running = await workers.start()
-    await eventually(lambda: [lane.breaker.open for lane in running.worker.lanes] == [True])
-
+    events, _ = await failing_with_five(client, workers, database, subscription)
+    delivery = f"/v1/deliveries/{events[0]}.{subscription.id}"
+    if act == "retry a cancelled one":
+        assert (await client.post(f"{delivery}/cancel")).status_code == 200
     path = f"/v1/subscriptions/{subscription.id}"
-    requests = {
-        "retry": [("POST", f"/v1/deliveries/{event_id}.{subscription.id}/retry", None)],
-        "retry all": [
-            ("POST", "/v1/replays", {"subscription_id": str(subscription.id), "action": "retry"}),
-        ],
+    job = {"subscription_id": str(subscription.id)}
+    requests: dict[str, list[tuple[str, str, Any]]] = {
+        "retry": [("POST", f"{delivery}/retry", None)],
+        "retry a cancelled one": [("POST", f"{delivery}/retry", None)],
+        "retry all": [("POST", "/v1/replays", job | {"action": "retry"})],
+        "replay": [("POST", "/v1/replays", job)],
         "test": [("POST", f"{path}/test", None)],
         "pause and resume": [("POST", f"{path}/pause", None), ("POST", f"{path}/resume", None)],
         "change": [("PATCH", path, {"name": "repaired"})],
+        "rotate": [("POST", f"{path}/rotate-secret", {})],
     }
     for method, at, body in requests[act]:
         assert (await client.request(method, at, json=body)).status_code < 300
     await eventually(lambda: len(receiver.hooks) >= 5, 10)
+
+
+async def test_a_cancelled_delivery_costs_no_other_one_an_attempt(
+    client: httpx.AsyncClient, receiver: Receiver, subscribed: Subscribe, workers: Workers, database: Database
+) -> None:
+    subscription = await subscribed(receiver.url, delays=NEVER_AGAIN)
+    events, lane = await failing_with_five(client, workers, database, subscription)
+    before = lane.target.endpoint.changed_at
+    assert (await client.post(f"/v1/deliveries/{events[0]}.{subscription.id}/cancel")).status_code == 200
+    await eventually(lambda: lane.target.endpoint.changed_at > before and not lane.stale)
+    assert lane.breaker.probe_at == lane.target.endpoint.probe_at
+    assert receiver.hooks == []
 
 
 async def test_failing_for_too_long_disables(
