@@ -47,7 +47,7 @@ def names_of(noun: Noun) -> Callable[[typer.Context, str], list[str]]:
 
 
 def _in_time(find: Callable[[], Iterator[str]]) -> list[str]:
-    """What is found within `SECONDS`, by a thread, because looking up a host has no time limit of its own."""
+    """The names that a thread finds within `SECONDS`. Looking up a host has no time limit of its own."""
     found: list[str] = []
 
     def collect() -> None:

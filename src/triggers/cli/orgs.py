@@ -68,16 +68,12 @@ class ApiOrganisations:
         path = f"{ORGANISATION.path}/{segment(find(self._session, ORGANISATION, name))}/plan"
         return self._session.call("PUT", path, {"plan": plan, "requests_per_minute": requests_per_minute})
 
-    def find(self, text: str) -> dict[str, Any]:
-        """The organisation that a person names."""
-        return one_called(text, self.listed())
-
     def delete(self, org_id: str) -> bytes:
         """Delete an organisation."""
         return self._session.call("DELETE", f"{ORGANISATION.path}/{segment(org_id)}")
 
 
-def one_called(text: str, listed: list[bytes]) -> dict[str, Any]:
+def _one_called(text: str, listed: list[bytes]) -> dict[str, Any]:
     """The organisation with this name, this id or this ending of its id.
 
     Raises:
@@ -176,7 +172,7 @@ def delete(
     place = _organisations(access)
     # A whole id is not looked for, so that a command that was interrupted can be repeated.
     is_id = parse_id(organisation) is not None
-    found = {"id": organisation, "name": organisation} if is_id else place.find(organisation)
+    found = {"id": organisation, "name": organisation} if is_id else _one_called(organisation, place.listed())
     if not yes:
         _confirm(found["name"])
     access.show(place.delete(found["id"]))

@@ -14,7 +14,6 @@ import msgspec
 from triggers.cli.keys import KEY, WantedKey
 from triggers.cli.naming import choose
 from triggers.cli.options import run_async
-from triggers.cli.orgs import one_called
 from triggers.domain import TENANT_SCOPES, OrgId, PageRequest, Plan, Scope, parse_id, rfc3339
 from triggers.errors import Invalid, TriggersError
 from triggers.keys import deletion, organisations
@@ -64,10 +63,6 @@ class DatabaseOrganisations:
             return await organisations.set_plan(database, OrgId(org.id), plan, requests_per_minute)
 
         return _json(_run(self._settings, work))
-
-    def find(self, text: str) -> dict[str, Any]:
-        """The organisation that a person names."""
-        return one_called(text, self.listed())
 
     def delete(self, org_id: str) -> bytes:
         """Delete an organisation. Running nodes delete its rows."""
