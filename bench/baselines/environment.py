@@ -35,7 +35,7 @@ def make() -> None:
 
 
 def versions() -> str:
-    """What is installed, in a line."""
+    """The installed versions, in a line."""
     return ", ".join(_run([str(PYTHON), "-c", _VERSIONS]).splitlines())
 
 

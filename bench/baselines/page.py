@@ -91,7 +91,7 @@ def _claims(stages: Sequence[Stage]) -> str:
     if len(lines) == 2:
         return ""
     return (
-        "What each step saves of a `POST /events` that is sent alone (median), on top of the step before:\n\n"
+        "Savings of each step on top of the one before, for a `POST /events` that is sent alone (median):\n\n"
         + "\n".join(lines)
         + "\n"
     )

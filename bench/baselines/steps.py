@@ -64,7 +64,7 @@ STEPS = (
         "the other four of the five indexes",
         "~20 ms for indexed queries",
         20,
-        "`POST /events` uses one of them, for the `dedup_id`. What it saves grows with the number of stored "
+        "`POST /events` uses one of them, for the `dedup_id`. Its saving grows with the number of stored "
         "events, which the session does not name.",
     ),
 )
