@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import tempfile
 import uuid
@@ -13,6 +12,7 @@ from typing import Any
 
 from playwright.async_api import Page, expect
 
+import nginx
 from console_look import shift_of
 from harness import Tenant, eventually, free_port
 from looking import Looking, looking_at
@@ -22,25 +22,18 @@ from triggers.domain import OrgId
 from .processes import Service, ask, wait_for
 
 _NGINX = """
-worker_processes 1; daemon off; pid {home}/pid; error_log {home}/error.log crit;
-events {{ worker_connections 64; }}
-http {{
-  access_log off;
-  client_body_temp_path {home}/a; proxy_temp_path {home}/b; fastcgi_temp_path {home}/c;
-  uwsgi_temp_path {home}/d; scgi_temp_path {home}/e;
-  upstream nodes {{ server 127.0.0.1:{first}; server 127.0.0.1:{second} backup; }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://nodes;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header Host $http_host;
-    }}
+upstream nodes {{ server 127.0.0.1:{first}; server 127.0.0.1:{second} backup; }}
+server {{
+  listen 127.0.0.1:{port};
+  location / {{
+    proxy_pass http://nodes;
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    proxy_set_header Host $http_host;
   }}
 }}
 """
-# What a browser says of a node that is not there. The page itself has no trouble.
+# Messages of a browser about a node that is not there. The page itself has no trouble.
 _GONE = (
     "htmx:sse:error",
     "ERR_CONNECTION_REFUSED",
@@ -53,15 +46,10 @@ _GONE = (
 @contextmanager
 def proxied(first: Service, second: Service) -> Iterator[str]:
     """Run nginx in front of two nodes. It uses the second one only while the first one does not answer."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    assert program is not None, "nginx is not installed"
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="triggers-test-") as name:
-        home = Path(name)
-        home.chmod(0o755)  # if root starts nginx, its workers run as another user
-        configuration = home / "nginx.conf"
-        configuration.write_text(_NGINX.format(home=home, port=port, first=first.port, second=second.port))
-        process = subprocess.Popen([program, "-c", str(configuration), "-p", name], stderr=subprocess.DEVNULL)
+        nodes = _NGINX.format(port=port, first=first.port, second=second.port)
+        process = subprocess.Popen(nginx.command(Path(name), nodes), stderr=subprocess.DEVNULL)
         try:
             wait_for(lambda: ask(port, "/livez"), 20, "answer through nginx")
             yield f"http://127.0.0.1:{port}"

@@ -7,7 +7,6 @@ lines, and `/closed` closes the connection without an answer.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,25 +15,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import nginx
 from harness import free_port
 
 _NGINX = r"""
-worker_processes 1; daemon off; pid {home}/pid; error_log {home}/error.log crit;
-events {{ worker_connections 64; }}
-http {{
-  access_log off;
-  client_body_temp_path {home}/a; proxy_temp_path {home}/b; fastcgi_temp_path {home}/c;
-  uwsgi_temp_path {home}/d; scgi_temp_path {home}/e;
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{ return 200 'ok'; }}
-    location = /broken {{
-      add_header X-Policy "one;
-        two";
-      return 200 'ok';
-    }}
-    location = /closed {{ return 444; }}
+server {{
+  listen 127.0.0.1:{port};
+  location / {{ return 200 'ok'; }}
+  location = /broken {{
+    add_header X-Policy "one;
+      two";
+    return 200 'ok';
   }}
+  location = /closed {{ return 444; }}
 }}
 """
 
@@ -79,9 +72,7 @@ def running(server: str) -> Iterator[str]:
     """Run one of SERVERS, and give its URL without a path."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="triggers-test-") as name:
-        home = Path(name)
-        home.chmod(0o755)  # if root starts nginx, its workers run as another user
-        process = subprocess.Popen(_command(server, port, home), stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(_command(server, port, Path(name)), stderr=subprocess.DEVNULL)
         try:
             _wait_for(port, process)
             yield f"http://127.0.0.1:{port}"
@@ -93,19 +84,11 @@ def running(server: str) -> Iterator[str]:
 def _command(server: str, port: int, home: Path) -> list[str]:
     match server:
         case "nginx":
-            configuration = home / "nginx.conf"
-            configuration.write_text(_NGINX.format(home=home, port=port))
-            return [_program("nginx"), "-c", str(configuration), "-p", str(home)]
+            return nginx.command(home, _NGINX.format(port=port))
         case "node":
-            return [_program("node"), "-e", _NODE, str(port)]
+            return [nginx.program("node"), "-e", _NODE, str(port)]
         case _:
             return [sys.executable, "-c", _PYTHON, str(port)]
-
-
-def _program(name: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
-    assert found is not None, f"{name} is not installed; .ci/run installs it"
-    return found
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
