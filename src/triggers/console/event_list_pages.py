@@ -10,6 +10,7 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from triggers.console.desk import Desk, page_route, shown
+from triggers.console.forms import query_of
 from triggers.console.live import Drawn, Live, LivePart
 from triggers.console.words import counted
 from triggers.errors import Invalid
@@ -58,7 +59,7 @@ class AskedEvents(NamedTuple):
 
     def link(self, **changed: str) -> str:
         """Return the query of a page that differs in some of these."""
-        return urlencode({name: text for name, text in (self._asdict() | changed).items() if text})
+        return query_of(self._asdict() | changed)
 
 
 class EventListPages:

@@ -21,6 +21,7 @@ from triggers.console.backlog_words import (
 )
 from triggers.console.choosing import NOTHING_CHOSEN, PAGE_ROWS, Done, Remark, chosen_in, do_each, said_of
 from triggers.console.desk import Desk, Form, page_route, shown
+from triggers.console.forms import query_of
 from triggers.deliveries.routes import DeliveryRoutes
 from triggers.domain import DEFAULT_INBOX, Caller
 from triggers.errors import Conflict, Invalid
@@ -46,7 +47,7 @@ class AskedMessages(NamedTuple):
 
     def link(self, **changed: str) -> str:
         """Return the query of a page that differs in some of these."""
-        return urlencode({name: text for name, text in (self._asdict() | changed).items() if text})
+        return query_of(self._asdict() | changed)
 
 
 class InboxPages:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from triggers.console.backlog_words import VERBS, name_of_job, state_of_job, tell_job, tell_plan
 from triggers.console.desk import Desk, page_route, shown
+from triggers.console.forms import texts_in
 from triggers.console.health import tell_due
 from triggers.console.live import Drawn, Live, LivePart
 from triggers.console.story import Piece
@@ -42,7 +43,7 @@ class AskedJob(NamedTuple):
     @classmethod
     def of(cls, given: Mapping[str, str]) -> AskedJob:
         """Return the job in a query or a form. The API says which of its texts are wrong."""
-        return cls(**{name: given[name].strip() for name in cls._fields if name in given})
+        return cls(**texts_in(given, cls._fields))
 
     def body(self, *, plan_only: bool) -> dict[str, Any]:
         """Return the body of the request to the API.

@@ -20,6 +20,7 @@ from triggers.console.backlog_words import (
 )
 from triggers.console.choosing import NOTHING_CHOSEN, PAGE_ROWS, Done, Remark, chosen_in, do_each
 from triggers.console.desk import Desk, page_route, shown
+from triggers.console.forms import query_of, texts_in
 from triggers.console.health import health_of, name_of, tell_due
 from triggers.console.words import capped
 from triggers.deliveries.overview_routes import OverviewRoutes, UndeliveredView
@@ -50,12 +51,12 @@ class Asked(NamedTuple):
     @classmethod
     def of(cls, given: Mapping[str, str]) -> Asked:
         """Return what a query or a form asks for. The API says which of its times are wrong."""
-        asked = cls(**{name: given[name].strip() for name in cls._fields if name in given})
+        asked = cls(**texts_in(given, cls._fields))
         return asked if asked.status in TABS else asked._replace(status="")
 
     def link(self, **changed: str) -> str:
         """Return the query of a page that differs in some of these."""
-        return urlencode({name: text for name, text in (self._asdict() | changed).items() if text})
+        return query_of(self._asdict() | changed)
 
 
 class UndeliveredPages:
